@@ -1,0 +1,37 @@
+# cffi_module(NAME PACKAGE package CORE target)
+#
+# Builds package/NAME as an abi3 extension module. What crosses the language border
+# is package/bindings/NAME.cdef.h, an ordinary header that includes the core's own:
+# the C preprocessor flattens it (with PP_CDEF defined) and cffi turns the result
+# into C. package/bindings/NAME.source.h is what that C file includes.
+function(cffi_module name)
+  cmake_parse_arguments(arg "" "PACKAGE;CORE" "" ${ARGN})
+  set(bindings ${CMAKE_SOURCE_DIR}/${arg_PACKAGE}/bindings)
+  set(flat ${CMAKE_CURRENT_BINARY_DIR}/${name}.cdef)
+  set(source ${CMAKE_CURRENT_BINARY_DIR}/${name}.c)
+  if(MSVC)
+    set(preprocess /nologo /EP)
+  else()
+    set(preprocess -E -P -xc)
+  endif()
+  get_target_property(include_dirs ${arg_CORE} INTERFACE_INCLUDE_DIRECTORIES)
+  list(TRANSFORM include_dirs REPLACE "^\\$<BUILD_INTERFACE:(.*)>$" "\\1")
+  list(TRANSFORM include_dirs PREPEND -I)
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS
+    ${CMAKE_SOURCE_DIR}/pools/core/include/*.h ${CMAKE_SOURCE_DIR}/iocp_adapter/core/include/*.h)
+  add_custom_command(
+    OUTPUT ${source}
+    COMMAND ${CMAKE_C_COMPILER} ${preprocess} -DPP_CDEF ${include_dirs} ${bindings}/${name}.cdef.h > ${flat}
+    COMMAND ${Python_EXECUTABLE} ${CMAKE_SOURCE_DIR}/cmake/emit_cffi.py
+            ${arg_PACKAGE}.${name} ${flat} ${bindings}/${name}.source.h ${source}
+    DEPENDS ${bindings}/${name}.cdef.h ${bindings}/${name}.source.h ${headers}
+            ${CMAKE_SOURCE_DIR}/cmake/emit_cffi.py
+    VERBATIM)
+  python_add_library(${name} MODULE USE_SABI 3.11 WITH_SOABI ${source})
+  target_link_libraries(${name} PRIVATE ${arg_CORE})
+  if(NOT MSVC)
+    # Generated code: cffi's casts are not ours to mend.
+    target_compile_options(${name} PRIVATE -w)
+  endif()
+  install(TARGETS ${name} DESTINATION ${arg_PACKAGE})
+endfunction()

@@ -1,0 +1,47 @@
+/* poolport/provider.h - a pool as the engine sees it: a table of functions.
+ *
+ * The completion-port engine takes its buffers through this table alone. It does
+ * not know what a slab is, whether exhaustion waits or fails, or who counts.
+ * Anything that can fill in the table can feed the engine: each pool of this
+ * library (pp_pool_provider()), malloc, or a program's own allocator.
+ *
+ * Threads: each function may be called by any thread that the strategy behind
+ * it allows; an owner-only pool answers PP_WRONG_THREAD to `acquire` elsewhere.
+ * Lifetime: the table and its context outlive every operation that uses them. */
+#ifndef POOLPORT_PROVIDER_H
+#define POOLPORT_PROVIDER_H
+
+#include <poolport/block.h>
+
+enum { PP_PROVIDER_VERSION = 1 };
+
+typedef struct pp_provider {
+    uint32_t size;       /* sizeof(pp_provider) of whoever filled it in */
+    uint32_t version;    /* PP_PROVIDER_VERSION */
+    void *context;       /* first argument of every function below */
+
+    /* One block of at least `bytes` bytes, owned by the caller, carrying `tag`.
+     * PP_EXHAUSTED, PP_QUOTA or PP_SIZE where none is given; `*out` is then untouched. */
+    pp_status (*acquire)(void *context, size_t bytes, uint32_t tag, pp_block *out);
+
+    /* Up to `count` blocks into out[0..]; the number that were given, which may be 0. */
+    size_t (*acquire_many)(void *context, size_t count, size_t bytes, uint32_t tag, pp_block *out);
+
+    /* Ends the caller's ownership. Legal while the block is pinned: it is then reused
+     * only after the last unpin. */
+    pp_status (*release)(void *context, pp_handle handle);
+
+    /* Releases handles[0..count); the number that succeeded. One bad handle does not
+     * stop the others. */
+    size_t (*release_many)(void *context, const pp_handle *handles, size_t count);
+
+    /* Keeps the block where it is and gives its address, until the matching unpin.
+     * Pins of one kind nest. */
+    pp_status (*pin)(void *context, pp_handle handle, pp_pin_kind kind, void **data);
+    pp_status (*unpin)(void *context, pp_handle handle, pp_pin_kind kind);
+
+    /* The largest request `acquire` can ever serve, in bytes. */
+    size_t max_bytes;
+} pp_provider;
+
+#endif
