@@ -1,0 +1,49 @@
+"""What can go wrong in the analysis, and which exit code the command line gives it.
+
+| exception | exit code | meaning |
+|---|---|---|
+| `TraceError` | 3 | an input file is not a readable trace |
+| `MissingExtra` | 4 | an optional dependency is not installed |
+| `OutputError` | 2 | the result cannot be written where it was asked for |
+| `BalanceError` | 1 | a law that must hold in every trace does not |
+
+Each message is one or two sentences: what happened, the value seen, the limit, the remedy.
+"""
+
+from typing import ClassVar
+
+
+class AnalysisError(Exception):
+    """Base of everything that the analysis raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class TraceError(AnalysisError):
+    """The file is not a trace, is newer than this reader, or is damaged."""
+
+    exit_code = 3
+
+
+class MissingExtra(AnalysisError):
+    """A package of an optional extra is not installed."""
+
+    exit_code = 4
+
+    def __init__(self, package: str, extra: str = "analysis") -> None:
+        """Name the package that was missed and the extra that brings it."""
+        super().__init__(f'{package} is not installed: run pip install "poolport[{extra}]"')
+        self.package = package
+        self.extra = extra
+
+
+class OutputError(AnalysisError):
+    """The output exists already, or its place cannot be written."""
+
+    exit_code = 2
+
+
+class BalanceError(AnalysisError):
+    """A trace breaks one of the conservation laws; the message names the first place."""
+
+    exit_code = 1
