@@ -88,6 +88,7 @@ typedef struct pp_pool_ops {
     pp_status (*check)(pp_pool *pool, pp_fault *fault);
     uint64_t (*trim)(pp_pool *pool, uint64_t keep_bytes);
     pp_status (*compact)(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp_compaction *out);
+    void (*announce)(pp_pool *pool);    /* calls pp_note_region() for each region there is */
     void (*destroy)(pp_pool *pool);
 } pp_pool_ops;
 

@@ -3,7 +3,7 @@
  * A trace is a header and then chunks of PP_TRACE_CHUNK_BYTES each, all
  * little-endian and fixed-width, so that numpy maps it as it lies:
  *
- *     0           4096         4096 + 64 Ki     4096 + 128 Ki
+ *     0           64 Ki        128 Ki           192 Ki
  *     +-----------+------------+----------------+------
  *     | header    | chunk 0    | chunk 1        | ...
  *     +-----------+------------+----------------+------
@@ -25,7 +25,7 @@
 
 enum {
     PP_TRACE_VERSION = 1,
-    PP_TRACE_HEADER_BYTES = 4096,
+    PP_TRACE_HEADER_BYTES = 65536,    /* a chunk long, so that every mapping starts on any system's granule */
     PP_TRACE_CHUNK_BYTES = 65536,
     PP_TRACE_CHUNK_HEAD_BYTES = 64,
     PP_TRACE_RECORD_BYTES = 64,
@@ -51,6 +51,10 @@ typedef enum pp_trace_op {
     PP_OP_COUNT = 15
 } pp_trace_op;
 
+typedef enum pp_trace_flag {
+    PP_FLAG_BORN_BEFORE = 1      /* on ALLOC: the block was live when the trace was attached */
+} pp_trace_flag;
+
 typedef struct pp_trace_record {
     uint64_t time_ns;      /* since the trace was opened, monotonic */
     uint64_t block;        /* pp_handle; unique among live blocks of a pool */
@@ -63,7 +67,7 @@ typedef struct pp_trace_record {
     uint32_t stack;        /* text id of the acquisition site, 0 for none */
     uint16_t pool;         /* pool number within the trace, from 1; 0 where no pool is meant */
     uint8_t op;            /* pp_trace_op; stored last */
-    uint8_t flags;         /* 0 */
+    uint8_t flags;         /* pp_trace_flag */
 } pp_trace_record;
 
 PP_STATIC_ASSERT(sizeof(pp_trace_record) == PP_TRACE_RECORD_BYTES, "records map into numpy");

@@ -1,0 +1,381 @@
+/* malloc_pool.c - the C library's allocator as a strategy.
+ *
+ * A slot table (slots.h) gives malloc's blocks the handles, checks and tags that every
+ * pool's have; the slot's extra bytes hold the address and what malloc granted. Offsets
+ * in walks and traces are addresses. The heap's levels are the whole process's, since
+ * malloc knows no pools: `metadata_bytes` is all of the heap that is neither our blocks
+ * nor free, that is, its chunk headers, our slot table, and the program's other use. */
+#include <poolport/malloc_pool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "slots.h"
+
+typedef struct chunk {
+    void *data;
+    uint64_t granted;
+} chunk;
+
+typedef struct malloc_pool {
+    pp_pool base;
+    pp_slots slots;
+    pp_counter granted_bytes, peak_granted_bytes;
+    uint64_t limit_bytes;
+} malloc_pool;
+
+enum { FIRST_SLOTS = 1024, SLOTS_MAX = 1 << 24 };
+
+static malloc_pool *malloc_pool_of(pp_pool *pool) { return (malloc_pool *)pool; }
+
+static chunk *chunk_of(const malloc_pool *m, uint32_t index) { return (chunk *)m->slots.extra + index; }
+
+static void trace_chunk(malloc_pool *m, pp_trace_op op, uint32_t index, uint64_t aux)
+{
+    if (PP_LIKELY(!m->base.trace)) return;
+    const pp_slot *slot = &m->slots.slots[index];
+    pp_event event = {
+        .handle = pp_slots_handle(&m->slots, index),
+        .offset = (uint64_t)(uintptr_t)chunk_of(m, index)->data,
+        .requested = pp_slot_requested(slot),
+        .granted = chunk_of(m, index)->granted,
+        .tag = pp_slot_tag(slot),
+        .site = m->slots.pins[index].site,
+    };
+    pp_trace_block(&m->base, op, &event, aux);
+}
+
+static void set_granted(malloc_pool *m, uint64_t bytes)
+{
+    pp_write(&m->granted_bytes, bytes);
+    if (bytes > pp_read(&m->peak_granted_bytes)) pp_write(&m->peak_granted_bytes, bytes);
+}
+
+/* ---- giving back ------------------------------------------------------------------------ */
+
+static void free_chunk(malloc_pool *m, uint32_t index)
+{
+    chunk *c = chunk_of(m, index);
+    set_granted(m, pp_read(&m->granted_bytes) - c->granted);
+    free(c->data);
+    c->data = NULL;
+    pp_slots_shut(&m->slots, index);
+}
+
+static void end_ownership(malloc_pool *m, uint32_t index)
+{
+    pp_slot *slot = &m->slots.slots[index];
+    trace_chunk(m, PP_OP_FREE, index, 0);
+    pp_note_release(&m->base, pp_slot_requested(slot));
+    if (PP_UNLIKELY(pp_slot_state(slot) == PP_BLOCK_OWNED_IN_FLIGHT)) {
+        pp_slot_set(slot, PP_BLOCK_IN_FLIGHT, 0);
+        pp_bump(&m->base.deferred_releases, 1);
+        pp_bump(&m->base.deferred_blocks, 1);
+        return;
+    }
+    free_chunk(m, index);
+}
+
+static void take_home(void *context, uint32_t index)
+{
+    malloc_pool *m = context;
+    end_ownership(m, index);
+    pp_bump(&m->base.remote_releases, 1);
+}
+
+static void drain(malloc_pool *m)
+{
+    size_t refused;
+    pp_slots_drain(&m->slots, take_home, m, &refused);
+    while (PP_UNLIKELY(refused)) refused--, pp_note_misuse(&m->base, PP_DOUBLE_RELEASE);
+}
+
+static pp_status malloc_release(pp_pool *pool, pp_handle handle)
+{
+    malloc_pool *m = malloc_pool_of(pool);
+    if (pp_enter(pool) != PP_OK) return pp_note_misuse(pool, pp_slots_release_remote(&m->slots, handle));
+    pp_status status = PP_OK;
+    if (pp_slots_owned(&m->slots, handle)) end_ownership(m, pp_handle_index(handle));
+    else status = pp_note_misuse(pool, pp_slots_diagnose(&m->slots, handle));
+    pp_leave(pool);
+    return status;
+}
+
+/* ---- handing out ---------------------------------------------------------------------------- */
+
+static uint32_t take_slot(malloc_pool *m)
+{
+    drain(m); /* what others released goes back to malloc before more is asked of it */
+    uint32_t index = pp_slots_take(&m->slots);
+    if (index == PP_SLOT_NONE) index = pp_slots_take_fresh(&m->slots);
+    if (index != PP_SLOT_NONE || m->slots.capacity == m->slots.max) return index;
+    if (pp_slots_grow(&m->slots, m->slots.capacity * 2) != PP_OK) return PP_SLOT_NONE;
+    return pp_slots_take_fresh(&m->slots);
+}
+
+static pp_status acquire_locked(malloc_pool *m, size_t bytes, uint32_t tag, pp_block *out)
+{
+    pp_pool *base = &m->base;
+    if (atomic_load_explicit(&base->closed, memory_order_relaxed)) return PP_CLOSED;
+    if (bytes - 1 >= base->max_bytes) return PP_SIZE;
+    if (m->limit_bytes && pp_read(&m->granted_bytes) + bytes > m->limit_bytes)
+        return pp_note_failure(base, bytes, tag, PP_EXHAUSTED);
+    void *data = base->scrub ? calloc(1, bytes) : malloc(bytes);
+    if (!data) return pp_note_failure(base, bytes, tag, PP_NO_MEMORY);
+    uint32_t index = take_slot(m);
+    if (index == PP_SLOT_NONE) {
+        free(data);
+        return pp_note_failure(base, bytes, tag, PP_NO_MEMORY);
+    }
+    *chunk_of(m, index) = (chunk){data, pp_system_malloc_size(data)};
+    set_granted(m, pp_read(&m->granted_bytes) + chunk_of(m, index)->granted);
+    *out = (pp_block){pp_slots_open(&m->slots, index, bytes, tag), data, bytes};
+    if (PP_UNLIKELY(base->watched)) {
+        m->slots.pins[index].site = base->site;
+        if (base->ages) {
+            m->slots.births[index * 2] = pp_system_coarse_ns();
+            m->slots.births[index * 2 + 1] = pp_read(&base->acquired);
+        }
+        trace_chunk(m, PP_OP_ALLOC, index, 0);
+    }
+    pp_note_acquire(base, bytes);
+    return PP_OK;
+}
+
+static pp_status malloc_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+{
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    status = acquire_locked(malloc_pool_of(pool), bytes, tag, out);
+    pp_leave(pool);
+    return status;
+}
+
+static pp_status resize_locked(malloc_pool *m, pp_handle handle, size_t bytes, pp_block *out)
+{
+    uint32_t index = pp_handle_index(handle);
+    if (!pp_slots_owned(&m->slots, handle))
+        return pp_note_misuse(&m->base, pp_slots_diagnose(&m->slots, handle));
+    if (pp_slot_pinned(&m->slots, index)) return PP_PINNED;
+    chunk *c = chunk_of(m, index);
+    pp_slot *slot = &m->slots.slots[index];
+    uint64_t before = pp_slot_requested(slot);
+    uint64_t granted_before = c->granted;
+    void *moved = realloc(c->data, bytes);
+    if (!moved) return PP_NO_MEMORY;
+    if (m->base.scrub && bytes > before) memset((char *)moved + before, 0, bytes - before);
+    if (moved != c->data) {
+        pp_bump(&m->base.moved_blocks, 1);
+        pp_bump(&m->base.moved_bytes, before < bytes ? before : bytes);
+    }
+    *c = (chunk){moved, pp_system_malloc_size(moved)};
+    set_granted(m, pp_read(&m->granted_bytes) - granted_before + c->granted);
+    pp_bump(&m->base.requested_bytes, (uint64_t)bytes - before);
+    pp_slot_set(slot, PP_BLOCK_OWNED, bytes);
+    trace_chunk(m, PP_OP_RESIZE, index, granted_before);
+    *out = (pp_block){handle, moved, bytes};
+    return PP_OK;
+}
+
+static pp_status malloc_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out)
+{
+    if (bytes - 1 >= pool->max_bytes) return PP_SIZE;
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    status = resize_locked(malloc_pool_of(pool), handle, bytes, out);
+    pp_leave(pool);
+    return status;
+}
+
+/* ---- pins ------------------------------------------------------------------------------------- */
+
+static pp_status malloc_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data)
+{
+    malloc_pool *m = malloc_pool_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    if (pp_slots_owned(&m->slots, handle)) {
+        uint32_t index = pp_handle_index(handle);
+        pp_slots_pin(&m->slots, index, kind, pool);
+        if (data) *data = chunk_of(m, index)->data;
+        trace_chunk(m, PP_OP_PIN, index, kind);
+    } else {
+        status = pp_note_misuse(pool, pp_slots_diagnose(&m->slots, handle));
+    }
+    pp_leave(pool);
+    return status;
+}
+
+static pp_status malloc_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
+{
+    malloc_pool *m = malloc_pool_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    status = pp_slots_unpin(&m->slots, handle, kind, pool);
+    if (status == PP_OK) {
+        uint32_t index = pp_handle_index(handle);
+        trace_chunk(m, PP_OP_UNPIN, index, kind);
+        if (pp_slot_state(&m->slots.slots[index]) == PP_BLOCK_IN_FLIGHT && !pp_slot_pinned(&m->slots, index)) {
+            pp_bump(&pool->deferred_blocks, (uint64_t)-1);
+            free_chunk(m, index);
+        }
+    }
+    pp_leave(pool);
+    return status;
+}
+
+/* ---- looking ----------------------------------------------------------------------------------- */
+
+static void describe(malloc_pool *m, uint32_t index, uint64_t now_ns, pp_block_info *out)
+{
+    pp_slots_describe(&m->slots, index, now_ns, out);
+    if (out->state == PP_BLOCK_FREE) return;
+    out->offset = (uint64_t)(uintptr_t)chunk_of(m, index)->data;
+    out->granted = chunk_of(m, index)->granted;
+}
+
+static pp_status malloc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
+{
+    malloc_pool *m = malloc_pool_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    if (pp_slots_owned(&m->slots, handle)) describe(m, pp_handle_index(handle), pp_system_coarse_ns(), out);
+    else status = pp_slots_diagnose(&m->slots, handle);
+    pp_leave(pool);
+    return status;
+}
+
+static int by_offset(const void *left, const void *right)
+{
+    uint64_t a = ((const pp_block_info *)left)->offset, b = ((const pp_block_info *)right)->offset;
+    return (a > b) - (a < b);
+}
+
+/* Address order, as every walk: slots are in order of first use, so the blocks are sorted first. */
+static pp_status walk_locked(malloc_pool *m, pp_walk_fn visit, void *context)
+{
+    uint32_t fresh = atomic_load_explicit(&m->slots.fresh, memory_order_relaxed);
+    pp_block_info *blocks = malloc(((size_t)fresh + 1) * sizeof *blocks);
+    size_t count = 0;
+    uint64_t now = pp_system_coarse_ns();
+    pp_status status = PP_OK;
+    if (!blocks) return PP_NO_MEMORY;
+    for (uint32_t index = 0; index < fresh; index++) {
+        describe(m, index, now, &blocks[count]);
+        count += blocks[count].state != PP_BLOCK_FREE;
+    }
+    qsort(blocks, count, sizeof *blocks, by_offset);
+    for (size_t i = 0; status == PP_OK && i < count; i++)
+        if (visit(context, &blocks[i])) status = PP_STOPPED;
+    free(blocks);
+    return status;
+}
+
+static pp_status malloc_walk(pp_pool *pool, pp_walk_fn visit, void *context)
+{
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    status = walk_locked(malloc_pool_of(pool), visit, context);
+    pp_leave(pool);
+    return status;
+}
+
+static void malloc_stats(const pp_pool *pool, pp_stats *out)
+{
+    const malloc_pool *m = (const malloc_pool *)pool;
+    pp_heap_levels heap = {0};
+    uint64_t pending, pending_requested;
+    pp_stats_begin(pool, out);
+    pp_slots_pending(&m->slots, &pending, &pending_requested);
+    out->released += pending;
+    out->remote_releases += pending;
+    out->live_blocks -= pending;
+    out->requested_bytes -= pending_requested;
+    out->cached_blocks = pending;
+    out->granted_bytes = pp_read(&m->granted_bytes);
+    out->peak_granted_bytes = pp_read(&m->peak_granted_bytes);
+    uint64_t table = pp_slots_metadata_bytes(&m->slots) + sizeof *m;
+    pp_system_heap_levels(&heap);
+    out->free_bytes = heap.free_bytes;
+    out->largest_free_bytes = heap.largest_free_bytes;
+    out->free_extents = heap.free_bytes != 0;
+    uint64_t taken = out->granted_bytes + heap.free_bytes;
+    out->reserved_bytes = (heap.reserved_bytes > taken ? heap.reserved_bytes : taken) + table;
+    out->metadata_bytes = out->reserved_bytes - taken;
+    out->committed_bytes = out->reserved_bytes;
+    out->regions = 1;
+}
+
+static pp_status malloc_check(pp_pool *pool, pp_fault *fault)
+{
+    malloc_pool *m = malloc_pool_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    drain(m);
+    status = pp_slots_check(&m->slots, pool, fault);
+    uint64_t granted = 0;
+    uint32_t fresh = atomic_load_explicit(&m->slots.fresh, memory_order_relaxed);
+    for (uint32_t index = 0; status == PP_OK && index < fresh; index++) {
+        bool held = pp_slot_state(&m->slots.slots[index]) != PP_BLOCK_FREE;
+        if (held != (chunk_of(m, index)->data != NULL)) {
+            *fault = (pp_fault){index, "slot index: state and address disagree"};
+            status = PP_CORRUPT;
+        }
+        granted += held ? chunk_of(m, index)->granted : 0;
+    }
+    if (status == PP_OK && granted != pp_read(&m->granted_bytes)) {
+        *fault = (pp_fault){granted, "granted bytes: the counter differs"};
+        status = PP_CORRUPT;
+    }
+    pp_leave(pool);
+    return status;
+}
+
+/* ---- life ---------------------------------------------------------------------------------------- */
+
+static void malloc_destroy(pp_pool *pool)
+{
+    malloc_pool *m = malloc_pool_of(pool);
+    uint32_t fresh = atomic_load_explicit(&m->slots.fresh, memory_order_relaxed);
+    for (uint32_t index = 0; index < fresh; index++) free(chunk_of(m, index)->data);
+    pp_slots_end(&m->slots);
+    pp_pool_finish(pool);
+    pp_system_free_aligned(m);
+}
+
+static const pp_pool_ops malloc_ops = {
+    .strategy = "malloc",
+    .acquire = malloc_acquire,
+    .release = malloc_release,
+    .resize = malloc_resize,
+    .pin = malloc_pin,
+    .unpin = malloc_unpin,
+    .inspect = malloc_inspect,
+    .stats = malloc_stats,
+    .walk = malloc_walk,
+    .check = malloc_check,
+    .destroy = malloc_destroy,
+};
+
+pp_status pp_malloc_create(const pp_malloc_config *config, pp_pool **out)
+{
+    malloc_pool *m = pp_system_alloc_aligned(64, sizeof *m);
+    if (!m) return PP_NO_MEMORY;
+    memset(m, 0, sizeof *m);
+    pp_status status = pp_pool_init(&m->base, &malloc_ops, &config->pool);
+    if (status != PP_OK) {
+        pp_system_free_aligned(m);
+        return status;
+    }
+    m->limit_bytes = config->max_bytes;
+    m->base.max_bytes = PTRDIFF_MAX / 2;
+    status = pp_slots_init(&m->slots, SLOTS_MAX, config->pool.ages, sizeof(chunk));
+    if (status == PP_OK) status = pp_slots_grow(&m->slots, FIRST_SLOTS);
+    if (status != PP_OK) {
+        if (m->slots.memory) pp_slots_end(&m->slots);
+        pp_pool_finish(&m->base);
+        pp_system_free_aligned(m);
+        return status;
+    }
+    *out = &m->base;
+    return PP_OK;
+}

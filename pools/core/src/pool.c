@@ -1,0 +1,354 @@
+/* pool.c - what all strategies share: the public calls, tags, tracing, closing. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool_base.h"
+
+/* ---- life ------------------------------------------------------------------------ */
+
+uint32_t pp_next_pool_id(void)
+{
+    static _Atomic uint32_t given;
+    return atomic_fetch_add_explicit(&given, 1, memory_order_relaxed) % 255 + 1;
+}
+
+pp_status pp_pool_init(pp_pool *pool, const pp_pool_ops *ops, const pp_pool_config *config)
+{
+    if (config->threads != PP_THREADS_OWNER && config->threads != PP_THREADS_SHARED) return PP_INVALID;
+    pool->ops = ops;
+    pool->shared = config->threads == PP_THREADS_SHARED;
+    pool->scrub = config->scrub != 0;
+    pool->ages = config->ages != 0;
+    pool->watched = pool->scrub || pool->ages;
+    atomic_store_explicit(&pool->owner, pool->shared ? 0 : pp_system_self(), memory_order_relaxed);
+    const char *name = config->name ? config->name : ops->strategy;
+    size_t bytes = 0;
+    while (bytes < PP_NAME_BYTES - 1 && name[bytes]) bytes++;
+    while (bytes > 0 && name[bytes] && ((unsigned char)name[bytes] & 0xc0) == 0x80) bytes--; /* whole characters */
+    memcpy(pool->name, name, bytes);
+    pp_lock_init(&pool->lock);
+    pp_tags_init(&pool->tags);
+    return PP_OK;
+}
+
+void pp_pool_finish(pp_pool *pool)
+{
+    pp_tags_end(&pool->tags);
+    pp_lock_end(&pool->lock);
+}
+
+pp_status pp_pool_adopt(pp_pool *pool)
+{
+    if (pool->shared) return PP_UNSUPPORTED;
+    atomic_store_explicit(&pool->owner, pp_system_self(), memory_order_relaxed);
+    return PP_OK;
+}
+
+static int note_leak(void *context, const pp_block_info *info)
+{
+    pp_pool *pool = context;
+    if (info->state == PP_BLOCK_OWNED || info->state == PP_BLOCK_OWNED_IN_FLIGHT) {
+        pp_event event = {info->handle, info->offset, info->requested, info->granted, info->tag, info->site, false};
+        pp_trace_block(pool, PP_OP_LEAK, &event, info->age_ns);
+    }
+    return 0;
+}
+
+uint64_t pp_pool_close(pp_pool *pool)
+{
+    pp_stats stats;
+    bool first = !atomic_exchange(&pool->closed, 1);
+    if (first && pool->trace) pp_pool_walk(pool, note_leak, pool);
+    pp_pool_stats(pool, &stats);
+    return stats.live_blocks;
+}
+
+void pp_pool_destroy(pp_pool *pool)
+{
+    if (pool) pool->ops->destroy(pool);
+}
+
+const char *pp_pool_name(const pp_pool *pool) { return pool->name; }
+const char *pp_pool_strategy(const pp_pool *pool) { return pool->ops->strategy; }
+
+/* ---- blocks ------------------------------------------------------------------------- */
+
+pp_status pp_pool_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+{
+    return pool->ops->acquire(pool, bytes, tag, out);
+}
+
+size_t pp_pool_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
+                            pp_status *why)
+{
+    pp_status status = PP_OK;
+    size_t done = 0;
+    if (pool->ops->acquire_many) return pool->ops->acquire_many(pool, count, bytes, tag, out, why);
+    while (done < count && (status = pool->ops->acquire(pool, bytes, tag, &out[done])) == PP_OK) done++;
+    if (why) *why = status;
+    return done;
+}
+
+pp_status pp_pool_release(pp_pool *pool, pp_handle handle) { return pool->ops->release(pool, handle); }
+
+size_t pp_pool_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
+{
+    pp_status first = PP_OK;
+    size_t done = 0;
+    if (pool->ops->release_many) return pool->ops->release_many(pool, handles, count, why);
+    for (size_t i = 0; i < count; i++) {
+        pp_status status = pool->ops->release(pool, handles[i]);
+        if (status == PP_OK) done++;
+        else if (first == PP_OK) first = status;
+    }
+    if (why) *why = first;
+    return done;
+}
+
+pp_status pp_pool_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out)
+{
+    return pool->ops->resize ? pool->ops->resize(pool, handle, bytes, out) : PP_UNSUPPORTED;
+}
+
+pp_status pp_pool_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data)
+{
+    if ((unsigned)kind >= PP_PIN_KIND_COUNT) return PP_INVALID;
+    return pool->ops->pin(pool, handle, kind, data);
+}
+
+pp_status pp_pool_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
+{
+    if ((unsigned)kind >= PP_PIN_KIND_COUNT) return PP_INVALID;
+    return pool->ops->unpin(pool, handle, kind);
+}
+
+pp_status pp_pool_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
+{
+    return pool->ops->inspect(pool, handle, out);
+}
+
+/* ---- the pool as a whole -------------------------------------------------------------- */
+
+void pp_stats_begin(const pp_pool *pool, pp_stats *out)
+{
+    memset(out, 0, sizeof *out);
+    out->size = sizeof *out;
+    out->version = PP_STATS_VERSION;
+    /* released first: a reader elsewhere then never sees more released than acquired */
+    out->released = pp_read(&pool->released);
+    out->acquired = pp_read(&pool->acquired);
+    out->failed = pp_read(&pool->failed);
+    out->double_releases = pp_read(&pool->double_releases);
+    out->stale_handles = pp_read(&pool->stale_handles);
+    out->foreign_handles = pp_read(&pool->foreign_handles);
+    out->remote_releases = pp_read(&pool->remote_releases);
+    out->deferred_releases = pp_read(&pool->deferred_releases);
+    out->grown = pp_read(&pool->grown);
+    out->trimmed_bytes = pp_read(&pool->trimmed_bytes);
+    out->moved_blocks = pp_read(&pool->moved_blocks);
+    out->moved_bytes = pp_read(&pool->moved_bytes);
+    out->live_blocks = out->acquired - out->released;
+    out->peak_live_blocks = pp_read(&pool->peak_live_blocks);
+    out->pinned_blocks = pp_read(&pool->pinned_blocks);
+    out->deferred_blocks = pp_read(&pool->deferred_blocks);
+    out->requested_bytes = pp_read(&pool->requested_bytes);
+}
+
+void pp_pool_stats(const pp_pool *pool, pp_stats *out) { pool->ops->stats(pool, out); }
+
+pp_status pp_pool_walk(pp_pool *pool, pp_walk_fn visit, void *context)
+{
+    return pool->ops->walk(pool, visit, context);
+}
+
+pp_status pp_pool_check(pp_pool *pool, pp_fault *fault)
+{
+    pp_fault unread;
+    return pool->ops->check(pool, fault ? fault : &unread);
+}
+
+uint64_t pp_pool_trim(pp_pool *pool, uint64_t keep_bytes)
+{
+    return pool->ops->trim ? pool->ops->trim(pool, keep_bytes) : 0;
+}
+
+pp_status pp_pool_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp_compaction *out)
+{
+    memset(out, 0, sizeof *out);
+    return pool->ops->compact ? pool->ops->compact(pool, max_bytes, max_ns, out) : PP_UNSUPPORTED;
+}
+
+/* ---- provider --------------------------------------------------------------------------- */
+
+static pp_status provide(void *context, size_t bytes, uint32_t tag, pp_block *out)
+{
+    return pp_pool_acquire(context, bytes, tag, out);
+}
+
+static size_t provide_many(void *context, size_t count, size_t bytes, uint32_t tag, pp_block *out)
+{
+    return pp_pool_acquire_many(context, count, bytes, tag, out, NULL);
+}
+
+static pp_status take_back(void *context, pp_handle handle) { return pp_pool_release(context, handle); }
+
+static size_t take_back_many(void *context, const pp_handle *handles, size_t count)
+{
+    return pp_pool_release_many(context, handles, count, NULL);
+}
+
+static pp_status hold(void *context, pp_handle handle, pp_pin_kind kind, void **data)
+{
+    return pp_pool_pin(context, handle, kind, data);
+}
+
+static pp_status let_go(void *context, pp_handle handle, pp_pin_kind kind)
+{
+    return pp_pool_unpin(context, handle, kind);
+}
+
+void pp_pool_provider(pp_pool *pool, pp_provider *out)
+{
+    *out = (pp_provider){
+        .size = sizeof *out,
+        .version = PP_PROVIDER_VERSION,
+        .context = pool,
+        .acquire = provide,
+        .acquire_many = provide_many,
+        .release = take_back,
+        .release_many = take_back_many,
+        .pin = hold,
+        .unpin = let_go,
+        .max_bytes = pool->max_bytes,
+    };
+}
+
+/* ---- misuse and failure ------------------------------------------------------------------- */
+
+pp_status pp_note_misuse(pp_pool *pool, pp_status status)
+{
+    if (status == PP_DOUBLE_RELEASE) pp_bump_any_thread(&pool->double_releases);
+    if (status == PP_STALE) pp_bump_any_thread(&pool->stale_handles);
+    if (status == PP_FOREIGN) pp_bump_any_thread(&pool->foreign_handles);
+    return status;
+}
+
+pp_status pp_note_failure(pp_pool *pool, size_t bytes, uint32_t tag, pp_status status)
+{
+    pp_bump(&pool->failed, 1);
+    pp_event event = {.requested = bytes, .tag = tag, .site = pool->site};
+    pp_trace_block(pool, PP_OP_FAIL, &event, (uint64_t)status);
+    return status;
+}
+
+/* ---- tags ------------------------------------------------------------------------------------ */
+
+pp_status pp_pool_tag(pp_pool *pool, const char *text, size_t bytes, uint32_t *out)
+{
+    return pp_tags_intern(&pool->tags, text, bytes, out);
+}
+
+const char *pp_pool_tag_text(pp_pool *pool, uint32_t tag, size_t *bytes)
+{
+    const struct pp_tag_entry *entry = pp_tags_entry(&pool->tags, tag);
+    *bytes = entry ? entry->bytes : 0;
+    return entry ? entry->text : NULL;
+}
+
+void pp_pool_set_site(pp_pool *pool, uint32_t site)
+{
+    pool->site = site;
+    if (site) pool->watched = 1;
+}
+
+/* ---- tracing ---------------------------------------------------------------------------------- */
+
+/* The trace's id of a tag or site, which is written there at its first use. */
+static uint32_t trace_text_of(pp_pool *pool, uint32_t tag, pp_trace_text_kind kind)
+{
+    struct pp_tag_entry *entry = pp_tags_entry(&pool->tags, tag);
+    if (!entry) return 0;
+    uint32_t *known = kind == PP_TEXT_TAG ? &entry->trace_tag : &entry->trace_stack;
+    if (*known == 0) *known = pp_trace_text(pool->trace, kind, 0, entry->text, entry->bytes);
+    return *known;
+}
+
+void pp_trace_block(pp_pool *pool, pp_trace_op op, const pp_event *event, uint64_t aux)
+{
+    if (!pool->trace) return;
+    pp_trace_record record = {
+        .block = event->handle,
+        .offset = event->offset,
+        .requested = event->requested,
+        .granted = event->granted,
+        .aux = aux,
+        .tag = trace_text_of(pool, event->tag, PP_TEXT_TAG),
+        .stack = trace_text_of(pool, event->site, PP_TEXT_STACK),
+        .pool = pool->trace_pool,
+        .op = (uint8_t)op,
+        .flags = event->born_before ? PP_FLAG_BORN_BEFORE : 0,
+    };
+    pp_trace_write(pool->trace, &record);
+}
+
+void pp_note_region(pp_pool *pool, pp_trace_op op, uint64_t offset, uint64_t bytes, uint64_t metadata_bytes)
+{
+    pp_event event = {.offset = offset, .granted = bytes};
+    pp_trace_block(pool, op, &event, metadata_bytes);
+}
+
+static int announce_block(void *context, const pp_block_info *info)
+{
+    if (info->state == PP_BLOCK_FREE || info->state == PP_BLOCK_CACHED) return 0;
+    pp_event event = {info->handle, info->offset, info->requested, info->granted, info->tag, info->site, true};
+    pp_trace_block(context, PP_OP_ALLOC, &event, 0);
+    return 0;
+}
+
+static void forget_trace_ids(pp_pool *pool)
+{
+    struct pp_tag_entry *entry;
+    for (uint32_t id = 1; (entry = pp_tags_entry(&pool->tags, id)) != NULL; id++) {
+        entry->trace_tag = entry->trace_stack = 0;
+    }
+}
+
+pp_status pp_pool_trace(pp_pool *pool, pp_trace *trace, const char *about)
+{
+    if (!pool->shared && !pp_owned_by_caller(pool)) return PP_WRONG_THREAD;
+    forget_trace_ids(pool);
+    pool->trace = trace;
+    pool->watched = pool->scrub || pool->ages || pool->site || trace;
+    if (!trace) return PP_OK;
+    uint32_t number = pp_trace_next_pool(trace);
+    if (number == 0) {
+        pool->trace = NULL;
+        return PP_INVALID;
+    }
+    pool->trace_pool = (uint16_t)number;
+    if (about) pp_trace_text(trace, PP_TEXT_POOL, number, about, strlen(about));
+    if (pool->ops->announce) pool->ops->announce(pool);
+    return pp_pool_walk(pool, announce_block, pool);
+}
+
+void pp_pool_sample(pp_pool *pool, uint64_t interval_ns)
+{
+    pp_stats stats;
+    if (!pool->trace) return;
+    if (interval_ns) {
+        uint64_t now = pp_system_coarse_ns();
+        if (now < pool->next_sample_ns) return;
+        pool->next_sample_ns = now + interval_ns;
+    }
+    pp_pool_stats(pool, &stats);
+    pp_trace_record record = {
+        .block = stats.reserved_bytes,
+        .granted = stats.granted_bytes,
+        .requested = stats.requested_bytes,
+        .offset = stats.free_bytes,
+        .aux = stats.largest_free_bytes,
+        .pool = pool->trace_pool,
+        .op = PP_OP_SAMPLE,
+    };
+    pp_trace_write(pool->trace, &record);
+}

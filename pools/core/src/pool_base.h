@@ -1,0 +1,150 @@
+/* pool_base.h - what every strategy's struct begins with, and how it reports events.
+ *
+ * A strategy embeds `struct pp_pool` as its first member, fills in `ops` by
+ * pp_pool_init() and calls the pp_note_ functions when a block changes hands.
+ * It never writes a trace record or a counter of these itself.
+ *
+ * Counters are owned by whoever may mutate the pool (the owner, or the holder of
+ * the lock in a shared pool) and are read by anybody: relaxed atomic loads and
+ * stores, which are plain moves, so no locked instruction is involved. Only the
+ * misuse counters, which any thread may raise, use an atomic add. */
+#ifndef POOLPORT_POOL_BASE_H
+#define POOLPORT_POOL_BASE_H
+
+#include <poolport/pool.h>
+#include <stdatomic.h>
+
+#include "system.h"
+#include "tags.h"
+
+#define PP_LIKELY(x) __builtin_expect(!!(x), 1)
+#define PP_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#if defined(_MSC_VER) && !defined(__clang__)
+#undef PP_LIKELY
+#undef PP_UNLIKELY
+#define PP_LIKELY(x) (x)
+#define PP_UNLIKELY(x) (x)
+#endif
+
+typedef _Atomic uint64_t pp_counter;
+
+struct pp_pool {
+    const pp_pool_ops *ops;
+    _Atomic uintptr_t owner;    /* pp_system_self() of the owner; 0 once closed; PP_OWNER_SHARED if shared */
+    pp_trace *trace;
+    uint32_t site;              /* tag id for later acquires */
+    uint16_t trace_pool;        /* our number in the trace */
+    uint8_t scrub;
+    uint8_t ages;
+    uint8_t watched;            /* trace, scrub, ages or sites: the acquire path has more to do */
+    uint8_t shared;
+    _Atomic uint8_t closed;
+
+    pp_counter acquired, released, failed, remote_releases, deferred_releases, grown;
+    pp_counter trimmed_bytes, moved_blocks, moved_bytes;
+    pp_counter requested_bytes, peak_live_blocks, pinned_blocks, deferred_blocks;
+    pp_counter double_releases, stale_handles, foreign_handles; /* atomic adds */
+
+    size_t max_bytes;           /* the largest request the strategy can serve */
+    uint64_t next_sample_ns;
+    pp_lock lock;               /* shared pools: every mutation */
+    struct pp_tags tags;
+    char name[PP_NAME_BYTES];
+};
+
+/* ---- counters ----------------------------------------------------------------- */
+
+static inline uint64_t pp_read(const pp_counter *counter)
+{
+    return atomic_load_explicit((pp_counter *)counter, memory_order_relaxed);
+}
+
+static inline void pp_write(pp_counter *counter, uint64_t value)
+{
+    atomic_store_explicit(counter, value, memory_order_relaxed);
+}
+
+static inline void pp_bump(pp_counter *counter, uint64_t by) { pp_write(counter, pp_read(counter) + by); }
+
+static inline void pp_bump_any_thread(pp_counter *counter)
+{
+    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+/* ---- who may call ---------------------------------------------------------------- */
+
+static inline bool pp_owned_by_caller(const pp_pool *pool)
+{
+    return atomic_load_explicit(&((pp_pool *)pool)->owner, memory_order_relaxed) == pp_system_self();
+}
+
+/* Enter a call that mutates. Owner-only pools: PP_OK for the owner, PP_WRONG_THREAD otherwise.
+ * Shared pools: takes the lock. */
+static inline pp_status pp_enter(pp_pool *pool)
+{
+    if (PP_LIKELY(pp_owned_by_caller(pool))) return PP_OK;
+    if (pool->shared) {
+        pp_lock_take(&pool->lock);
+        return PP_OK;
+    }
+    return PP_WRONG_THREAD;
+}
+
+static inline void pp_leave(pp_pool *pool)
+{
+    if (PP_UNLIKELY(pool->shared)) pp_lock_drop(&pool->lock);
+}
+
+/* ---- events ------------------------------------------------------------------------ */
+
+typedef struct pp_event {
+    pp_handle handle;
+    uint64_t offset;
+    uint64_t requested;
+    uint64_t granted;
+    uint32_t tag;
+    uint32_t site;
+    bool born_before;           /* live when the trace was attached */
+} pp_event;
+
+/* Writes one record about a block, if a trace is attached. */
+void pp_trace_block(pp_pool *pool, pp_trace_op op, const pp_event *event, uint64_t aux);
+
+/* Counts a successful acquire. The live count is acquired - released. */
+static inline void pp_note_acquire(pp_pool *pool, uint64_t requested)
+{
+    uint64_t acquired = pp_read(&pool->acquired) + 1;
+    uint64_t live = acquired - pp_read(&pool->released);
+    pp_write(&pool->acquired, acquired);
+    pp_bump(&pool->requested_bytes, requested);
+    if (PP_UNLIKELY(live > pp_read(&pool->peak_live_blocks))) pp_write(&pool->peak_live_blocks, live);
+}
+
+static inline void pp_note_release(pp_pool *pool, uint64_t requested)
+{
+    pp_bump(&pool->released, 1);
+    pp_write(&pool->requested_bytes, pp_read(&pool->requested_bytes) - requested);
+}
+
+/* Counts and traces a refused acquire; returns `status`. */
+pp_status pp_note_failure(pp_pool *pool, size_t bytes, uint32_t tag, pp_status status);
+
+/* Counts a refused handle; returns `status`. */
+pp_status pp_note_misuse(pp_pool *pool, pp_status status);
+
+/* A region came or went. */
+void pp_note_region(pp_pool *pool, pp_trace_op op, uint64_t offset, uint64_t bytes, uint64_t metadata_bytes);
+
+/* Fills the base's part of the struct. `ops` must outlive the pool. */
+pp_status pp_pool_init(pp_pool *pool, const pp_pool_ops *ops, const pp_pool_config *config);
+
+/* Frees what pp_pool_init() took; the strategy frees the struct itself. */
+void pp_pool_finish(pp_pool *pool);
+
+/* The base's share of pp_pool_ops.stats: clears `*out` and fills the counters above. */
+void pp_stats_begin(const pp_pool *pool, pp_stats *out);
+
+/* A pool id for handles, 1 to 255, taken in turn. */
+uint32_t pp_next_pool_id(void);
+
+#endif

@@ -1,0 +1,452 @@
+/* slab.c - fixed-size blocks in one contiguous region.
+ *
+ *     region   | block 0 | block 1 | ... | block capacity-1 |  reserved up to max_count  |
+ *                 ^ index * stride = offset                 ^ committed when the pool grows
+ *
+ * All that describes the blocks is in the slot table (slots.h). The address space for
+ * the hard limit is reserved once, so growing never moves a block and an address is
+ * one multiplication. Acquiring pops the free stack: the block released last is the one
+ * still in the cache. Only when the stack is empty does the owner look for blocks that
+ * other threads released, then for blocks never used, then for room to grow.
+ *
+ * What must always hold: a block is in exactly one of the states of block.h; the stack
+ * names each free used slot once; live blocks = acquired - released;
+ * reserved = granted + free + metadata. */
+#include <poolport/slab.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "slots.h"
+
+typedef struct slab {
+    pp_pool base;
+    pp_slots slots;
+    char *memory;
+    size_t stride;               /* bytes from block to block, and granted by each */
+    size_t block_bytes;          /* the largest request */
+    size_t reservation_bytes;
+    bool huge;
+} slab;
+
+enum { PP_CACHE_LINE = 64, PP_BLOCK_BYTES_MAX = 1 << 30 };
+
+static slab *slab_of(pp_pool *pool) { return (slab *)pool; }
+
+static pp_event event_of(slab *s, uint32_t index)
+{
+    const pp_slot *slot = &s->slots.slots[index];
+    return (pp_event){
+        .handle = pp_slots_handle(&s->slots, index),
+        .offset = (uint64_t)index * s->stride,
+        .requested = pp_slot_requested(slot),
+        .granted = s->stride,
+        .tag = pp_slot_tag(slot),
+        .site = s->slots.pins[index].site,
+    };
+}
+
+static void trace_slot(slab *s, pp_trace_op op, uint32_t index, uint64_t aux)
+{
+    if (PP_LIKELY(!s->base.trace)) return;
+    pp_event event = event_of(s, index);
+    pp_trace_block(&s->base, op, &event, aux);
+}
+
+/* ---- giving back ------------------------------------------------------------------- */
+
+/* Ends the ownership of a block that is known to be owned. */
+static void end_ownership(slab *s, uint32_t index)
+{
+    pp_slot *slot = &s->slots.slots[index];
+    trace_slot(s, PP_OP_FREE, index, 0);
+    pp_note_release(&s->base, pp_slot_requested(slot));
+    if (PP_UNLIKELY(pp_slot_state(slot) == PP_BLOCK_OWNED_IN_FLIGHT)) {
+        pp_slot_set(slot, PP_BLOCK_IN_FLIGHT, 0);
+        pp_bump(&s->base.deferred_releases, 1);
+        pp_bump(&s->base.deferred_blocks, 1);
+        return;
+    }
+    pp_slots_shut(&s->slots, index);
+}
+
+static void take_home(void *context, uint32_t index)
+{
+    slab *s = context;
+    end_ownership(s, index);
+    pp_bump(&s->base.remote_releases, 1);
+}
+
+static size_t drain(slab *s)
+{
+    size_t refused;
+    size_t drained = pp_slots_drain(&s->slots, take_home, s, &refused);
+    while (PP_UNLIKELY(refused)) refused--, pp_note_misuse(&s->base, PP_DOUBLE_RELEASE);
+    return drained;
+}
+
+static pp_status release_one(slab *s, pp_handle handle)
+{
+    if (PP_UNLIKELY(!pp_slots_owned(&s->slots, handle)))
+        return pp_note_misuse(&s->base, pp_slots_diagnose(&s->slots, handle));
+    end_ownership(s, pp_handle_index(handle));
+    return PP_OK;
+}
+
+static pp_status slab_release(pp_pool *pool, pp_handle handle)
+{
+    slab *s = slab_of(pool);
+    if (pp_enter(pool) != PP_OK) return pp_note_misuse(pool, pp_slots_release_remote(&s->slots, handle));
+    pp_status status = release_one(s, handle);
+    pp_leave(pool);
+    return status;
+}
+
+static size_t slab_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
+{
+    slab *s = slab_of(pool);
+    pp_status first = PP_OK;
+    size_t done = 0;
+    bool mine = pp_enter(pool) == PP_OK;
+    for (size_t i = 0; i < count; i++) {
+        pp_status status = mine ? release_one(s, handles[i])
+                                : pp_note_misuse(pool, pp_slots_release_remote(&s->slots, handles[i]));
+        if (PP_LIKELY(status == PP_OK)) done++;
+        else if (first == PP_OK) first = status;
+    }
+    if (mine) pp_leave(pool);
+    if (why) *why = first;
+    return done;
+}
+
+/* ---- handing out --------------------------------------------------------------------- */
+
+/* Doubles the capacity, up to the limit. */
+static pp_status grow(slab *s)
+{
+    uint32_t from = s->slots.capacity;
+    if (from == s->slots.max) return PP_EXHAUSTED;
+    uint32_t to = s->slots.max - from > from ? from * 2 : s->slots.max;
+    size_t page = pp_system_page_bytes();
+    size_t start = (size_t)from * s->stride & ~(page - 1);
+    size_t end = ((size_t)to * s->stride + page - 1) & ~(page - 1);
+    size_t described = pp_slots_metadata_bytes(&s->slots);
+    if (pp_system_commit(s->memory + start, end - start) != PP_OK) return PP_NO_MEMORY;
+    if (pp_slots_grow(&s->slots, to) != PP_OK) return PP_NO_MEMORY;
+    pp_bump(&s->base.grown, 1);
+    pp_note_region(&s->base, PP_OP_REGION_ADD, (uint64_t)from * s->stride, (uint64_t)(to - from) * s->stride,
+                   pp_slots_metadata_bytes(&s->slots) - described);
+    return PP_OK;
+}
+
+/* A slot when the stack is empty. */
+static uint32_t take_slowly(slab *s, pp_status *why)
+{
+    *why = PP_OK;
+    if (drain(s) && s->slots.top) return pp_slots_take(&s->slots);
+    uint32_t index = pp_slots_take_fresh(&s->slots);
+    if (index == PP_SLOT_NONE && (*why = grow(s)) == PP_OK) index = pp_slots_take_fresh(&s->slots);
+    return index;
+}
+
+/* What only watched pools do to a block before it is handed out. */
+static void watch_acquire(slab *s, uint32_t index)
+{
+    pp_pool *base = &s->base;
+    s->slots.pins[index].site = base->site;
+    if (base->scrub) memset(s->memory + (size_t)index * s->stride, 0, s->stride);
+    if (base->ages) {
+        s->slots.births[index * 2] = pp_system_coarse_ns();
+        s->slots.births[index * 2 + 1] = pp_read(&base->acquired) - 1;
+    }
+    trace_slot(s, PP_OP_ALLOC, index, 0);
+}
+
+static inline pp_status acquire_one(slab *s, size_t bytes, uint32_t tag, pp_block *out)
+{
+    uint32_t index = pp_slots_take(&s->slots);
+    if (PP_UNLIKELY(index == PP_SLOT_NONE)) {
+        pp_status why;
+        index = take_slowly(s, &why);
+        if (index == PP_SLOT_NONE) return pp_note_failure(&s->base, bytes, tag, why);
+    }
+    out->handle = pp_slots_open(&s->slots, index, bytes, tag);
+    out->data = s->memory + (size_t)index * s->stride;
+    out->size = s->block_bytes;
+    pp_note_acquire(&s->base, bytes);
+    if (PP_UNLIKELY(s->base.watched)) watch_acquire(s, index);
+    return PP_OK;
+}
+
+static pp_status refuse(slab *s, size_t bytes)
+{
+    if (atomic_load_explicit(&s->base.closed, memory_order_relaxed)) return PP_CLOSED;
+    return bytes - 1 >= s->block_bytes ? PP_SIZE : PP_OK;
+}
+
+static pp_status slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+{
+    slab *s = slab_of(pool);
+    pp_status status = pp_enter(pool);
+    if (PP_UNLIKELY(status != PP_OK)) return status;
+    status = refuse(s, bytes);
+    if (PP_LIKELY(status == PP_OK)) status = acquire_one(s, bytes, tag, out);
+    pp_leave(pool);
+    return status;
+}
+
+static size_t slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
+                                pp_status *why)
+{
+    slab *s = slab_of(pool);
+    size_t done = 0;
+    pp_status status = pp_enter(pool);
+    if (status == PP_OK) {
+        status = refuse(s, bytes);
+        while (status == PP_OK && done < count && (status = acquire_one(s, bytes, tag, &out[done])) == PP_OK) done++;
+        pp_leave(pool);
+    }
+    if (why) *why = status;
+    return done;
+}
+
+static pp_status slab_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out)
+{
+    slab *s = slab_of(pool);
+    if (bytes - 1 >= s->block_bytes) return PP_SIZE;
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    if (pp_slots_owned(&s->slots, handle)) {
+        uint32_t index = pp_handle_index(handle);
+        pp_slot *slot = &s->slots.slots[index];
+        pp_bump(&pool->requested_bytes, (uint64_t)bytes - pp_slot_requested(slot));
+        pp_slot_set(slot, pp_slot_state(slot), bytes);
+        *out = (pp_block){handle, s->memory + (size_t)index * s->stride, s->block_bytes};
+        trace_slot(s, PP_OP_RESIZE, index, s->stride);
+    } else {
+        status = pp_note_misuse(pool, pp_slots_diagnose(&s->slots, handle));
+    }
+    pp_leave(pool);
+    return status;
+}
+
+/* ---- pins ------------------------------------------------------------------------------- */
+
+static pp_status slab_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data)
+{
+    slab *s = slab_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    if (PP_UNLIKELY(!pp_slots_owned(&s->slots, handle))) {
+        status = pp_note_misuse(pool, pp_slots_diagnose(&s->slots, handle));
+    } else {
+        pp_slots_pin(&s->slots, pp_handle_index(handle), kind, pool);
+        if (data) *data = s->memory + (size_t)pp_handle_index(handle) * s->stride;
+        if (PP_UNLIKELY(pool->trace)) trace_slot(s, PP_OP_PIN, pp_handle_index(handle), kind);
+    }
+    pp_leave(pool);
+    return status;
+}
+
+static pp_status slab_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
+{
+    slab *s = slab_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    status = pp_slots_unpin(&s->slots, handle, kind, pool);
+    if (status == PP_OK) {
+        uint32_t index = pp_handle_index(handle);
+        if (PP_UNLIKELY(pool->trace)) trace_slot(s, PP_OP_UNPIN, index, kind);
+        if (pp_slot_state(&s->slots.slots[index]) == PP_BLOCK_IN_FLIGHT && !pp_slot_pinned(&s->slots, index)) {
+            pp_bump(&pool->deferred_blocks, (uint64_t)-1);
+            pp_slots_shut(&s->slots, index);
+        }
+    }
+    pp_leave(pool);
+    return status;
+}
+
+/* ---- looking ---------------------------------------------------------------------------- */
+
+static void describe(slab *s, uint32_t index, uint64_t now_ns, pp_block_info *out)
+{
+    pp_slots_describe(&s->slots, index, now_ns, out);
+    out->offset = (uint64_t)index * s->stride;
+    out->granted = s->stride;
+}
+
+static pp_status slab_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
+{
+    slab *s = slab_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    if (pp_slots_owned(&s->slots, handle)) describe(s, pp_handle_index(handle), pp_system_coarse_ns(), out);
+    else status = pp_slots_diagnose(&s->slots, handle);
+    pp_leave(pool);
+    return status;
+}
+
+static pp_status slab_walk(pp_pool *pool, pp_walk_fn visit, void *context)
+{
+    slab *s = slab_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    uint64_t now = pp_system_coarse_ns();
+    for (uint32_t index = 0; status == PP_OK && index < s->slots.capacity; index++) {
+        pp_block_info info;
+        describe(s, index, now, &info);
+        if (visit(context, &info)) status = PP_STOPPED;
+    }
+    pp_leave(pool);
+    return status;
+}
+
+static void slab_stats(const pp_pool *pool, pp_stats *out)
+{
+    const slab *s = (const slab *)pool;
+    uint64_t pending, pending_requested;
+    pp_stats_begin(pool, out);
+    pp_slots_pending(&s->slots, &pending, &pending_requested);
+    out->released += pending;
+    out->remote_releases += pending;
+    out->live_blocks -= pending;
+    out->requested_bytes -= pending_requested;
+    out->cached_blocks = pending;
+    uint64_t busy = out->live_blocks + out->deferred_blocks;
+    out->capacity_blocks = s->slots.capacity;
+    out->free_blocks = out->capacity_blocks - busy - pending;
+    out->granted_bytes = busy * s->stride;
+    out->peak_granted_bytes = out->peak_live_blocks * s->stride;
+    out->free_bytes = (out->capacity_blocks - busy) * s->stride;
+    out->metadata_bytes = pp_slots_metadata_bytes(&s->slots) + sizeof *s;
+    out->reserved_bytes = out->granted_bytes + out->free_bytes + out->metadata_bytes;
+    out->committed_bytes = out->reserved_bytes;
+    out->regions = 1 + out->grown;
+    uint64_t longest;
+    pp_slots_free_runs(&s->slots, &out->free_extents, &longest);
+    out->largest_free_bytes = longest * s->stride;
+}
+
+static pp_status slab_check(pp_pool *pool, pp_fault *fault)
+{
+    slab *s = slab_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    drain(s);
+    status = pp_slots_check(&s->slots, pool, fault);
+    pp_leave(pool);
+    return status;
+}
+
+/* Discards the whole pages inside free blocks, those at the bottom of the stack (the coldest) first. */
+static uint64_t slab_trim(pp_pool *pool, uint64_t keep_bytes)
+{
+    slab *s = slab_of(pool);
+    size_t page = pp_system_page_bytes();
+    uint64_t freed = 0;
+    if (pp_enter(pool) != PP_OK) return 0;
+    drain(s);
+    uint64_t kept = keep_bytes / s->stride;
+    for (uint32_t i = 0; i + kept < s->slots.top; i++) {
+        uint32_t index = s->slots.stack[i];
+        size_t start = ((size_t)index * s->stride + page - 1) & ~(page - 1);
+        size_t end = ((size_t)index + 1) * s->stride & ~(page - 1);
+        if (end > start && pp_slots_mark_discarded(&s->slots, index)) {
+            pp_system_discard(s->memory + start, end - start);
+            freed += end - start;
+        }
+    }
+    pp_bump(&pool->trimmed_bytes, freed);
+    pp_leave(pool);
+    return freed;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void slab_announce(pp_pool *pool)
+{
+    slab *s = slab_of(pool);
+    pp_note_region(pool, PP_OP_REGION_ADD, 0, (uint64_t)s->slots.capacity * s->stride,
+                   pp_slots_metadata_bytes(&s->slots) + sizeof *s);
+}
+
+static void slab_destroy(pp_pool *pool)
+{
+    slab *s = slab_of(pool);
+    pp_system_unreserve(s->memory, s->reservation_bytes);
+    pp_slots_end(&s->slots);
+    pp_pool_finish(pool);
+    pp_system_free_aligned(s);
+}
+
+static const pp_pool_ops slab_ops = {
+    .strategy = "slab",
+    .acquire = slab_acquire,
+    .acquire_many = slab_acquire_many,
+    .release = slab_release,
+    .release_many = slab_release_many,
+    .resize = slab_resize,
+    .pin = slab_pin,
+    .unpin = slab_unpin,
+    .inspect = slab_inspect,
+    .stats = slab_stats,
+    .walk = slab_walk,
+    .check = slab_check,
+    .trim = slab_trim,
+    .announce = slab_announce,
+    .destroy = slab_destroy,
+};
+
+/* Fills in stride and limits from the configuration. */
+static pp_status measure(const pp_slab_config *config, slab *s, uint32_t *max)
+{
+    size_t page = pp_system_page_bytes();
+    size_t alignment = config->alignment;
+    size_t wanted_max = config->max_count ? config->max_count : config->block_count;
+    if (config->block_bytes - 1 >= PP_BLOCK_BYTES_MAX) return PP_SIZE;
+    if (config->block_count - 1 >= PP_SLOTS_MAX || wanted_max > PP_SLOTS_MAX) return PP_SIZE;
+    if (wanted_max < config->block_count) return PP_INVALID;
+    if (alignment == 0) alignment = config->block_bytes % page == 0 ? page : PP_CACHE_LINE;
+    if (alignment & (alignment - 1) || alignment < 16 || alignment > page) return PP_ALIGNMENT;
+    s->stride = (config->block_bytes + alignment - 1) & ~(alignment - 1);
+    s->block_bytes = config->block_bytes;
+    if (wanted_max > (SIZE_MAX / 4) / s->stride) return PP_SIZE;
+    s->reservation_bytes = (wanted_max * s->stride + page - 1) & ~(page - 1);
+    *max = (uint32_t)wanted_max;
+    return PP_OK;
+}
+
+/* Reserves and commits the first blocks. */
+static pp_status furnish(slab *s, uint32_t count, uint32_t max)
+{
+    size_t page = pp_system_page_bytes();
+    s->memory = pp_system_reserve(s->reservation_bytes);
+    if (!s->memory) return PP_NO_MEMORY;
+    pp_status status = pp_slots_init(&s->slots, max, s->base.ages, 0);
+    if (status == PP_OK)
+        status = pp_system_commit(s->memory, ((size_t)count * s->stride + page - 1) & ~(page - 1));
+    if (status == PP_OK) status = pp_slots_grow(&s->slots, count);
+    return status;
+}
+
+pp_status pp_slab_create(const pp_slab_config *config, pp_pool **out)
+{
+    uint32_t max;
+    slab *s = pp_system_alloc_aligned(PP_CACHE_LINE, sizeof *s);
+    if (!s) return PP_NO_MEMORY;
+    memset(s, 0, sizeof *s);
+    pp_status status = measure(config, s, &max);
+    if (status == PP_OK) status = pp_pool_init(&s->base, &slab_ops, &config->pool);
+    if (status != PP_OK) {
+        pp_system_free_aligned(s);
+        return status;
+    }
+    s->base.max_bytes = s->block_bytes;
+    status = furnish(s, (uint32_t)config->block_count, max);
+    if (status != PP_OK) {
+        slab_destroy(&s->base);
+        return status;
+    }
+    if (config->pool.huge_pages) s->huge = pp_system_huge_pages(s->memory, s->reservation_bytes);
+    *out = &s->base;
+    return PP_OK;
+}

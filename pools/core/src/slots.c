@@ -1,0 +1,311 @@
+/* slots.c - see slots.h, which teaches the mechanism. */
+#include "slots.h"
+
+#include <string.h>
+
+/* ---- the arrays ------------------------------------------------------------------- */
+
+/* One array inside the reservation. */
+struct span {
+    void **start;
+    size_t bytes_each; /* per slot, or per 64 slots */
+    uint32_t per;
+};
+
+static size_t list_spans(pp_slots *slots, struct span spans[8])
+{
+    size_t count = 0;
+    spans[count++] = (struct span){(void **)&slots->slots, sizeof(pp_slot), 1};
+    spans[count++] = (struct span){(void **)&slots->stack, sizeof(uint32_t), 1};
+    spans[count++] = (struct span){(void **)&slots->pins, sizeof(pp_slot_pins), 1};
+    spans[count++] = (struct span){(void **)&slots->remote_stamp, sizeof(uint32_t), 1};
+    spans[count++] = (struct span){(void **)&slots->remote_bits, sizeof(uint64_t), 64};
+    spans[count++] = (struct span){(void **)&slots->word_next, sizeof(uint32_t), 64};
+    if (slots->births_wanted) spans[count++] = (struct span){(void **)&slots->births, 16, 1};
+    if (slots->extra_bytes) spans[count++] = (struct span){&slots->extra, slots->extra_bytes, 1};
+    return count;
+}
+
+static size_t span_bytes(const struct span *span, uint32_t slots)
+{
+    size_t units = ((size_t)slots + span->per - 1) / span->per;
+    return (units * span->bytes_each + 63) & ~(size_t)63;
+}
+
+pp_status pp_slots_init(pp_slots *slots, uint32_t max, bool births, uint32_t extra_bytes)
+{
+    struct span spans[8];
+    memset(slots, 0, sizeof *slots);
+    slots->max = max;
+    slots->births_wanted = births;
+    slots->extra_bytes = extra_bytes;
+    slots->pool_stamp = pp_next_pool_id() << 24;
+    size_t count = list_spans(slots, spans);
+    for (size_t i = 0; i < count; i++) slots->memory_bytes += span_bytes(&spans[i], max);
+    size_t page = pp_system_page_bytes();
+    slots->memory_bytes = (slots->memory_bytes + page - 1) & ~(page - 1);
+    slots->memory = pp_system_reserve(slots->memory_bytes);
+    if (!slots->memory) return PP_NO_MEMORY;
+    char *at = slots->memory;
+    for (size_t i = 0; i < count; i++) {
+        *spans[i].start = at;
+        at += span_bytes(&spans[i], max);
+    }
+    return PP_OK;
+}
+
+void pp_slots_end(pp_slots *slots) { pp_system_unreserve(slots->memory, slots->memory_bytes); }
+
+pp_status pp_slots_grow(pp_slots *slots, uint32_t capacity)
+{
+    struct span spans[8];
+    size_t count = list_spans(slots, spans);
+    size_t page = pp_system_page_bytes();
+    for (size_t i = 0; i < count; i++) {
+        uintptr_t from = (uintptr_t)*spans[i].start & ~(uintptr_t)(page - 1);
+        uintptr_t to = (uintptr_t)*spans[i].start + span_bytes(&spans[i], capacity);
+        to = (to + page - 1) & ~(uintptr_t)(page - 1);
+        if (pp_system_commit((void *)from, to - from) != PP_OK) return PP_NO_MEMORY;
+    }
+    slots->capacity = capacity;
+    return PP_OK;
+}
+
+size_t pp_slots_metadata_bytes(const pp_slots *slots)
+{
+    struct span spans[8];
+    size_t count = list_spans((pp_slots *)slots, spans);
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++) bytes += span_bytes(&spans[i], slots->capacity);
+    return bytes;
+}
+
+uint32_t pp_slots_take_fresh(pp_slots *slots)
+{
+    uint32_t fresh = atomic_load_explicit(&slots->fresh, memory_order_relaxed);
+    if (fresh >= slots->capacity) return PP_SLOT_NONE;
+    atomic_store_explicit(&slots->slots[fresh].stamp, slots->pool_stamp | 1, memory_order_relaxed);
+    atomic_store_explicit(&slots->fresh, fresh + 1, memory_order_release);
+    return fresh;
+}
+
+pp_status pp_slots_diagnose(const pp_slots *slots, pp_handle handle)
+{
+    uint32_t index = pp_handle_index(handle);
+    uint32_t stamp = pp_handle_stamp(handle);
+    if ((stamp & 0xff000000u) != slots->pool_stamp) return PP_FOREIGN;
+    if (index >= atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_acquire)) return PP_FOREIGN;
+    const pp_slot *slot = &slots->slots[index];
+    uint32_t now = pp_slot_stamp(slot);
+    pp_block_state state = pp_slot_state(slot);
+    if (now == stamp) return state == PP_BLOCK_IN_FLIGHT ? PP_DOUBLE_RELEASE : PP_STALE;
+    bool just_ended = ((stamp + 1) & 0x00ffffffu) == (now & 0x00ffffffu);
+    return just_ended && state == PP_BLOCK_FREE ? PP_DOUBLE_RELEASE : PP_STALE;
+}
+
+/* ---- the way home ------------------------------------------------------------------- */
+
+static void push_word(pp_slots *slots, uint32_t word)
+{
+    uint32_t head = atomic_load_explicit(&slots->remote_head, memory_order_relaxed);
+    do {
+        atomic_store_explicit(&slots->word_next[word], head, memory_order_relaxed);
+    } while (!atomic_compare_exchange_weak_explicit(&slots->remote_head, &head, word + 1, memory_order_release,
+                                                    memory_order_relaxed));
+}
+
+pp_status pp_slots_release_remote(pp_slots *slots, pp_handle handle)
+{
+    if (!pp_slots_owned(slots, handle)) return pp_slots_diagnose(slots, handle);
+    uint32_t index = pp_handle_index(handle);
+    uint64_t bit = UINT64_C(1) << (index % 64);
+    atomic_store_explicit(&slots->remote_stamp[index], pp_handle_stamp(handle), memory_order_relaxed);
+    uint64_t before = atomic_fetch_or_explicit(&slots->remote_bits[index / 64], bit, memory_order_acq_rel);
+    if (before & bit) return PP_DOUBLE_RELEASE;
+    if (before == 0) push_word(slots, index / 64);
+    return PP_OK;
+}
+
+size_t pp_slots_drain(pp_slots *slots, void (*release)(void *context, uint32_t index), void *context,
+                      size_t *refused)
+{
+    size_t drained = 0;
+    *refused = 0;
+    if (PP_LIKELY(atomic_load_explicit(&slots->remote_head, memory_order_relaxed) == 0)) return 0;
+    uint32_t at = atomic_exchange_explicit(&slots->remote_head, 0, memory_order_acquire);
+    while (at != 0) {
+        uint32_t word = at - 1;
+        at = atomic_load_explicit(&slots->word_next[word], memory_order_relaxed);
+        uint64_t bits = atomic_exchange_explicit(&slots->remote_bits[word], 0, memory_order_acquire);
+        for (; bits; bits &= bits - 1) {
+            uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            uint32_t stamp = atomic_load_explicit(&slots->remote_stamp[index], memory_order_relaxed);
+            if (pp_slots_owned(slots, (uint64_t)stamp << 32 | index)) {
+                release(context, index);
+                drained++;
+            } else {
+                ++*refused;
+            }
+        }
+    }
+    return drained;
+}
+
+void pp_slots_pending(const pp_slots *slots, uint64_t *blocks, uint64_t *requested)
+{
+    uint32_t fresh = atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_acquire);
+    *blocks = *requested = 0;
+    for (uint32_t word = 0; word * 64 < fresh; word++) {
+        uint64_t bits = atomic_load_explicit(&slots->remote_bits[word], memory_order_relaxed);
+        for (; bits; bits &= bits - 1) {
+            ++*blocks;
+            *requested += pp_slot_requested(&slots->slots[word * 64 + (uint32_t)__builtin_ctzll(bits)]);
+        }
+    }
+}
+
+/* ---- pins --------------------------------------------------------------------------------- */
+
+void pp_slots_pin(pp_slots *slots, uint32_t index, pp_pin_kind kind, pp_pool *pool)
+{
+    pp_slot *slot = &slots->slots[index];
+    if (!pp_slot_pinned(slots, index)) {
+        pp_slot_set(slot, PP_BLOCK_OWNED_IN_FLIGHT, pp_slot_requested(slot));
+        pp_bump(&pool->pinned_blocks, 1);
+    }
+    slots->pins[index].pins[kind]++;
+}
+
+pp_status pp_slots_unpin(pp_slots *slots, pp_handle handle, pp_pin_kind kind, pp_pool *pool)
+{
+    uint32_t index = pp_handle_index(handle);
+    if (index >= atomic_load_explicit(&slots->fresh, memory_order_relaxed) ||
+        pp_slot_stamp(&slots->slots[index]) != pp_handle_stamp(handle))
+        return pp_note_misuse(pool, pp_slots_diagnose(slots, handle));
+    if (slots->pins[index].pins[kind] == 0) return PP_NOT_PINNED;
+    slots->pins[index].pins[kind]--;
+    if (!pp_slot_pinned(slots, index)) {
+        pp_slot *slot = &slots->slots[index];
+        pp_bump(&pool->pinned_blocks, (uint64_t)-1);
+        if (pp_slot_state(slot) == PP_BLOCK_OWNED_IN_FLIGHT)
+            pp_slot_set(slot, PP_BLOCK_OWNED, pp_slot_requested(slot));
+    }
+    return PP_OK;
+}
+
+/* ---- looking -------------------------------------------------------------------------------- */
+
+void pp_slots_describe(const pp_slots *slots, uint32_t index, uint64_t now_ns, pp_block_info *out)
+{
+    *out = (pp_block_info){0};
+    if (index >= atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_relaxed)) return;
+    const pp_slot *slot = &slots->slots[index];
+    pp_block_state state = pp_slot_state(slot);
+    out->state = pp_slots_remote_pending(slots, index) ? PP_BLOCK_CACHED : state;
+    if (out->state == PP_BLOCK_FREE) return;
+    out->handle = pp_slots_handle(slots, index);
+    out->requested = pp_slot_requested(slot);
+    out->tag = pp_slot_tag(slot);
+    out->site = slots->pins[index].site;
+    memcpy(out->pins, slots->pins[index].pins, sizeof out->pins);
+    if (!slots->births_wanted) return;
+    uint64_t birth = slots->births[index * 2];
+    out->age_ns = now_ns > birth ? now_ns - birth : 0;
+    out->ordinal = slots->births[index * 2 + 1];
+}
+
+void pp_slots_free_runs(const pp_slots *slots, uint64_t *runs, uint64_t *longest)
+{
+    uint32_t fresh = atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_acquire);
+    uint64_t run = 0;
+    *runs = *longest = 0;
+    for (uint32_t index = 0; index < fresh; index++) {
+        bool idle = pp_slot_state(&slots->slots[index]) == PP_BLOCK_FREE || pp_slots_remote_pending(slots, index);
+        run = idle ? run + 1 : 0;
+        *runs += run == 1;
+        if (run > *longest) *longest = run;
+    }
+    if (slots->capacity > fresh) { /* the rest was never used */
+        *runs += run == 0;
+        run += slots->capacity - fresh;
+        if (run > *longest) *longest = run;
+    }
+}
+
+#define DISCARDED (UINT64_C(1) << 40)
+
+bool pp_slots_mark_discarded(pp_slots *slots, uint32_t index)
+{
+    pp_slot *slot = &slots->slots[index];
+    uint64_t place = pp_slot_requested(slot);
+    if (place & DISCARDED) return false;
+    pp_slot_set(slot, PP_BLOCK_FREE, place | DISCARDED);
+    return true;
+}
+
+/* ---- check ----------------------------------------------------------------------------- */
+
+static pp_status fault_at(pp_fault *fault, uint64_t where, const char *what)
+{
+    fault->where = where;
+    fault->what = what;
+    return PP_CORRUPT;
+}
+
+struct census {
+    uint64_t free, owned, in_flight, pinned, requested;
+};
+
+static pp_status check_slot(const pp_slots *slots, uint32_t index, struct census *census, pp_fault *fault)
+{
+    const pp_slot *slot = &slots->slots[index];
+    pp_block_state state = pp_slot_state(slot);
+    bool pinned = pp_slot_pinned(slots, index);
+    if (state > PP_BLOCK_OWNED_IN_FLIGHT) return fault_at(fault, index, "slot index: unknown state");
+    if ((pp_slot_stamp(slot) & 0xff000000u) != slots->pool_stamp)
+        return fault_at(fault, index, "slot index: the stamp carries another pool's id");
+    if (pinned != (state == PP_BLOCK_IN_FLIGHT || state == PP_BLOCK_OWNED_IN_FLIGHT))
+        return fault_at(fault, index, "slot index: state and pins disagree");
+    census->pinned += pinned;
+    census->free += state == PP_BLOCK_FREE;
+    census->in_flight += state == PP_BLOCK_IN_FLIGHT;
+    if (state & 1) {
+        census->owned++;
+        census->requested += pp_slot_requested(slot);
+    }
+    return PP_OK;
+}
+
+static pp_status check_stack(const pp_slots *slots, uint32_t fresh, pp_fault *fault)
+{
+    for (uint32_t i = 0; i < slots->top; i++) {
+        uint32_t index = slots->stack[i];
+        if (index >= fresh || pp_slot_state(&slots->slots[index]) != PP_BLOCK_FREE)
+            return fault_at(fault, i, "stack entry: names a slot that is not free");
+        if ((pp_slot_requested(&slots->slots[index]) & ~DISCARDED) != i)
+            return fault_at(fault, i, "stack entry: the slot believes to be elsewhere on the stack");
+    }
+    return PP_OK;
+}
+
+pp_status pp_slots_check(const pp_slots *slots, const pp_pool *pool, pp_fault *fault)
+{
+    uint32_t fresh = atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_acquire);
+    struct census census = {0};
+    if (fresh > slots->capacity || slots->capacity > slots->max)
+        return fault_at(fault, fresh, "slot count: fresh <= capacity <= max");
+    for (uint32_t index = 0; index < fresh; index++)
+        if (check_slot(slots, index, &census, fault) != PP_OK) return PP_CORRUPT;
+    if (census.free != slots->top)
+        return fault_at(fault, slots->top, "stack depth: not as many entries as free slots");
+    if (check_stack(slots, fresh, fault) != PP_OK) return PP_CORRUPT;
+    if (census.owned != pp_read(&pool->acquired) - pp_read(&pool->released))
+        return fault_at(fault, census.owned, "owned slots: acquired - released is another number");
+    if (census.requested != pp_read(&pool->requested_bytes))
+        return fault_at(fault, census.requested, "requested bytes: the counter differs");
+    if (census.pinned != pp_read(&pool->pinned_blocks))
+        return fault_at(fault, census.pinned, "pinned slots: the counter differs");
+    if (census.in_flight != pp_read(&pool->deferred_blocks))
+        return fault_at(fault, census.in_flight, "deferred slots: the counter differs");
+    return PP_OK;
+}

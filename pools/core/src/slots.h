@@ -1,0 +1,208 @@
+/* slots.h - the table of blocks of one pool: generation-tagged slots, the free
+ * stack, and the way home for blocks that other threads release.
+ *
+ * One slot describes one block, outside the block, so that nothing written into a
+ * buffer can reach it:
+ *
+ *     slot     | stamp 32 | tag 32 | word 64 = state 8 : requested 56 |
+ *     stack[]  indices of free slots, last in first out (the hottest block first)
+ *     fresh    slots at or above it were never used: no memory of theirs is touched
+ *
+ * The stamp is what a handle's upper half must equal: pool id in 8 bits, then a
+ * generation that moves on when the block becomes free. A stale handle is thus
+ * refused unless the block had exactly a multiple of 2^24 owners in between.
+ *
+ * Blocks released by other threads ("remote").
+ *   remote_bits[w]   64 blocks a word; a set bit: released, not yet taken home
+ *   remote_stamp[i]  the stamp the releaser's handle had
+ *   remote_head      a stack of those words that are not zero, through word_next[]
+ * A releaser compares the stamp, stores it in remote_stamp[i] and sets the bit with
+ * one fetch_or. Whoever finds the bit set already released twice and is told so.
+ * Whoever turns a word from zero to non-zero pushes the word on the stack with a CAS:
+ * at most once for 64 releases that arrive together.
+ * The owner takes the whole stack with one exchange, reads each word's successor,
+ * and only then exchanges the word with zero.
+ *   Invariant: a word is on the stack at most once, because it is pushed only on its
+ *   change from zero, and becomes zero only after it was taken off. The stack is never
+ *   popped one by one, so there is no ABA.
+ *   Memory order: fetch_or is acq_rel and the owner's exchange acquire, so what the
+ *   releaser did to the block happens before the owner hands it out again; the push is
+ *   release, the take acquire, so word_next[] is seen. remote_stamp is relaxed and made
+ *   visible by the bit.
+ *   A release that races with another release of the same block is refused or, where
+ *   both passed the stamp check, found when the word is taken home: remote_stamp or the
+ *   state no longer fits, and it is counted as a double release. The table is never
+ *   corrupted by it, since a bit has no second instance. */
+#ifndef POOLPORT_SLOTS_H
+#define POOLPORT_SLOTS_H
+
+#include "pool_base.h"
+
+typedef struct pp_slot {
+    _Atomic uint32_t stamp;
+    _Atomic uint32_t tag;
+    _Atomic uint64_t word;
+} pp_slot;
+
+PP_STATIC_ASSERT(sizeof(pp_slot) == 16, "four slots to a cache line");
+
+typedef struct pp_slot_pins {
+    uint32_t pins[PP_PIN_KIND_COUNT];
+    uint32_t site;
+} pp_slot_pins;
+
+enum { PP_SLOT_NONE = UINT32_MAX, PP_SLOTS_MAX = 1 << 28 };
+
+typedef struct pp_slots {
+    pp_slot *slots;
+    uint32_t *stack;
+    uint32_t top;                     /* entries of stack */
+    _Atomic uint32_t fresh;
+    uint32_t capacity;                /* slots that may be used now */
+    uint32_t max;                     /* slots the reservation has room for */
+    uint32_t pool_stamp;              /* pool id << 24 */
+    uint32_t spare;
+    pp_slot_pins *pins;
+    uint64_t *births;                 /* ns and ordinal, two words a slot; NULL without ages */
+    _Atomic uint32_t *remote_stamp;
+    _Atomic uint64_t *remote_bits;
+    _Atomic uint32_t *word_next;
+    char *memory;                     /* the reservation all arrays lie in */
+    size_t memory_bytes;
+    void *extra;                      /* the strategy's own bytes per slot, zero at first */
+    uint32_t extra_bytes;
+    uint32_t births_wanted;
+    _Alignas(64) _Atomic uint32_t remote_head; /* word index + 1; 0 empty */
+} pp_slots;
+
+/* Room for `max` slots, none usable yet, with `extra_bytes` of the strategy's own for each. PP_NO_MEMORY. */
+pp_status pp_slots_init(pp_slots *slots, uint32_t max, bool births, uint32_t extra_bytes);
+void pp_slots_end(pp_slots *slots);
+
+/* Makes slots below `capacity` usable. PP_NO_MEMORY leaves everything as it was. */
+pp_status pp_slots_grow(pp_slots *slots, uint32_t capacity);
+
+/* Bytes that describe `capacity` slots. */
+size_t pp_slots_metadata_bytes(const pp_slots *slots);
+
+/* Takes a slot never used before; PP_SLOT_NONE when there is none. Owner. */
+uint32_t pp_slots_take_fresh(pp_slots *slots);
+
+/* Why a handle does not match: PP_FOREIGN, PP_STALE or PP_DOUBLE_RELEASE. */
+pp_status pp_slots_diagnose(const pp_slots *slots, pp_handle handle);
+
+/* Any thread but the owner. PP_OK: the block is on its way home. */
+pp_status pp_slots_release_remote(pp_slots *slots, pp_handle handle);
+
+/* Brings home what other threads released: calls `release` for each valid one and returns how
+ * many; `*refused` counts late double releases. Owner. */
+size_t pp_slots_drain(pp_slots *slots, void (*release)(void *context, uint32_t index), void *context,
+                      size_t *refused);
+
+/* Blocks on their way home, and the bytes requested for them. Any thread. */
+void pp_slots_pending(const pp_slots *slots, uint64_t *blocks, uint64_t *requested);
+
+/* Pins an owned slot, or takes one pin of `kind` away from a pinned one (PP_NOT_PINNED), and keeps
+ * the pool's pinned_blocks. A slot in flight whose last pin went is the caller's to shut. Owner. */
+void pp_slots_pin(pp_slots *slots, uint32_t index, pp_pin_kind kind, pp_pool *pool);
+pp_status pp_slots_unpin(pp_slots *slots, pp_handle handle, pp_pin_kind kind, pp_pool *pool);
+
+/* Everything of `*out` but offset and granted. Owner. */
+void pp_slots_describe(const pp_slots *slots, uint32_t index, uint64_t now_ns, pp_block_info *out);
+
+/* Maximal runs of neighbouring slots that nobody owns or pins, and the longest, in slots.
+ * Any thread; one pass over the slots. */
+void pp_slots_free_runs(const pp_slots *slots, uint64_t *runs, uint64_t *longest);
+
+/* Remembers that a free slot's memory was discarded; false if it was already. Owner. */
+bool pp_slots_mark_discarded(pp_slots *slots, uint32_t index);
+
+/* Validates stack, states, pins and the pool's counters. Owner, with no release in progress elsewhere. */
+pp_status pp_slots_check(const pp_slots *slots, const pp_pool *pool, pp_fault *fault);
+
+/* ---- one slot ------------------------------------------------------------------ */
+
+#define PP_REQUESTED_MASK ((UINT64_C(1) << 56) - 1)
+
+static inline uint64_t pp_slot_word(const pp_slot *slot)
+{
+    return atomic_load_explicit(&((pp_slot *)slot)->word, memory_order_relaxed);
+}
+
+static inline pp_block_state pp_slot_state(const pp_slot *slot)
+{
+    return (pp_block_state)(pp_slot_word(slot) >> 56);
+}
+
+static inline uint64_t pp_slot_requested(const pp_slot *slot) { return pp_slot_word(slot) & PP_REQUESTED_MASK; }
+
+static inline void pp_slot_set(pp_slot *slot, pp_block_state state, uint64_t requested)
+{
+    atomic_store_explicit(&slot->word, (uint64_t)state << 56 | requested, memory_order_relaxed);
+}
+
+static inline uint32_t pp_slot_stamp(const pp_slot *slot)
+{
+    return atomic_load_explicit(&((pp_slot *)slot)->stamp, memory_order_relaxed);
+}
+
+static inline uint32_t pp_slot_tag(const pp_slot *slot)
+{
+    return atomic_load_explicit(&((pp_slot *)slot)->tag, memory_order_relaxed);
+}
+
+static inline pp_handle pp_slots_handle(const pp_slots *slots, uint32_t index)
+{
+    return (uint64_t)pp_slot_stamp(&slots->slots[index]) << 32 | index;
+}
+
+static inline bool pp_slot_pinned(const pp_slots *slots, uint32_t index)
+{
+    const uint32_t *pins = slots->pins[index].pins;
+    return (pins[0] | pins[1] | pins[2]) != 0;
+}
+
+static inline bool pp_slots_remote_pending(const pp_slots *slots, uint32_t index)
+{
+    uint64_t word = atomic_load_explicit(&slots->remote_bits[index / 64], memory_order_relaxed);
+    return (word >> (index % 64)) & 1;
+}
+
+/* ---- the fast path, owner only --------------------------------------------------- */
+
+/* A free slot that was used before, the most recently freed first; PP_SLOT_NONE when there is none. */
+static inline uint32_t pp_slots_take(pp_slots *slots)
+{
+    return PP_LIKELY(slots->top) ? slots->stack[--slots->top] : PP_SLOT_NONE;
+}
+
+static inline pp_handle pp_slots_open(pp_slots *slots, uint32_t index, uint64_t requested, uint32_t tag)
+{
+    pp_slot *slot = &slots->slots[index];
+    pp_slot_set(slot, PP_BLOCK_OWNED, requested);
+    atomic_store_explicit(&slot->tag, tag, memory_order_relaxed);
+    return pp_slots_handle(slots, index);
+}
+
+/* Does the handle name a block that somebody owns? */
+static inline bool pp_slots_owned(const pp_slots *slots, pp_handle handle)
+{
+    uint32_t index = pp_handle_index(handle);
+    if (PP_UNLIKELY(index >= atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_relaxed))) return false;
+    const pp_slot *slot = &slots->slots[index];
+    /* FREE is 0, OWNED 1, IN_FLIGHT 2, OWNED_IN_FLIGHT 3: the low bit says owned. */
+    return pp_slot_stamp(slot) == pp_handle_stamp(handle) && (pp_slot_word(slot) >> 56 & 1);
+}
+
+/* Ends the generation and makes the slot free. */
+static inline void pp_slots_shut(pp_slots *slots, uint32_t index)
+{
+    pp_slot *slot = &slots->slots[index];
+    uint32_t stamp = pp_slot_stamp(slot);
+    atomic_store_explicit(&slot->stamp, (stamp & 0xff000000u) | ((stamp + 1) & 0x00ffffffu),
+                          memory_order_relaxed);
+    pp_slot_set(slot, PP_BLOCK_FREE, slots->top); /* a free slot knows its place on the stack: check() compares */
+    slots->stack[slots->top++] = index;
+}
+
+#endif

@@ -1,0 +1,117 @@
+/* system.h - everything the pools ask of an operating system.
+ *
+ * The only header of the pools' core behind which platforms differ;
+ * system_unix.c and system_windows.c are its twins. Contract, for all of them:
+ *   - addresses and sizes given to the memory calls are multiples of
+ *     pp_system_page_bytes(), except where "bytes" is rounded up by the callee;
+ *   - memory that is committed for the first time, or again after a decommit,
+ *     reads as zeros;
+ *   - a refusal is NULL or a status, never an abort; nothing is printed.
+ * Any thread may call any of these. */
+#ifndef POOLPORT_SYSTEM_H
+#define POOLPORT_SYSTEM_H
+
+#include <poolport/status.h>
+
+#if defined(_WIN32)
+#include <intrin.h>
+#endif
+
+/* ---- memory ---------------------------------------------------------------- */
+
+size_t pp_system_page_bytes(void);
+
+/* Reserves address space without backing it, aligned to at least the page. Rounded up. */
+void *pp_system_reserve(size_t bytes);
+void pp_system_unreserve(void *address, size_t bytes);
+
+/* Backs a part of a reserved range. PP_NO_MEMORY. */
+pp_status pp_system_commit(void *address, size_t bytes);
+
+/* Takes the backing away; the range stays reserved. */
+void pp_system_decommit(void *address, size_t bytes);
+
+/* Tells the system that the contents are not needed: the range stays committed, may lose
+ * its physical pages at once, and reads as zeros or as before. */
+void pp_system_discard(void *address, size_t bytes);
+
+/* Asks for huge pages behind a range; 0 where the system has none to give for it. */
+int pp_system_huge_pages(void *address, size_t bytes);
+
+/* Heap memory aligned to a power of two; freed only by its own call. NULL when there is none. */
+void *pp_system_alloc_aligned(size_t alignment, size_t bytes);
+void pp_system_free_aligned(void *address);
+
+/* ---- clocks, threads, process ---------------------------------------------- */
+
+/* Monotonic nanoseconds. The coarse clock ticks every few milliseconds and costs a
+ * quarter of the exact one. */
+uint64_t pp_system_now_ns(void);
+uint64_t pp_system_coarse_ns(void);
+uint64_t pp_system_unix_ns(void);
+
+/* The operating system's number of the calling thread, truncated, and of the process. */
+uint32_t pp_system_thread_number(void);
+uint32_t pp_system_process_number(void);
+
+/* Resident set and CPU time of this process so far; 0 where it cannot be read. */
+uint64_t pp_system_resident_bytes(void);
+uint64_t pp_system_cpu_ns(void);
+
+/* A word that differs between live threads and costs one instruction; never 0. */
+static inline uintptr_t pp_system_self(void)
+{
+#if defined(_WIN32)
+    return (uintptr_t)__readgsqword(0x30);
+#else
+    return (uintptr_t)__builtin_thread_pointer();
+#endif
+}
+
+/* A lock for rare or contended paths; zero-initialised is unlocked. */
+typedef struct pp_lock {
+    void *word[8];
+} pp_lock;
+
+void pp_lock_init(pp_lock *lock);
+void pp_lock_take(pp_lock *lock);
+void pp_lock_drop(pp_lock *lock);
+void pp_lock_end(pp_lock *lock);
+
+/* ---- files that are mapped ---------------------------------------------------- */
+
+typedef struct pp_file {
+    intptr_t handle;
+} pp_file;
+
+/* Creates a file for reading and writing; an existing one is an error unless `replace`.
+ * PP_EXISTS or PP_IO, with the system's error number in `*os_error`. */
+pp_status pp_file_create(const char *path, int replace, pp_file *out, int *os_error);
+
+/* Makes the file `bytes` long with its space allocated, so that stores into a mapping
+ * cannot fail later. PP_IO when the disk is full. */
+pp_status pp_file_extend(pp_file file, uint64_t bytes);
+void *pp_file_map(pp_file file, uint64_t offset, size_t bytes);
+void pp_file_unmap(void *address, size_t bytes);
+pp_status pp_file_truncate(pp_file file, uint64_t bytes);
+void pp_file_close(pp_file file);
+void pp_file_remove(const char *path);
+
+/* The system's error number for a full disk. */
+int pp_file_full_error(void);
+
+/* ---- the C library's heap ------------------------------------------------------ */
+
+typedef struct pp_heap_levels {
+    uint64_t reserved_bytes;     /* taken from the system for the heap, in use or not */
+    uint64_t free_bytes;         /* of it, free */
+    uint64_t largest_free_bytes; /* the largest free chunk the library admits to; 0 if it does not tell */
+} pp_heap_levels;
+
+/* PP_UNSUPPORTED where the C library tells nothing. Not cheap: tens of microseconds. */
+pp_status pp_system_heap_levels(pp_heap_levels *out);
+
+/* Bytes really granted behind an address from malloc. */
+size_t pp_system_malloc_size(void *address);
+
+#endif

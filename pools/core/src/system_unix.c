@@ -1,0 +1,249 @@
+/* system_unix.c - system.h for Linux and other Unixes. */
+#define _GNU_SOURCE
+#include "system.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__linux__)
+#include <malloc.h>
+#include <sys/syscall.h>
+#elif defined(__APPLE__)
+#include <malloc/malloc.h>
+#endif
+
+/* ---- memory ---------------------------------------------------------------- */
+
+size_t pp_system_page_bytes(void)
+{
+    static size_t page;
+    size_t known = __atomic_load_n(&page, __ATOMIC_RELAXED);
+    if (known == 0) {
+        known = (size_t)sysconf(_SC_PAGESIZE);
+        __atomic_store_n(&page, known, __ATOMIC_RELAXED);
+    }
+    return known;
+}
+
+void *pp_system_reserve(size_t bytes)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+#ifdef MAP_NORESERVE
+    flags |= MAP_NORESERVE;
+#endif
+    void *address = mmap(NULL, bytes, PROT_NONE, flags, -1, 0);
+    return address == MAP_FAILED ? NULL : address;
+}
+
+void pp_system_unreserve(void *address, size_t bytes)
+{
+    if (address) munmap(address, bytes);
+}
+
+pp_status pp_system_commit(void *address, size_t bytes)
+{
+    return mprotect(address, bytes, PROT_READ | PROT_WRITE) == 0 ? PP_OK : PP_NO_MEMORY;
+}
+
+void pp_system_decommit(void *address, size_t bytes)
+{
+    madvise(address, bytes, MADV_DONTNEED);
+    mprotect(address, bytes, PROT_NONE);
+}
+
+void pp_system_discard(void *address, size_t bytes)
+{
+    madvise(address, bytes, MADV_DONTNEED);
+}
+
+int pp_system_huge_pages(void *address, size_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    return madvise(address, bytes, MADV_HUGEPAGE) == 0;
+#else
+    (void)address;
+    (void)bytes;
+    return 0;
+#endif
+}
+
+void *pp_system_alloc_aligned(size_t alignment, size_t bytes)
+{
+    void *address = NULL;
+    return posix_memalign(&address, alignment, bytes) == 0 ? address : NULL;
+}
+
+void pp_system_free_aligned(void *address) { free(address); }
+
+/* ---- clocks, threads, process ---------------------------------------------- */
+
+static uint64_t read_clock(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t pp_system_now_ns(void) { return read_clock(CLOCK_MONOTONIC); }
+
+uint64_t pp_system_coarse_ns(void)
+{
+#ifdef CLOCK_MONOTONIC_COARSE
+    return read_clock(CLOCK_MONOTONIC_COARSE);
+#else
+    return read_clock(CLOCK_MONOTONIC);
+#endif
+}
+
+uint64_t pp_system_unix_ns(void) { return read_clock(CLOCK_REALTIME); }
+
+uint64_t pp_system_cpu_ns(void) { return read_clock(CLOCK_PROCESS_CPUTIME_ID); }
+
+uint32_t pp_system_thread_number(void)
+{
+#if defined(__linux__)
+    return (uint32_t)syscall(SYS_gettid);
+#else
+    return (uint32_t)(pp_system_self() >> 4);
+#endif
+}
+
+uint32_t pp_system_process_number(void) { return (uint32_t)getpid(); }
+
+uint64_t pp_system_resident_bytes(void)
+{
+#if defined(__linux__)
+    char text[128];
+    int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return 0;
+    ssize_t length = read(file, text, sizeof text - 1);
+    close(file);
+    unsigned long long total, resident;
+    if (length <= 0) return 0;
+    text[length] = 0;
+    if (sscanf(text, "%llu %llu", &total, &resident) != 2) return 0;
+    return resident * pp_system_page_bytes();
+#else
+    return 0;
+#endif
+}
+
+_Static_assert(sizeof(pthread_mutex_t) <= sizeof(pp_lock), "a mutex fits a pp_lock");
+
+void pp_lock_init(pp_lock *lock) { pthread_mutex_init((pthread_mutex_t *)lock->word, NULL); }
+void pp_lock_take(pp_lock *lock) { pthread_mutex_lock((pthread_mutex_t *)lock->word); }
+void pp_lock_drop(pp_lock *lock) { pthread_mutex_unlock((pthread_mutex_t *)lock->word); }
+void pp_lock_end(pp_lock *lock) { pthread_mutex_destroy((pthread_mutex_t *)lock->word); }
+
+/* ---- files that are mapped ---------------------------------------------------- */
+
+pp_status pp_file_create(const char *path, int replace, pp_file *out, int *os_error)
+{
+    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | (replace ? O_TRUNC : O_EXCL), 0666);
+    if (file < 0) {
+        *os_error = errno;
+        return errno == EEXIST ? PP_EXISTS : PP_IO;
+    }
+    *os_error = 0;
+    out->handle = file;
+    return PP_OK;
+}
+
+pp_status pp_file_extend(pp_file file, uint64_t bytes)
+{
+    struct stat now;
+    int fd = (int)file.handle;
+    if (fstat(fd, &now) != 0) return PP_IO;
+    if ((uint64_t)now.st_size >= bytes) return PP_OK;
+#if defined(__APPLE__)
+    return ftruncate(fd, (off_t)bytes) == 0 ? PP_OK : PP_IO;
+#else
+    return posix_fallocate(fd, now.st_size, (off_t)(bytes - (uint64_t)now.st_size)) == 0 ? PP_OK : PP_IO;
+#endif
+}
+
+void *pp_file_map(pp_file file, uint64_t offset, size_t bytes)
+{
+    void *address = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, (int)file.handle, (off_t)offset);
+    return address == MAP_FAILED ? NULL : address;
+}
+
+void pp_file_unmap(void *address, size_t bytes) { munmap(address, bytes); }
+
+pp_status pp_file_truncate(pp_file file, uint64_t bytes)
+{
+    return ftruncate((int)file.handle, (off_t)bytes) == 0 ? PP_OK : PP_IO;
+}
+
+void pp_file_close(pp_file file) { close((int)file.handle); }
+void pp_file_remove(const char *path) { unlink(path); }
+int pp_file_full_error(void) { return ENOSPC; }
+
+/* ---- the C library's heap ------------------------------------------------------ */
+
+#if defined(__GLIBC__)
+
+/* malloc_info() lists free chunks by size class; the largest `to="..."` is the upper bound of
+ * the largest binned chunk, and mallinfo2().keepcost is the chunk at the top of the heap. */
+static uint64_t largest_binned_chunk(void)
+{
+    char *text = NULL;
+    size_t length = 0;
+    uint64_t largest = 0;
+    FILE *sink = open_memstream(&text, &length);
+    if (!sink) return 0;
+    int failed = malloc_info(0, sink);
+    fclose(sink);
+    for (const char *at = text; !failed && at && (at = strstr(at, "<size from=")) != NULL; at++) {
+        const char *to = strstr(at, " to=\"");
+        unsigned long long bytes = to ? strtoull(to + 5, NULL, 10) : 0;
+        if (bytes > largest) largest = bytes;
+    }
+    free(text);
+    return largest;
+}
+
+pp_status pp_system_heap_levels(pp_heap_levels *out)
+{
+    struct mallinfo2 heap = mallinfo2();
+    uint64_t binned = largest_binned_chunk();
+    out->reserved_bytes = (uint64_t)heap.arena + heap.hblkhd;
+    out->free_bytes = heap.fordblks;
+    out->largest_free_bytes = binned > heap.keepcost ? binned : heap.keepcost;
+    if (out->largest_free_bytes > out->free_bytes) out->largest_free_bytes = out->free_bytes;
+    return PP_OK;
+}
+
+size_t pp_system_malloc_size(void *address) { return malloc_usable_size(address); }
+
+#elif defined(__APPLE__)
+
+pp_status pp_system_heap_levels(pp_heap_levels *out)
+{
+    (void)out;
+    return PP_UNSUPPORTED;
+}
+
+size_t pp_system_malloc_size(void *address) { return malloc_size(address); }
+
+#else
+
+pp_status pp_system_heap_levels(pp_heap_levels *out)
+{
+    (void)out;
+    return PP_UNSUPPORTED;
+}
+
+size_t pp_system_malloc_size(void *address) { return malloc_usable_size(address); }
+
+#endif
