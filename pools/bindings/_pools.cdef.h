@@ -1,6 +1,17 @@
-/* What Python sees of the pools' core: the public headers, as they are. */
+/* What Python sees of the pools' core: the public headers, as they are, and a few
+ * calls that spare Python a crossing for each block. */
 #include <poolport/poolport.h>
 
-/* Python's own view of a walk: blocks copied into an array, so that no callback crosses the border.
- * Fills out[0..capacity) and returns how many blocks there are in all. */
-size_t pp_pool_walk_into(pp_pool *pool, pp_block_info *out, size_t capacity);
+/* Copies a walk into out[0..capacity): no callback crosses the border. Returns how many blocks
+ * there are in all; `*why` says how the walk ended. */
+size_t pp_pool_walk_into(pp_pool *pool, pp_block_info *out, size_t capacity, pp_status *why);
+
+/* pp_pool_release_many() for blocks as acquire_many left them; handles of 0 are passed over. */
+size_t pp_pool_release_blocks(pp_pool *pool, const pp_block *blocks, size_t count, pp_status *why);
+
+/* pp_pool_acquire() for pools whose addresses follow from the handle. A result below 2^32 is not a
+ * handle but the pp_status. */
+uint64_t pp_pool_acquire_handle(pp_pool *pool, size_t bytes, uint32_t tag);
+
+/* The tag that holds the most granted bytes, and how many; 0 where nothing is live or tagged. */
+void pp_pool_top_tag(pp_pool *pool, uint32_t *tag, uint64_t *bytes);

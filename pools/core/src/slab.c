@@ -450,3 +450,10 @@ pp_status pp_slab_create(const pp_slab_config *config, pp_pool **out)
     *out = &s->base;
     return PP_OK;
 }
+
+void *pp_slab_memory(const pp_pool *pool, size_t *stride)
+{
+    const slab *s = (const slab *)pool;
+    *stride = s->stride;
+    return s->memory;
+}

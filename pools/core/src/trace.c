@@ -160,6 +160,16 @@ void pp_trace_write(pp_trace *trace, const pp_trace_record *record)
     *(volatile uint8_t *)&slot->op = record->op;
 }
 
+void pp_trace_process(pp_trace *trace)
+{
+    pp_trace_record record = {
+        .aux = pp_system_resident_bytes(),
+        .requested = pp_system_cpu_ns(),
+        .op = PP_OP_PROCESS,
+    };
+    pp_trace_write(trace, &record);
+}
+
 /* ---- texts ---------------------------------------------------------------------------------- */
 
 static uint32_t hash_text(uint32_t kind, const char *text, size_t bytes)

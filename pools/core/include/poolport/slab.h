@@ -18,6 +18,10 @@ PP_BEGIN_DECLS
 /* PP_SIZE, PP_ALIGNMENT, PP_INVALID, PP_NO_MEMORY; `*out` is then untouched. */
 pp_status pp_slab_create(const pp_slab_config *config, pp_pool **out);
 
+/* The address of block 0 and, in `*stride`, the bytes from block to block: the block with index i
+ * (pp_handle_index()) lies at i * stride. Valid until the pool is destroyed. */
+void *pp_slab_memory(const pp_pool *pool, size_t *stride);
+
 PP_END_DECLS
 
 #endif

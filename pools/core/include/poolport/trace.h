@@ -145,6 +145,9 @@ uint32_t pp_trace_text(pp_trace *trace, pp_trace_text_kind kind, uint32_t id, co
 /* The next free pool number of this trace, from 1; 0 when 65535 are taken. */
 uint32_t pp_trace_next_pool(pp_trace *trace);
 
+/* Writes a PROCESS record: resident set and CPU time of this process. */
+void pp_trace_process(pp_trace *trace);
+
 /* Nanoseconds since the trace was opened. */
 uint64_t pp_trace_now_ns(const pp_trace *trace);
 

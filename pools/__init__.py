@@ -1,0 +1,62 @@
+"""Memory pools for completion-based I/O.
+
+A pool hands out blocks as leases; a lease has a writable ``view`` and goes back by
+``release()`` or at the end of its with-block::
+
+    from pools import SlabPool
+
+    pool = SlabPool(block_size=4096, block_count=1024, name="recv")
+    with pool.acquire(tag="hello") as lease:
+        lease.view[:5] = b"hello"
+"""
+
+from pools.errors import (
+    BlockPinned,
+    DoubleRelease,
+    ForeignBlock,
+    LeakError,
+    OutOfMemory,
+    PoolClosed,
+    PoolCorrupt,
+    PoolError,
+    PoolExhausted,
+    PoolValueError,
+    StaleHandle,
+    Unsupported,
+    WrongThread,
+)
+from pools.leaks import Leak, LeakReport
+from pools.lease import Batch, Lease
+from pools.malloc import MallocPool
+from pools.pool import Pool
+from pools.slab import SlabPool
+from pools.stats import STATISTICS, BlockInfo, PoolStats, Statistic
+from pools.trace import Trace
+
+__all__ = [
+    "STATISTICS",
+    "Batch",
+    "BlockInfo",
+    "BlockPinned",
+    "DoubleRelease",
+    "ForeignBlock",
+    "Leak",
+    "LeakError",
+    "LeakReport",
+    "Lease",
+    "MallocPool",
+    "OutOfMemory",
+    "Pool",
+    "PoolClosed",
+    "PoolCorrupt",
+    "PoolError",
+    "PoolExhausted",
+    "PoolStats",
+    "PoolValueError",
+    "SlabPool",
+    "StaleHandle",
+    "Statistic",
+    "Trace",
+    "Unsupported",
+    "WrongThread",
+]

@@ -1,0 +1,141 @@
+"""Every way in which a pool says no, and the one place where a status becomes an exception."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pools._native import ffi, lib
+
+__all__ = [
+    "BlockPinned",
+    "DoubleRelease",
+    "ForeignBlock",
+    "LeakError",
+    "OutOfMemory",
+    "PoolClosed",
+    "PoolCorrupt",
+    "PoolError",
+    "PoolExhausted",
+    "PoolValueError",
+    "StaleHandle",
+    "Unsupported",
+    "WrongThread",
+    "error_for",
+    "status_text",
+    "trace_file_error",
+]
+
+
+class PoolError(Exception):
+    """Base of every exception that the pools raise; ``status`` is the core's name for it."""
+
+    status: str = ""
+
+
+class PoolExhausted(PoolError):
+    """No block is left that fits. The text carries the levels and the tag that holds the most."""
+
+
+class PoolClosed(PoolError):
+    """The pool was closed; it takes blocks back but gives none."""
+
+
+class StaleHandle(PoolError):
+    """The handle or lease names an earlier owner of the block."""
+
+
+class DoubleRelease(StaleHandle):
+    """The block was already released with this handle or lease."""
+
+
+class ForeignBlock(PoolError):
+    """The handle or lease belongs to another pool, or to none."""
+
+
+class BlockPinned(PoolError):
+    """The block is pinned and may not be moved now."""
+
+
+class WrongThread(PoolError):
+    """An owner-only pool was used by another thread."""
+
+
+class Unsupported(PoolError):
+    """The strategy has no such operation."""
+
+
+class PoolCorrupt(PoolError):
+    """``check()`` found an invariant that does not hold."""
+
+
+class PoolValueError(PoolError, ValueError):
+    """A size, count, alignment or name is outside its documented range."""
+
+
+class OutOfMemory(PoolError, MemoryError):
+    """The operating system refused to reserve or commit memory."""
+
+
+class LeakError(PoolError):
+    """A strict pool was closed with live blocks; the text is the leak report."""
+
+
+_EXCEPTIONS: dict[str, type[PoolError]] = {
+    "EXHAUSTED": PoolExhausted,
+    "QUOTA": PoolExhausted,
+    "TIMEOUT": PoolExhausted,
+    "DOUBLE_RELEASE": DoubleRelease,
+    "STALE": StaleHandle,
+    "FOREIGN": ForeignBlock,
+    "CLOSED": PoolClosed,
+    "INVALID": PoolValueError,
+    "SIZE": PoolValueError,
+    "ALIGNMENT": PoolValueError,
+    "NO_MEMORY": OutOfMemory,
+    "WRONG_THREAD": WrongThread,
+    "PINNED": BlockPinned,
+    "NOT_PINNED": PoolValueError,
+    "UNSUPPORTED": Unsupported,
+    "CORRUPT": PoolCorrupt,
+}
+
+_REMEDIES: dict[str, str] = {
+    "DOUBLE_RELEASE": "release each lease once, or use it as a context manager",
+    "STALE": "drop every reference to a lease when it is released",
+    "FOREIGN": "give a lease back to the pool it came from",
+    "CLOSED": "acquire before close(), or create another pool",
+    "NO_MEMORY": "ask for fewer or smaller blocks, or raise the memory limit of the process",
+    "WRONG_THREAD": "create the pool with thread_safe=True, or call adopt() in the thread that takes it over",
+    "PINNED": "leave the pin's with-block first",
+}
+
+
+def status_text(status: int) -> str:
+    """The core's own sentence for a status."""
+    return str(ffi.string(lib.pp_status_text(status)), "ascii")
+
+
+def error_for(status: int, what: str, remedy: str = "") -> PoolError:
+    """The exception for a status other than OK.
+
+    ``what`` names the call and its values; ``remedy`` overrides the usual one.
+    """
+    name = str(ffi.string(lib.pp_status_name(status)), "ascii")
+    remedy = remedy or _REMEDIES.get(name, "")
+    error = _EXCEPTIONS.get(name, PoolError)(
+        f"{what}: {status_text(status)}" + (f"; {remedy}" if remedy else "")
+    )
+    error.status = name
+    return error
+
+
+def trace_file_error(status: int, path: str, os_error: int) -> OSError:
+    """The exception for a trace file that could not be created."""
+    if status == lib.PP_EXISTS:
+        return FileExistsError(
+            errno.EEXIST, "the trace exists already; remove it, choose another name, or pass replace=True", path
+        )
+    if os.name == "nt":
+        return OSError(0, f"cannot create the trace, Windows error {os_error}", path, os_error)
+    return OSError(os_error or errno.EIO, f"cannot create the trace: {os.strerror(os_error)}", path)

@@ -1,0 +1,63 @@
+"""What was still live when a pool was closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+__all__ = ["Leak", "LeakReport"]
+
+
+class Leak(NamedTuple):
+    """One block that was live at the close; sizes in bytes."""
+
+    tag: str
+    site: str
+    age_seconds: float
+    """0.0 unless the pool was created with ``ages=True``."""
+    requested: int
+    granted: int
+    state: str
+    exported: bool
+    """Released, but a memoryview of it is still alive."""
+
+
+class LeakReport(NamedTuple):
+    """All leaks of one pool; true when there are any, and readable as text."""
+
+    pool: str
+    leaks: tuple[Leak, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.leaks)
+
+    def __len__(self) -> int:
+        return len(self.leaks)
+
+    def __iter__(self) -> Iterator[Leak]:  # type: ignore[override]  # a report iterates over its leaks
+        return iter(self.leaks)
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes granted to blocks that were live."""
+        return sum(leak.granted for leak in self.leaks)
+
+    def by_tag_and_site(self) -> list[tuple[str, str, int, int, float]]:
+        """(tag, site, blocks, bytes, oldest age in seconds), the most bytes first."""
+        groups: dict[tuple[str, str], list[Leak]] = {}
+        for leak in self.leaks:
+            groups.setdefault((leak.tag, leak.site), []).append(leak)
+        rows = [
+            (tag, site, len(group), sum(leak.granted for leak in group), max(leak.age_seconds for leak in group))
+            for (tag, site), group in groups.items()
+        ]
+        return sorted(rows, key=lambda row: (-row[3], row[0], row[1]))
+
+    def __str__(self) -> str:
+        if not self.leaks:
+            return f"pool {self.pool!r} closed with nothing live"
+        lines = [f"pool {self.pool!r} closed with {len(self.leaks)} live block(s), {self.total_bytes} bytes:"]
+        for tag, site, blocks, size, age in self.by_tag_and_site():
+            what = f"  {blocks} block(s), {size} bytes, tag {tag or '(none)'!r}"
+            lines.append(what + (f", from {site}" if site else "") + (f", oldest {age:.3f} s" if age else ""))
+        return "\n".join(lines)

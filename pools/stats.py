@@ -1,0 +1,127 @@
+"""Statistics and block descriptions as Python data.
+
+The fields of :class:`PoolStats` are generated from the core's own list
+(``PP_STATS_LIST`` in ``poolport/stats.h``), so that there is nothing to keep in step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from pools._native import CData, ffi, lib
+
+__all__ = ["STATISTICS", "BlockInfo", "PoolStats", "Statistic", "read_stats", "read_walk"]
+
+
+class Statistic(NamedTuple):
+    """One line of the core's list of statistics."""
+
+    name: str
+    kind: str
+    """``counter`` (only rises) or ``gauge``."""
+    unit: str
+    meaning: str
+
+
+def _read_list() -> tuple[Statistic, ...]:
+    entries = []
+    while (entry := lib.pp_stats_describe(len(entries))) != ffi.NULL:
+        texts = (entry.name, entry.kind, entry.unit, entry.meaning)
+        entries.append(Statistic(*(str(ffi.string(text), "ascii") for text in texts)))
+    return tuple(entries)
+
+
+STATISTICS: tuple[Statistic, ...] = _read_list()
+"""Every statistic of a pool: name, kind, unit, meaning."""
+
+
+class _StatsBase:
+    """Levels and counters of a pool at one instant; see ``STATISTICS`` for units and meanings."""
+
+    def __getattr__(self, name: str) -> int:
+        """Only reached for a name that is not in the list."""
+        raise AttributeError(f"no statistic is called {name!r}; pools.STATISTICS lists them all")
+
+    @property
+    def internal_fragmentation(self) -> float:
+        """1 - Q/B: the share of the granted bytes that nobody asked for; 0 where nothing is granted."""
+        return 1 - self.requested_bytes / self.granted_bytes if self.granted_bytes else 0.0
+
+    @property
+    def external_fragmentation(self) -> float:
+        """1 - L/F: the share of the free bytes that is not in the largest extent; 0 where F = 0."""
+        return 1 - self.largest_free_bytes / self.free_bytes if self.free_bytes else 0.0
+
+    def as_dict(self) -> dict[str, int]:
+        """The statistics by name, in the list's order."""
+        return {entry.name: getattr(self, entry.name) for entry in STATISTICS}
+
+
+PoolStats: Any = dataclasses.make_dataclass(
+    "PoolStats",
+    [(entry.name, int) for entry in STATISTICS],
+    bases=(_StatsBase,),
+    namespace={"__doc__": _StatsBase.__doc__, "__module__": __name__},
+    frozen=True,
+)
+
+
+def read_stats(pool: CData) -> Any:
+    """The statistics of a C pool as a ``PoolStats``."""
+    out = ffi.new("pp_stats *")
+    lib.pp_pool_stats(pool, out)
+    return PoolStats(*(getattr(out, entry.name) for entry in STATISTICS))
+
+
+class BlockInfo(NamedTuple):
+    """One block as ``walk()`` reports it; sizes and offsets in bytes."""
+
+    handle: int
+    """0 for a block that nobody holds."""
+    offset: int
+    requested: int
+    granted: int
+    state: str
+    """``free``, ``owned``, ``in flight``, ``owned and in flight`` or ``cached``."""
+    tag: str
+    site: str
+    age_seconds: float
+    """0.0 unless the pool was created with ``ages=True``."""
+    ordinal: int
+    """How many acquisitions the pool had served before this one."""
+    pins: tuple[int, int, int]
+    """By kernel, export, user."""
+
+
+STATES = ("free", "owned", "in flight", "owned and in flight", "cached")
+
+
+def read_walk(pool: CData, tag_text: Any) -> tuple[int, list[BlockInfo]]:
+    """The status of a walk and all blocks of a C pool; ``tag_text`` turns a tag id into its text."""
+    why = ffi.new("pp_status *")
+    count = lib.pp_pool_walk_into(pool, ffi.NULL, 0, why)
+    blocks = ffi.new("pp_block_info[]", max(count, 1))
+    count = min(count, lib.pp_pool_walk_into(pool, blocks, count, why))
+    texts: dict[int, str] = {0: ""}
+
+    def text(tag: int) -> str:
+        if tag not in texts:
+            texts[tag] = tag_text(tag)
+        return texts[tag]
+
+    return int(why[0]), [
+        BlockInfo(
+            block.handle,
+            block.offset,
+            block.requested,
+            block.granted,
+            STATES[block.state],
+            text(block.tag),
+            text(block.site),
+            block.age_ns / 1e9,
+            block.ordinal,
+            (block.pins[0], block.pins[1], block.pins[2]),
+        )
+        for block in ffi.unpack(blocks, count)
+    ]
