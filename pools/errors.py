@@ -134,7 +134,9 @@ def trace_file_error(status: int, path: str, os_error: int) -> OSError:
     """The exception for a trace file that could not be created."""
     if status == lib.PP_EXISTS:
         return FileExistsError(
-            errno.EEXIST, "the trace exists already; remove it, choose another name, or pass replace=True", path
+            errno.EEXIST,
+            "the trace exists already; remove it, choose another name, or pass replace=True",
+            path,
         )
     if os.name == "nt":
         return OSError(0, f"cannot create the trace, Windows error {os_error}", path, os_error)

@@ -48,7 +48,13 @@ class LeakReport(NamedTuple):
         for leak in self.leaks:
             groups.setdefault((leak.tag, leak.site), []).append(leak)
         rows = [
-            (tag, site, len(group), sum(leak.granted for leak in group), max(leak.age_seconds for leak in group))
+            (
+                tag,
+                site,
+                len(group),
+                sum(leak.granted for leak in group),
+                max(leak.age_seconds for leak in group),
+            )
             for (tag, site), group in groups.items()
         ]
         return sorted(rows, key=lambda row: (-row[3], row[0], row[1]))

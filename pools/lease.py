@@ -47,7 +47,9 @@ class Lease:
     size: int
     """Bytes that ``view`` covers."""
 
-    def __init__(self, pool: Pool, handle: int, buffer: CData, size: int, site: tuple[CodeType, int] | None = None):
+    def __init__(
+        self, pool: Pool, handle: int, buffer: CData, size: int, site: tuple[CodeType, int] | None = None
+    ):
         self.pool = pool
         self.handle = handle
         self.size = size
@@ -106,7 +108,11 @@ class Lease:
         self._live("read")
         end = self.size if size is None else offset + size
         self._check_range("read", offset, end)
-        return bytes(ffi.buffer(self._buffer)[offset:end]) if self._view is None else bytes(self._view[offset:end])
+        return (
+            bytes(ffi.buffer(self._buffer)[offset:end])
+            if self._view is None
+            else bytes(self._view[offset:end])
+        )
 
     def write(self, data: bytes | bytearray | memoryview, offset: int = 0) -> int:
         """Copy ``data`` to ``offset``; returns the bytes written."""

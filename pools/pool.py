@@ -38,7 +38,7 @@ class _ReferenceProbe:
 
 def _references_on_release() -> int:
     probe = _ReferenceProbe()
-    Lease(probe, _HANDLE_MIN, ffi.buffer(ffi.new("char[1]")), 1).release()  # type: ignore[arg-type]
+    Lease(probe, _HANDLE_MIN, ffi.buffer(ffi.new("char[1]")), 1).release()
     return probe.seen
 
 
@@ -102,9 +102,9 @@ class Pool:
             self._sweep()
         if self._trace is not None:
             self._set_site(site)
-        if tag.__class__ is not int:
-            tag = self.tag(str(tag))
-        return self._acquire(self._default_size if size is None else size, tag, site)  # type: ignore[arg-type]
+        if not isinstance(tag, int):
+            tag = self.tag(tag)
+        return self._acquire(self._default_size if size is None else size, tag, site)
 
     def _acquire(self, size: int, tag: int, site: tuple[CodeType, int]) -> Lease:
         block = ffi.new("pp_block *")
@@ -194,7 +194,9 @@ class Pool:
         with self._lock:
             at_rest = _LISTED_AT_REST + self._cached_references
             counts = _references_in(self._exported)
-            done = [handle for (handle, _), count in zip(self._exported, counts, strict=True) if count <= at_rest]
+            done = [
+                handle for (handle, _), count in zip(self._exported, counts, strict=True) if count <= at_rest
+            ]
             self._exported = [
                 pair for pair, count in zip(self._exported, counts, strict=True) if count > at_rest
             ]
@@ -214,7 +216,8 @@ class Pool:
     def _checked_size(self, size: int) -> int:
         if not 0 < size <= self._provider.max_bytes:
             raise PoolValueError(
-                f"a block of {size} bytes from pool {self.name!r}: it serves 1 to {self._provider.max_bytes} bytes"
+                f"a block of {size} bytes from pool {self.name!r}: "
+                f"it serves 1 to {self._provider.max_bytes} bytes"
             )
         return size
 
@@ -302,7 +305,8 @@ class Pool:
         status = lib.pp_pool_check(self._c, fault)
         if status == _CORRUPT:
             raise PoolCorrupt(
-                f"pool {self.name!r}: {str(ffi.string(fault.what), 'ascii')}, at {fault.where}; please report this"
+                f"pool {self.name!r}: {str(ffi.string(fault.what), 'ascii')}, at {fault.where}; "
+                "please report this"
             )
         if status:
             raise error_for(status, f"check of pool {self.name!r}")

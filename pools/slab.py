@@ -54,7 +54,9 @@ class SlabPool(Pool):
         }
         for what in ("block_size", "block_count", "max_count", "alignment"):
             if not 0 <= about[what] < 1 << 63:
-                raise PoolValueError(f"{what}={about[what]} of pool {name!r}: give a number from 0 to 2**63 - 1")
+                raise PoolValueError(
+                    f"{what}={about[what]} of pool {name!r}: give a number from 0 to 2**63 - 1"
+                )
         encoded = ffi.new("char[]", name.encode())
         config = ffi.new("pp_slab_config *")
         config.pool.name = encoded
@@ -73,8 +75,8 @@ class SlabPool(Pool):
                 status,
                 f"SlabPool {name!r} of {block_count} x {block_size} bytes (max_count {about['max_count']}, "
                 f"alignment {alignment})",
-                "block_size is 1 to 2**30, block_count 1 to 2**28 and at most max_count, alignment a power of "
-                "two from 16 to the page",
+                "block_size is 1 to 2**30, block_count 1 to 2**28 and at most max_count, alignment a power "
+                "of two from 16 to the page",
             )
         super().__init__(out[0], strict=strict, about=about)
         self.block_size = block_size
@@ -91,11 +93,14 @@ class SlabPool(Pool):
         index = handle & _INDEX
         return Lease(self, handle, self._buffers.get(index) or self._view_block(index), self.block_size, site)
 
-    def _wrap(self, handle: int, address: CData, size: int, site: tuple[CodeType, int] | None) -> Lease:
-        index = handle & _INDEX
-        return Lease(self, handle, self._buffers.get(index) or self._view_block(index), self.block_size, site)
+    # A slab's address follows from the handle, so what the caller knows of it is not needed.
 
-    def lease(self, handle: int, address: int, size: int) -> Lease:  # noqa: ARG002  # one signature for all pools
+    def _wrap(self, handle: int, address: CData, size: int, site: tuple[CodeType, int] | None) -> Lease:  # noqa: ARG002
+        index = handle & _INDEX
+        buffer = self._buffers.get(index) or self._view_block(index)
+        return Lease(self, handle, buffer, self.block_size, site)
+
+    def lease(self, handle: int, address: int, size: int) -> Lease:  # noqa: ARG002
         """Wrap a block that C code acquired from this pool's provider and hands over."""
         index = handle & _INDEX
         return Lease(self, handle, self._buffers.get(index) or self._view_block(index), self.block_size)

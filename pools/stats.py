@@ -25,7 +25,7 @@ class Statistic(NamedTuple):
 
 
 def _read_list() -> tuple[Statistic, ...]:
-    entries = []
+    entries: list[Statistic] = []
     while (entry := lib.pp_stats_describe(len(entries))) != ffi.NULL:
         texts = (entry.name, entry.kind, entry.unit, entry.meaning)
         entries.append(Statistic(*(str(ffi.string(text), "ascii") for text in texts)))

@@ -25,7 +25,9 @@ class Trace:
     keeps the trace alive, so that its memory never goes away under a pool.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, replace: bool = False, limit_bytes: int = _LIMIT_BYTES):
+    def __init__(
+        self, path: str | os.PathLike[str], *, replace: bool = False, limit_bytes: int = _LIMIT_BYTES
+    ):
         self.path = os.fspath(path)
         out = ffi.new("pp_trace **")
         os_error = ffi.new("int *")
@@ -85,7 +87,9 @@ class Trace:
         if self._c is None:
             return
         if self._users:
-            raise RuntimeError(f"{self._users} pool(s) still write to {self.path!r}; close them or attach(None) first")
+            raise RuntimeError(
+                f"{self._users} pool(s) still write to {self.path!r}; close them or attach(None) first"
+            )
         native, self._c = self._c, None
         status = lib.pp_trace_close(native)
         if status != lib.PP_OK:
