@@ -38,7 +38,10 @@ class _ReferenceProbe:
 
 def _references_on_release() -> int:
     probe = _ReferenceProbe()
-    Lease(probe, _HANDLE_MIN, ffi.buffer(ffi.new("char[1]")), 1).release()
+    buffer = ffi.buffer(ffi.new("char[1]"))
+    lease = Lease(probe, _HANDLE_MIN, buffer, 1)  # type: ignore[arg-type]
+    del buffer
+    lease.release()
     return probe.seen
 
 

@@ -84,7 +84,8 @@ uint32_t pp_slots_take_fresh(pp_slots *slots)
 {
     uint32_t fresh = atomic_load_explicit(&slots->fresh, memory_order_relaxed);
     if (fresh >= slots->capacity) return PP_SLOT_NONE;
-    atomic_store_explicit(&slots->slots[fresh].stamp, slots->pool_stamp | 1, memory_order_relaxed);
+    atomic_store_explicit(&slots->slots[fresh].key, pp_slot_key_of(slots->pool_stamp | 1, PP_BLOCK_FREE),
+                          memory_order_relaxed);
     atomic_store_explicit(&slots->fresh, fresh + 1, memory_order_release);
     return fresh;
 }
@@ -99,8 +100,7 @@ pp_status pp_slots_diagnose(const pp_slots *slots, pp_handle handle)
     uint32_t now = pp_slot_stamp(slot);
     pp_block_state state = pp_slot_state(slot);
     if (now == stamp) return state == PP_BLOCK_IN_FLIGHT ? PP_DOUBLE_RELEASE : PP_STALE;
-    bool just_ended = ((stamp + 1) & 0x00ffffffu) == (now & 0x00ffffffu);
-    return just_ended && state == PP_BLOCK_FREE ? PP_DOUBLE_RELEASE : PP_STALE;
+    return pp_next_stamp(stamp) == now && state == PP_BLOCK_FREE ? PP_DOUBLE_RELEASE : PP_STALE;
 }
 
 /* ---- the way home ------------------------------------------------------------------- */
@@ -232,7 +232,7 @@ void pp_slots_free_runs(const pp_slots *slots, uint64_t *runs, uint64_t *longest
     }
 }
 
-#define DISCARDED (UINT64_C(1) << 40)
+#define DISCARDED (UINT64_C(1) << 39)
 
 bool pp_slots_mark_discarded(pp_slots *slots, uint32_t index)
 {

@@ -4,13 +4,15 @@
  * One slot describes one block, outside the block, so that nothing written into a
  * buffer can reach it:
  *
- *     slot     | stamp 32 | tag 32 | word 64 = state 8 : requested 56 |
+ *     slot     | key 64 = stamp 32 : 0 24 : state 8 | info 64 = tag 24 : requested 40 |
  *     stack[]  indices of free slots, last in first out (the hottest block first)
  *     fresh    slots at or above it were never used: no memory of theirs is touched
  *
  * The stamp is what a handle's upper half must equal: pool id in 8 bits, then a
  * generation that moves on when the block becomes free. A stale handle is thus
- * refused unless the block had exactly a multiple of 2^24 owners in between.
+ * refused unless the block had exactly a multiple of 2^24 owners in between. Stamp and
+ * state share one word, so that a thread of a shared pool can claim a block with a
+ * single compare-and-swap that fails for every other generation.
  *
  * Blocks released by other threads ("remote").
  *   remote_bits[w]   64 blocks a word; a set bit: released, not yet taken home
@@ -39,9 +41,8 @@
 #include "pool_base.h"
 
 typedef struct pp_slot {
-    _Atomic uint32_t stamp;
-    _Atomic uint32_t tag;
-    _Atomic uint64_t word;
+    _Atomic uint64_t key;
+    _Atomic uint64_t info;
 } pp_slot;
 
 PP_STATIC_ASSERT(sizeof(pp_slot) == 16, "four slots to a cache line");
@@ -52,6 +53,9 @@ typedef struct pp_slot_pins {
 } pp_slot_pins;
 
 enum { PP_SLOT_NONE = UINT32_MAX, PP_SLOTS_MAX = 1 << 28 };
+
+/* The largest request a slot can remember. */
+#define PP_REQUESTED_MAX ((UINT64_C(1) << 40) - 1)
 
 typedef struct pp_slots {
     pp_slot *slots;
@@ -122,33 +126,31 @@ pp_status pp_slots_check(const pp_slots *slots, const pp_pool *pool, pp_fault *f
 
 /* ---- one slot ------------------------------------------------------------------ */
 
-#define PP_REQUESTED_MASK ((UINT64_C(1) << 56) - 1)
-
-static inline uint64_t pp_slot_word(const pp_slot *slot)
+static inline uint64_t pp_slot_key(const pp_slot *slot)
 {
-    return atomic_load_explicit(&((pp_slot *)slot)->word, memory_order_relaxed);
+    return atomic_load_explicit(&((pp_slot *)slot)->key, memory_order_relaxed);
 }
 
-static inline pp_block_state pp_slot_state(const pp_slot *slot)
+static inline uint64_t pp_slot_info(const pp_slot *slot)
 {
-    return (pp_block_state)(pp_slot_word(slot) >> 56);
+    return atomic_load_explicit(&((pp_slot *)slot)->info, memory_order_relaxed);
 }
 
-static inline uint64_t pp_slot_requested(const pp_slot *slot) { return pp_slot_word(slot) & PP_REQUESTED_MASK; }
+static inline uint64_t pp_slot_key_of(uint32_t stamp, pp_block_state state)
+{
+    return (uint64_t)stamp << 32 | (uint64_t)state;
+}
 
+static inline pp_block_state pp_slot_state(const pp_slot *slot) { return (pp_block_state)(pp_slot_key(slot) & 0xff); }
+static inline uint32_t pp_slot_stamp(const pp_slot *slot) { return (uint32_t)(pp_slot_key(slot) >> 32); }
+static inline uint64_t pp_slot_requested(const pp_slot *slot) { return pp_slot_info(slot) & PP_REQUESTED_MAX; }
+static inline uint32_t pp_slot_tag(const pp_slot *slot) { return (uint32_t)(pp_slot_info(slot) >> 40); }
+
+/* Changes state and requested bytes; stamp and tag stay. */
 static inline void pp_slot_set(pp_slot *slot, pp_block_state state, uint64_t requested)
 {
-    atomic_store_explicit(&slot->word, (uint64_t)state << 56 | requested, memory_order_relaxed);
-}
-
-static inline uint32_t pp_slot_stamp(const pp_slot *slot)
-{
-    return atomic_load_explicit(&((pp_slot *)slot)->stamp, memory_order_relaxed);
-}
-
-static inline uint32_t pp_slot_tag(const pp_slot *slot)
-{
-    return atomic_load_explicit(&((pp_slot *)slot)->tag, memory_order_relaxed);
+    atomic_store_explicit(&slot->key, pp_slot_key_of(pp_slot_stamp(slot), state), memory_order_relaxed);
+    atomic_store_explicit(&slot->info, (uint64_t)pp_slot_tag(slot) << 40 | requested, memory_order_relaxed);
 }
 
 static inline pp_handle pp_slots_handle(const pp_slots *slots, uint32_t index)
@@ -179,9 +181,10 @@ static inline uint32_t pp_slots_take(pp_slots *slots)
 static inline pp_handle pp_slots_open(pp_slots *slots, uint32_t index, uint64_t requested, uint32_t tag)
 {
     pp_slot *slot = &slots->slots[index];
-    pp_slot_set(slot, PP_BLOCK_OWNED, requested);
-    atomic_store_explicit(&slot->tag, tag, memory_order_relaxed);
-    return pp_slots_handle(slots, index);
+    uint32_t stamp = pp_slot_stamp(slot);
+    atomic_store_explicit(&slot->info, (uint64_t)tag << 40 | requested, memory_order_relaxed);
+    atomic_store_explicit(&slot->key, pp_slot_key_of(stamp, PP_BLOCK_OWNED), memory_order_relaxed);
+    return (uint64_t)stamp << 32 | index;
 }
 
 /* Does the handle name a block that somebody owns? */
@@ -189,19 +192,25 @@ static inline bool pp_slots_owned(const pp_slots *slots, pp_handle handle)
 {
     uint32_t index = pp_handle_index(handle);
     if (PP_UNLIKELY(index >= atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_relaxed))) return false;
-    const pp_slot *slot = &slots->slots[index];
-    /* FREE is 0, OWNED 1, IN_FLIGHT 2, OWNED_IN_FLIGHT 3: the low bit says owned. */
-    return pp_slot_stamp(slot) == pp_handle_stamp(handle) && (pp_slot_word(slot) >> 56 & 1);
+    /* FREE is 0, OWNED 1, IN_FLIGHT 2, OWNED_IN_FLIGHT 3: the low bit says owned, the next one pinned. */
+    uint64_t key = pp_slot_key(&slots->slots[index]);
+    return (key & ~UINT64_C(2)) == pp_slot_key_of(pp_handle_stamp(handle), PP_BLOCK_OWNED);
+}
+
+/* The stamp of the generation after this one; the pool id stays. */
+static inline uint32_t pp_next_stamp(uint32_t stamp)
+{
+    return (stamp & 0xff000000u) | ((stamp + 1) & 0x00ffffffu);
 }
 
 /* Ends the generation and makes the slot free. */
 static inline void pp_slots_shut(pp_slots *slots, uint32_t index)
 {
     pp_slot *slot = &slots->slots[index];
-    uint32_t stamp = pp_slot_stamp(slot);
-    atomic_store_explicit(&slot->stamp, (stamp & 0xff000000u) | ((stamp + 1) & 0x00ffffffu),
-                          memory_order_relaxed);
-    pp_slot_set(slot, PP_BLOCK_FREE, slots->top); /* a free slot knows its place on the stack: check() compares */
+    uint64_t key = pp_slot_key_of(pp_next_stamp(pp_slot_stamp(slot)), PP_BLOCK_FREE);
+    atomic_store_explicit(&slot->key, key, memory_order_relaxed);
+    /* a free slot knows its place on the stack: check() compares */
+    atomic_store_explicit(&slot->info, slots->top, memory_order_relaxed);
     slots->stack[slots->top++] = index;
 }
 

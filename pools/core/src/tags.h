@@ -21,7 +21,7 @@ struct pp_tag_entry {
 };
 
 /* Page k holds PP_TAGS_FIRST_PAGE << k entries. */
-enum { PP_TAG_BYTES_MAX = 4096, PP_TAGS_FIRST_PAGE = 256, PP_TAG_PAGES = 16 };
+enum { PP_TAG_BYTES_MAX = 4096, PP_TAGS_FIRST_PAGE = 256, PP_TAG_PAGES = 16 }; /* ids stay below 2^24 */
 
 struct pp_tags {
     pp_lock lock;
