@@ -94,8 +94,10 @@ static pp_status malloc_release(pp_pool *pool, pp_handle handle)
     malloc_pool *m = malloc_pool_of(pool);
     if (pp_enter(pool) != PP_OK) return pp_note_misuse(pool, pp_slots_release_remote(&m->slots, handle));
     pp_status status = PP_OK;
-    if (pp_slots_owned(&m->slots, handle)) end_ownership(m, pp_handle_index(handle));
-    else status = pp_note_misuse(pool, pp_slots_diagnose(&m->slots, handle));
+    if (pp_slots_owned(&m->slots, handle))
+        end_ownership(m, pp_handle_index(handle));
+    else
+        status = pp_note_misuse(pool, pp_slots_diagnose(&m->slots, handle));
     pp_leave(pool);
     return status;
 }
@@ -214,7 +216,8 @@ static pp_status malloc_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
     if (status == PP_OK) {
         uint32_t index = pp_handle_index(handle);
         trace_chunk(m, PP_OP_UNPIN, index, kind);
-        if (pp_slot_state(&m->slots.slots[index]) == PP_BLOCK_IN_FLIGHT && !pp_slot_pinned(&m->slots, index)) {
+        if (pp_slot_state(&m->slots.slots[index]) == PP_BLOCK_IN_FLIGHT &&
+            !pp_slot_pinned(&m->slots, index)) {
             pp_bump(&pool->deferred_blocks, (uint64_t)-1);
             free_chunk(m, index);
         }
@@ -238,8 +241,10 @@ static pp_status malloc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *
     malloc_pool *m = malloc_pool_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (pp_slots_owned(&m->slots, handle)) describe(m, pp_handle_index(handle), pp_system_coarse_ns(), out);
-    else status = pp_slots_diagnose(&m->slots, handle);
+    if (pp_slots_owned(&m->slots, handle))
+        describe(m, pp_handle_index(handle), pp_system_coarse_ns(), out);
+    else
+        status = pp_slots_diagnose(&m->slots, handle);
     pp_leave(pool);
     return status;
 }

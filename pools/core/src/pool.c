@@ -24,7 +24,8 @@ pp_status pp_pool_init(pp_pool *pool, const pp_pool_ops *ops, const pp_pool_conf
     const char *name = config->name ? config->name : ops->strategy;
     size_t bytes = 0;
     while (bytes < PP_NAME_BYTES - 1 && name[bytes]) bytes++;
-    while (bytes > 0 && name[bytes] && ((unsigned char)name[bytes] & 0xc0) == 0x80) bytes--; /* whole characters */
+    while (bytes > 0 && name[bytes] && ((unsigned char)name[bytes] & 0xc0) == 0x80)
+        bytes--; /* whole characters */
     memcpy(pool->name, name, bytes);
     pp_lock_init(&pool->lock);
     pp_tags_init(&pool->tags);
@@ -48,7 +49,8 @@ static int note_leak(void *context, const pp_block_info *info)
 {
     pp_pool *pool = context;
     if (info->state == PP_BLOCK_OWNED || info->state == PP_BLOCK_OWNED_IN_FLIGHT) {
-        pp_event event = {info->handle, info->offset, info->requested, info->granted, info->tag, info->site, false};
+        pp_event event = {info->handle, info->offset, info->requested, info->granted, info->tag,
+                          info->site,   false};
         pp_trace_block(pool, PP_OP_LEAK, &event, info->age_ns);
     }
     return 0;
@@ -98,8 +100,10 @@ size_t pp_pool_release_many(pp_pool *pool, const pp_handle *handles, size_t coun
     if (pool->ops->release_many) return pool->ops->release_many(pool, handles, count, why);
     for (size_t i = 0; i < count; i++) {
         pp_status status = pool->ops->release(pool, handles[i]);
-        if (status == PP_OK) done++;
-        else if (first == PP_OK) first = status;
+        if (status == PP_OK)
+            done++;
+        else if (first == PP_OK)
+            first = status;
     }
     if (why) *why = first;
     return done;
@@ -233,11 +237,16 @@ pp_status pp_note_misuse(pp_pool *pool, pp_status status)
     return status;
 }
 
+void pp_trace_failure(pp_pool *pool, size_t bytes, uint32_t tag, pp_status status)
+{
+    pp_event event = {.requested = bytes, .tag = tag, .site = pool->site};
+    pp_trace_block(pool, PP_OP_FAIL, &event, (uint64_t)status);
+}
+
 pp_status pp_note_failure(pp_pool *pool, size_t bytes, uint32_t tag, pp_status status)
 {
     pp_bump(&pool->failed, 1);
-    pp_event event = {.requested = bytes, .tag = tag, .site = pool->site};
-    pp_trace_block(pool, PP_OP_FAIL, &event, (uint64_t)status);
+    pp_trace_failure(pool, bytes, tag, status);
     return status;
 }
 
@@ -268,9 +277,14 @@ static uint32_t trace_text_of(pp_pool *pool, uint32_t tag, pp_trace_text_kind ki
 {
     struct pp_tag_entry *entry = pp_tags_entry(&pool->tags, tag);
     if (!entry) return 0;
-    uint32_t *known = kind == PP_TEXT_TAG ? &entry->trace_tag : &entry->trace_stack;
-    if (*known == 0) *known = pp_trace_text(pool->trace, kind, 0, entry->text, entry->bytes);
-    return *known;
+    /* Two threads may write it at once: the trace gives both the same id. */
+    _Atomic uint32_t *known = kind == PP_TEXT_TAG ? &entry->trace_tag : &entry->trace_stack;
+    uint32_t id = atomic_load_explicit(known, memory_order_relaxed);
+    if (id == 0) {
+        id = pp_trace_text(pool->trace, kind, 0, entry->text, entry->bytes);
+        atomic_store_explicit(known, id, memory_order_relaxed);
+    }
+    return id;
 }
 
 void pp_trace_block(pp_pool *pool, pp_trace_op op, const pp_event *event, uint64_t aux)
@@ -300,7 +314,8 @@ void pp_note_region(pp_pool *pool, pp_trace_op op, uint64_t offset, uint64_t byt
 static int announce_block(void *context, const pp_block_info *info)
 {
     if (info->state == PP_BLOCK_FREE || info->state == PP_BLOCK_CACHED) return 0;
-    pp_event event = {info->handle, info->offset, info->requested, info->granted, info->tag, info->site, true};
+    pp_event event = {info->handle, info->offset, info->requested, info->granted, info->tag,
+                      info->site,   true};
     pp_trace_block(context, PP_OP_ALLOC, &event, 0);
     return 0;
 }

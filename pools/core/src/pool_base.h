@@ -30,13 +30,13 @@ typedef _Atomic uint64_t pp_counter;
 
 struct pp_pool {
     const pp_pool_ops *ops;
-    _Atomic uintptr_t owner;    /* pp_system_self() of the owner; 0 once closed; PP_OWNER_SHARED if shared */
+    _Atomic uintptr_t owner; /* pp_system_self() of the owner; 0 once closed; PP_OWNER_SHARED if shared */
     pp_trace *trace;
-    uint32_t site;              /* tag id for later acquires */
-    uint16_t trace_pool;        /* our number in the trace */
+    _Atomic uint32_t site; /* tag id for later acquires */
+    uint16_t trace_pool;   /* our number in the trace */
     uint8_t scrub;
     uint8_t ages;
-    uint8_t watched;            /* trace, scrub, ages or sites: the acquire path has more to do */
+    uint8_t watched; /* trace, scrub, ages or sites: the acquire path has more to do */
     uint8_t shared;
     _Atomic uint8_t closed;
 
@@ -45,9 +45,9 @@ struct pp_pool {
     pp_counter requested_bytes, peak_live_blocks, pinned_blocks, deferred_blocks;
     pp_counter double_releases, stale_handles, foreign_handles; /* atomic adds */
 
-    size_t max_bytes;           /* the largest request the strategy can serve */
+    size_t max_bytes; /* the largest request the strategy can serve */
     uint64_t next_sample_ns;
-    pp_lock lock;               /* shared pools: every mutation */
+    pp_lock lock; /* shared pools: every mutation */
     struct pp_tags tags;
     char name[PP_NAME_BYTES];
 };
@@ -104,7 +104,7 @@ typedef struct pp_event {
     uint64_t granted;
     uint32_t tag;
     uint32_t site;
-    bool born_before;           /* live when the trace was attached */
+    bool born_before; /* live when the trace was attached */
 } pp_event;
 
 /* Writes one record about a block, if a trace is attached. */
@@ -125,6 +125,9 @@ static inline void pp_note_release(pp_pool *pool, uint64_t requested)
     pp_bump(&pool->released, 1);
     pp_write(&pool->requested_bytes, pp_read(&pool->requested_bytes) - requested);
 }
+
+/* Traces a refused acquire. */
+void pp_trace_failure(pp_pool *pool, size_t bytes, uint32_t tag, pp_status status);
 
 /* Counts and traces a refused acquire; returns `status`. */
 pp_status pp_note_failure(pp_pool *pool, size_t bytes, uint32_t tag, pp_status status);

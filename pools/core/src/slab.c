@@ -12,31 +12,19 @@
  * What must always hold: a block is in exactly one of the states of block.h; the stack
  * names each free used slot once; live blocks = acquired - released;
  * reserved = granted + free + metadata. */
-#include <poolport/slab.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "slots.h"
-
-typedef struct slab {
-    pp_pool base;
-    pp_slots slots;
-    char *memory;
-    size_t stride;               /* bytes from block to block, and granted by each */
-    size_t block_bytes;          /* the largest request */
-    size_t reservation_bytes;
-    bool huge;
-} slab;
+#include "slab_pool.h"
 
 enum { PP_CACHE_LINE = 64, PP_BLOCK_BYTES_MAX = 1 << 30 };
 
-static slab *slab_of(pp_pool *pool) { return (slab *)pool; }
-
-static pp_event event_of(slab *s, uint32_t index)
+static pp_event event_of(slab *s, pp_handle handle)
 {
+    uint32_t index = pp_handle_index(handle);
     const pp_slot *slot = &s->slots.slots[index];
     return (pp_event){
-        .handle = pp_slots_handle(&s->slots, index),
+        .handle = handle,
         .offset = (uint64_t)index * s->stride,
         .requested = pp_slot_requested(slot),
         .granted = s->stride,
@@ -45,10 +33,10 @@ static pp_event event_of(slab *s, uint32_t index)
     };
 }
 
-static void trace_slot(slab *s, pp_trace_op op, uint32_t index, uint64_t aux)
+void pp_slab_trace(slab *s, pp_trace_op op, pp_handle handle, uint64_t aux)
 {
     if (PP_LIKELY(!s->base.trace)) return;
-    pp_event event = event_of(s, index);
+    pp_event event = event_of(s, handle);
     pp_trace_block(&s->base, op, &event, aux);
 }
 
@@ -58,7 +46,7 @@ static void trace_slot(slab *s, pp_trace_op op, uint32_t index, uint64_t aux)
 static void end_ownership(slab *s, uint32_t index)
 {
     pp_slot *slot = &s->slots.slots[index];
-    trace_slot(s, PP_OP_FREE, index, 0);
+    if (PP_UNLIKELY(s->base.trace)) pp_slab_trace(s, PP_OP_FREE, pp_slots_handle(&s->slots, index), 0);
     pp_note_release(&s->base, pp_slot_requested(slot));
     if (PP_UNLIKELY(pp_slot_state(slot) == PP_BLOCK_OWNED_IN_FLIGHT)) {
         pp_slot_set(slot, PP_BLOCK_IN_FLIGHT, 0);
@@ -110,8 +98,10 @@ static size_t slab_release_many(pp_pool *pool, const pp_handle *handles, size_t 
     for (size_t i = 0; i < count; i++) {
         pp_status status = mine ? release_one(s, handles[i])
                                 : pp_note_misuse(pool, pp_slots_release_remote(&s->slots, handles[i]));
-        if (PP_LIKELY(status == PP_OK)) done++;
-        else if (first == PP_OK) first = status;
+        if (PP_LIKELY(status == PP_OK))
+            done++;
+        else if (first == PP_OK)
+            first = status;
     }
     if (mine) pp_leave(pool);
     if (why) *why = first;
@@ -120,8 +110,7 @@ static size_t slab_release_many(pp_pool *pool, const pp_handle *handles, size_t 
 
 /* ---- handing out --------------------------------------------------------------------- */
 
-/* Doubles the capacity, up to the limit. */
-static pp_status grow(slab *s)
+pp_status pp_slab_grow(slab *s)
 {
     uint32_t from = s->slots.capacity;
     if (from == s->slots.max) return PP_EXHAUSTED;
@@ -144,21 +133,20 @@ static uint32_t take_slowly(slab *s, pp_status *why)
     *why = PP_OK;
     if (drain(s) && s->slots.top) return pp_slots_take(&s->slots);
     uint32_t index = pp_slots_take_fresh(&s->slots);
-    if (index == PP_SLOT_NONE && (*why = grow(s)) == PP_OK) index = pp_slots_take_fresh(&s->slots);
+    if (index == PP_SLOT_NONE && (*why = pp_slab_grow(s)) == PP_OK) index = pp_slots_take_fresh(&s->slots);
     return index;
 }
 
-/* What only watched pools do to a block before it is handed out. */
-static void watch_acquire(slab *s, uint32_t index)
+void pp_slab_watch_acquire(slab *s, uint32_t index, uint64_t ordinal)
 {
     pp_pool *base = &s->base;
     s->slots.pins[index].site = base->site;
     if (base->scrub) memset(s->memory + (size_t)index * s->stride, 0, s->stride);
     if (base->ages) {
         s->slots.births[index * 2] = pp_system_coarse_ns();
-        s->slots.births[index * 2 + 1] = pp_read(&base->acquired) - 1;
+        s->slots.births[index * 2 + 1] = ordinal;
     }
-    trace_slot(s, PP_OP_ALLOC, index, 0);
+    pp_slab_trace(s, PP_OP_ALLOC, pp_slots_handle(&s->slots, index), 0);
 }
 
 static inline pp_status acquire_one(slab *s, size_t bytes, uint32_t tag, pp_block *out)
@@ -173,14 +161,8 @@ static inline pp_status acquire_one(slab *s, size_t bytes, uint32_t tag, pp_bloc
     out->data = s->memory + (size_t)index * s->stride;
     out->size = s->block_bytes;
     pp_note_acquire(&s->base, bytes);
-    if (PP_UNLIKELY(s->base.watched)) watch_acquire(s, index);
+    if (PP_UNLIKELY(s->base.watched)) pp_slab_watch_acquire(s, index, pp_read(&s->base.acquired) - 1);
     return PP_OK;
-}
-
-static pp_status refuse(slab *s, size_t bytes)
-{
-    if (atomic_load_explicit(&s->base.closed, memory_order_relaxed)) return PP_CLOSED;
-    return bytes - 1 >= s->block_bytes ? PP_SIZE : PP_OK;
 }
 
 static pp_status slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
@@ -188,7 +170,7 @@ static pp_status slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_bloc
     slab *s = slab_of(pool);
     pp_status status = pp_enter(pool);
     if (PP_UNLIKELY(status != PP_OK)) return status;
-    status = refuse(s, bytes);
+    status = pp_slab_refuse(s, bytes);
     if (PP_LIKELY(status == PP_OK)) status = acquire_one(s, bytes, tag, out);
     pp_leave(pool);
     return status;
@@ -201,8 +183,9 @@ static size_t slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint3
     size_t done = 0;
     pp_status status = pp_enter(pool);
     if (status == PP_OK) {
-        status = refuse(s, bytes);
-        while (status == PP_OK && done < count && (status = acquire_one(s, bytes, tag, &out[done])) == PP_OK) done++;
+        status = pp_slab_refuse(s, bytes);
+        while (status == PP_OK && done < count && (status = acquire_one(s, bytes, tag, &out[done])) == PP_OK)
+            done++;
         pp_leave(pool);
     }
     if (why) *why = status;
@@ -221,7 +204,7 @@ static pp_status slab_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_b
         pp_bump(&pool->requested_bytes, (uint64_t)bytes - pp_slot_requested(slot));
         pp_slot_set(slot, pp_slot_state(slot), bytes);
         *out = (pp_block){handle, s->memory + (size_t)index * s->stride, s->block_bytes};
-        trace_slot(s, PP_OP_RESIZE, index, s->stride);
+        pp_slab_trace(s, PP_OP_RESIZE, handle, s->stride);
     } else {
         status = pp_note_misuse(pool, pp_slots_diagnose(&s->slots, handle));
     }
@@ -241,7 +224,7 @@ static pp_status slab_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, voi
     } else {
         pp_slots_pin(&s->slots, pp_handle_index(handle), kind, pool);
         if (data) *data = s->memory + (size_t)pp_handle_index(handle) * s->stride;
-        if (PP_UNLIKELY(pool->trace)) trace_slot(s, PP_OP_PIN, pp_handle_index(handle), kind);
+        pp_slab_trace(s, PP_OP_PIN, handle, kind);
     }
     pp_leave(pool);
     return status;
@@ -255,8 +238,9 @@ static pp_status slab_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
     status = pp_slots_unpin(&s->slots, handle, kind, pool);
     if (status == PP_OK) {
         uint32_t index = pp_handle_index(handle);
-        if (PP_UNLIKELY(pool->trace)) trace_slot(s, PP_OP_UNPIN, index, kind);
-        if (pp_slot_state(&s->slots.slots[index]) == PP_BLOCK_IN_FLIGHT && !pp_slot_pinned(&s->slots, index)) {
+        pp_slab_trace(s, PP_OP_UNPIN, handle, kind);
+        if (pp_slot_state(&s->slots.slots[index]) == PP_BLOCK_IN_FLIGHT &&
+            !pp_slot_pinned(&s->slots, index)) {
             pp_bump(&pool->deferred_blocks, (uint64_t)-1);
             pp_slots_shut(&s->slots, index);
         }
@@ -279,8 +263,10 @@ static pp_status slab_inspect(pp_pool *pool, pp_handle handle, pp_block_info *ou
     slab *s = slab_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (pp_slots_owned(&s->slots, handle)) describe(s, pp_handle_index(handle), pp_system_coarse_ns(), out);
-    else status = pp_slots_diagnose(&s->slots, handle);
+    if (pp_slots_owned(&s->slots, handle))
+        describe(s, pp_handle_index(handle), pp_system_coarse_ns(), out);
+    else
+        status = pp_slots_diagnose(&s->slots, handle);
     pp_leave(pool);
     return status;
 }
@@ -303,17 +289,14 @@ static pp_status slab_walk(pp_pool *pool, pp_walk_fn visit, void *context)
 static void slab_stats(const pp_pool *pool, pp_stats *out)
 {
     const slab *s = (const slab *)pool;
-    uint64_t pending, pending_requested;
     pp_stats_begin(pool, out);
-    pp_slots_pending(&s->slots, &pending, &pending_requested);
-    out->released += pending;
-    out->remote_releases += pending;
-    out->live_blocks -= pending;
-    out->requested_bytes -= pending_requested;
-    out->cached_blocks = pending;
+    if (pool->shared)
+        pp_magazines_stats(&s->magazines, out);
+    else
+        pp_slots_add_pending(&s->slots, out);
     uint64_t busy = out->live_blocks + out->deferred_blocks;
     out->capacity_blocks = s->slots.capacity;
-    out->free_blocks = out->capacity_blocks - busy - pending;
+    out->free_blocks = out->capacity_blocks - busy - out->cached_blocks;
     out->granted_bytes = busy * s->stride;
     out->peak_granted_bytes = out->peak_live_blocks * s->stride;
     out->free_bytes = (out->capacity_blocks - busy) * s->stride;
@@ -329,11 +312,16 @@ static void slab_stats(const pp_pool *pool, pp_stats *out)
 static pp_status slab_check(pp_pool *pool, pp_fault *fault)
 {
     slab *s = slab_of(pool);
+    pp_stats books;
+    if (pool->shared) pp_magazines_seize(&s->magazines);
     pp_status status = pp_enter(pool);
-    if (status != PP_OK) return status;
-    drain(s);
-    status = pp_slots_check(&s->slots, pool, fault);
-    pp_leave(pool);
+    if (status == PP_OK) {
+        if (!pool->shared) drain(s);
+        slab_stats(pool, &books);
+        status = pp_slots_check_books(&s->slots, &books, fault);
+        pp_leave(pool);
+    }
+    if (pool->shared) pp_magazines_let_go(&s->magazines);
     return status;
 }
 
@@ -344,7 +332,7 @@ static uint64_t slab_trim(pp_pool *pool, uint64_t keep_bytes)
     size_t page = pp_system_page_bytes();
     uint64_t freed = 0;
     if (pp_enter(pool) != PP_OK) return 0;
-    drain(s);
+    if (!pool->shared) drain(s);
     uint64_t kept = keep_bytes / s->stride;
     for (uint32_t i = 0; i + kept < s->slots.top; i++) {
         uint32_t index = s->slots.stack[i];
@@ -374,6 +362,7 @@ static void slab_destroy(pp_pool *pool)
     slab *s = slab_of(pool);
     pp_system_unreserve(s->memory, s->reservation_bytes);
     pp_slots_end(&s->slots);
+    pp_magazines_end(&s->magazines);
     pp_pool_finish(pool);
     pp_system_free_aligned(s);
 }
@@ -387,6 +376,23 @@ static const pp_pool_ops slab_ops = {
     .resize = slab_resize,
     .pin = slab_pin,
     .unpin = slab_unpin,
+    .inspect = slab_inspect,
+    .stats = slab_stats,
+    .walk = slab_walk,
+    .check = slab_check,
+    .trim = slab_trim,
+    .announce = slab_announce,
+    .destroy = slab_destroy,
+};
+
+static const pp_pool_ops shared_slab_ops = {
+    .strategy = "slab",
+    .acquire = pp_shared_slab_acquire,
+    .acquire_many = pp_shared_slab_acquire_many,
+    .release = pp_shared_slab_release,
+    .resize = pp_shared_slab_resize,
+    .pin = pp_shared_slab_pin,
+    .unpin = pp_shared_slab_unpin,
     .inspect = slab_inspect,
     .stats = slab_stats,
     .walk = slab_walk,
@@ -434,14 +440,17 @@ pp_status pp_slab_create(const pp_slab_config *config, pp_pool **out)
     slab *s = pp_system_alloc_aligned(PP_CACHE_LINE, sizeof *s);
     if (!s) return PP_NO_MEMORY;
     memset(s, 0, sizeof *s);
+    bool shared = config->pool.threads == PP_THREADS_SHARED;
     pp_status status = measure(config, s, &max);
-    if (status == PP_OK) status = pp_pool_init(&s->base, &slab_ops, &config->pool);
+    if (status == PP_OK)
+        status = pp_pool_init(&s->base, shared ? &shared_slab_ops : &slab_ops, &config->pool);
     if (status != PP_OK) {
         pp_system_free_aligned(s);
         return status;
     }
     s->base.max_bytes = s->block_bytes;
     status = furnish(s, (uint32_t)config->block_count, max);
+    if (status == PP_OK && shared) status = pp_magazines_init(&s->magazines);
     if (status != PP_OK) {
         slab_destroy(&s->base);
         return status;

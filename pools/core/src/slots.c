@@ -100,7 +100,8 @@ pp_status pp_slots_diagnose(const pp_slots *slots, pp_handle handle)
     uint32_t now = pp_slot_stamp(slot);
     pp_block_state state = pp_slot_state(slot);
     if (now == stamp) return state == PP_BLOCK_IN_FLIGHT ? PP_DOUBLE_RELEASE : PP_STALE;
-    return pp_next_stamp(stamp) == now && state == PP_BLOCK_FREE ? PP_DOUBLE_RELEASE : PP_STALE;
+    bool unused_since = state == PP_BLOCK_FREE || state == PP_BLOCK_CACHED;
+    return pp_next_stamp(stamp) == now && unused_since ? PP_DOUBLE_RELEASE : PP_STALE;
 }
 
 /* ---- the way home ------------------------------------------------------------------- */
@@ -110,8 +111,8 @@ static void push_word(pp_slots *slots, uint32_t word)
     uint32_t head = atomic_load_explicit(&slots->remote_head, memory_order_relaxed);
     do {
         atomic_store_explicit(&slots->word_next[word], head, memory_order_relaxed);
-    } while (!atomic_compare_exchange_weak_explicit(&slots->remote_head, &head, word + 1, memory_order_release,
-                                                    memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&slots->remote_head, &head, word + 1,
+                                                    memory_order_release, memory_order_relaxed));
 }
 
 pp_status pp_slots_release_remote(pp_slots *slots, pp_handle handle)
@@ -164,6 +165,17 @@ void pp_slots_pending(const pp_slots *slots, uint64_t *blocks, uint64_t *request
     }
 }
 
+void pp_slots_add_pending(const pp_slots *slots, pp_stats *out)
+{
+    uint64_t blocks, requested;
+    pp_slots_pending(slots, &blocks, &requested);
+    out->released += blocks;
+    out->remote_releases += blocks;
+    out->live_blocks -= blocks;
+    out->requested_bytes -= requested;
+    out->cached_blocks += blocks;
+}
+
 /* ---- pins --------------------------------------------------------------------------------- */
 
 void pp_slots_pin(pp_slots *slots, uint32_t index, pp_pin_kind kind, pp_pool *pool)
@@ -202,7 +214,7 @@ void pp_slots_describe(const pp_slots *slots, uint32_t index, uint64_t now_ns, p
     const pp_slot *slot = &slots->slots[index];
     pp_block_state state = pp_slot_state(slot);
     out->state = pp_slots_remote_pending(slots, index) ? PP_BLOCK_CACHED : state;
-    if (out->state == PP_BLOCK_FREE) return;
+    if (state == PP_BLOCK_FREE || state == PP_BLOCK_CACHED) return;
     out->handle = pp_slots_handle(slots, index);
     out->requested = pp_slot_requested(slot);
     out->tag = pp_slot_tag(slot);
@@ -220,7 +232,9 @@ void pp_slots_free_runs(const pp_slots *slots, uint64_t *runs, uint64_t *longest
     uint64_t run = 0;
     *runs = *longest = 0;
     for (uint32_t index = 0; index < fresh; index++) {
-        bool idle = pp_slot_state(&slots->slots[index]) == PP_BLOCK_FREE || pp_slots_remote_pending(slots, index);
+        pp_block_state state = pp_slot_state(&slots->slots[index]);
+        bool idle =
+            state == PP_BLOCK_FREE || state == PP_BLOCK_CACHED || pp_slots_remote_pending(slots, index);
         run = idle ? run + 1 : 0;
         *runs += run == 1;
         if (run > *longest) *longest = run;
@@ -253,7 +267,7 @@ static pp_status fault_at(pp_fault *fault, uint64_t where, const char *what)
 }
 
 struct census {
-    uint64_t free, owned, in_flight, pinned, requested;
+    uint64_t free, owned, in_flight, pinned, cached, requested;
 };
 
 static pp_status check_slot(const pp_slots *slots, uint32_t index, struct census *census, pp_fault *fault)
@@ -261,7 +275,7 @@ static pp_status check_slot(const pp_slots *slots, uint32_t index, struct census
     const pp_slot *slot = &slots->slots[index];
     pp_block_state state = pp_slot_state(slot);
     bool pinned = pp_slot_pinned(slots, index);
-    if (state > PP_BLOCK_OWNED_IN_FLIGHT) return fault_at(fault, index, "slot index: unknown state");
+    if (state > PP_BLOCK_CACHED) return fault_at(fault, index, "slot index: unknown state");
     if ((pp_slot_stamp(slot) & 0xff000000u) != slots->pool_stamp)
         return fault_at(fault, index, "slot index: the stamp carries another pool's id");
     if (pinned != (state == PP_BLOCK_IN_FLIGHT || state == PP_BLOCK_OWNED_IN_FLIGHT))
@@ -269,6 +283,7 @@ static pp_status check_slot(const pp_slots *slots, uint32_t index, struct census
     census->pinned += pinned;
     census->free += state == PP_BLOCK_FREE;
     census->in_flight += state == PP_BLOCK_IN_FLIGHT;
+    census->cached += state == PP_BLOCK_CACHED;
     if (state & 1) {
         census->owned++;
         census->requested += pp_slot_requested(slot);
@@ -290,6 +305,13 @@ static pp_status check_stack(const pp_slots *slots, uint32_t fresh, pp_fault *fa
 
 pp_status pp_slots_check(const pp_slots *slots, const pp_pool *pool, pp_fault *fault)
 {
+    pp_stats books;
+    pp_stats_begin(pool, &books);
+    return pp_slots_check_books(slots, &books, fault);
+}
+
+pp_status pp_slots_check_books(const pp_slots *slots, const pp_stats *books, pp_fault *fault)
+{
     uint32_t fresh = atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_acquire);
     struct census census = {0};
     if (fresh > slots->capacity || slots->capacity > slots->max)
@@ -299,13 +321,15 @@ pp_status pp_slots_check(const pp_slots *slots, const pp_pool *pool, pp_fault *f
     if (census.free != slots->top)
         return fault_at(fault, slots->top, "stack depth: not as many entries as free slots");
     if (check_stack(slots, fresh, fault) != PP_OK) return PP_CORRUPT;
-    if (census.owned != pp_read(&pool->acquired) - pp_read(&pool->released))
+    if (census.owned != books->live_blocks)
         return fault_at(fault, census.owned, "owned slots: acquired - released is another number");
-    if (census.requested != pp_read(&pool->requested_bytes))
+    if (census.requested != books->requested_bytes)
         return fault_at(fault, census.requested, "requested bytes: the counter differs");
-    if (census.pinned != pp_read(&pool->pinned_blocks))
+    if (census.pinned != books->pinned_blocks)
         return fault_at(fault, census.pinned, "pinned slots: the counter differs");
-    if (census.in_flight != pp_read(&pool->deferred_blocks))
+    if (census.in_flight != books->deferred_blocks)
         return fault_at(fault, census.in_flight, "deferred slots: the counter differs");
+    if (census.cached != books->cached_blocks)
+        return fault_at(fault, census.cached, "cached slots: the magazines hold another number");
     return PP_OK;
 }

@@ -60,20 +60,20 @@ enum { PP_SLOT_NONE = UINT32_MAX, PP_SLOTS_MAX = 1 << 28 };
 typedef struct pp_slots {
     pp_slot *slots;
     uint32_t *stack;
-    uint32_t top;                     /* entries of stack */
+    uint32_t top; /* entries of stack */
     _Atomic uint32_t fresh;
-    uint32_t capacity;                /* slots that may be used now */
-    uint32_t max;                     /* slots the reservation has room for */
-    uint32_t pool_stamp;              /* pool id << 24 */
+    _Atomic uint32_t capacity; /* slots that may be used now */
+    uint32_t max;              /* slots the reservation has room for */
+    uint32_t pool_stamp;       /* pool id << 24 */
     uint32_t spare;
     pp_slot_pins *pins;
-    uint64_t *births;                 /* ns and ordinal, two words a slot; NULL without ages */
+    uint64_t *births; /* ns and ordinal, two words a slot; NULL without ages */
     _Atomic uint32_t *remote_stamp;
     _Atomic uint64_t *remote_bits;
     _Atomic uint32_t *word_next;
-    char *memory;                     /* the reservation all arrays lie in */
+    char *memory; /* the reservation all arrays lie in */
     size_t memory_bytes;
-    void *extra;                      /* the strategy's own bytes per slot, zero at first */
+    void *extra; /* the strategy's own bytes per slot, zero at first */
     uint32_t extra_bytes;
     uint32_t births_wanted;
     _Alignas(64) _Atomic uint32_t remote_head; /* word index + 1; 0 empty */
@@ -103,6 +103,10 @@ pp_status pp_slots_release_remote(pp_slots *slots, pp_handle handle);
 size_t pp_slots_drain(pp_slots *slots, void (*release)(void *context, uint32_t index), void *context,
                       size_t *refused);
 
+/* Corrects statistics for blocks on their way home: released, though the owner has not seen them.
+ * Any thread. */
+void pp_slots_add_pending(const pp_slots *slots, pp_stats *out);
+
 /* Blocks on their way home, and the bytes requested for them. Any thread. */
 void pp_slots_pending(const pp_slots *slots, uint64_t *blocks, uint64_t *requested);
 
@@ -124,6 +128,9 @@ bool pp_slots_mark_discarded(pp_slots *slots, uint32_t index);
 /* Validates stack, states, pins and the pool's counters. Owner, with no release in progress elsewhere. */
 pp_status pp_slots_check(const pp_slots *slots, const pp_pool *pool, pp_fault *fault);
 
+/* The same against statistics that the strategy gathered: live, requested, pinned, deferred, cached. */
+pp_status pp_slots_check_books(const pp_slots *slots, const pp_stats *books, pp_fault *fault);
+
 /* ---- one slot ------------------------------------------------------------------ */
 
 static inline uint64_t pp_slot_key(const pp_slot *slot)
@@ -141,9 +148,15 @@ static inline uint64_t pp_slot_key_of(uint32_t stamp, pp_block_state state)
     return (uint64_t)stamp << 32 | (uint64_t)state;
 }
 
-static inline pp_block_state pp_slot_state(const pp_slot *slot) { return (pp_block_state)(pp_slot_key(slot) & 0xff); }
+static inline pp_block_state pp_slot_state(const pp_slot *slot)
+{
+    return (pp_block_state)(pp_slot_key(slot) & 0xff);
+}
 static inline uint32_t pp_slot_stamp(const pp_slot *slot) { return (uint32_t)(pp_slot_key(slot) >> 32); }
-static inline uint64_t pp_slot_requested(const pp_slot *slot) { return pp_slot_info(slot) & PP_REQUESTED_MAX; }
+static inline uint64_t pp_slot_requested(const pp_slot *slot)
+{
+    return pp_slot_info(slot) & PP_REQUESTED_MAX;
+}
 static inline uint32_t pp_slot_tag(const pp_slot *slot) { return (uint32_t)(pp_slot_info(slot) >> 40); }
 
 /* Changes state and requested bytes; stamp and tag stay. */
@@ -191,7 +204,8 @@ static inline pp_handle pp_slots_open(pp_slots *slots, uint32_t index, uint64_t 
 static inline bool pp_slots_owned(const pp_slots *slots, pp_handle handle)
 {
     uint32_t index = pp_handle_index(handle);
-    if (PP_UNLIKELY(index >= atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_relaxed))) return false;
+    if (PP_UNLIKELY(index >= atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_relaxed)))
+        return false;
     /* FREE is 0, OWNED 1, IN_FLIGHT 2, OWNED_IN_FLIGHT 3: the low bit says owned, the next one pinned. */
     uint64_t key = pp_slot_key(&slots->slots[index]);
     return (key & ~UINT64_C(2)) == pp_slot_key_of(pp_handle_stamp(handle), PP_BLOCK_OWNED);
@@ -203,15 +217,20 @@ static inline uint32_t pp_next_stamp(uint32_t stamp)
     return (stamp & 0xff000000u) | ((stamp + 1) & 0x00ffffffu);
 }
 
-/* Ends the generation and makes the slot free. */
-static inline void pp_slots_shut(pp_slots *slots, uint32_t index)
+/* Puts a slot whose generation has ended on the free stack. */
+static inline void pp_slots_stack(pp_slots *slots, uint32_t index, uint32_t stamp)
 {
     pp_slot *slot = &slots->slots[index];
-    uint64_t key = pp_slot_key_of(pp_next_stamp(pp_slot_stamp(slot)), PP_BLOCK_FREE);
-    atomic_store_explicit(&slot->key, key, memory_order_relaxed);
+    atomic_store_explicit(&slot->key, pp_slot_key_of(stamp, PP_BLOCK_FREE), memory_order_relaxed);
     /* a free slot knows its place on the stack: check() compares */
     atomic_store_explicit(&slot->info, slots->top, memory_order_relaxed);
     slots->stack[slots->top++] = index;
+}
+
+/* Ends the generation and makes the slot free. */
+static inline void pp_slots_shut(pp_slots *slots, uint32_t index)
+{
+    pp_slots_stack(slots, index, pp_next_stamp(pp_slot_stamp(&slots->slots[index])));
 }
 
 #endif

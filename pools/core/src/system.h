@@ -68,6 +68,9 @@ static inline uintptr_t pp_system_self(void)
 #endif
 }
 
+/* Lets another thread run. */
+void pp_system_yield(void);
+
 /* A lock for rare or contended paths; zero-initialised is unlocked. */
 typedef struct pp_lock {
     void *word[8];

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,10 +62,7 @@ void pp_system_decommit(void *address, size_t bytes)
     mprotect(address, bytes, PROT_NONE);
 }
 
-void pp_system_discard(void *address, size_t bytes)
-{
-    madvise(address, bytes, MADV_DONTNEED);
-}
+void pp_system_discard(void *address, size_t bytes) { madvise(address, bytes, MADV_DONTNEED); }
 
 int pp_system_huge_pages(void *address, size_t bytes)
 {
@@ -137,6 +135,8 @@ uint64_t pp_system_resident_bytes(void)
     return 0;
 #endif
 }
+
+void pp_system_yield(void) { sched_yield(); }
 
 _Static_assert(sizeof(pthread_mutex_t) <= sizeof(pp_lock), "a mutex fits a pp_lock");
 

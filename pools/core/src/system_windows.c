@@ -98,6 +98,8 @@ uint64_t pp_system_resident_bytes(void)
     return counters.WorkingSetSize;
 }
 
+void pp_system_yield(void) { SwitchToThread(); }
+
 _Static_assert(sizeof(SRWLOCK) <= sizeof(pp_lock), "an SRW lock fits a pp_lock");
 
 void pp_lock_init(pp_lock *lock) { InitializeSRWLock((SRWLOCK *)lock->word); }

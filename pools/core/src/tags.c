@@ -82,14 +82,18 @@ static pp_status append(struct pp_tags *tags, const char *text, size_t bytes, ui
     uint32_t id = atomic_load_explicit(&tags->count, memory_order_relaxed) + 1;
     uint32_t page = page_of(id);
     if (page == PP_TAG_PAGES) return PP_NO_MEMORY;
-    if (!tags->pages[page]) tags->pages[page] = calloc((size_t)PP_TAGS_FIRST_PAGE << page, sizeof **tags->pages);
+    if (!tags->pages[page])
+        tags->pages[page] = calloc((size_t)PP_TAGS_FIRST_PAGE << page, sizeof **tags->pages);
     char *copy = malloc(bytes);
     if (!copy || !tags->pages[page]) {
         free(copy);
         return PP_NO_MEMORY;
     }
     memcpy(copy, text, bytes);
-    *entry_at(tags, id) = (struct pp_tag_entry){.text = copy, .bytes = (uint32_t)bytes, .hash = hash};
+    struct pp_tag_entry *entry = entry_at(tags, id);
+    entry->text = copy;
+    entry->bytes = (uint32_t)bytes;
+    entry->hash = hash;
     atomic_store_explicit(&tags->count, id, memory_order_release);
     *slot = id;
     return PP_OK;
@@ -101,7 +105,8 @@ pp_status pp_tags_intern(struct pp_tags *tags, const char *text, size_t bytes, u
     uint32_t hash = hash_text(text, bytes);
     pp_status status = PP_OK;
     pp_lock_take(&tags->lock);
-    if ((atomic_load_explicit(&tags->count, memory_order_relaxed) + 1) * 2 > tags->slot_count) status = grow_slots(tags);
+    if ((atomic_load_explicit(&tags->count, memory_order_relaxed) + 1) * 2 > tags->slot_count)
+        status = grow_slots(tags);
     if (status == PP_OK) {
         uint32_t *slot = find_slot(tags, text, bytes, hash);
         if (*slot == 0) status = append(tags, text, bytes, hash, slot);

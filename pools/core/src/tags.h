@@ -15,8 +15,8 @@
 struct pp_tag_entry {
     char *text;
     uint32_t bytes;
-    uint32_t trace_tag;      /* text id in the attached trace as a tag; 0 if not written there */
-    uint32_t trace_stack;    /* the same as a stack */
+    _Atomic uint32_t trace_tag;   /* text id in the attached trace as a tag; 0 if not written there */
+    _Atomic uint32_t trace_stack; /* the same as a stack */
     uint32_t hash;
 };
 
@@ -26,9 +26,9 @@ enum { PP_TAG_BYTES_MAX = 4096, PP_TAGS_FIRST_PAGE = 256, PP_TAG_PAGES = 16 }; /
 struct pp_tags {
     pp_lock lock;
     struct pp_tag_entry *pages[PP_TAG_PAGES];
-    _Atomic uint32_t count;          /* ids 1..count are in use */
-    uint32_t *slots;                 /* open addressing, ids; 0 empty */
-    uint32_t slot_count;             /* power of two */
+    _Atomic uint32_t count; /* ids 1..count are in use */
+    uint32_t *slots;        /* open addressing, ids; 0 empty */
+    uint32_t slot_count;    /* power of two */
 };
 
 void pp_tags_init(struct pp_tags *tags);

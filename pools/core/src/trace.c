@@ -38,15 +38,15 @@ struct text {
 struct pp_trace {
     uint64_t serial;
     uint64_t opened_ns;
-    uint64_t limit_chunks;             /* the header counts as one */
+    uint64_t limit_chunks; /* the header counts as one */
     pp_file file;
-    _Atomic uint64_t next_chunk;       /* number in the file, the header being chunk 0 of the dealing */
+    _Atomic uint64_t next_chunk; /* number in the file, the header being chunk 0 of the dealing */
     _Atomic uint64_t dropped;
-    _Atomic(char *) * segments;        /* mapped on first use; NULL before */
+    _Atomic(char *) *segments; /* mapped on first use; NULL before */
     size_t segment_count;
     pp_lock grow_lock;
 
-    pp_lock text_lock;                 /* everything below */
+    pp_lock text_lock; /* everything below */
     char *text_chunk;
     uint32_t text_used;
     uint32_t next_text;
@@ -90,8 +90,8 @@ static char *claim_chunk(pp_trace *trace)
 
 static void publish_chunk(char *chunk, pp_trace_chunk_kind kind)
 {
-    atomic_thread_fence(memory_order_release);
-    *(volatile uint32_t *)&((pp_trace_chunk_head *)chunk)->kind = kind;
+    atomic_store_explicit((_Atomic uint32_t *)&((pp_trace_chunk_head *)chunk)->kind, kind,
+                          memory_order_release);
 }
 
 static pp_trace_record *records_of(char *chunk)
@@ -156,8 +156,7 @@ void pp_trace_write(pp_trace *trace, const pp_trace_record *record)
     whole.thread = cursor->thread;
     whole.op = PP_OP_NONE;
     *slot = whole;
-    atomic_thread_fence(memory_order_release);
-    *(volatile uint8_t *)&slot->op = record->op;
+    atomic_store_explicit((_Atomic uint8_t *)&slot->op, record->op, memory_order_release);
 }
 
 void pp_trace_process(pp_trace *trace)
@@ -194,8 +193,7 @@ static bool append_text(pp_trace *trace, uint32_t kind, uint32_t id, const char 
     memcpy(at + sizeof *head, text, bytes);
     head->id = id;
     head->bytes = bytes;
-    atomic_thread_fence(memory_order_release);
-    *(volatile uint32_t *)&head->kind = kind;
+    atomic_store_explicit((_Atomic uint32_t *)&head->kind, kind, memory_order_release);
     trace->text_used += padded;
     ((pp_trace_chunk_head *)trace->text_chunk)->used = trace->text_used;
     return true;
@@ -253,8 +251,10 @@ uint32_t pp_trace_text(pp_trace *trace, pp_trace_text_kind kind, uint32_t id, co
     if (bytes > TEXT_BYTES_MAX) bytes = TEXT_BYTES_MAX;
     pp_lock_take(&trace->text_lock);
     uint32_t given = id;
-    if (kind == PP_TEXT_TAG || kind == PP_TEXT_STACK) given = intern(trace, kind, text, (uint32_t)bytes);
-    else if (!append_text(trace, kind, id, text, (uint32_t)bytes)) given = 0;
+    if (kind == PP_TEXT_TAG || kind == PP_TEXT_STACK)
+        given = intern(trace, kind, text, (uint32_t)bytes);
+    else if (!append_text(trace, kind, id, text, (uint32_t)bytes))
+        given = 0;
     pp_lock_drop(&trace->text_lock);
     return given;
 }

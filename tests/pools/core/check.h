@@ -36,8 +36,10 @@ static int checks_failed, cases_passed, cases_failed;
     do {                                                                                                     \
         int before = checks_failed;                                                                          \
         name();                                                                                              \
-        if (checks_failed == before) cases_passed++;                                                         \
-        else printf("FAILED %s\n", #name), cases_failed++;                                                   \
+        if (checks_failed == before)                                                                         \
+            cases_passed++;                                                                                  \
+        else                                                                                                 \
+            printf("FAILED %s\n", #name), cases_failed++;                                                    \
     } while (0)
 
 static inline int report(void)

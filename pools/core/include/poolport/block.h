@@ -21,23 +21,23 @@ typedef uint64_t pp_handle;
 
 typedef struct pp_block {
     pp_handle handle;
-    void *data;       /* NULL where a block has no address until it is pinned */
-    size_t size;      /* bytes granted; at least the bytes requested */
+    void *data;  /* NULL where a block has no address until it is pinned */
+    size_t size; /* bytes granted; at least the bytes requested */
 } pp_block;
 
 typedef enum pp_block_state {
     PP_BLOCK_FREE = 0,
-    PP_BLOCK_OWNED = 1,              /* somebody holds its handle */
-    PP_BLOCK_IN_FLIGHT = 2,          /* released, but a pin still holds it: reused at the last unpin */
-    PP_BLOCK_OWNED_IN_FLIGHT = 3,    /* owned and pinned */
-    PP_BLOCK_CACHED = 4              /* free, in a thread's cache or on its way back to the owner */
+    PP_BLOCK_OWNED = 1,           /* somebody holds its handle */
+    PP_BLOCK_IN_FLIGHT = 2,       /* released, but a pin still holds it: reused at the last unpin */
+    PP_BLOCK_OWNED_IN_FLIGHT = 3, /* owned and pinned */
+    PP_BLOCK_CACHED = 4           /* free, in a thread's cache or on its way back to the owner */
 } pp_block_state;
 
 /* Who keeps a block where it is. */
 typedef enum pp_pin_kind {
-    PP_PIN_KERNEL = 0,    /* an operation in flight */
-    PP_PIN_EXPORT = 1,    /* a memoryview or another exported address */
-    PP_PIN_USER = 2,      /* the program, by pp_pool_pin() */
+    PP_PIN_KERNEL = 0, /* an operation in flight */
+    PP_PIN_EXPORT = 1, /* a memoryview or another exported address */
+    PP_PIN_USER = 2,   /* the program, by pp_pool_pin() */
     PP_PIN_KIND_COUNT = 3
 } pp_pin_kind;
 

@@ -11,7 +11,7 @@
 
 typedef struct pp_malloc_config {
     pp_pool_config pool;
-    size_t max_bytes;       /* hard limit of live bytes; 0 for none */
+    size_t max_bytes; /* hard limit of live bytes; 0 for none */
 } pp_malloc_config;
 
 PP_BEGIN_DECLS

@@ -19,52 +19,46 @@
 
 typedef struct pp_pool pp_pool;
 
-typedef enum pp_threads {
-    PP_THREADS_OWNER = 0,
-    PP_THREADS_SHARED = 1
-} pp_threads;
+typedef enum pp_threads { PP_THREADS_OWNER = 0, PP_THREADS_SHARED = 1 } pp_threads;
 
-enum {
-    PP_TAG_NONE = 0,
-    PP_NAME_BYTES = 64
-};
+enum { PP_TAG_NONE = 0, PP_NAME_BYTES = 64 };
 
 /* What every pool is created with. Zero-initialise, then set what differs. */
 typedef struct pp_pool_config {
-    const char *name;           /* copied, cut at PP_NAME_BYTES - 1; NULL for the strategy's name */
+    const char *name; /* copied, cut at PP_NAME_BYTES - 1; NULL for the strategy's name */
     pp_threads threads;
-    uint32_t scrub;             /* 1: a block reads as zeros to its next owner */
-    uint32_t ages;              /* 1: keep the acquisition time of each block (5.6 ns per acquire) */
-    uint32_t huge_pages;        /* 1: ask for huge pages; pp_pool_info says what was given */
+    uint32_t scrub;      /* 1: a block reads as zeros to its next owner */
+    uint32_t ages;       /* 1: keep the acquisition time of each block (5.6 ns per acquire) */
+    uint32_t huge_pages; /* 1: ask for huge pages where the system gives them on request */
 } pp_pool_config;
 
 /* One block as walk reports it. Free extents of variable-size pools are reported with handle 0. */
 typedef struct pp_block_info {
     pp_handle handle;
-    uint64_t offset;            /* bytes from the pool's origin */
-    uint64_t requested;         /* bytes; 0 where free */
-    uint64_t granted;           /* bytes */
-    uint64_t age_ns;            /* since acquisition; 0 without `ages` */
-    uint64_t ordinal;           /* how many acquisitions the pool had served before this one */
+    uint64_t offset;    /* bytes from the pool's origin */
+    uint64_t requested; /* bytes; 0 where free */
+    uint64_t granted;   /* bytes */
+    uint64_t age_ns;    /* since acquisition; 0 without `ages` */
+    uint64_t ordinal;   /* how many acquisitions the pool had served before this one */
     uint32_t tag;
-    uint32_t site;              /* tag-table id of the acquisition site; 0 if not recorded */
-    uint32_t pins[3];           /* by pp_pin_kind */
-    uint32_t state;             /* pp_block_state */
+    uint32_t site;    /* tag-table id of the acquisition site; 0 if not recorded */
+    uint32_t pins[3]; /* by pp_pin_kind */
+    uint32_t state;   /* pp_block_state */
 } pp_block_info;
 
 /* What check found: where, and which invariant, as a static sentence. */
 typedef struct pp_fault {
-    uint64_t where;             /* block index, word index or byte offset; the sentence says which */
+    uint64_t where; /* block index, word index or byte offset; the sentence says which */
     const char *what;
 } pp_fault;
 
 typedef struct pp_compaction {
     uint64_t moved_blocks;
     uint64_t moved_bytes;
-    uint64_t freed_bytes;       /* given back to the system or joined to the largest free extent */
-    uint64_t pinned_bytes;      /* free bytes that pins kept from being reclaimed */
+    uint64_t freed_bytes;  /* given back to the system or joined to the largest free extent */
+    uint64_t pinned_bytes; /* free bytes that pins kept from being reclaimed */
     uint64_t elapsed_ns;
-    uint32_t finished;          /* 1 when nothing more can be gained now */
+    uint32_t finished; /* 1 when nothing more can be gained now */
     uint32_t reserved;
 } pp_compaction;
 
@@ -74,9 +68,10 @@ typedef int (*pp_walk_fn)(void *context, const pp_block_info *info);
 /* The table a strategy fills in. NULL means PP_UNSUPPORTED. Contracts as for the
  * pp_pool_ functions of the same name below. */
 typedef struct pp_pool_ops {
-    const char *strategy;       /* "slab" */
+    const char *strategy; /* "slab" */
     pp_status (*acquire)(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
-    size_t (*acquire_many)(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out, pp_status *why);
+    size_t (*acquire_many)(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
+                           pp_status *why);
     pp_status (*release)(pp_pool *pool, pp_handle handle);
     size_t (*release_many)(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why);
     pp_status (*resize)(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
@@ -88,7 +83,7 @@ typedef struct pp_pool_ops {
     pp_status (*check)(pp_pool *pool, pp_fault *fault);
     uint64_t (*trim)(pp_pool *pool, uint64_t keep_bytes);
     pp_status (*compact)(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp_compaction *out);
-    void (*announce)(pp_pool *pool);    /* calls pp_note_region() for each region there is */
+    void (*announce)(pp_pool *pool); /* calls pp_note_region() for each region there is */
     void (*destroy)(pp_pool *pool);
 } pp_pool_ops;
 

@@ -16,9 +16,9 @@
 enum { PP_PROVIDER_VERSION = 1 };
 
 typedef struct pp_provider {
-    uint32_t size;       /* sizeof(pp_provider) of whoever filled it in */
-    uint32_t version;    /* PP_PROVIDER_VERSION */
-    void *context;       /* first argument of every function below */
+    uint32_t size;    /* sizeof(pp_provider) of whoever filled it in */
+    uint32_t version; /* PP_PROVIDER_VERSION */
+    void *context;    /* first argument of every function below */
 
     /* One block of at least `bytes` bytes, owned by the caller, carrying `tag`.
      * PP_EXHAUSTED, PP_QUOTA or PP_SIZE where none is given; `*out` is then untouched. */

@@ -6,10 +6,10 @@
 
 typedef struct pp_slab_config {
     pp_pool_config pool;
-    size_t block_bytes;     /* 1 to 1 GiB; rounded up to the alignment */
-    size_t block_count;     /* blocks the first region holds, reserved at once; 1 to 2^28 */
-    size_t max_count;       /* 0 or block_count: never grows; otherwise the hard limit of blocks */
-    size_t alignment;       /* power of two, 16 to the page; 0: the cache line, or the page for blocks
+    size_t block_bytes; /* 1 to 1 GiB; rounded up to the alignment */
+    size_t block_count; /* blocks the first region holds, reserved at once; 1 to 2^28 */
+    size_t max_count;   /* 0 or block_count: never grows; otherwise the hard limit of blocks */
+    size_t alignment;   /* power of two, 16 to the page; 0: the cache line, or the page for blocks
                                that are whole pages */
 } pp_slab_config;
 

@@ -16,43 +16,43 @@
 
 /*   X(name, kind, unit, meaning)     kind: counter (only rises) or gauge
  * The order is part of the binary interface: append only. */
-#define PP_STATS_LIST(X)                                                                           \
-    X(acquired, counter, blocks, "blocks handed out since the pool was created")                   \
-    X(released, counter, blocks, "blocks given back by their owners")                              \
-    X(failed, counter, requests, "requests that ended without a block")                            \
-    X(double_releases, counter, calls, "releases refused: released already")                       \
-    X(stale_handles, counter, calls, "calls refused: handle of an earlier owner")                  \
-    X(foreign_handles, counter, calls, "calls refused: handle of another pool or of none")         \
-    X(remote_releases, counter, blocks, "blocks given back by a thread that is not the owner")     \
-    X(deferred_releases, counter, blocks, "blocks released while pinned, reused at the last unpin")\
-    X(grown, counter, regions, "regions added to satisfy a request")                               \
-    X(trimmed_bytes, counter, bytes, "bytes handed back to the operating system")                  \
-    X(fallback_blocks, counter, blocks, "blocks served by malloc because the pool was exhausted")  \
-    X(moved_blocks, counter, blocks, "blocks moved by compaction or resize")                       \
-    X(moved_bytes, counter, bytes, "bytes moved by compaction or resize")                          \
-    X(live_blocks, gauge, blocks, "blocks in the hands of an owner now")                           \
-    X(peak_live_blocks, gauge, blocks, "the most blocks ever live at once")                        \
-    X(pinned_blocks, gauge, blocks, "blocks held by at least one pin")                             \
-    X(deferred_blocks, gauge, blocks, "released blocks still held by a pin")                       \
-    X(cached_blocks, gauge, blocks, "free blocks in thread caches or on their way to the owner")   \
-    X(free_blocks, gauge, blocks, "blocks ready to be handed out")                                 \
-    X(capacity_blocks, gauge, blocks, "blocks the reserved regions hold in all; 0 where sizes vary")\
-    X(requested_bytes, gauge, bytes, "live bytes as requested (Q)")                                \
-    X(granted_bytes, gauge, bytes, "live bytes as granted (B), deferred blocks included")          \
-    X(peak_granted_bytes, gauge, bytes, "the most bytes ever granted at once")                     \
-    X(reserved_bytes, gauge, bytes, "address space held, metadata included (R)")                   \
-    X(committed_bytes, gauge, bytes, "bytes of it backed by memory on demand")                     \
-    X(metadata_bytes, gauge, bytes, "bytes of it that describe blocks rather than being them")     \
-    X(free_bytes, gauge, bytes, "bytes that could be granted (F), caches included")                \
-    X(largest_free_bytes, gauge, bytes, "the largest free extent (L)")                             \
-    X(free_extents, gauge, extents, "maximal runs of free bytes (n)")                              \
+#define PP_STATS_LIST(X)                                                                                     \
+    X(acquired, counter, blocks, "blocks handed out since the pool was created")                             \
+    X(released, counter, blocks, "blocks given back by their owners")                                        \
+    X(failed, counter, requests, "requests that ended without a block")                                      \
+    X(double_releases, counter, calls, "releases refused: released already")                                 \
+    X(stale_handles, counter, calls, "calls refused: handle of an earlier owner")                            \
+    X(foreign_handles, counter, calls, "calls refused: handle of another pool or of none")                   \
+    X(remote_releases, counter, blocks, "blocks given back by a thread that is not the owner")               \
+    X(deferred_releases, counter, blocks, "blocks released while pinned, reused at the last unpin")          \
+    X(grown, counter, regions, "regions added to satisfy a request")                                         \
+    X(trimmed_bytes, counter, bytes, "bytes handed back to the operating system")                            \
+    X(fallback_blocks, counter, blocks, "blocks served by malloc because the pool was exhausted")            \
+    X(moved_blocks, counter, blocks, "blocks moved by compaction or resize")                                 \
+    X(moved_bytes, counter, bytes, "bytes moved by compaction or resize")                                    \
+    X(live_blocks, gauge, blocks, "blocks in the hands of an owner now")                                     \
+    X(peak_live_blocks, gauge, blocks, "the most blocks ever live at once")                                  \
+    X(pinned_blocks, gauge, blocks, "blocks held by at least one pin")                                       \
+    X(deferred_blocks, gauge, blocks, "released blocks still held by a pin")                                 \
+    X(cached_blocks, gauge, blocks, "free blocks in thread caches or on their way to the owner")             \
+    X(free_blocks, gauge, blocks, "blocks ready to be handed out")                                           \
+    X(capacity_blocks, gauge, blocks, "blocks the reserved regions hold in all; 0 where sizes vary")         \
+    X(requested_bytes, gauge, bytes, "live bytes as requested (Q)")                                          \
+    X(granted_bytes, gauge, bytes, "live bytes as granted (B), deferred blocks included")                    \
+    X(peak_granted_bytes, gauge, bytes, "the most bytes ever granted at once")                               \
+    X(reserved_bytes, gauge, bytes, "address space held, metadata included (R)")                             \
+    X(committed_bytes, gauge, bytes, "bytes of it backed by memory on demand")                               \
+    X(metadata_bytes, gauge, bytes, "bytes of it that describe blocks rather than being them")               \
+    X(free_bytes, gauge, bytes, "bytes that could be granted (F), caches included")                          \
+    X(largest_free_bytes, gauge, bytes, "the largest free extent (L)")                                       \
+    X(free_extents, gauge, extents, "maximal runs of free bytes (n)")                                        \
     X(regions, gauge, regions, "regions the pool holds")
 
 enum { PP_STATS_VERSION = 1 };
 
 typedef struct pp_stats {
-    uint32_t size;       /* sizeof(pp_stats) of the library that filled it in */
-    uint32_t version;    /* PP_STATS_VERSION */
+    uint32_t size;    /* sizeof(pp_stats) of the library that filled it in */
+    uint32_t version; /* PP_STATS_VERSION */
 #define PP_STATS_FIELD(name, kind, unit, meaning) uint64_t name;
     PP_STATS_LIST(PP_STATS_FIELD)
 #undef PP_STATS_FIELD

@@ -10,26 +10,26 @@
 
 /*   X(NAME, text)
  * The order is part of the binary interface: append only. */
-#define PP_STATUS_LIST(X)                                                                          \
-    X(OK, "done")                                                                                  \
-    X(EXHAUSTED, "the pool has no block left that fits")                                           \
-    X(DOUBLE_RELEASE, "the block was already released with this handle")                           \
-    X(STALE, "the handle names an earlier owner of the block")                                     \
-    X(FOREIGN, "the handle or address does not belong to this pool")                               \
-    X(CLOSED, "the pool is closed")                                                                \
-    X(INVALID, "an argument is outside its documented range")                                      \
-    X(SIZE, "the size is zero, overflows, or exceeds what the pool can serve")                     \
-    X(ALIGNMENT, "the alignment is not a power of two within the documented range")                \
-    X(NO_MEMORY, "the operating system refused to reserve or commit memory")                       \
-    X(WRONG_THREAD, "only the owning thread may do this")                                          \
-    X(PINNED, "the block is pinned and may not be moved or reused")                                \
-    X(NOT_PINNED, "the block holds no pin of this kind")                                           \
-    X(UNSUPPORTED, "this strategy has no such operation")                                          \
-    X(CORRUPT, "an invariant does not hold")                                                       \
-    X(STOPPED, "the visitor asked to stop")                                                        \
-    X(QUOTA, "the quota of the pool or of the tag is used up")                                     \
-    X(TIMEOUT, "no block came free within the time given")                                         \
-    X(IO, "the operating system reported an input or output error")                                \
+#define PP_STATUS_LIST(X)                                                                                    \
+    X(OK, "done")                                                                                            \
+    X(EXHAUSTED, "the pool has no block left that fits")                                                     \
+    X(DOUBLE_RELEASE, "the block was already released with this handle")                                     \
+    X(STALE, "the handle names an earlier owner of the block")                                               \
+    X(FOREIGN, "the handle or address does not belong to this pool")                                         \
+    X(CLOSED, "the pool is closed")                                                                          \
+    X(INVALID, "an argument is outside its documented range")                                                \
+    X(SIZE, "the size is zero, overflows, or exceeds what the pool can serve")                               \
+    X(ALIGNMENT, "the alignment is not a power of two within the documented range")                          \
+    X(NO_MEMORY, "the operating system refused to reserve or commit memory")                                 \
+    X(WRONG_THREAD, "only the owning thread may do this")                                                    \
+    X(PINNED, "the block is pinned and may not be moved or reused")                                          \
+    X(NOT_PINNED, "the block holds no pin of this kind")                                                     \
+    X(UNSUPPORTED, "this strategy has no such operation")                                                    \
+    X(CORRUPT, "an invariant does not hold")                                                                 \
+    X(STOPPED, "the visitor asked to stop")                                                                  \
+    X(QUOTA, "the quota of the pool or of the tag is used up")                                               \
+    X(TIMEOUT, "no block came free within the time given")                                                   \
+    X(IO, "the operating system reported an input or output error")                                          \
     X(EXISTS, "the file exists already")
 
 typedef enum pp_status {

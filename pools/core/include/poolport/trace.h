@@ -25,7 +25,7 @@
 
 enum {
     PP_TRACE_VERSION = 1,
-    PP_TRACE_HEADER_BYTES = 65536,    /* a chunk long, so that every mapping starts on any system's granule */
+    PP_TRACE_HEADER_BYTES = 65536, /* a chunk long, so that every mapping starts on any system's granule */
     PP_TRACE_CHUNK_BYTES = 65536,
     PP_TRACE_CHUNK_HEAD_BYTES = 64,
     PP_TRACE_RECORD_BYTES = 64,
@@ -36,38 +36,38 @@ typedef enum pp_trace_op {
     PP_OP_NONE = 0,
     PP_OP_ALLOC = 1,
     PP_OP_FREE = 2,
-    PP_OP_MOVE = 3,              /* offset: new place; aux: old place */
-    PP_OP_PIN = 4,               /* aux: pp_pin_kind */
-    PP_OP_UNPIN = 5,             /* aux: pp_pin_kind */
-    PP_OP_DISCARD_ALL = 6,       /* every live block of the pool ends */
-    PP_OP_FAIL = 7,              /* requested: what was asked; aux: pp_status */
-    PP_OP_REGION_ADD = 8,        /* offset, granted: the range; aux: metadata bytes that came with it */
-    PP_OP_REGION_REMOVE = 9,     /* the same fields */
-    PP_OP_SAMPLE = 10,           /* block: R, granted: B, requested: Q, offset: F, aux: L; all bytes */
-    PP_OP_PROCESS = 11,          /* aux: resident set bytes; requested: CPU ns of the process so far */
-    PP_OP_MARK = 12,             /* tag: a text that labels this instant */
-    PP_OP_RESIZE = 13,           /* requested, granted: the new sizes; aux: the old granted bytes */
-    PP_OP_LEAK = 14,             /* the block was live when its pool was closed; aux: age in ns */
+    PP_OP_MOVE = 3,          /* offset: new place; aux: old place */
+    PP_OP_PIN = 4,           /* aux: pp_pin_kind */
+    PP_OP_UNPIN = 5,         /* aux: pp_pin_kind */
+    PP_OP_DISCARD_ALL = 6,   /* every live block of the pool ends */
+    PP_OP_FAIL = 7,          /* requested: what was asked; aux: pp_status */
+    PP_OP_REGION_ADD = 8,    /* offset, granted: the range; aux: metadata bytes that came with it */
+    PP_OP_REGION_REMOVE = 9, /* the same fields */
+    PP_OP_SAMPLE = 10,       /* block: R, granted: B, requested: Q, offset: F, aux: L; all bytes */
+    PP_OP_PROCESS = 11,      /* aux: resident set bytes; requested: CPU ns of the process so far */
+    PP_OP_MARK = 12,         /* tag: a text that labels this instant */
+    PP_OP_RESIZE = 13,       /* requested, granted: the new sizes; aux: the old granted bytes */
+    PP_OP_LEAK = 14,         /* the block was live when its pool was closed; aux: age in ns */
     PP_OP_COUNT = 15
 } pp_trace_op;
 
 typedef enum pp_trace_flag {
-    PP_FLAG_BORN_BEFORE = 1      /* on ALLOC: the block was live when the trace was attached */
+    PP_FLAG_BORN_BEFORE = 1 /* on ALLOC: the block was live when the trace was attached */
 } pp_trace_flag;
 
 typedef struct pp_trace_record {
-    uint64_t time_ns;      /* since the trace was opened, monotonic */
-    uint64_t block;        /* pp_handle; unique among live blocks of a pool */
-    uint64_t offset;       /* bytes from the pool's origin */
-    uint64_t requested;    /* bytes */
-    uint64_t granted;      /* bytes */
-    uint64_t aux;          /* see the operation */
-    uint32_t thread;       /* operating system's thread id, truncated */
-    uint32_t tag;          /* text id, 0 for none */
-    uint32_t stack;        /* text id of the acquisition site, 0 for none */
-    uint16_t pool;         /* pool number within the trace, from 1; 0 where no pool is meant */
-    uint8_t op;            /* pp_trace_op; stored last */
-    uint8_t flags;         /* pp_trace_flag */
+    uint64_t time_ns;   /* since the trace was opened, monotonic */
+    uint64_t block;     /* pp_handle; unique among live blocks of a pool */
+    uint64_t offset;    /* bytes from the pool's origin */
+    uint64_t requested; /* bytes */
+    uint64_t granted;   /* bytes */
+    uint64_t aux;       /* see the operation */
+    uint32_t thread;    /* operating system's thread id, truncated */
+    uint32_t tag;       /* text id, 0 for none */
+    uint32_t stack;     /* text id of the acquisition site, 0 for none */
+    uint16_t pool;      /* pool number within the trace, from 1; 0 where no pool is meant */
+    uint8_t op;         /* pp_trace_op; stored last */
+    uint8_t flags;      /* pp_trace_flag */
 } pp_trace_record;
 
 PP_STATIC_ASSERT(sizeof(pp_trace_record) == PP_TRACE_RECORD_BYTES, "records map into numpy");
@@ -79,49 +79,49 @@ typedef enum pp_trace_chunk_kind {
 } pp_trace_chunk_kind;
 
 typedef struct pp_trace_chunk_head {
-    char magic[4];         /* "PPck" */
-    uint32_t kind;         /* pp_trace_chunk_kind; stored last */
-    uint32_t sequence;     /* this chunk's number in the file, from 0 */
-    uint32_t thread;       /* who fills it */
-    uint32_t used;         /* records: how many, 0 while the chunk is open; texts: bytes after the head */
+    char magic[4];     /* "PPck" */
+    uint32_t kind;     /* pp_trace_chunk_kind; stored last */
+    uint32_t sequence; /* this chunk's number in the file, from 0 */
+    uint32_t thread;   /* who fills it */
+    uint32_t used;     /* records: how many, 0 while the chunk is open; texts: bytes after the head */
     uint32_t reserved0;
-    uint64_t first_ns;     /* records: time of the first; 0 while open */
-    uint64_t last_ns;      /* records: time of the last; 0 while open */
+    uint64_t first_ns; /* records: time of the first; 0 while open */
+    uint64_t last_ns;  /* records: time of the last; 0 while open */
     uint64_t reserved1[3];
 } pp_trace_chunk_head;
 
 PP_STATIC_ASSERT(sizeof(pp_trace_chunk_head) == PP_TRACE_CHUNK_HEAD_BYTES, "64 bytes on disk");
 
 typedef enum pp_trace_text_kind {
-    PP_TEXT_TAG = 1,       /* id: the tag's text id, unique in the trace over all kinds */
-    PP_TEXT_STACK = 2,     /* id likewise; text: one frame a line, innermost first, "function (file:line)" */
-    PP_TEXT_POOL = 3,      /* id: the pool number; text: one JSON object (name, strategy, and its parameters) */
-    PP_TEXT_NOTE = 4       /* id: 0; text: "key=value", about the run as a whole */
+    PP_TEXT_TAG = 1,   /* id: the tag's text id, unique in the trace over all kinds */
+    PP_TEXT_STACK = 2, /* id likewise; text: one frame a line, innermost first, "function (file:line)" */
+    PP_TEXT_POOL = 3,  /* id: the pool number; text: one JSON object (name, strategy, and its parameters) */
+    PP_TEXT_NOTE = 4   /* id: 0; text: "key=value", about the run as a whole */
 } pp_trace_text_kind;
 
 /* In a TEXTS chunk, entries follow each other, 8-byte aligned, until a kind of 0. */
 typedef struct pp_trace_text_head {
-    uint32_t kind;         /* pp_trace_text_kind; stored last */
+    uint32_t kind; /* pp_trace_text_kind; stored last */
     uint32_t id;
-    uint32_t bytes;        /* of UTF-8 text that follow, without terminator */
+    uint32_t bytes; /* of UTF-8 text that follow, without terminator */
     uint32_t reserved;
 } pp_trace_text_head;
 
 PP_STATIC_ASSERT(sizeof(pp_trace_text_head) == 16, "16 bytes on disk");
 
 typedef struct pp_trace_header {
-    char magic[8];               /* "PPTRACE\n" */
-    uint32_t version;            /* PP_TRACE_VERSION; a reader refuses a newer one */
-    uint32_t header_bytes;       /* PP_TRACE_HEADER_BYTES */
-    uint32_t chunk_bytes;        /* PP_TRACE_CHUNK_BYTES */
-    uint32_t record_bytes;       /* PP_TRACE_RECORD_BYTES */
-    uint64_t opened_unix_ns;     /* wall clock when the trace was opened */
-    uint64_t closed_ns;          /* time_ns of the close; 0 if it was never closed */
-    uint64_t chunks;             /* chunks in the file, when closed; 0 otherwise */
-    uint64_t dropped;            /* records lost because the file could not grow */
-    uint32_t process;            /* operating system's process id */
-    uint32_t pointer_bytes;      /* sizeof(void *) of the writer */
-    char writer[64];             /* "poolport 0.1.0", zero-padded */
+    char magic[8];           /* "PPTRACE\n" */
+    uint32_t version;        /* PP_TRACE_VERSION; a reader refuses a newer one */
+    uint32_t header_bytes;   /* PP_TRACE_HEADER_BYTES */
+    uint32_t chunk_bytes;    /* PP_TRACE_CHUNK_BYTES */
+    uint32_t record_bytes;   /* PP_TRACE_RECORD_BYTES */
+    uint64_t opened_unix_ns; /* wall clock when the trace was opened */
+    uint64_t closed_ns;      /* time_ns of the close; 0 if it was never closed */
+    uint64_t chunks;         /* chunks in the file, when closed; 0 otherwise */
+    uint64_t dropped;        /* records lost because the file could not grow */
+    uint32_t process;        /* operating system's process id */
+    uint32_t pointer_bytes;  /* sizeof(void *) of the writer */
+    char writer[64];         /* "poolport 0.1.0", zero-padded */
 } pp_trace_header;
 
 /* One open trace. Opaque. */

@@ -1,0 +1,46 @@
+/* slab_pool.h - the slab's struct, shared by slab.c (one owner) and slab_shared.c (many threads). */
+#ifndef POOLPORT_SLAB_POOL_H
+#define POOLPORT_SLAB_POOL_H
+
+#include <poolport/slab.h>
+
+#include "magazine.h"
+#include "slots.h"
+
+typedef struct slab {
+    pp_pool base;
+    pp_slots slots;
+    char *memory;
+    size_t stride;      /* bytes from block to block, and granted by each */
+    size_t block_bytes; /* the largest request */
+    size_t reservation_bytes;
+    bool huge;
+    pp_magazines magazines; /* shared pools only */
+} slab;
+
+static inline slab *slab_of(pp_pool *pool) { return (slab *)pool; }
+
+static inline pp_status pp_slab_refuse(const slab *s, size_t bytes)
+{
+    if (atomic_load_explicit(&((slab *)s)->base.closed, memory_order_relaxed)) return PP_CLOSED;
+    return bytes - 1 >= s->block_bytes ? PP_SIZE : PP_OK;
+}
+
+/* Doubles the capacity, up to the limit: PP_EXHAUSTED there, or PP_NO_MEMORY. Owner, or lock held. */
+pp_status pp_slab_grow(slab *s);
+
+/* Writes one event about a block, if a trace is attached. */
+void pp_slab_trace(slab *s, pp_trace_op op, pp_handle handle, uint64_t aux);
+
+/* What only watched pools do to a block before it is handed out. The block is the caller's alone. */
+void pp_slab_watch_acquire(slab *s, uint32_t index, uint64_t ordinal);
+
+pp_status pp_shared_slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
+size_t pp_shared_slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
+                                   pp_status *why);
+pp_status pp_shared_slab_release(pp_pool *pool, pp_handle handle);
+pp_status pp_shared_slab_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
+pp_status pp_shared_slab_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data);
+pp_status pp_shared_slab_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind);
+
+#endif

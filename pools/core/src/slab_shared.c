@@ -1,0 +1,248 @@
+/* slab_shared.c - a slab that many threads use: acquire and release through magazines.
+ *
+ * The common case takes no lock: the releaser claims the block by one compare-and-swap
+ * on its key (stamp and OWNED become next stamp and CACHED; it fails for a second
+ * release, an earlier generation, and a pinned block) and puts it into a magazine;
+ * the acquirer takes it from there. Refilling, emptying, pins and resizing hold the
+ * pool's lock. A pinned block is OWNED_IN_FLIGHT, which the claim does not match, so
+ * that its release is serialised with the pins under the lock. */
+#include <string.h>
+
+#include "slab_pool.h"
+
+/* ---- between magazine and depot -------------------------------------------------------- */
+
+/* One slot from the depot, for a magazine. Lock held. */
+static uint32_t take_from_depot(slab *s, pp_status *why)
+{
+    uint32_t index = pp_slots_take(&s->slots);
+    if (index == PP_SLOT_NONE) index = pp_slots_take_fresh(&s->slots);
+    if (index == PP_SLOT_NONE && (*why = pp_slab_grow(s)) == PP_OK) index = pp_slots_take_fresh(&s->slots);
+    if (index != PP_SLOT_NONE) pp_slot_set(&s->slots.slots[index], PP_BLOCK_CACHED, 0);
+    return index;
+}
+
+/* The most blocks live at once, as seen whenever a magazine is filled. Lock held. */
+static void note_peak(slab *s)
+{
+    pp_stats now;
+    pp_stats_begin(&s->base, &now);
+    pp_magazines_stats(&s->magazines, &now);
+    pp_write(&s->base.peak_live_blocks, now.peak_live_blocks);
+}
+
+/* Puts up to half a magazine of blocks into an empty one: from the depot, or else from other threads. */
+static pp_status refill(slab *s, pp_magazine *magazine)
+{
+    pp_status why = PP_OK;
+    uint32_t count = 0;
+    pp_lock_take(&s->base.lock);
+    while (count < PP_MAGAZINE_HALF) {
+        uint32_t index = take_from_depot(s, &why);
+        if (index == PP_SLOT_NONE) break;
+        magazine->indices[count++] = index;
+    }
+    atomic_store_explicit(&magazine->count, count, memory_order_relaxed);
+    note_peak(s);
+    pp_lock_drop(&s->base.lock);
+    if (count) return PP_OK;
+    count = pp_magazines_steal(&s->magazines, magazine, magazine->indices);
+    atomic_store_explicit(&magazine->count, count, memory_order_relaxed);
+    return count ? PP_OK : why;
+}
+
+/* Sends the older half of a full magazine to the depot. */
+static void flush(slab *s, pp_magazine *magazine)
+{
+    pp_lock_take(&s->base.lock);
+    for (uint32_t i = 0; i < PP_MAGAZINE_HALF; i++) {
+        uint32_t index = magazine->indices[i];
+        pp_slots_stack(&s->slots, index, pp_slot_stamp(&s->slots.slots[index]));
+    }
+    pp_lock_drop(&s->base.lock);
+    memmove(magazine->indices, magazine->indices + PP_MAGAZINE_HALF, PP_MAGAZINE_HALF * sizeof(uint32_t));
+    atomic_store_explicit(&magazine->count, PP_MAGAZINE_HALF, memory_order_relaxed);
+}
+
+/* ---- acquire ------------------------------------------------------------------------------ */
+
+/* One block from the magazine, or the reason why there is none. Inside the magazine. */
+static pp_status take_one(slab *s, pp_magazine *magazine, size_t bytes, uint32_t tag, pp_block *out)
+{
+    uint32_t count = atomic_load_explicit(&magazine->count, memory_order_relaxed);
+    if (PP_UNLIKELY(count == 0)) {
+        pp_status status = refill(s, magazine);
+        if (status != PP_OK) {
+            pp_bump(&magazine->failed, 1);
+            return status;
+        }
+        count = atomic_load_explicit(&magazine->count, memory_order_relaxed);
+    }
+    uint32_t index = magazine->indices[count - 1];
+    atomic_store_explicit(&magazine->count, count - 1, memory_order_relaxed);
+    pp_bump(&magazine->acquired, 1);
+    pp_bump(&magazine->requested_added, bytes);
+    /* Before the handle becomes known: a release may follow from any thread at once. */
+    if (PP_UNLIKELY(s->base.watched)) {
+        atomic_store_explicit(&s->slots.slots[index].info, (uint64_t)tag << 40 | bytes, memory_order_relaxed);
+        pp_slab_watch_acquire(s, index, pp_read(&magazine->acquired) - 1);
+    }
+    out->handle = pp_slots_open(&s->slots, index, bytes, tag);
+    out->data = s->memory + (size_t)index * s->stride;
+    out->size = s->block_bytes;
+    return PP_OK;
+}
+
+size_t pp_shared_slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
+                                   pp_status *why)
+{
+    slab *s = slab_of(pool);
+    size_t done = 0;
+    pp_status status = pp_slab_refuse(s, bytes);
+    if (PP_LIKELY(status == PP_OK)) {
+        pp_magazine *magazine = pp_magazine_enter(&s->magazines);
+        while (done < count && (status = take_one(s, magazine, bytes, tag, &out[done])) == PP_OK) done++;
+        pp_magazine_leave(magazine);
+        if (PP_UNLIKELY(status != PP_OK)) pp_trace_failure(pool, bytes, tag, status);
+    }
+    if (why) *why = status;
+    return done;
+}
+
+pp_status pp_shared_slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+{
+    pp_status status;
+    pp_shared_slab_acquire_many(pool, 1, bytes, tag, out, &status);
+    return status;
+}
+
+/* ---- release --------------------------------------------------------------------------------- */
+
+/* A release that the claim refused: misuse, or a pinned block, whose reuse is deferred.
+ * PP_STOPPED: the pins went away meanwhile, claim again. */
+static pp_status release_unclaimed(slab *s, pp_handle handle)
+{
+    pp_slot *slot = &s->slots.slots[pp_handle_index(handle)];
+    pp_status status = PP_STOPPED;
+    pp_lock_take(&s->base.lock);
+    uint64_t key = pp_slot_key(slot);
+    if (key == pp_slot_key_of(pp_handle_stamp(handle), PP_BLOCK_OWNED_IN_FLIGHT)) {
+        pp_slab_trace(s, PP_OP_FREE, handle, 0);
+        pp_note_release(&s->base, pp_slot_requested(slot));
+        pp_slot_set(slot, PP_BLOCK_IN_FLIGHT, 0);
+        pp_bump(&s->base.deferred_releases, 1);
+        pp_bump(&s->base.deferred_blocks, 1);
+        status = PP_OK;
+    } else if (key != pp_slot_key_of(pp_handle_stamp(handle), PP_BLOCK_OWNED)) {
+        status = pp_note_misuse(&s->base, pp_slots_diagnose(&s->slots, handle));
+    }
+    pp_lock_drop(&s->base.lock);
+    return status;
+}
+
+/* Ends the generation for exactly one caller. */
+static bool claim(pp_slot *slot, pp_handle handle)
+{
+    uint32_t stamp = pp_handle_stamp(handle);
+    uint64_t expected = pp_slot_key_of(stamp, PP_BLOCK_OWNED);
+    return atomic_compare_exchange_strong_explicit(&slot->key, &expected,
+                                                   pp_slot_key_of(pp_next_stamp(stamp), PP_BLOCK_CACHED),
+                                                   memory_order_acq_rel, memory_order_relaxed);
+}
+
+pp_status pp_shared_slab_release(pp_pool *pool, pp_handle handle)
+{
+    slab *s = slab_of(pool);
+    uint32_t index = pp_handle_index(handle);
+    if (PP_UNLIKELY(index >= atomic_load_explicit(&s->slots.fresh, memory_order_acquire)))
+        return pp_note_misuse(pool, PP_FOREIGN);
+    pp_slot *slot = &s->slots.slots[index];
+    while (PP_UNLIKELY(!claim(slot, handle))) {
+        pp_status status = release_unclaimed(s, handle);
+        if (status != PP_STOPPED) return status;
+    }
+    /* The block is this thread's alone until it lies in the magazine. */
+    uint64_t requested = pp_slot_requested(slot);
+    pp_slab_trace(s, PP_OP_FREE, handle, 0);
+    pp_magazine *magazine = pp_magazine_enter(&s->magazines);
+    if (atomic_load_explicit(&magazine->count, memory_order_relaxed) == 2 * PP_MAGAZINE_HALF)
+        flush(s, magazine);
+    uint32_t count = atomic_load_explicit(&magazine->count, memory_order_relaxed);
+    magazine->indices[count] = index;
+    atomic_store_explicit(&magazine->count, count + 1, memory_order_relaxed);
+    pp_bump(&magazine->released, 1);
+    pp_bump(&magazine->requested_ended, requested);
+    pp_magazine_leave(magazine);
+    return PP_OK;
+}
+
+/* ---- pins and resizing ---------------------------------------------------------------------------- */
+
+/* Makes an owned block one that release serialises on the lock. Lock held. */
+static pp_status hold(slab *s, pp_handle handle)
+{
+    if (pp_handle_index(handle) >= atomic_load_explicit(&s->slots.fresh, memory_order_relaxed))
+        return pp_note_misuse(&s->base, PP_FOREIGN);
+    pp_slot *slot = &s->slots.slots[pp_handle_index(handle)];
+    uint64_t expected = pp_slot_key_of(pp_handle_stamp(handle), PP_BLOCK_OWNED);
+    uint64_t held = pp_slot_key_of(pp_handle_stamp(handle), PP_BLOCK_OWNED_IN_FLIGHT);
+    if (atomic_compare_exchange_strong_explicit(&slot->key, &expected, held, memory_order_acq_rel,
+                                                memory_order_relaxed) ||
+        expected == held)
+        return PP_OK;
+    return pp_note_misuse(&s->base, pp_slots_diagnose(&s->slots, handle));
+}
+
+pp_status pp_shared_slab_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data)
+{
+    slab *s = slab_of(pool);
+    pp_lock_take(&pool->lock);
+    pp_status status = hold(s, handle);
+    if (status == PP_OK) {
+        pp_slots_pin(&s->slots, pp_handle_index(handle), kind, pool);
+        if (data) *data = s->memory + (size_t)pp_handle_index(handle) * s->stride;
+        pp_slab_trace(s, PP_OP_PIN, handle, kind);
+    }
+    pp_lock_drop(&pool->lock);
+    return status;
+}
+
+pp_status pp_shared_slab_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
+{
+    slab *s = slab_of(pool);
+    pp_lock_take(&pool->lock);
+    pp_status status = pp_slots_unpin(&s->slots, handle, kind, pool);
+    if (status == PP_OK) {
+        uint32_t index = pp_handle_index(handle);
+        pp_slab_trace(s, PP_OP_UNPIN, handle, kind);
+        if (pp_slot_state(&s->slots.slots[index]) == PP_BLOCK_IN_FLIGHT &&
+            !pp_slot_pinned(&s->slots, index)) {
+            pp_bump(&pool->deferred_blocks, (uint64_t)-1);
+            pp_slots_shut(&s->slots, index);
+        }
+    }
+    pp_lock_drop(&pool->lock);
+    return status;
+}
+
+pp_status pp_shared_slab_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out)
+{
+    slab *s = slab_of(pool);
+    if (bytes - 1 >= s->block_bytes) return PP_SIZE;
+    pp_lock_take(&pool->lock);
+    pp_status status = hold(s, handle);
+    if (status == PP_OK) {
+        uint32_t index = pp_handle_index(handle);
+        pp_slot *slot = &s->slots.slots[index];
+        pp_bump(&pool->requested_bytes, (uint64_t)bytes - pp_slot_requested(slot));
+        bool pinned = pp_slot_pinned(&s->slots, index);
+        *out = (pp_block){handle, s->memory + (size_t)index * s->stride, s->block_bytes};
+        atomic_store_explicit(&slot->info, (uint64_t)pp_slot_tag(slot) << 40 | bytes, memory_order_relaxed);
+        pp_slab_trace(s, PP_OP_RESIZE, handle, s->stride);
+        if (!pinned)
+            atomic_store_explicit(&slot->key, pp_slot_key_of(pp_handle_stamp(handle), PP_BLOCK_OWNED),
+                                  memory_order_release);
+    }
+    pp_lock_drop(&pool->lock);
+    return status;
+}
