@@ -25,7 +25,7 @@ class TraceError(AnalysisError):
     exit_code = 3
 
 
-class MissingExtra(AnalysisError):  # noqa: N818 - a state of the installation, not an error in it
+class MissingExtra(AnalysisError):
     """A package of an optional extra is not installed."""
 
     exit_code = 4

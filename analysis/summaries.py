@@ -94,7 +94,7 @@ def summary_of(metrics: Metrics) -> Summary:
     certain, suspected = metrics.certain_leaks, metrics.suspected_leaks
     at_peak, mean = _external_values(metrics)
     return Summary(
-        label=trace.label,
+        label=metrics.label,
         path=trace.path,
         strategy=trace.strategy,
         writer=trace.header.writer,

@@ -7,6 +7,7 @@ numbers replaced by #, so that "conn-17" and "conn-18" are "conn-#".
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,20 +18,16 @@ from analysis.trace import Trace
 
 Int64s = npt.NDArray[np.int64]
 
-OTHERS = "others"
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
 @dataclass(frozen=True)
 class Outstanding:
-    """Requested bytes that are live, by label, at evenly spaced instants.
-
-    `bytes_of[i]` belongs to `labels[i]`; the last label may be "others". The sum over labels is Q.
-    """
+    """Requested bytes that are live, by label, at the instants asked for. They add up to Q."""
 
     times: Int64s
-    labels: list[str]
-    bytes_of: npt.NDArray[np.int64]  # shape (labels, times)
+    bytes_of: dict[str, Int64s]
+    others: Int64s  # of tags without a label
 
 
 def tag_group(tag: str) -> str:
@@ -38,37 +35,21 @@ def tag_group(tag: str) -> str:
     return _NUMBER.sub("#", tag)
 
 
-def outstanding(
-    trace: Trace,
-    instants: Int64s,
-    top: int = 8,
-    *,
-    grouped: bool = False,
-    always: frozenset[str] = frozenset(),
-) -> Outstanding:
-    """Live bytes of the `top` tags (or tag groups) with the most byte-seconds, and of all others together.
+def outstanding(trace: Trace, instants: Int64s, label_of: Mapping[int, str]) -> Outstanding:
+    """Live requested bytes at `instants` (record indices, ascending).
 
-    Tags in `always` get a row of their own before any others do. `instants` are record indices.
+    `label_of` gives the label of a tag id; several tags may share one. Tags that are not in it
+    are added up as others.
     """
     tenures = trace.tenures
     interval, which = covering(tenures.start, tenures.end, instants)
-    tags, tag_of = np.unique(tenures.tag[interval], return_inverse=True)
-    texts = [trace.tag_text(int(tag)) for tag in tags]
-    if grouped:
-        texts = [tag_group(text) for text in texts]
-    labels = list(dict.fromkeys(texts))
-    row_of_tag = np.array([labels.index(text) for text in texts] if grouped else range(len(texts)), np.int64)
-    if not len(interval):
-        return Outstanding(trace.times[instants], [], np.zeros((0, len(instants)), np.int64))
-    table = np.zeros((len(labels), len(instants)), np.int64)
-    np.add.at(table, (row_of_tag[tag_of.reshape(-1)], which), tenures.requested[interval])
-    weight = table.sum(axis=1, dtype=np.float64)
-    order = sorted(range(len(labels)), key=lambda row: (labels[row] not in always, -weight[row], labels[row]))
-    kept, rest = order[:top], order[top:]
-    kept.sort(key=lambda row: -weight[row])
-    rows = [table[row] for row in kept]
-    names = [labels[row] for row in kept]
-    if rest:
-        rows.append(table[rest].sum(axis=0))
-        names.append(f"{len(rest)} {OTHERS}" if len(rest) > 1 else labels[rest[0]])
-    return Outstanding(trace.times[instants], names, np.array(rows))
+    labels = list(dict.fromkeys(label_of.values()))
+    tags, tag_of = np.unique(tenures.tag, return_inverse=True)
+    row_of_label = {label: row for row, label in enumerate(labels)}
+    row_of_tag = np.array(
+        [row_of_label.get(label_of.get(tag, ""), len(labels)) for tag in tags.tolist()], np.int64
+    )
+    table = np.zeros((len(labels) + 1, len(instants)), np.int64)
+    if len(interval):
+        np.add.at(table, (row_of_tag[tag_of.reshape(-1)[interval]], which), tenures.requested[interval])
+    return Outstanding(trace.times[instants], dict(zip(labels, table, strict=False)), table[-1])

@@ -46,13 +46,14 @@ class Fragmentation:
 class Metrics:
     """The metrics of one trace. Everything is computed when first asked for."""
 
-    def __init__(self, trace: Trace) -> None:
-        """Raise TraceError where the trace holds no allocation."""
+    def __init__(self, trace: Trace, label: str | None = None) -> None:
+        """Take a trace; `label` names it in figures and tables. TraceError where it holds no allocation."""
         if not len(trace.where(Op.ALLOC, Op.FREE, Op.LEAK)):
             raise TraceError(
                 f"{trace.path!r} holds no allocation: attach a pool with pool.attach(trace) before the run."
             )
         self.trace = trace
+        self.label = trace.label if label is None else label
 
     @cached_property
     def levels(self) -> Levels:

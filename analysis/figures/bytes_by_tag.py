@@ -1,0 +1,124 @@
+"""Who holds the memory: live bytes by tag over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from analysis import units
+from analysis.figures import style
+from analysis.metrics import Metrics, outstanding, tag_group
+
+_TOP = 6
+_LEAKED_SHOWN = 3
+_WORTH_A_COLOUR = 0.3
+
+
+@dataclass(frozen=True)
+class TagColours:
+    """Which tags have a colour of their own. Tag ids without an entry in `label_of` are others."""
+
+    label_of: dict[int, str]
+    colour_of: dict[str, str]
+    others: str  # what the rest is called; empty where there is none
+    others_colour: str
+
+
+def choose_colours(metrics: Metrics, top: int = _TOP) -> TagColours:
+    """The tags (or, where tags fall into several groups, the groups) with the most byte-seconds.
+
+    Leaked tags always stand for themselves, in the colour of leaks.
+    """
+    trace = metrics.trace
+    leaked = [leak.tag for leak in metrics.certain_leaks][:_LEAKED_SHOWN]
+    ids = np.unique(trace.tenures.tag).tolist()
+    texts = {tag: trace.tag_text(tag) for tag in ids}
+    groups = {tag_group(text) for text in texts.values()}
+    grouped = 1 < len(groups) < len(texts)
+    label_of = {
+        tag: tag_group(text) if grouped and text not in leaked else text for tag, text in texts.items()
+    }
+    weight: dict[str, float] = {}
+    byte_seconds = _byte_seconds(metrics)
+    for tag, label in label_of.items():
+        weight[label] = weight.get(label, 0.0) + byte_seconds[tag]
+    ordered = sorted(weight, key=lambda label: (label not in leaked, -weight[label], label))
+    kept = ordered if len(ordered) <= top + 1 else ordered[:top]
+    if sum(weight[label] for label in kept) < _WORTH_A_COLOUR * sum(weight.values()):
+        # A server with hundreds of equal tags: a few of them in colour would say nothing.
+        kept = [label for label in kept if label in leaked]
+    free_colours = iter(style.SERIES)
+    colour_of = {label: style.QUANTITY["leak"] if label in leaked else next(free_colours) for label in kept}
+    rest = len(ordered) - len(kept)
+    named = {tag: label for tag, label in label_of.items() if label in colour_of}
+    others = f"{rest}{' other' if kept else ''} {'groups' if grouped else 'tags'}" if rest else ""
+    return TagColours(named, colour_of, others, style.OTHER if len(kept) > len(leaked) else style.SKY)
+
+
+def _byte_seconds(metrics: Metrics) -> dict[int, float]:
+    tenures = metrics.trace.tenures
+    times = np.append(metrics.trace.times, metrics.trace.end_ns)
+    lasted = times[tenures.end] - times[np.maximum(tenures.start, 0)]
+    tags, which = np.unique(tenures.tag, return_inverse=True)
+    sums = np.bincount(which.reshape(-1), weights=lasted / 1e9 * tenures.requested, minlength=len(tags))
+    return dict(zip(tags.tolist(), sums.tolist(), strict=True))
+
+
+@style.figure_function
+def outstanding_by_tag(metrics: Metrics, ax: Axes, *, top: float | None = None) -> None:
+    """Live bytes requested, by tag, stacked; leaked tags at the bottom. The height of the stack is Q.
+
+    `top` is what the axis reaches, in bytes.
+    """
+    colours = choose_colours(metrics)
+    rows = outstanding(metrics.trace, metrics.instants, colours.label_of)
+    leak_colour = style.QUANTITY["leak"]
+    order = sorted(
+        rows.bytes_of,
+        key=lambda label: (colours.colour_of[label] != leak_colour, -float(rows.bytes_of[label].sum())),
+    )
+    bands = [(label, rows.bytes_of[label], colours.colour_of[label]) for label in order]
+    if rows.others.any():
+        bands.append((colours.others or "others", rows.others, colours.others_colour))
+    edges = np.cumsum([np.zeros(len(rows.times)), *(values for _, values, _ in bands)], axis=0)
+    labels = []
+    for (label, values, colour), (low, high) in zip(bands, pairwise(edges), strict=True):
+        ax.fill_between(rows.times, low, high, step="post", color=colour, alpha=0.85, linewidth=0)
+        leaked = "leaked: " if colour == leak_colour else ""
+        text = f"{leaked}{units.label_text(label, 18)}\npeak {units.bytes_text(values.max())}"
+        labels.append((float((low + high).mean()) / 2, text, style.GREY if colour == style.OTHER else colour))
+    ax.set_ylim(0, (top or reach(metrics)) * 1.04)
+    style.byte_axis(ax.yaxis)
+    style.time_axis(ax, metrics.trace)
+    style.title(ax, finding(metrics))
+    style.direct_labels(ax, labels)
+
+
+def reach(metrics: Metrics) -> float:
+    """The highest level that is drawn, in bytes."""
+    return float(metrics.levels.requested[metrics.instants].max()) or 1.0
+
+
+def finding(metrics: Metrics) -> str:
+    """The title: who holds how much of the live bytes."""
+    held = metrics.certain_leaks
+    if held:
+        tags = list(dict.fromkeys(leak.tag for leak in held))
+        names = ", ".join(units.label_text(tag, 24) for tag in tags[:2])
+        more = f" and {len(tags) - 2} more" if len(tags) > 2 else ""
+        return f"{names}{more} never gave back {units.bytes_text(sum(leak.requested for leak in held))}"
+    colours = choose_colours(metrics)
+    mean = metrics.level("requested").mean()
+    if not colours.colour_of:
+        return f"{colours.others} hold {units.bytes_text(mean)} on average"
+    weight: dict[str, float] = {}
+    for tag, amount in _byte_seconds(metrics).items():
+        label = colours.label_of.get(tag, colours.others)
+        weight[label] = weight.get(label, 0.0) + amount
+    label, amount = max(weight.items(), key=lambda pair: pair[1])
+    share = units.percent_text(amount / (sum(weight.values()) or 1.0))
+    hold = "hold" if label == colours.others else "holds"
+    return f"{units.label_text(label, 24)} {hold} {share} of {units.bytes_text(mean)} live on average"

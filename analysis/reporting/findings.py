@@ -1,0 +1,116 @@
+"""What a reader should know before looking at any figure: sentences, the worst first.
+
+Each is computed from the metrics by a rule that stands here, with the threshold it passed; none is
+written where its rule does not hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis import units
+from analysis.metrics import Metrics
+from analysis.summaries import Summary
+
+_INTERNAL_WORTH_A_WORD = 0.25  # of granted bytes not asked for, mean over time
+_USELESS_WORTH_A_WORD = 0.10  # of free bytes too small for the p99 request, at the peak
+_TAGS_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence; `level` is "bad", "note" or "good"."""
+
+    level: str
+    text: str
+
+
+def findings(traces: Sequence[Metrics], rows: Sequence[Summary]) -> list[Finding]:
+    """Judge each trace, then compare them."""
+    found: list[Finding] = []
+    several = len(rows) > 1
+    for metrics, row in zip(traces, rows, strict=True):
+        prefix = f"{units.label_text(row.label)}: " if several else ""
+        judged = [*_trust(row), *_leaks(metrics, row), *_refusals(row), *_waste(row)]
+        found += [Finding(finding.level, prefix + finding.text) for finding in judged]
+    if several:
+        found += _compared(rows)
+    order = {"bad": 0, "note": 1, "good": 2}
+    return sorted(found, key=lambda finding: order[finding.level])
+
+
+def _trust(row: Summary) -> list[Finding]:
+    return [Finding("bad", warning) for warning in row.warnings]
+
+
+def _leaks(metrics: Metrics, row: Summary) -> list[Finding]:
+    if row.leaked_blocks:
+        shown = ", ".join(units.label_text(tag) for tag in row.leaked_tags[:_TAGS_NAMED])
+        more = len(row.leaked_tags) - _TAGS_NAMED
+        named = f"{shown} and {more} more tags" if more > 0 else shown
+        blocks = "1 block" if row.leaked_blocks == 1 else f"{units.count_text(row.leaked_blocks)} blocks"
+        return [Finding("bad", f"{named} leaked {blocks} ({units.bytes_text(row.leaked_bytes)}).")]
+    if row.suspected_blocks:
+        tags = ", ".join(units.label_text(leak.tag) for leak in metrics.suspected_leaks[:_TAGS_NAMED])
+        text = (
+            f"{units.count_text(row.suspected_blocks)} blocks ({units.bytes_text(row.suspected_bytes)}) look "
+            f"forgotten: they are far older than others of {tags}, whose number grows."
+        )
+        return [Finding("bad", text)]
+    live = int(metrics.levels.blocks[-1])
+    if live:
+        text = f"{units.count_text(live)} blocks are live at the trace's end, and no pool was closed in it."
+        return [Finding("note", text)]
+    return [Finding("good", "Every block came back.")]
+
+
+def _refusals(row: Summary) -> list[Finding]:
+    if not row.failures:
+        return []
+    requests = "1 request" if row.failures == 1 else f"{units.count_text(row.failures)} requests"
+    return [Finding("bad", f"{requests} got no block.")]
+
+
+def _waste(row: Summary) -> list[Finding]:
+    found = []
+    if row.internal_fragmentation_mean > _INTERNAL_WORTH_A_WORD:
+        share = units.percent_text(row.internal_fragmentation_mean)
+        text = (
+            f"{share} of granted bytes were never asked for (internal fragmentation): "
+            f"blocks closer to the sizes requested would halve or better that."
+            if row.internal_fragmentation_mean > 0.5
+            else f"{share} of granted bytes were never asked for (internal fragmentation)."
+        )
+        found.append(Finding("note", text))
+    useless = row.unusable_free_index_at_peak
+    if useless is not None and useless > _USELESS_WORTH_A_WORD:
+        size = units.bytes_text(row.typical_request_bytes)
+        text = f"At the peak, {units.percent_text(useless)} of free bytes lay in holes too small for {size}."
+        found.append(Finding("note", text))
+    return found
+
+
+def _compared(rows: Sequence[Summary]) -> list[Finding]:
+    """Who did best, for the three measures that decide most choices."""
+    found = []
+    memory = [(row.peak_rss_bytes, row) for row in rows if row.peak_rss_bytes is not None]
+    if len(memory) > 1:
+        found.append(_best(memory, "peak RSS", units.bytes_text))
+    cpu = [(row.number("server_cpu_us_per_message"), row) for row in rows]
+    known_cpu = [(value * 1e3, row) for value, row in cpu if value is not None]
+    if len(known_cpu) > 1:
+        found.append(_best(known_cpu, "server CPU per message", units.duration_text))
+    return found
+
+
+def _best(values: Sequence[tuple[float, Summary]], what: str, text: object) -> Finding:
+    ordered = sorted(values, key=lambda pair: pair[0])
+    (low, best), (high, worst) = ordered[0], ordered[-1]
+    show = text if callable(text) else str
+    ratio = f", {units.ratio_text(high / low)} times as much" if low else ""
+    sentence = (
+        f"Lowest {what}: {units.label_text(best.label)} with {show(low)}; "
+        f"highest: {units.label_text(worst.label)} with {show(high)}{ratio}."
+    )
+    return Finding("note", sentence)
