@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Lease", "site_text"]
 
 _INDEX = 0xFFFF_FFFF
+_release = lib.pp_pool_release
 
 
-def site_text(site: tuple[CodeType, int] | None) -> str:
-    """``function (file:line)`` for a code object and an instruction offset."""
-    if site is None:
+def site_text(code: CodeType | None, instruction: int) -> str:
+    """``function (file:line)`` for a code object and an instruction offset in it; empty for None."""
+    if code is None:
         return ""
-    code, instruction = site
     line = code.co_firstlineno
     for start, end, number in code.co_lines():
         if start <= instruction < end and number is not None:
@@ -39,7 +39,7 @@ class Lease:
     block goes back to the pool, counted in ``pool.lost_leases``.
     """
 
-    __slots__ = ("_buffer", "_site", "_view", "handle", "pool", "size")
+    __slots__ = ("_address", "_buffer", "_code", "_instruction", "_view", "handle", "pool", "size")
 
     pool: Pool
     handle: int
@@ -48,14 +48,21 @@ class Lease:
     """Bytes that ``view`` covers."""
 
     def __init__(
-        self, pool: Pool, handle: int, buffer: CData, size: int, site: tuple[CodeType, int] | None = None
+        self,
+        pool: Pool,
+        handle: int,
+        address: CData | None,
+        size: int,
+        code: CodeType | None = None,
+        instruction: int = 0,
     ):
-        self.pool = pool
         self.handle = handle
+        self.pool = pool
         self.size = size
-        self._buffer = buffer
-        self._view: memoryview | None = None
-        self._site = site
+        self._address = address  # None where the pool knows it from the handle
+        self._view: memoryview | None = None  # with _buffer, made when first asked for
+        self._code = code
+        self._instruction = instruction
 
     @property
     def view(self) -> memoryview:
@@ -67,6 +74,7 @@ class Lease:
         if self._view is None:
             if not self.handle:
                 raise self._ended("view")
+            self._buffer = self.pool._buffer_of(self)
             self._view = memoryview(self._buffer)
         return self._view
 
@@ -83,7 +91,7 @@ class Lease:
     @property
     def site(self) -> str:
         """Where the block was acquired: ``function (file:line)``; empty for blocks the engine acquired."""
-        return site_text(self._site)
+        return site_text(self._code, self._instruction)
 
     @property
     def released(self) -> bool:
@@ -108,11 +116,7 @@ class Lease:
         self._live("read")
         end = self.size if size is None else offset + size
         self._check_range("read", offset, end)
-        return (
-            bytes(ffi.buffer(self._buffer)[offset:end])
-            if self._view is None
-            else bytes(self._view[offset:end])
-        )
+        return bytes(self.view[offset:end])
 
     def write(self, data: bytes | bytearray | memoryview, offset: int = 0) -> int:
         """Copy ``data`` to ``offset``; returns the bytes written."""
@@ -140,11 +144,9 @@ class Lease:
         status = lib.pp_pool_pin(pool.native, handle, lib.PP_PIN_USER, ffi.NULL)
         if status:
             raise error_for(status, f"pin in pool {pool.name!r}")
-        view = memoryview(self._buffer)
         try:
-            yield view
+            yield self.view
         finally:
-            view.release()
             lib.pp_pool_unpin(pool.native, handle, lib.PP_PIN_USER)
 
     def release(self) -> None:
@@ -153,6 +155,11 @@ class Lease:
         if not handle:
             raise self._ended("release")
         self.handle = 0
+        if self._view is None:  # nobody can be looking
+            status = _release(self.pool._c, handle)
+            if status:
+                raise error_for(status, f"release of block {handle & _INDEX} to pool {self.pool.name!r}")
+            return
         self._view = None
         buffer, self._buffer = self._buffer, None
         self.pool._take_back(handle, buffer)
@@ -161,8 +168,9 @@ class Lease:
         """Give the ownership to C code: returns the handle; this lease is then at its end."""
         handle = self._live("detach")
         self.handle = 0
-        self._view = None
-        self._buffer = None
+        if self._view is not None:
+            self._view = None
+            self._buffer = None
         return handle
 
     def __enter__(self) -> Lease:
@@ -204,14 +212,15 @@ class Batch:
     Indexing gives a lease of one block, which then leaves the batch and is released by itself.
     """
 
-    __slots__ = ("_blocks", "_count", "_site", "_taken", "pool")
+    __slots__ = ("_blocks", "_code", "_count", "_instruction", "_taken", "pool")
 
-    def __init__(self, pool: Pool, blocks: CData, count: int, site: tuple[CodeType, int] | None):
+    def __init__(self, pool: Pool, blocks: CData, count: int, code: CodeType, instruction: int):
         self.pool = pool
         self._blocks = blocks
         self._count = count
         self._taken = 0
-        self._site = site
+        self._code = code
+        self._instruction = instruction
 
     def __len__(self) -> int:
         """Blocks that the batch still owns."""
@@ -229,7 +238,7 @@ class Batch:
         block = self._blocks[index % self._count]
         if not block.handle:
             raise DoubleRelease(f"block {index} has left the batch already; keep the lease that take() gave")
-        lease = self.pool._wrap(block.handle, block.data, block.size, self._site)
+        lease = Lease(self.pool, block.handle, block.data, block.size, self._code, self._instruction)
         block.handle = 0
         self._taken += 1
         return lease
@@ -263,8 +272,8 @@ class Batch:
             return
         self.pool.lost_leases += len(self)
         warnings.warn(
-            f"a batch of {len(self)} blocks of pool {self.pool.name!r} was lost without release, acquired in "
-            f"{site_text(self._site) or 'unknown code'}; call release_many(), or use it as a context manager",
+            f"a batch of {len(self)} blocks of pool {self.pool.name!r} was lost without release, acquired "
+            f"in {site_text(self._code, self._instruction)}; call release_many(), or use it as a context manager",
             ResourceWarning,
             stacklevel=2,
             source=self,

@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterable
-from types import CodeType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any, ClassVar
 
 from pools._native import CData, ffi, lib
@@ -20,6 +20,8 @@ __all__ = ["Pool"]
 
 _INDEX = 0xFFFF_FFFF
 _HANDLE_MIN = 1 << 32  # pp_pool_acquire_handle(): smaller results are statuses
+_BATCH_MAX = 1 << 24
+_BLOCKS = ffi.typeof("pp_block[]")
 
 
 class _ReferenceProbe:
@@ -32,15 +34,17 @@ class _ReferenceProbe:
     name = "probe"
     seen = 0
 
+    def _buffer_of(self, lease: Lease) -> CData:  # noqa: ARG002  # the signature of Pool's
+        return ffi.buffer(ffi.new("char[1]"))
+
     def _take_back(self, handle: int, buffer: CData) -> None:  # noqa: ARG002  # the signature of Pool's
         self.seen = sys.getrefcount(buffer)
 
 
 def _references_on_release() -> int:
     probe = _ReferenceProbe()
-    buffer = ffi.buffer(ffi.new("char[1]"))
-    lease = Lease(probe, _HANDLE_MIN, buffer, 1)  # type: ignore[arg-type]
-    del buffer
+    lease = Lease(probe, _HANDLE_MIN, None, 1)  # type: ignore[arg-type]
+    assert len(lease.view) == 1
     lease.release()
     return probe.seen
 
@@ -100,21 +104,26 @@ class Pool:
         ``WrongThread`` or ``OutOfMemory``.
         """
         frame = sys._getframe(1)
-        site = (frame.f_code, frame.f_lasti)
+        size = self._default_size if size is None else size
+        tag = self._prepare(size, tag, frame)
+        block = ffi.new("pp_block *")
+        status = lib.pp_pool_acquire(self._c, size, tag, block)
+        if status:
+            raise self._refusal(status, 1, size)
+        return Lease(self, block.handle, block.data, block.size, frame.f_code, frame.f_lasti)
+
+    def _prepare(self, size: int, tag: str | int, frame: FrameType) -> int:
+        """What precedes every acquire; gives the tag's number."""
+        if not 0 < size <= self._provider.max_bytes:
+            raise PoolValueError(
+                f"a block of {size} bytes from pool {self.name!r}: "
+                f"it serves 1 to {self._provider.max_bytes} bytes"
+            )
         if self._exported:
             self._sweep()
         if self._trace is not None:
-            self._set_site(site)
-        if not isinstance(tag, int):
-            tag = self.tag(tag)
-        return self._acquire(self._default_size if size is None else size, tag, site)
-
-    def _acquire(self, size: int, tag: int, site: tuple[CodeType, int]) -> Lease:
-        block = ffi.new("pp_block *")
-        status = lib.pp_pool_acquire(self._c, self._checked_size(size), tag, block)
-        if status:
-            raise self._refusal(status, 1, size)
-        return self._wrap(block.handle, block.data, block.size, site)
+            self._set_site(frame.f_code, frame.f_lasti)
+        return tag if isinstance(tag, int) else self.tag(tag)
 
     def acquire_many(self, count: int, size: int | None = None, tag: str | int = 0) -> Batch:
         """``count`` blocks in one call, all or none; a block then costs a few nanoseconds.
@@ -122,22 +131,15 @@ class Pool:
         Raises what ``acquire`` raises.
         """
         frame = sys._getframe(1)
-        site = (frame.f_code, frame.f_lasti)
-        if self._exported:
-            self._sweep()
-        if self._trace is not None:
-            self._set_site(site)
-        if not 0 < count <= 1 << 24:
-            raise PoolValueError(f"acquire_many of {count} blocks: ask for 1 to {1 << 24}")
+        if not 0 < count <= _BATCH_MAX:
+            raise PoolValueError(f"acquire_many of {count} blocks: ask for 1 to {_BATCH_MAX}")
         size = self._default_size if size is None else size
-        tag_id = tag if isinstance(tag, int) else self.tag(tag)
-        blocks = ffi.new("pp_block[]", count)
-        why = ffi.new("pp_status *")
-        given = lib.pp_pool_acquire_many(self._c, count, self._checked_size(size), tag_id, blocks, why)
-        if given < count:
-            lib.pp_pool_release_blocks(self._c, blocks, given, ffi.new("pp_status *"))
-            raise self._refusal(why[0], count, size)
-        return Batch(self, blocks, count, site)
+        tag = self._prepare(size, tag, frame)
+        blocks = ffi.new(_BLOCKS, count)
+        status = lib.pp_pool_acquire_batch(self._c, count, size, tag, blocks)
+        if status:
+            raise self._refusal(status, count, size)
+        return Batch(self, blocks, count, frame.f_code, frame.f_lasti)
 
     def release(self, lease: Lease) -> None:
         """Give a lease of this pool back; the same as ``lease.release()``.
@@ -161,22 +163,20 @@ class Pool:
             raise error_for(_FOREIGN, f"release of a batch of pool {batch.pool.name!r} to pool {self.name!r}")
         if not batch._count:
             raise error_for(_DOUBLE_RELEASE, f"release of a batch of pool {self.name!r}")
-        why = ffi.new("pp_status *")
         count, batch._count = batch._count, 0
-        batch._taken = 0
-        lib.pp_pool_release_blocks(self._c, batch._blocks, count, why)
-        if why[0]:
-            raise error_for(why[0], f"release of a batch of {count} blocks of pool {self.name!r}")
+        owned, batch._taken = count - batch._taken, 0
+        if lib.pp_pool_release_blocks(self._c, batch._blocks, count, ffi.NULL) < owned:
+            raise error_for(_DOUBLE_RELEASE, f"release of a batch of {owned} blocks of pool {self.name!r}")
 
     def lease(self, handle: int, address: int, size: int) -> Lease:
         """Wrap a block that C code acquired from this pool's provider and hands over."""
-        return self._wrap(handle, ffi.cast("char *", address), size, None)
+        return Lease(self, handle, ffi.cast("char *", address), size)
 
-    def _wrap(self, handle: int, address: CData, size: int, site: tuple[CodeType, int] | None) -> Lease:
-        return Lease(self, handle, self._buffer(address, size), size, site)
+    def _buffer_of(self, lease: Lease) -> CData:
+        """A buffer over the lease's block, whose life keeps the pool's memory mapped."""
+        return self._buffer(lease._address, lease.size)
 
     def _buffer(self, address: CData, size: int) -> CData:
-        """A buffer whose life keeps the pool's memory mapped."""
         return ffi.buffer(ffi.gc(ffi.cast("char *", address), self._keep_memory), size)
 
     _cached_references: ClassVar[int] = 0
@@ -209,20 +209,12 @@ class Pool:
     def _resize(self, lease: Lease, size: int) -> None:
         handle = lease._live("resize")
         block = ffi.new("pp_block *")
-        status = lib.pp_pool_resize(self._c, handle, self._checked_size(size), block)
+        status = lib.pp_pool_resize(self._c, handle, min(max(size, 0), self._provider.max_bytes + 1), block)
         if status:
             raise error_for(status, f"resize of a block of pool {self.name!r} to {size} bytes")
+        lease._address = block.data
         lease._view = None
-        lease._buffer = self._buffer(block.data, block.size)
         lease.size = block.size
-
-    def _checked_size(self, size: int) -> int:
-        if not 0 < size <= self._provider.max_bytes:
-            raise PoolValueError(
-                f"a block of {size} bytes from pool {self.name!r}: "
-                f"it serves 1 to {self._provider.max_bytes} bytes"
-            )
-        return size
 
     def _refusal(self, status: int, count: int, size: int) -> Exception:
         what = f"acquire of {count} x {size} bytes" if count > 1 else f"acquire of {size} bytes"
@@ -271,10 +263,10 @@ class Pool:
         text = lib.pp_pool_tag_text(self._c, tag, size)
         return "" if text == ffi.NULL else bytes(ffi.buffer(text, size[0])).decode("utf-8", "replace")
 
-    def _set_site(self, site: tuple[CodeType, int]) -> None:
-        number = self._sites.get(site)
+    def _set_site(self, code: CodeType, instruction: int) -> None:
+        number = self._sites.get((code, instruction))
         if number is None:
-            number = self._sites[site] = self.tag(site_text(site)[:1000])
+            number = self._sites[code, instruction] = self.tag(site_text(code, instruction)[:1000])
         lib.pp_pool_set_site(self._c, number)
 
     # ---- the pool as a whole --------------------------------------------------------------

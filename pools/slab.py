@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import CodeType
+import sys
 from typing import Any
 
 from pools._native import CData, ffi, lib
@@ -11,6 +11,9 @@ from pools.lease import Lease
 from pools.pool import _HANDLE_MIN, _INDEX, Pool
 
 __all__ = ["SlabPool"]
+
+_acquire = lib.pp_pool_acquire_handle
+_getframe = sys._getframe
 
 
 class SlabPool(Pool):
@@ -85,29 +88,37 @@ class SlabPool(Pool):
         self._stride = int(stride[0])
         self._buffers: dict[int, CData] = {}
 
-    def _acquire(self, size: int, tag: int, site: tuple[CodeType, int]) -> Lease:
-        handle = lib.pp_pool_acquire_handle(self._c, size if size > 0 else self._checked_size(size), tag)
+    def acquire(self, size: int | None = None, tag: str | int = 0) -> Lease:
+        """One block of at least ``size`` bytes (default: the block size), labelled ``tag``.
+
+        Raises ``PoolExhausted``, ``PoolValueError`` (size out of range), ``PoolClosed``,
+        ``WrongThread`` or ``OutOfMemory``.
+        """
+        frame = _getframe(1)
+        size = self.block_size if size is None else size
+        if (
+            self._trace is not None
+            or self._exported
+            or tag.__class__ is not int
+            or not 0 < size <= self.block_size
+        ):
+            tag = self._prepare(size, tag, frame)
+        handle = _acquire(self._c, size, tag)
         if handle < _HANDLE_MIN:
-            self._checked_size(size)
             raise self._refusal(handle, 1, size)
-        index = handle & _INDEX
-        return Lease(self, handle, self._buffers.get(index) or self._view_block(index), self.block_size, site)
+        return Lease(self, handle, None, self.block_size, frame.f_code, frame.f_lasti)
 
-    # A slab's address follows from the handle, so what the caller knows of it is not needed.
-
-    def _wrap(self, handle: int, address: CData, size: int, site: tuple[CodeType, int] | None) -> Lease:  # noqa: ARG002
-        index = handle & _INDEX
-        buffer = self._buffers.get(index) or self._view_block(index)
-        return Lease(self, handle, buffer, self.block_size, site)
-
-    def lease(self, handle: int, address: int, size: int) -> Lease:  # noqa: ARG002
+    def lease(self, handle: int, address: int, size: int) -> Lease:  # noqa: ARG002  # a slab knows both
         """Wrap a block that C code acquired from this pool's provider and hands over."""
-        index = handle & _INDEX
-        return Lease(self, handle, self._buffers.get(index) or self._view_block(index), self.block_size)
+        return Lease(self, handle, None, self.block_size)
 
-    def _view_block(self, index: int) -> CData:
-        address = ffi.cast("char *", self._memory + index * self._stride)
-        return self._buffers.setdefault(index, self._buffer(address, self.block_size))
+    def _buffer_of(self, lease: Lease) -> CData:
+        index = lease.handle & _INDEX
+        buffer = self._buffers.get(index)
+        if buffer is None:
+            address = ffi.cast("char *", self._memory + index * self._stride)
+            buffer = self._buffers.setdefault(index, self._buffer(address, self.block_size))
+        return buffer
 
     def _remedy_when_exhausted(self) -> str:
         return "release blocks sooner, or create the pool with a larger block_count or max_count"

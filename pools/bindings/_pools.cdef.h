@@ -6,6 +6,9 @@
  * there are in all; `*why` says how the walk ended. */
 size_t pp_pool_walk_into(pp_pool *pool, pp_block_info *out, size_t capacity, pp_status *why);
 
+/* `count` blocks into out[], or none at all and the reason. */
+pp_status pp_pool_acquire_batch(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out);
+
 /* pp_pool_release_many() for blocks as acquire_many left them; handles of 0 are passed over. */
 size_t pp_pool_release_blocks(pp_pool *pool, const pp_block *blocks, size_t count, pp_status *why);
 

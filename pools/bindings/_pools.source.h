@@ -27,16 +27,25 @@ static size_t pp_pool_release_blocks(pp_pool *pool, const pp_block *blocks, size
     enum { BATCH = 64 };
     pp_handle handles[BATCH];
     size_t done = 0;
-    *why = PP_OK;
+    pp_status first = PP_OK;
     for (size_t at = 0; at < count;) {
         pp_status status;
         size_t filled = 0;
         for (; at < count && filled < BATCH; at++)
             if (blocks[at].handle) handles[filled++] = blocks[at].handle;
         done += pp_pool_release_many(pool, handles, filled, &status);
-        if (*why == PP_OK) *why = status;
+        if (first == PP_OK) first = status;
     }
+    if (why) *why = first;
     return done;
+}
+
+static pp_status pp_pool_acquire_batch(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out)
+{
+    pp_status status;
+    size_t given = pp_pool_acquire_many(pool, count, bytes, tag, out, &status);
+    if (given < count) pp_pool_release_blocks(pool, out, given, NULL);
+    return status;
 }
 
 static uint64_t pp_pool_acquire_handle(pp_pool *pool, size_t bytes, uint32_t tag)
