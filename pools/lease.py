@@ -272,8 +272,9 @@ class Batch:
             return
         self.pool.lost_leases += len(self)
         warnings.warn(
-            f"a batch of {len(self)} blocks of pool {self.pool.name!r} was lost without release, acquired "
-            f"in {site_text(self._code, self._instruction)}; call release_many(), or use it as a context manager",
+            f"a batch of {len(self)} blocks of pool {self.pool.name!r} was lost without release, "
+            f"acquired in {site_text(self._code, self._instruction)}; "
+            "call release_many(), or use it as a context manager",
             ResourceWarning,
             stacklevel=2,
             source=self,
