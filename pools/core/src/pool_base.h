@@ -95,6 +95,9 @@ static inline void pp_leave(pp_pool *pool)
     if (PP_UNLIKELY(pool->shared)) pp_lock_drop(&pool->lock);
 }
 
+/* The time to remember as a block's birth; 0 where ages are not kept. */
+static inline uint64_t pp_birth_ns(const pp_pool *pool) { return pool->ages ? pp_system_coarse_ns() : 0; }
+
 /* ---- events ------------------------------------------------------------------------ */
 
 typedef struct pp_event {

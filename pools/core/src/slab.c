@@ -89,6 +89,27 @@ static pp_status slab_release(pp_pool *pool, pp_handle handle)
     return status;
 }
 
+/* Releases blocks up to the first that needs a closer look: a bad handle, or one that is pinned.
+ * Counters are raised once. Returns how many; not for traced pools. */
+static size_t release_run(slab *s, const pp_handle *handles, size_t count)
+{
+    pp_slots *slots = &s->slots;
+    uint32_t fresh = atomic_load_explicit(&slots->fresh, memory_order_relaxed);
+    uint64_t requested = 0;
+    size_t done = 0;
+    for (; done < count; done++) {
+        uint32_t index = pp_handle_index(handles[done]), stamp = pp_handle_stamp(handles[done]);
+        if (PP_UNLIKELY(index >= fresh)) break;
+        pp_slot *slot = &slots->slots[index];
+        if (PP_UNLIKELY(pp_slot_key(slot) != pp_slot_key_of(stamp, PP_BLOCK_OWNED))) break;
+        requested += pp_slot_requested(slot);
+        pp_slots_stack(slots, index, pp_next_stamp(stamp));
+    }
+    pp_bump(&s->base.released, done);
+    pp_write(&s->base.requested_bytes, pp_read(&s->base.requested_bytes) - requested);
+    return done;
+}
+
 static size_t slab_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
 {
     slab *s = slab_of(pool);
@@ -96,6 +117,12 @@ static size_t slab_release_many(pp_pool *pool, const pp_handle *handles, size_t 
     size_t done = 0;
     bool mine = pp_enter(pool) == PP_OK;
     for (size_t i = 0; i < count; i++) {
+        if (mine && !pool->trace) {
+            size_t run = release_run(s, handles + i, count - i);
+            done += run;
+            i += run;
+            if (i == count) break;
+        }
         pp_status status = mine ? release_one(s, handles[i])
                                 : pp_note_misuse(pool, pp_slots_release_remote(&s->slots, handles[i]));
         if (PP_LIKELY(status == PP_OK))
@@ -137,13 +164,13 @@ static uint32_t take_slowly(slab *s, pp_status *why)
     return index;
 }
 
-void pp_slab_watch_acquire(slab *s, uint32_t index, uint64_t ordinal)
+void pp_slab_watch_acquire(slab *s, uint32_t index, uint64_t ordinal, uint64_t now_ns)
 {
     pp_pool *base = &s->base;
     s->slots.pins[index].site = base->site;
     if (base->scrub) memset(s->memory + (size_t)index * s->stride, 0, s->stride);
     if (base->ages) {
-        s->slots.births[index * 2] = pp_system_coarse_ns();
+        s->slots.births[index * 2] = now_ns;
         s->slots.births[index * 2 + 1] = ordinal;
     }
     pp_slab_trace(s, PP_OP_ALLOC, pp_slots_handle(&s->slots, index), 0);
@@ -161,7 +188,8 @@ static inline pp_status acquire_one(slab *s, size_t bytes, uint32_t tag, pp_bloc
     out->data = s->memory + (size_t)index * s->stride;
     out->size = s->block_bytes;
     pp_note_acquire(&s->base, bytes);
-    if (PP_UNLIKELY(s->base.watched)) pp_slab_watch_acquire(s, index, pp_read(&s->base.acquired) - 1);
+    if (PP_UNLIKELY(s->base.watched))
+        pp_slab_watch_acquire(s, index, pp_read(&s->base.acquired) - 1, pp_birth_ns(&s->base));
     return PP_OK;
 }
 
@@ -176,6 +204,31 @@ static pp_status slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_bloc
     return status;
 }
 
+/* Hands out what the free stack holds, at most `count`. Counters are raised once. */
+static size_t acquire_run(slab *s, size_t count, size_t bytes, uint32_t tag, pp_block *out)
+{
+    pp_slots *slots = &s->slots;
+    uint32_t run = count < slots->top ? (uint32_t)count : slots->top;
+    const uint32_t *indices = slots->stack + slots->top - run;
+    for (uint32_t i = 0; i < run; i++) {
+        uint32_t index = indices[run - 1 - i];
+        out[i].handle = pp_slots_open(slots, index, bytes, tag);
+        out[i].data = s->memory + (size_t)index * s->stride;
+        out[i].size = s->block_bytes;
+    }
+    slots->top -= run;
+    pp_bump(&s->base.acquired, run);
+    pp_bump(&s->base.requested_bytes, (uint64_t)run * bytes);
+    uint64_t live = pp_read(&s->base.acquired) - pp_read(&s->base.released);
+    if (live > pp_read(&s->base.peak_live_blocks)) pp_write(&s->base.peak_live_blocks, live);
+    if (!s->base.watched) return run;
+    uint64_t ordinal = pp_read(&s->base.acquired) - run;
+    uint64_t now = pp_birth_ns(&s->base);
+    for (uint32_t i = 0; i < run; i++)
+        pp_slab_watch_acquire(s, pp_handle_index(out[i].handle), ordinal + i, now);
+    return run;
+}
+
 static size_t slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
                                 pp_status *why)
 {
@@ -184,6 +237,7 @@ static size_t slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint3
     pp_status status = pp_enter(pool);
     if (status == PP_OK) {
         status = pp_slab_refuse(s, bytes);
+        if (status == PP_OK) done = acquire_run(s, count, bytes, tag, out);
         while (status == PP_OK && done < count && (status = acquire_one(s, bytes, tag, &out[done])) == PP_OK)
             done++;
         pp_leave(pool);

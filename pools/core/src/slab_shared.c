@@ -85,7 +85,7 @@ static pp_status take_one(slab *s, pp_magazine *magazine, size_t bytes, uint32_t
     /* Before the handle becomes known: a release may follow from any thread at once. */
     if (PP_UNLIKELY(s->base.watched)) {
         atomic_store_explicit(&s->slots.slots[index].info, (uint64_t)tag << 40 | bytes, memory_order_relaxed);
-        pp_slab_watch_acquire(s, index, pp_read(&magazine->acquired) - 1);
+        pp_slab_watch_acquire(s, index, pp_read(&magazine->acquired) - 1, pp_birth_ns(&s->base));
     }
     out->handle = pp_slots_open(&s->slots, index, bytes, tag);
     out->data = s->memory + (size_t)index * s->stride;
