@@ -28,10 +28,13 @@
 
 typedef _Atomic uint64_t pp_counter;
 
+/* Cache lines matter here: what releasing threads read is not on a line with what the owner
+ * writes at each acquire, or each acquire would cost each release a miss. */
 struct pp_pool {
     const pp_pool_ops *ops;
-    _Atomic uintptr_t owner; /* pp_system_self() of the owner; 0 once closed; PP_OWNER_SHARED if shared */
+    _Atomic uintptr_t owner; /* pp_system_self() of the owner; 0 in shared pools */
     pp_trace *trace;
+    size_t max_bytes;      /* the largest request the strategy can serve */
     _Atomic uint32_t site; /* tag id for later acquires */
     uint16_t trace_pool;   /* our number in the trace */
     uint8_t scrub;
@@ -40,14 +43,16 @@ struct pp_pool {
     uint8_t shared;
     _Atomic uint8_t closed;
 
-    pp_counter acquired, released, failed, remote_releases, deferred_releases, grown;
-    pp_counter trimmed_bytes, moved_blocks, moved_bytes;
-    pp_counter requested_bytes, peak_live_blocks, pinned_blocks, deferred_blocks;
-    pp_counter double_releases, stale_handles, foreign_handles; /* atomic adds */
+    _Alignas(64) pp_counter acquired;
+    pp_counter released, requested_bytes, peak_live_blocks;
+    pp_counter pinned_blocks, deferred_blocks, deferred_releases, remote_releases;
 
-    size_t max_bytes; /* the largest request the strategy can serve */
+    _Alignas(64) pp_counter double_releases; /* this and the next two: atomic adds, any thread */
+    pp_counter stale_handles, foreign_handles;
+    pp_counter failed, grown, trimmed_bytes, moved_blocks, moved_bytes;
+
     uint64_t next_sample_ns;
-    pp_lock lock; /* shared pools: every mutation */
+    pp_lock lock; /* shared pools: every mutation but what magazines do */
     struct pp_tags tags;
     char name[PP_NAME_BYTES];
 };

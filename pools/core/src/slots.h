@@ -57,25 +57,28 @@ enum { PP_SLOT_NONE = UINT32_MAX, PP_SLOTS_MAX = 1 << 28 };
 /* The largest request a slot can remember. */
 #define PP_REQUESTED_MAX ((UINT64_C(1) << 40) - 1)
 
+/* Three kinds of cache lines: what every thread reads, what the owner writes all the time,
+ * and what releasing threads write. */
 typedef struct pp_slots {
     pp_slot *slots;
-    uint32_t *stack;
-    uint32_t top; /* entries of stack */
-    _Atomic uint32_t fresh;
-    _Atomic uint32_t capacity; /* slots that may be used now */
-    uint32_t max;              /* slots the reservation has room for */
-    uint32_t pool_stamp;       /* pool id << 24 */
-    uint32_t spare;
-    pp_slot_pins *pins;
-    uint64_t *births; /* ns and ordinal, two words a slot; NULL without ages */
     _Atomic uint32_t *remote_stamp;
     _Atomic uint64_t *remote_bits;
     _Atomic uint32_t *word_next;
-    char *memory; /* the reservation all arrays lie in */
+    pp_slot_pins *pins;
+    _Atomic uint32_t fresh;    /* written only when a block is used for the first time */
+    _Atomic uint32_t capacity; /* slots that may be used now */
+    uint32_t max;              /* slots the reservation has room for */
+    uint32_t pool_stamp;       /* pool id << 24 */
+    void *extra;               /* the strategy's own bytes per slot, zero at first */
+
+    _Alignas(64) uint32_t *stack;
+    uint32_t top;     /* entries of stack */
+    uint64_t *births; /* ns and ordinal, two words a slot; NULL without ages */
+    char *memory;     /* the reservation all arrays lie in */
     size_t memory_bytes;
-    void *extra; /* the strategy's own bytes per slot, zero at first */
     uint32_t extra_bytes;
     uint32_t births_wanted;
+
     _Alignas(64) _Atomic uint32_t remote_head; /* word index + 1; 0 empty */
 } pp_slots;
 
