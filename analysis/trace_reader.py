@@ -63,10 +63,11 @@ class RawTrace:
 def read(path: str | os.PathLike[str], *, partial: bool = False, max_bytes: int = MAX_FILE_BYTES) -> RawTrace:
     """Read and check a trace file; `TraceError` in every other case."""
     try:
+        # Asked before opening, which would wait for the other end of a pipe.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise TraceError(f"{_name(path)} is not a regular file, so it cannot be a trace.")
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise TraceError(f"{_name(path)} is not a regular file, so it cannot be a trace.")
             if status.st_size > max_bytes:
                 raise TraceError(
                     f"{_name(path)} has {units.bytes_text(status.st_size)}, more than the limit of "
@@ -171,7 +172,7 @@ def _read_header(data: bytes, name: str) -> Header:
 def _chunk_blocks(file: BinaryIO, limit: int | None) -> Iterator[tuple[int, npt.NDArray[np.uint8], int]]:
     """Yield (number of the first chunk, chunks as rows of bytes, bytes present of the last one).
 
-    A chunk cut short is padded with zeros.
+    A chunk cut short keeps its whole records and is padded with zeros.
     """
     first = 0
     while limit is None or first < limit:
@@ -179,9 +180,11 @@ def _chunk_blocks(file: BinaryIO, limit: int | None) -> Iterator[tuple[int, npt.
         data = file.read(want * layout.CHUNK_BYTES)
         if not data:
             return
-        missing = -len(data) % layout.CHUNK_BYTES
-        if missing:
-            data += bytes(missing)
+        cut = len(data) % layout.CHUNK_BYTES
+        whole = cut // layout.RECORD_BYTES * layout.RECORD_BYTES  # a head is as long as a record
+        missing = layout.CHUNK_BYTES - whole if cut else 0
+        if cut:
+            data = data[: len(data) - cut + whole] + bytes(missing)
         chunks = np.frombuffer(data, np.uint8).reshape(-1, layout.CHUNK_BYTES)
         yield first, chunks, layout.CHUNK_BYTES - missing
         first += len(chunks)

@@ -37,6 +37,7 @@ Float64s = npt.NDArray[np.float64]
 PAGE = 4096
 _ROWS, _COLUMNS = 360, 720
 _BORDERS_DRAWN = 24
+_WORTH_LEAVING_OUT = 0.25
 _FREE = "#eef1f4"
 
 
@@ -47,6 +48,7 @@ class AddressMap:
     start: Int64s
     end: Int64s
     compressed: bool  # pages that blocks touched, instead of a pool's regions
+    untouched: int = 0  # bytes above the highest block that ever was, which are left out
 
     @property
     def base(self) -> Int64s:
@@ -70,13 +72,24 @@ class AddressMap:
 def address_map(trace: Trace, pool: int) -> AddressMap:
     """The ranges that a pool's blocks can lie in, or where that is unknown, did lie in."""
     regions = trace.regions.of_pool(pool)
-    if len(regions):
-        return _union(regions.offset, regions.offset + regions.size, compressed=False)
     tenures = trace.tenures
     mine = tenures.pool == pool
+    if len(regions):
+        whole = _union(regions.offset, regions.offset + regions.size, compressed=False)
+        return _without_top(whole, int((tenures.offset[mine] + tenures.granted[mine]).max(initial=0)))
     first = tenures.offset[mine] // PAGE * PAGE
     last = -(-(tenures.offset[mine] + np.maximum(tenures.granted[mine], 1)) // PAGE) * PAGE
     return _union(first, last, compressed=True)
+
+
+def _without_top(places: AddressMap, highest: int) -> AddressMap:
+    """Leave out what no block ever reached, where that is much of the picture."""
+    used = places.start < highest
+    start, end = places.start[used], np.minimum(places.end[used], highest)
+    untouched = places.span - int((end - start).sum())
+    if untouched < _WORTH_LEAVING_OUT * places.span or not len(start):
+        return places
+    return AddressMap(start, end, places.compressed, untouched)
 
 
 def _union(start: Int64s, end: Int64s, *, compressed: bool) -> AddressMap:
@@ -187,13 +200,13 @@ def _legend(ax: Axes, colours: TagColours, shares: Float64s) -> None:
     named = [(*pair, float(total[at])) for at, pair in enumerate(colours.colour_of.items())]
     if total[-1] > 0:
         named.append((colours.others or "others", colours.others_colour, float(total[-1])))
-    named.append(("free", "#9aa4ae", float(max(1 - total.sum(), 0))))
+    named.append(("free", "#dfe4e9", float(max(1 - total.sum(), 0))))
     top = ax.get_ylim()[1]
     leak = style.QUANTITY["leak"]
     labels = []
     for at, (name, colour, share) in enumerate(named):
-        prefix = "leaked: " if colour == leak else ""
-        text = f"■ {prefix}{units.label_text(name, 18)} {units.percent_text(share)}"
+        prefix = "leak: " if colour == leak else ""
+        text = f"{style.SWATCH}{prefix}{units.label_text(name, 16)} {units.percent_text(share)}"
         labels.append((top * (1 - (at + 0.5) / max(len(named), 8)), text, colour))
     style.direct_labels(ax, labels)
 
@@ -206,9 +219,10 @@ def finding(metrics: Metrics, pool: int | None = None) -> str:
     times = np.append(trace.times, trace.end_ns)
     lasted = times[tenures.held] - times[np.maximum(tenures.start, 0)]
     held = float((tenures.granted * (lasted / max(trace.duration_ns, 1)))[tenures.pool == number].sum())
-    used = units.percent_text(held / max(places.span, 1))
-    span = units.bytes_text(places.span)
+    used = units.percent_text(held / max(places.span + places.untouched, 1))
+    span = units.bytes_text(places.span + places.untouched)
     if places.compressed:
         ranges = units.count_text(len(places.start))
         return f"Blocks touched {span} of pages in {ranges} separate ranges, and held {used} of it on average"
-    return f"Blocks held {used} of the pool's {span} on average"
+    never = f"; {units.bytes_text(places.untouched)} above were never used" if places.untouched else ""
+    return f"Blocks held {used} of the pool's {span} on average{never}"

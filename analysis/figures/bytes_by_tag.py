@@ -87,8 +87,8 @@ def outstanding_by_tag(metrics: Metrics, ax: Axes, *, top: float | None = None) 
     labels = []
     for (label, values, colour), (low, high) in zip(bands, pairwise(edges), strict=True):
         ax.fill_between(rows.times, low, high, step="post", color=colour, alpha=0.85, linewidth=0)
-        leaked = "leaked: " if colour == leak_colour else ""
-        text = f"{leaked}{units.label_text(label, 18)}\npeak {units.bytes_text(values.max())}"
+        leaked = "leak: " if colour == leak_colour else ""
+        text = f"{leaked}{units.label_text(label, 16)} {units.bytes_text(values.max())}"
         labels.append((float((low + high).mean()) / 2, text, style.GREY if colour == style.OTHER else colour))
     ax.set_ylim(0, (top or reach(metrics)) * 1.04)
     style.byte_axis(ax.yaxis)
@@ -118,7 +118,7 @@ def finding(metrics: Metrics) -> str:
     for tag, amount in _byte_seconds(metrics).items():
         label = colours.label_of.get(tag, colours.others)
         weight[label] = weight.get(label, 0.0) + amount
-    label, amount = max(weight.items(), key=lambda pair: pair[1])
+    named = {label: amount for label, amount in weight.items() if label in colours.colour_of}
+    label, amount = max(named.items(), key=lambda pair: pair[1])
     share = units.percent_text(amount / (sum(weight.values()) or 1.0))
-    hold = "hold" if label == colours.others else "holds"
-    return f"{units.label_text(label, 24)} {hold} {share} of {units.bytes_text(mean)} live on average"
+    return f"{units.label_text(label, 24)} holds {share} of {units.bytes_text(mean)} live on average"

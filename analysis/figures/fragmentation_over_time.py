@@ -8,43 +8,37 @@ from analysis import units
 from analysis.figures import style
 from analysis.metrics import Metrics, Series
 
-_BINS = 400
+_BINS = 150
 
 
 @style.figure_function
 def fragmentation(metrics: Metrics, ax: Axes) -> None:
-    """Internal (1 - Q/B) and external (1 - L/F) fragmentation over time.
+    """Internal (1 - Q/B) and external (1 - L/F) fragmentation over time: mean and range.
 
     Where the holes are known, also the share of free bytes that requests of the p99 size cannot use.
     """
-    labels: list[tuple[float, str, str]] = []
-    internal = metrics.internal.thinned(_BINS)
-    ax.plot(internal.times, internal.values, color=style.BLUE, drawstyle="steps-post", linewidth=1.0)
-    labels.append(
-        (_middle(internal), f"internal\nmean {units.percent_text(metrics.internal_mean)}", style.BLUE)
-    )
+    end = metrics.trace.end_ns
+    lines = [("internal", metrics.internal, metrics.internal_mean, style.BLUE)]
     found = metrics.fragmentation
     if found is not None:
-        lines = [("external", found.external, style.VERMILION)]
+        external = Series(found.times, found.external, end)
+        lines.append(("external", external, external.mean(), style.VERMILION))
         if found.unusable is not None:
-            size = units.bytes_text(metrics.typical_request)
-            lines.append((f"no use to {size}", found.unusable, style.GREEN))
-        for name, values, colour in lines:
-            series = Series(found.times, values, metrics.trace.end_ns)
-            thin = series.thinned(_BINS)
-            ax.plot(thin.times, thin.values, color=colour, drawstyle="steps-post", linewidth=1.3)
-            labels.append((_middle(series), f"{name}\nmean {units.percent_text(series.mean())}", colour))
+            useless = Series(found.times, found.unusable, end)
+            name = f"no use to {units.bytes_text(metrics.typical_request)}"
+            lines.append((name, useless, useless.mean(), style.GREEN))
+    labels = []
+    for name, series, mean, colour in lines:
+        bands = series.binned(_BINS)
+        ax.fill_between(bands.times, bands.low, bands.high, color=colour, alpha=0.18, linewidth=0)
+        ax.plot(bands.times, bands.mean, color=colour)
+        tail = bands.mean[-max(len(bands.mean) // 10, 1) :]
+        labels.append((float(tail.mean()), f"{name}\nmean {units.percent_text(mean)}", colour))
     ax.set_ylim(-0.02, 1.02)
     style.percent_axis(ax.yaxis)
     style.time_axis(ax, metrics.trace)
     style.title(ax, finding(metrics))
     style.direct_labels(ax, labels)
-
-
-def _middle(series: Series) -> float:
-    """Where the label of a line belongs: the mean of its last tenth."""
-    tail = series.values[-max(len(series) // 10, 1) :]
-    return float(tail.mean())
 
 
 def finding(metrics: Metrics) -> str:

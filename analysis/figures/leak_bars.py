@@ -8,7 +8,8 @@ from analysis import units
 from analysis.figures import style
 from analysis.metrics import Leak, Metrics
 
-_SHOWN = 10
+_SHOWN = 8
+_ROWS_AT_LEAST = 2
 
 
 @style.figure_function
@@ -18,31 +19,39 @@ def leaks(metrics: Metrics, ax: Axes) -> None:
     shown = (certain or suspected)[:_SHOWN]
     style.title(ax, finding(metrics))
     if not shown:
-        style.nothing(ax, "No bar to draw: no leaked block, and none that looks forgotten.")
+        style.nothing(ax, "No leaked block, and none that looks forgotten")
         return
     colour = style.QUANTITY["leak"] if certain else style.ORANGE
-    widest = max(leak.requested for leak in shown)
+    room = int(style.columns_of(ax) * 1.5)
     for row, leak in enumerate(shown):
-        ax.barh(row, leak.requested, height=0.36, color=colour)
-        ax.text(
-            0, row - 0.26, _describe(leak), va="bottom", ha="left", fontsize=9, color=style.INK,
-        )  # fmt: skip
-        ax.text(
-            leak.requested + widest * 0.01, row, units.bytes_text(leak.requested), va="center", fontsize=9
-        )
-    ax.set_ylim(len(shown) - 0.5, -0.8)
-    ax.set_xlim(0, widest * 1.15)
+        ax.barh(row, leak.requested, height=0.2, color=colour)
+        for text, up, size, ink in (
+            (_what(leak), 0.48, 9.5, style.INK),
+            (_where(leak), 0.24, 8.0, style.GREY),
+        ):
+            label = ax.text(
+                0, row - up, units.label_text(text, room), va="center", fontsize=size, color=ink, clip_on=True
+            )
+            label.set_in_layout(False)
+    ax.set_ylim(max(len(shown), _ROWS_AT_LEAST) - 0.6, -0.8)
+    ax.set_xlim(0, max(leak.requested for leak in shown) * 1.02 or 1)
     ax.set_yticks([])
     ax.grid(visible=False)
-    ax.grid(visible=True, axis="x")
+    ax.spines["left"].set_visible(False)
     style.byte_axis(ax.xaxis)
 
 
-def _describe(leak: Leak) -> str:
+def _what(leak: Leak) -> str:
     blocks = "1 block" if leak.blocks == 1 else f"{units.count_text(leak.blocks)} blocks"
+    amount = units.bytes_text(leak.requested)
+    return (
+        f"{units.label_text(leak.tag, 32)}: {amount} in {blocks}, held {units.duration_text(leak.oldest_ns)}"
+    )
+
+
+def _where(leak: Leak) -> str:
     site = leak.site.partition("\n")[0]
-    where = f", from {units.label_text(site, 48)}" if site else ""
-    return f"{units.label_text(leak.tag, 32)}: {blocks}, held {units.duration_text(leak.oldest_ns)}{where}"
+    return f"from {site}" if site else "acquisition site not recorded"
 
 
 def finding(metrics: Metrics) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,7 @@ BLUE, ORANGE, GREEN, SKY, VERMILION, PURPLE, YELLOW = (
 QUANTITY = {"live": GREEN, "granted": BLUE, "reserved": INK, "resident": PURPLE, "leak": VERMILION}
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, "#7a5195", YELLOW, "#8c6d31")
 OTHER = "#b8bec5"
+SWATCH = "■"
 
 RC: Any = {
     "figure.facecolor": "white",
@@ -169,8 +171,13 @@ def _decimal_step(wished: float) -> float:
 
 def title(ax: Axes, finding: str) -> None:
     """Say what the figure shows, with its number, wrapped to the width of the axes."""
-    columns = max(int(ax.get_position().width * _inches(ax.figure)[0] * 12), 24)
-    ax.set_title("\n".join(textwrap.wrap(finding, columns)), loc="left")
+    together = re.sub(r"(?<=\d) (?=[A-Za-z%])", "\u00a0", finding)  # a number and its unit
+    ax.set_title("\n".join(textwrap.wrap(together, columns_of(ax))), loc="left")
+
+
+def columns_of(ax: Axes) -> int:
+    """About how many characters of text fit across the axes."""
+    return max(int(ax.get_position().width * _inches(ax.figure)[0] * 12), 24)
 
 
 def _inches(figure: Figure | SubFigure) -> tuple[float, float]:
@@ -180,10 +187,13 @@ def _inches(figure: Figure | SubFigure) -> tuple[float, float]:
 
 
 def direct_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:
-    """Write (y in data, text, colour) to the right of the axes, pushed apart where they would overlap."""
+    """Write (y in data, text, colour) to the right of the axes, pushed apart where they would overlap.
+
+    A text that begins with SWATCH gets a square of its colour, and is itself black.
+    """
     low, high = ax.get_ylim()
     height = ax.get_position().height * _inches(ax.figure)[1]
-    room = 0.17 / max(height, 0.5)
+    room = 0.22 / max(height, 0.5)
     spots: list[tuple[float, str, str]] = sorted(
         ((y - low) / ((high - low) or 1.0), text, colour) for y, text, colour in labels
     )
@@ -194,10 +204,26 @@ def direct_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:
     if over > 0:
         places = [place - over for place in places]
     for place, (_, text, colour) in zip(places, spots, strict=True):
-        ax.annotate(
-            text, (1.0, place), (6, 0), xycoords="axes fraction", textcoords="offset points",
-            color=colour, va="center", ha="left", fontsize=9, annotation_clip=False,
-        )  # fmt: skip
+        if text.startswith(SWATCH):
+            _beside(ax, place, 6, SWATCH, colour)
+            _beside(ax, place, 18, text.removeprefix(SWATCH), INK)
+        else:
+            _beside(ax, place, 6, text, colour)
+
+
+def _beside(ax: Axes, place: float, points: float, text: str, colour: str) -> None:
+    ax.annotate(
+        text,
+        (1.0, place),
+        (points, 0),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        color=colour,
+        va="center",
+        ha="left",
+        fontsize=9,
+        annotation_clip=False,
+    )
 
 
 def _lines(text: str) -> int:
@@ -207,7 +233,8 @@ def _lines(text: str) -> int:
 def nothing(ax: Axes, reason: str) -> None:
     """Say why there is nothing to draw, where the drawing would be."""
     ax.set_axis_off()
-    ax.text(0.5, 0.5, textwrap.fill(reason, 48), ha="center", va="center", color=GREY, transform=ax.transAxes)
+    text = textwrap.fill(reason, min(columns_of(ax), 48))
+    ax.text(0.5, 0.5, text, ha="center", va="center", color=GREY, transform=ax.transAxes)
 
 
 def footer(figure: Figure | SubFigure, traces: list[Trace]) -> None:

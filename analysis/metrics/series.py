@@ -70,3 +70,25 @@ class Series:
         times = np.stack([self.times[first], middle], axis=1).ravel()
         values = np.stack([np.where(rising, low, high), np.where(rising, high, low)], axis=1).ravel()
         return Series(np.append(times, end), np.append(values, self.values[-1]), self.end)
+
+    def binned(self, bins: int) -> Bands:
+        """The lowest, mean and highest value of each of at most `bins` equal time bins."""
+        if not len(self):
+            return Bands(np.empty(0), np.empty(0), np.empty(0), np.empty(0))
+        edges = np.linspace(int(self.times[0]), max(self.end, int(self.times[-1])), bins + 1)
+        index = np.clip(np.searchsorted(edges, self.times, side="right") - 1, 0, bins - 1)
+        used, first = np.unique(index, return_index=True)
+        weights = np.maximum(self.widths, 1)
+        mean = np.add.reduceat(self.values * weights, first) / np.add.reduceat(weights, first)
+        low, high = np.minimum.reduceat(self.values, first), np.maximum.reduceat(self.values, first)
+        return Bands((edges[used] + edges[used + 1]) / 2, low, mean, high)
+
+
+@dataclass(frozen=True)
+class Bands:
+    """What a series did within each time bin; arrays of equal length."""
+
+    times: Float64s  # the middle of each bin, ns
+    low: npt.NDArray[np.int64] | Float64s
+    mean: Float64s
+    high: npt.NDArray[np.int64] | Float64s

@@ -46,11 +46,7 @@ def _trust(row: Summary) -> list[Finding]:
 
 def _leaks(metrics: Metrics, row: Summary) -> list[Finding]:
     if row.leaked_blocks:
-        shown = ", ".join(units.label_text(tag) for tag in row.leaked_tags[:_TAGS_NAMED])
-        more = len(row.leaked_tags) - _TAGS_NAMED
-        named = f"{shown} and {more} more tags" if more > 0 else shown
-        blocks = "1 block" if row.leaked_blocks == 1 else f"{units.count_text(row.leaked_blocks)} blocks"
-        return [Finding("bad", f"{named} leaked {blocks} ({units.bytes_text(row.leaked_bytes)}).")]
+        return [Finding("bad", _leaked(metrics, row))]
     if row.suspected_blocks:
         tags = ", ".join(units.label_text(leak.tag) for leak in metrics.suspected_leaks[:_TAGS_NAMED])
         text = (
@@ -65,6 +61,19 @@ def _leaks(metrics: Metrics, row: Summary) -> list[Finding]:
     return [Finding("good", "Every block came back.")]
 
 
+def _leaked(metrics: Metrics, row: Summary) -> str:
+    """Who leaked how much, held how long, from where."""
+    shown = ", ".join(units.label_text(tag) for tag in row.leaked_tags[:_TAGS_NAMED])
+    more = len(row.leaked_tags) - _TAGS_NAMED
+    named = f"{shown} and {more} more tags" if more > 0 else shown
+    blocks = "1 block" if row.leaked_blocks == 1 else f"{units.count_text(row.leaked_blocks)} blocks"
+    leaks = metrics.certain_leaks
+    oldest = units.duration_text(max(leak.oldest_ns for leak in leaks))
+    sites = list(dict.fromkeys(leak.site.partition("\n")[0] for leak in leaks if leak.site))
+    where = f", acquired at {units.label_text(sites[0], 80)}" if len(sites) == 1 else ""
+    return f"{named} leaked {blocks} ({units.bytes_text(row.leaked_bytes)}), held for up to {oldest}{where}."
+
+
 def _refusals(row: Summary) -> list[Finding]:
     if not row.failures:
         return []
@@ -77,10 +86,8 @@ def _waste(row: Summary) -> list[Finding]:
     if row.internal_fragmentation_mean > _INTERNAL_WORTH_A_WORD:
         share = units.percent_text(row.internal_fragmentation_mean)
         text = (
-            f"{share} of granted bytes were never asked for (internal fragmentation): "
-            f"blocks closer to the sizes requested would halve or better that."
-            if row.internal_fragmentation_mean > 0.5
-            else f"{share} of granted bytes were never asked for (internal fragmentation)."
+            f"{share} of granted bytes were never asked for (internal fragmentation): smaller blocks or "
+            f"size classes would fit these requests better."
         )
         found.append(Finding("note", text))
     useless = row.unusable_free_index_at_peak

@@ -23,7 +23,7 @@ from analysis.reporting.panels import QUESTIONS, Question
 from analysis.summaries import Summary
 
 _LEAKS_SHOWN = 100
-_BLAMED_SHOWN = 8
+_BLAMED_SHOWN = 5
 _FAILURES_SHOWN = 8
 _SITE_LINES = 8
 _NOTES_SHOWN = 40

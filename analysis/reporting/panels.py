@@ -61,7 +61,8 @@ QUESTIONS = (
     Question(
         "outstanding_by_tag",
         "Who held it",
-        "Live bytes by tag, stacked. A band that only grows is a leak in the making.",
+        "Live bytes by tag, stacked; the number beside each name is its peak. A band that only grows is a "
+        "leak in the making.",
         figures.outstanding_by_tag,
         bytes_by_tag.finding,
         bytes_by_tag.reach,
@@ -90,7 +91,7 @@ QUESTIONS = (
         "Bytes that were live when their pool was closed, by tag and acquisition site.",
         figures.leaks,
         leak_bars.finding,
-        height=2.4,
+        height=2.0,
     ),
 )
 
