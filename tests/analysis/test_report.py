@@ -127,7 +127,7 @@ def test_texts_of_the_trace_are_escaped(tmp_path: Path, builder: synthetic.Trace
 
 
 def test_the_page_stays_small_whatever_the_run_was(tmp_path: Path) -> None:
-    builder = synthetic.workload(2, steps=20_000, slots=3000, slot=512, leak=400).builder
+    builder = synthetic.workload(2, steps=6000, slots=500, slot=512, leak=200).builder
     for number in range(500):
         builder.text(synthetic.TAG, f"tag {number} " + "y" * 4000)
     saved = analysis.report([builder.write(tmp_path / "long.pptrace")] * 3).save(tmp_path / "r.html")
