@@ -4,6 +4,7 @@
 |---|---|---|
 | `TraceError` | 3 | an input file is not a readable trace |
 | `MissingExtra` | 4 | an optional dependency is not installed |
+| `PlatformLacks` | 4 | the machine has no such library, limit or kernel feature |
 | `OutputError` | 2 | the result cannot be written where it was asked for |
 | `BalanceError` | 1 | a law that must hold in every trace does not |
 
@@ -35,6 +36,12 @@ class MissingExtra(AnalysisError):
         super().__init__(f'{package} is not installed: run pip install "poolport[{extra}]"')
         self.package = package
         self.extra = extra
+
+
+class PlatformLacks(AnalysisError):
+    """The machine lacks something that was asked for; the message names it and what brings it."""
+
+    exit_code = 4
 
 
 class OutputError(AnalysisError):

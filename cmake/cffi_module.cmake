@@ -14,11 +14,14 @@ function(cffi_module name)
   else()
     set(preprocess -E -P -xc)
   endif()
-  get_target_property(include_dirs ${arg_CORE} INTERFACE_INCLUDE_DIRECTORIES)
-  list(TRANSFORM include_dirs REPLACE "^\\$<BUILD_INTERFACE:(.*)>$" "\\1")
-  list(TRANSFORM include_dirs PREPEND -I)
+  # Each core's public headers, whichever of them the module needs: arrows point down, so there is no clash.
+  set(include_dirs)
+  foreach(package pools iocp_adapter analysis)
+    list(APPEND include_dirs -I${CMAKE_SOURCE_DIR}/${package}/core/include)
+  endforeach()
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS
-    ${CMAKE_SOURCE_DIR}/pools/core/include/*.h ${CMAKE_SOURCE_DIR}/iocp_adapter/core/include/*.h)
+    ${CMAKE_SOURCE_DIR}/pools/core/include/*.h ${CMAKE_SOURCE_DIR}/iocp_adapter/core/include/*.h
+    ${CMAKE_SOURCE_DIR}/analysis/core/include/*.h)
   add_custom_command(
     OUTPUT ${source}
     COMMAND ${CMAKE_C_COMPILER} ${preprocess} -DPP_CDEF ${include_dirs} ${bindings}/${name}.cdef.h > ${flat}

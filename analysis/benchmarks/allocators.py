@@ -1,0 +1,116 @@
+"""The strategies that a benchmark can run, each built to fit a workload's shape."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import importlib.util
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pools
+from analysis.benchmarks._native import CData, ffi, lib
+from analysis.benchmarks.workloads import Shape
+from analysis.errors import PlatformLacks
+
+__all__ = ["STRATEGIES", "Allocator", "build", "largest_request"]
+
+
+class Allocator(NamedTuple):
+    """Something that serves a workload."""
+
+    provider: CData
+    """``pp_provider *``."""
+    pool: Any
+    """The pool behind it; None for an allocator that is called directly."""
+    keep: AbstractContextManager[Any] | Any
+    """Whatever must live as long as the provider."""
+
+
+def largest_request(shape: Shape) -> int:
+    """The largest block that a workload of this shape asks for, in bytes."""
+    return shape.size or shape.max_size
+
+
+def _of_pool(pool: pools.Pool) -> Allocator:
+    return Allocator(ffi.cast("pp_provider *", pool.provider_address), pool, pool)
+
+
+def _slab(shape: Shape, shared: bool) -> Allocator:
+    # Room for the live set, for what is on its way between threads, and for what magazines hold.
+    count = 2 * shape.live + 2048
+    return _of_pool(
+        pools.SlabPool(largest_request(shape), count, name="slab", thread_safe=shared, ages=False)
+    )
+
+
+def _direct(acquire: int, release: int, keep: Any) -> Allocator:
+    provider = ffi.new("pp_provider *")
+    lib.pp_workload_direct(acquire, release, provider)
+    return Allocator(provider, None, keep)
+
+
+def _malloc(_shape: Shape, _shared: bool) -> Allocator:
+    return _direct(0, 0, nullcontext())
+
+
+def _mimalloc_path() -> str | None:
+    spec = importlib.util.find_spec("cmeel")
+    for root in spec.submodule_search_locations or [] if spec else []:
+        found = sorted(Path(root).parent.glob("cmeel.prefix/lib/libmimalloc.so*"))
+        if found:
+            return str(found[0])
+    return ctypes.util.find_library("mimalloc")
+
+
+class _Library(NamedTuple):
+    """An allocator in a shared library."""
+
+    find: Callable[[], str | None]
+    acquire: str
+    release: str
+    remedy: str
+
+
+_LIBRARIES = {
+    "mimalloc": _Library(_mimalloc_path, "mi_malloc", "mi_free", 'pip install "poolport[bench]"'),
+    "jemalloc": _Library(
+        lambda: ctypes.util.find_library("jemalloc"), "malloc", "free", "apt-get install libjemalloc2"
+    ),
+    "tcmalloc": _Library(
+        lambda: ctypes.util.find_library("tcmalloc_minimal"),
+        "malloc",
+        "free",
+        "apt-get install libtcmalloc-minimal4",
+    ),
+}
+
+
+def _in_library(name: str) -> Allocator:
+    entry = _LIBRARIES[name]
+    path = entry.find()
+    if path is None:
+        raise PlatformLacks(f"the strategy {name} needs its library, which is not here; {entry.remedy}")
+    library = ctypes.CDLL(path)
+    acquire, release = (
+        ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value or 0
+        for symbol in (entry.acquire, entry.release)
+    )
+    return _direct(acquire, release, library)
+
+
+STRATEGIES: dict[str, Callable[[Shape, bool], Allocator]] = {
+    "slab": _slab,
+    "malloc": _malloc,
+    "mimalloc": lambda _shape, _shared: _in_library("mimalloc"),
+    "jemalloc": lambda _shape, _shared: _in_library("jemalloc"),
+    "tcmalloc": lambda _shape, _shared: _in_library("tcmalloc"),
+}
+"""Name to builder, ours first; a builder takes the shape of the run and whether several threads acquire."""
+
+
+def build(strategy: str, shape: Shape, threads: int) -> Allocator:
+    """The allocator of that name. Raises ``PlatformLacks`` where its library is missing."""
+    return STRATEGIES[strategy](shape, threads > 1)

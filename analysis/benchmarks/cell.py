@@ -1,0 +1,113 @@
+"""One strategy under one workload, in a process of its own.
+
+Run as ``python -m analysis.benchmarks``: the first line of standard input is the
+cell's JSON description; every further line asks for one repetition, answered by one line of
+JSON. So the parent can interleave the repetitions of all strategies, and the memory that one
+strategy takes is not another's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any, NamedTuple
+
+import psutil
+
+from analysis.benchmarks._native import ffi, lib
+from analysis.benchmarks.allocators import Allocator, build
+from analysis.benchmarks.workloads import WORKLOADS, Shape
+from analysis.errors import AnalysisError
+
+__all__ = ["Cell", "main", "run_once"]
+
+IDLE_SECONDS = 1.0
+"""How long a burst is left alone before its memory is read."""
+
+
+class Cell(NamedTuple):
+    """What to run."""
+
+    workload: str
+    strategy: str
+    shape: Shape
+    threads: int
+    seed: int
+
+    @classmethod
+    def from_json(cls, text: str) -> Cell:
+        """The description that the parent sends."""
+        fields = json.loads(text)
+        return cls(**fields | {"shape": Shape(*fields["shape"])})
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process ever had resident."""
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):
+        return int(memory.peak_wset)
+    import resource  # noqa: PLC0415  # not on Windows
+
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def _fragmentation(allocator: Allocator) -> tuple[float | None, float | None]:
+    """External and internal fragmentation now; unknown for allocators that do not tell."""
+    if allocator.pool is None:
+        return None, None
+    stats = allocator.pool.stats()
+    return stats.external_fragmentation, stats.internal_fragmentation
+
+
+def run_once(cell: Cell, allocator: Allocator, seed: int) -> dict[str, Any]:
+    """One repetition; times in ns, sizes in bytes."""
+    config = ffi.new("pp_workload_config *")
+    config.kind = WORKLOADS[cell.workload].kind
+    config.threads = cell.threads
+    config.size, config.max_size, config.live, config.operations = cell.shape
+    config.seed = seed
+    workload = lib.pp_workload_begin(config, allocator.provider)
+    if workload == ffi.NULL:
+        raise AnalysisError(
+            f"workload {cell.workload} cannot run with {cell.shape} and {cell.threads} thread(s); "
+            "only larson and mstress take more than one thread, and live must be at least threads"
+        )
+    result = ffi.new("pp_workload_result *")
+    try:
+        lib.pp_workload_run(workload, result)
+        if cell.workload == "burst-idle":
+            time.sleep(IDLE_SECONDS)  # the workload itself: what happens to memory while nobody asks
+        external, internal = _fragmentation(allocator)
+        rss = psutil.Process().memory_info().rss
+        lib.pp_workload_drain(workload)
+    finally:
+        lib.pp_workload_end(workload)
+    if result.operations == 0:
+        raise AnalysisError("the system refused to start a thread; run with fewer --threads")
+    return {
+        "ns_per_op": result.elapsed_ns / result.operations,
+        "p99_ns": result.p99_ns,
+        "rss_bytes": rss,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "live_bytes": result.requested_live_bytes,
+        "external_fragmentation": external,
+        "internal_fragmentation": internal,
+        "failures": result.failures,
+    }
+
+
+def main() -> int:
+    """Answer the parent until it closes standard input."""
+    cell = Cell.from_json(sys.stdin.readline())
+    try:
+        before = psutil.Process().memory_info().rss
+        allocator = build(cell.strategy, cell.shape, cell.threads)
+        print(json.dumps({"ready": True, "rss_before_bytes": before}), flush=True)
+        for number, _ in enumerate(sys.stdin):
+            print(json.dumps(run_once(cell, allocator, cell.seed + number)), flush=True)
+    except AnalysisError as error:
+        print(json.dumps({"error": str(error), "exit_code": error.exit_code}), flush=True)
+    return 0
+

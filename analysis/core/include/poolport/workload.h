@@ -1,0 +1,77 @@
+/* poolport/workload.h - seeded allocation patterns, run against anything that fills in a provider table.
+ *
+ * One run has three parts, so that memory can be looked at while blocks are live:
+ * pp_workload_run() performs the operations and leaves the pattern's live set in place;
+ * pp_workload_drain() releases it; pp_workload_end() frees the rest. The operations, their
+ * sizes and their order depend on the configuration alone (and, with several threads, on
+ * nothing else within each thread), so every strategy gets the same.
+ *
+ * An operation is one acquire together with one release. The first word of each block is
+ * written, as a user would. */
+#ifndef POOLPORT_WORKLOAD_H
+#define POOLPORT_WORKLOAD_H
+
+#include <poolport/provider.h>
+
+/*   X(name, text) */
+#define PP_WORKLOAD_LIST(X)                                                                                  \
+    X(lifo, "one block at a time, released at once")                                                         \
+    X(fifo, "a queue of live blocks: the oldest is released for each new one")                               \
+    X(random, "a set of live blocks: one picked at random is replaced")                                      \
+    X(xthread, "blocks handed to another thread, which releases them")                                       \
+    X(larson, "threads replace random blocks of sets that they pass on to each other")                       \
+    X(mstress, "threads build and drop groups of blocks of mixed sizes and lifetimes")                       \
+    X(bleed, "small blocks, most of them released, survivors scattered; then larger ones, in rounds")        \
+    X(burst_idle, "bursts of many blocks that all go again")                                                 \
+    X(pin_mix, "random replacement of mixed sizes while one block in fifty is pinned for long")              \
+    X(steady, "Pareto sizes with random lifetimes")
+
+typedef enum pp_workload_kind {
+#define PP_WORKLOAD_ENUM(name, text) PP_WORKLOAD_##name,
+    PP_WORKLOAD_LIST(PP_WORKLOAD_ENUM)
+#undef PP_WORKLOAD_ENUM
+        PP_WORKLOAD_COUNT
+} pp_workload_kind;
+
+typedef struct pp_workload_config {
+    uint32_t kind;       /* pp_workload_kind */
+    uint32_t threads;    /* 1 to 64; more than 1 for larson and mstress only */
+    uint64_t size;       /* bytes of each block; 0: the mixed sizes of the pattern, at most max_size */
+    uint64_t max_size;   /* bytes */
+    uint64_t live;       /* blocks that are live at once, over all threads */
+    uint64_t operations; /* over all threads */
+    uint64_t seed;
+    double powers_of_two; /* 1: sizes are rounded up to powers of two */
+} pp_workload_config;
+
+typedef struct pp_workload_result {
+    uint64_t operations; /* performed; fewer than asked for where a thread could not be started */
+    uint64_t failures;   /* acquires that were refused; the pattern goes on without that block */
+    double elapsed_ns;   /* of the operations, with all threads running */
+    double p99_ns;       /* 99th percentile of the time per operation, over runs of 32 operations */
+    double requested_peak_bytes;
+    double requested_live_bytes; /* when the run ended */
+} pp_workload_result;
+
+typedef struct pp_workload pp_workload;
+
+PP_BEGIN_DECLS
+
+/* NULL for a configuration outside the ranges above, or without memory. */
+pp_workload *pp_workload_begin(const pp_workload_config *config, const pp_provider *provider);
+void pp_workload_run(pp_workload *workload, pp_workload_result *out);
+void pp_workload_drain(pp_workload *workload);
+void pp_workload_end(pp_workload *workload);
+
+/* The name and one-line text of a kind; NULL past the last. */
+const char *pp_workload_name(uint32_t kind);
+const char *pp_workload_text(uint32_t kind);
+
+/* A provider that calls an allocator directly, with neither handles nor checks: the fairest
+ * comparison for speed. `acquire_address` and `release_address` are those of malloc and free in some
+ * library; 0 for the C library's own. */
+void pp_workload_direct(uintptr_t acquire_address, uintptr_t release_address, pp_provider *out);
+
+PP_END_DECLS
+
+#endif
