@@ -162,11 +162,16 @@ def _rows_covered(low: Float64s, high: Float64s, rows: int) -> tuple[Int64s, Int
 
 
 @style.figure_function
-def occupancy(metrics: Metrics, ax: Axes, pool: int | None = None) -> None:
-    """Who held which addresses when, for one pool (the one with the most bytes if not given)."""
+def occupancy(
+    metrics: Metrics, ax: Axes, *, pool: int | None = None, palette: dict[str, str] | None = None
+) -> None:
+    """Who held which addresses when, for one pool (the one with the most bytes if not given).
+
+    `palette` (label -> colour) is added to; figures that share one show a tag in the same colour.
+    """
     trace = metrics.trace
     number = trace.main_pool if pool is None else pool
-    colours = choose_colours(metrics)
+    colours = choose_colours(metrics, palette)
     names = list(colours.colour_of)
     row_of_tag = {tag: names.index(label) for tag, label in colours.label_of.items()}
     shares, places = occupancy_raster(trace, number, row_of_tag, len(names))

@@ -27,10 +27,11 @@ class TagColours:
     others_colour: str
 
 
-def choose_colours(metrics: Metrics, top: int = _TOP) -> TagColours:
+def choose_colours(metrics: Metrics, palette: dict[str, str] | None = None, top: int = _TOP) -> TagColours:
     """The tags (or, where tags fall into several groups, the groups) with the most byte-seconds.
 
-    Leaked tags always stand for themselves, in the colour of leaks.
+    Leaked tags always stand for themselves, in the colour of leaks. `palette` (label -> colour) is
+    added to: figures that share one show the same label in the same colour.
     """
     trace = metrics.trace
     leaked = [leak.tag for leak in metrics.certain_leaks][:_LEAKED_SHOWN]
@@ -50,8 +51,11 @@ def choose_colours(metrics: Metrics, top: int = _TOP) -> TagColours:
     if sum(weight[label] for label in kept) < _WORTH_A_COLOUR * sum(weight.values()):
         # A server with hundreds of equal tags: a few of them in colour would say nothing.
         kept = [label for label in kept if label in leaked]
-    free_colours = iter(style.SERIES)
-    colour_of = {label: style.QUANTITY["leak"] if label in leaked else next(free_colours) for label in kept}
+    palette = {} if palette is None else palette
+    for label in kept:
+        if label not in leaked:
+            palette.setdefault(label, style.SERIES[len(palette) % len(style.SERIES)])
+    colour_of = {label: style.QUANTITY["leak"] if label in leaked else palette[label] for label in kept}
     rest = len(ordered) - len(kept)
     named = {tag: label for tag, label in label_of.items() if label in colour_of}
     others = f"{rest}{' other' if kept else ''} {'groups' if grouped else 'tags'}" if rest else ""
@@ -68,12 +72,14 @@ def _byte_seconds(metrics: Metrics) -> dict[int, float]:
 
 
 @style.figure_function
-def outstanding_by_tag(metrics: Metrics, ax: Axes, *, top: float | None = None) -> None:
+def outstanding_by_tag(
+    metrics: Metrics, ax: Axes, *, top: float | None = None, palette: dict[str, str] | None = None
+) -> None:
     """Live bytes requested, by tag, stacked; leaked tags at the bottom. The height of the stack is Q.
 
-    `top` is what the axis reaches, in bytes.
+    `top` is what the axis reaches, in bytes; for `palette` see `choose_colours`.
     """
-    colours = choose_colours(metrics)
+    colours = choose_colours(metrics, palette)
     rows = outstanding(metrics.trace, metrics.instants, colours.label_of)
     leak_colour = style.QUANTITY["leak"]
     order = sorted(

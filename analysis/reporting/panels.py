@@ -34,6 +34,7 @@ class Question:
     draw: Callable[..., Axes]
     finding: Callable[[Metrics], str]
     reach: Callable[[Metrics], float] | None = None  # what all panels' scales must reach
+    by_tag: bool = False  # shows tags: the same tag has the same colour on every figure
     height: float = 3.0
 
 
@@ -56,6 +57,7 @@ QUESTIONS = (
         "what keeps memory from being given back.",
         figures.occupancy,
         address_by_time.finding,
+        by_tag=True,
         height=3.4,
     ),
     Question(
@@ -66,6 +68,7 @@ QUESTIONS = (
         figures.outstanding_by_tag,
         bytes_by_tag.finding,
         bytes_by_tag.reach,
+        by_tag=True,
     ),
     Question(
         "fragmentation",
@@ -103,8 +106,11 @@ def asked(question: Question, traces: Sequence[Metrics]) -> bool:
     return any(metrics.certain_leaks or metrics.suspected_leaks for metrics in traces)
 
 
-def panels(question: Question, traces: Sequence[Metrics]) -> Figure:
-    """Draw one panel per trace: side by side, at most three in a row."""
+def panels(question: Question, traces: Sequence[Metrics], palette: dict[str, str]) -> Figure:
+    """Draw one panel per trace: side by side, at most three in a row.
+
+    `palette` (label of a tag -> colour) is shared by all figures of a report, and added to.
+    """
     columns = {1: 1, 2: 2, 4: 2}.get(len(traces), 3)
     rows = -(-len(traces) // columns)
     extra = 0.5 if len(traces) == 1 else 1.0
@@ -112,6 +118,8 @@ def panels(question: Question, traces: Sequence[Metrics]) -> Figure:
     shared: dict[str, Any] = {}
     if question.reach is not None and len(traces) > 1:
         shared["top"] = max(question.reach(metrics) for metrics in traces)
+    if question.by_tag:
+        shared["palette"] = palette
     with style.applied():
         grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
         for ax, metrics in zip(grid, traces, strict=False):

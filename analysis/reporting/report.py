@@ -57,11 +57,9 @@ class Report:
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """The figures by name, in the page's order; each has one panel per trace."""
-        return {
-            question.name: panels(question, self._traces)
-            for question in QUESTIONS
-            if asked(question, self._traces)
-        }
+        palette: dict[str, str] = {}
+        wanted = [question for question in QUESTIONS if asked(question, self._traces)]
+        return {question.name: panels(question, self._traces, palette) for question in wanted}
 
     def save(self, path: str | PathLike[str], force: bool = False) -> Path:
         """Write the page: one file of at most 5 MB that needs no network. Returns its path.
