@@ -30,7 +30,8 @@
     X(QUOTA, "the quota of the pool or of the tag is used up")                                               \
     X(TIMEOUT, "no block came free within the time given")                                                   \
     X(IO, "the operating system reported an input or output error")                                          \
-    X(EXISTS, "the file exists already")
+    X(EXISTS, "the file exists already")                                                                     \
+    X(BUSY, "the pool is inside a callback, from which it may not be called")
 
 typedef enum pp_status {
 #define PP_STATUS_ENUM(name, text) PP_##name,
