@@ -181,9 +181,13 @@ def columns_of(ax: Axes) -> int:
 
 
 def _inches(figure: Figure | SubFigure) -> tuple[float, float]:
-    root = figure.get_figure(root=True)
-    width, height = root.get_size_inches() if root is not None else (12.0, 4.0)
+    width, height = _root(figure).get_size_inches()
     return float(width), float(height)
+
+
+def _root(figure: Figure | SubFigure) -> Figure:
+    """The figure that everything is drawn on."""
+    return figure.figure if isinstance(figure, SubFigure) else figure
 
 
 def direct_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:
@@ -239,9 +243,7 @@ def nothing(ax: Axes, reason: str) -> None:
 
 def footer(figure: Figure | SubFigure, traces: list[Trace]) -> None:
     """Trace, strategy, seed and version, small, at the bottom."""
-    root = figure.get_figure(root=True)
-    if root is not None:
-        root.supxlabel(footer_text(traces), x=0.005, ha="left", fontsize=7.5, color=GREY)
+    _root(figure).supxlabel(footer_text(traces), x=0.005, ha="left", fontsize=7.5, color=GREY)
 
 
 def footer_text(traces: list[Trace]) -> str:

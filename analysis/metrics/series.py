@@ -29,11 +29,6 @@ class Series:
         return self.values.max().item() if len(self.values) else 0
 
     @property
-    def peak_time(self) -> int:
-        """When the largest value was first reached."""
-        return int(self.times[self.values.argmax()]) if len(self.times) else self.end
-
-    @property
     def widths(self) -> Int64s:
         """Nanoseconds that each value holds."""
         return np.diff(self.times, append=max(self.end, int(self.times[-1]) if len(self.times) else 0))
@@ -46,12 +41,6 @@ class Series:
         if not widths.any():
             return float(self.values.mean())
         return float(np.average(self.values, weights=widths))
-
-    def at(self, times: Int64s) -> npt.NDArray[np.int64] | Float64s:
-        """The values at these instants; the first value before the first step, 0 for an empty series."""
-        if not len(self.values):
-            return np.zeros(len(times))
-        return self.values[np.maximum(np.searchsorted(self.times, times, side="right") - 1, 0)]
 
     def thinned(self, bins: int) -> Series:
         """At most 2 * bins + 1 steps that keep the lowest and the highest value of every time bin."""
