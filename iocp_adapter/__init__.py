@@ -1,0 +1,47 @@
+"""Completion-based sockets whose buffers come from a pool.
+
+A server calls a handler with what arrives; the buffer is a lease, and sending it back
+costs no copy::
+
+    from iocp_adapter import Server
+    from pools import SlabPool
+
+    def echo(connection, lease, length):
+        connection.send(lease, length)
+
+    with Server("127.0.0.1", 0, echo, provider=SlabPool(16384, 1024)) as server:
+        server.serve_forever()
+"""
+
+from iocp_adapter.connection import Connection
+from iocp_adapter.errors import (
+    BackendUnavailable,
+    ListenError,
+    PortClosed,
+    PortError,
+    PortFull,
+    PortValueError,
+    StaleEndpoint,
+)
+from iocp_adapter.native_port import CloseReport
+from iocp_adapter.server import Handler, Server, ServerStats
+from iocp_adapter.stats import PORT_STATISTICS, Outstanding, PortStatistic, PortStats
+
+__all__ = [
+    "PORT_STATISTICS",
+    "BackendUnavailable",
+    "CloseReport",
+    "Connection",
+    "Handler",
+    "ListenError",
+    "Outstanding",
+    "PortClosed",
+    "PortError",
+    "PortFull",
+    "PortStatistic",
+    "PortStats",
+    "PortValueError",
+    "Server",
+    "ServerStats",
+    "StaleEndpoint",
+]

@@ -1,0 +1,2 @@
+/* What Python sees of the engine: the public header as it is, and the status texts. */
+#include <poolport/port.h>

@@ -1,0 +1,1 @@
+#include <poolport/port.h>

@@ -1,0 +1,289 @@
+/* poolport/port.h - a completion port: operations go in, completions come out in batches.
+ *
+ * A descriptor is associated with a port and becomes an endpoint. Operations are
+ * submitted on endpoints; each ends with exactly one completion, except those that
+ * stay armed (accept, stream receive): they give a completion for each event, all
+ * but the last flagged PP_MORE.
+ *
+ * Buffers come from a provider (poolport/provider.h) or from the caller. The port
+ * takes a block from the provider only when there is something to put into it: an
+ * idle endpoint holds no memory. A block that is queued for sending or waits for a
+ * receive into it carries a PP_PIN_KERNEL pin, so that releasing it meanwhile is
+ * legal and deferred.
+ *
+ * Threads: every function may be called by any thread, except destroy. With an
+ * owner-only pool as provider, the thread that owns the pool is the one that may
+ * submit sends of its blocks and dequeue. After a fork the child's calls answer
+ * PP_CLOSED: a port belongs to the process that created it. */
+#ifndef POOLPORT_PORT_H
+#define POOLPORT_PORT_H
+
+#include <poolport/provider.h>
+
+typedef struct pp_port pp_port;
+
+typedef uint64_t pp_endpoint;  /* generation and index; 0 names none */
+typedef uint64_t pp_operation; /* generation and index; 0 names none */
+
+typedef enum pp_backend_id {
+    PP_BACKEND_AUTO = 0, /* the best that this kernel and its policy allow */
+    PP_BACKEND_IO_URING = 1,
+    PP_BACKEND_EPOLL = 2
+} pp_backend_id;
+
+typedef enum pp_operation_kind {
+    PP_KIND_NONE = 0,
+    PP_KIND_RECV = 1,
+    PP_KIND_SEND = 2,
+    PP_KIND_ACCEPT = 3,
+    PP_KIND_CONNECT = 4,
+    PP_KIND_POST = 5,
+    PP_KIND_CLOSE = 6 /* the endpoint is no more; nothing follows with its key */
+} pp_operation_kind;
+
+enum {
+    PP_TIMEOUT_NEVER = -1, /* timeout_ns: wait as long as it takes */
+    PP_REASON_BYTES = 160,
+    PP_BATCH_BYTES = 262144, /* default payload bound of one batch */
+    PP_ERROR_STATUS = 65536  /* pp_completion.error at and above: a pp_status, below: the system's number */
+};
+
+typedef enum pp_completion_flag {
+    PP_MORE = 256, /* the operation stays armed */
+    PP_KIND_MASK = 255
+} pp_completion_flag;
+
+/* Zero-initialise, then set what differs. */
+typedef struct pp_port_config {
+    pp_backend_id backend;
+    uint32_t concurrency;    /* the most threads between two dequeues at once; 0: no limit */
+    uint32_t entries;        /* size of the kernel's queues; 0: 1024 */
+    uint32_t max_endpoints;  /* 0: 65536 */
+    uint32_t max_operations; /* slots, preallocated; each endpoint takes one for its end; 0: 262144 */
+    uint64_t batch_bytes;    /* payload that ends a batch; 0: PP_BATCH_BYTES */
+} pp_port_config;
+
+typedef enum pp_endpoint_flag {
+    PP_OWN_DESCRIPTOR = 1, /* the port closes the descriptor when the endpoint ends */
+    PP_SELF_CLOSING = 2    /* end of stream: send what is queued, then close; an error: close at once.
+                                     Only PP_KIND_CLOSE reports it, with the error that was the reason */
+} pp_endpoint_flag;
+
+typedef struct pp_endpoint_config {
+    int64_t descriptor;          /* a socket */
+    uint64_t key;                /* comes back in each completion */
+    const pp_provider *provider; /* for receives without a block, and for sends of blocks; may be NULL */
+    uint32_t tag;                /* carried by each block acquired for this endpoint */
+    uint32_t flags;              /* pp_endpoint_flag */
+    uint64_t high_bytes;         /* more than this queued to send: stop receiving; 0: never */
+    uint64_t low_bytes;          /* at most this queued: receive again */
+    uint64_t receive_bytes;      /* the first receive's size, later adapted to the traffic; 0: 4096 */
+} pp_endpoint_config;
+
+/* A row of eight 64-bit words; a batch is an array of them. */
+typedef struct pp_completion {
+    uint64_t key;     /* of the endpoint, or of the post */
+    uint64_t event;   /* pp_operation_kind, with PP_MORE */
+    uint64_t result;  /* bytes moved; accept: the new descriptor; post: its value */
+    uint64_t error;   /* 0; the system's number; or PP_ERROR_STATUS + pp_status */
+    uint64_t block;   /* receive: the block, now the caller's; send: the block if not taken over */
+    uint64_t address; /* of the block's first byte; 0 where it has none unless pinned */
+    uint64_t size;    /* bytes granted of the block */
+    uint64_t user;    /* as given at submission */
+} pp_completion;
+
+PP_STATIC_ASSERT(sizeof(pp_completion) == 64, "rows cross the language border as eight words");
+
+/* One send. The bytes [offset, offset + bytes) of a block of the endpoint's provider, or of memory. */
+typedef struct pp_send {
+    pp_endpoint endpoint;
+    pp_handle block;  /* 0: `address` is plain memory that stays valid until the completion */
+    uint64_t address; /* plain memory; with a block: the offset in it */
+    uint64_t bytes;   /* 0 completes at once */
+    uint64_t user;
+    uint64_t flags; /* pp_send_flag */
+} pp_send;
+
+typedef enum pp_send_flag {
+    PP_SEND_TAKE = 1, /* the block is the port's from now on, released when sent, failed or cancelled */
+    PP_SEND_QUIET = 2 /* no completion when all is sent; a failure is told once for the endpoint */
+} pp_send_flag;
+
+/* A send with PP_SEND_TAKE and PP_SEND_QUIET from the block's first byte. */
+typedef struct pp_block_send {
+    pp_endpoint endpoint;
+    pp_handle block;
+    uint64_t bytes;
+} pp_block_send;
+
+typedef enum pp_close_how {
+    PP_CLOSE_DRAIN = 0, /* stop receiving, send what is queued, then close */
+    PP_CLOSE_RESET = 1  /* drop what is queued; the peer of an owned descriptor sees a reset */
+} pp_close_how;
+
+/* An operation that has not completed. */
+typedef struct pp_outstanding {
+    pp_operation operation;
+    uint64_t key;
+    uint64_t age_ns;    /* since the submission, to the precision of one batch */
+    uint64_t bytes;     /* sends: still to go */
+    uint32_t kind;      /* pp_operation_kind */
+    uint32_t cancelled; /* 1: a cancel was asked for */
+} pp_outstanding;
+
+/*   X(name, kind, unit, meaning)     kind: counter (only rises) or gauge
+ * submitted = completed + outstanding, at all times. */
+#define PP_PORT_STATS_LIST(X)                                                                                \
+    X(submitted, counter, operations, "operations accepted by the port")                                     \
+    X(completed, counter, operations, "operations that ended, well or not")                                  \
+    X(outstanding, gauge, operations, "operations not ended yet")                                            \
+    X(peak_operations, gauge, slots, "the most operation slots ever in use")                                 \
+    X(endpoints, gauge, endpoints, "descriptors associated now")                                             \
+    X(associated, counter, endpoints, "descriptors ever associated")                                         \
+    X(dequeued, counter, completions, "rows handed out")                                                     \
+    X(batches, counter, batches, "dequeues that handed out at least one row")                                \
+    X(waits, counter, calls, "times a thread waited in the kernel")                                          \
+    X(wakeups, counter, calls, "times a waiting thread was woken by another one")                            \
+    X(receives, counter, completions, "receives that gave data")                                             \
+    X(received_bytes, counter, bytes, "bytes received")                                                      \
+    X(empty_receives, counter, calls, "receive attempts that found nothing")                                 \
+    X(sends, counter, operations, "sends completed in full")                                                 \
+    X(sent_bytes, counter, bytes, "bytes handed to the kernel")                                              \
+    X(partial_sends, counter, calls, "send calls that the kernel took only in part")                         \
+    X(gathered_sends, counter, operations, "sends that left together with another one in one call")          \
+    X(queued_bytes, gauge, bytes, "bytes waiting to be sent")                                                \
+    X(accepted, counter, connections, "connections accepted")                                                \
+    X(refused, counter, connections, "connections closed at once: no descriptor was left")                   \
+    X(connects, counter, connections, "connections made")                                                    \
+    X(posted, counter, packets, "packets posted")                                                            \
+    X(cancels, counter, calls, "operations asked to be cancelled")                                           \
+    X(late_completions, counter, events, "kernel events for an owner that had gone: ignored")                \
+    X(rearmed, counter, operations, "armed operations that the kernel ended and that were armed again")      \
+    X(buffer_waits, counter, endpoints, "times an endpoint waited because the provider had no block")        \
+    X(starved, gauge, endpoints, "endpoints waiting for a block now")                                        \
+    X(pauses, counter, endpoints, "times a peer that did not read stopped being read from")
+
+enum { PP_PORT_STATS_VERSION = 1 };
+
+typedef struct pp_port_stats {
+    uint32_t size;
+    uint32_t version; /* PP_PORT_STATS_VERSION */
+#define PP_PORT_STATS_FIELD(name, kind, unit, meaning) uint64_t name;
+    PP_PORT_STATS_LIST(PP_PORT_STATS_FIELD)
+#undef PP_PORT_STATS_FIELD
+} pp_port_stats;
+
+typedef struct pp_port_stats_entry {
+    const char *name;
+    const char *kind;
+    const char *unit;
+    const char *meaning;
+} pp_port_stats_entry;
+
+PP_BEGIN_DECLS
+
+/* ---- life ------------------------------------------------------------------ */
+
+/* Creates a port. `reason` (PP_REASON_BYTES, may be NULL) says why the back end was chosen, or why none
+ * could be. `*os_error` is the system's number where it refused. PP_UNSUPPORTED: this platform, kernel or
+ * policy has no such back end; PP_INVALID; PP_NO_MEMORY; PP_IO. POOLPORT_NO_IO_URING=1 in the environment
+ * forbids io_uring. */
+pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reason, int *os_error);
+
+const char *pp_port_backend(const pp_port *port); /* "io_uring" or "epoll" */
+const char *pp_port_reason(const pp_port *port);  /* why this one */
+
+/* Refuses new work, cancels what is outstanding, ends every endpoint, wakes every waiting thread; at
+ * most about `timeout_ns`. out[0..capacity) names what was outstanding at the call, `*count` (may be
+ * NULL) how many there were. PP_TIMEOUT: the kernel still holds operations; pp_port_outstanding() names
+ * them. What had completed can still be dequeued. */
+pp_status pp_port_close(pp_port *port, int64_t timeout_ns, pp_outstanding *out, size_t capacity,
+                        size_t *count);
+
+/* Frees everything; closes sockets that were accepted and never dequeued, releases blocks that were
+ * received and never dequeued. No other thread may be in a call. */
+void pp_port_destroy(pp_port *port);
+
+/* ---- endpoints ------------------------------------------------------------- */
+
+/* PP_INVALID (a descriptor below 0, a provider of another version), PP_EXHAUSTED (no endpoint or
+ * operation slot is left), PP_CLOSED. */
+pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_endpoint *out);
+
+/* Ends an endpoint; its operations complete as cancelled unless they drain, then PP_KIND_CLOSE comes.
+ * PP_STALE: it had ended. */
+pp_status pp_port_end(pp_port *port, pp_endpoint endpoint, pp_close_how how);
+
+/* Bytes queued to send on one endpoint; 0 for one that ended. */
+uint64_t pp_port_queued(pp_port *port, pp_endpoint endpoint);
+
+/* "127.0.0.1:45678" of a socket's peer; the length, 0 when it has none. Cut to `capacity` - 1. */
+size_t pp_socket_peer(int64_t descriptor, char *out, size_t capacity);
+
+/* ---- operations ------------------------------------------------------------- *
+ * Each gives PP_OK and, in `*out` (may be NULL), the operation's name; or a refusal, after which no
+ * completion comes: PP_STALE (the endpoint has ended), PP_INVALID (the endpoint has one already, or an
+ * argument is out of range), PP_EXHAUSTED (no slot left), PP_CLOSED, or what the provider's pin said. */
+
+/* Accepts connections until cancelled. A lack of descriptors does not end it: the waiting connection
+ * is closed, counted as refused, and told as a completion with the error and PP_MORE. */
+pp_status pp_port_accept(pp_port *port, pp_endpoint listener, uint64_t user, pp_operation *out);
+
+/* `address` is a struct sockaddr of `bytes` bytes, copied. */
+pp_status pp_port_connect(pp_port *port, pp_endpoint endpoint, const void *address, uint32_t bytes,
+                          uint64_t user, pp_operation *out);
+
+/* Receives once, into `*into` (its handle may be 0: plain memory that stays valid until the completion). */
+pp_status pp_port_recv(pp_port *port, pp_endpoint endpoint, const pp_block *into, uint64_t user,
+                       pp_operation *out);
+
+/* Receives until the end of the stream, an error or a cancel, into blocks that the provider gives when
+ * data is there; result 0 is the end of the stream. PP_MORE while armed. */
+pp_status pp_port_recv_stream(pp_port *port, pp_endpoint endpoint, uint64_t user, pp_operation *out);
+
+/* Sends of one endpoint leave in the order of submission, each whole. On a refusal the block stays the
+ * caller's. */
+pp_status pp_port_send(pp_port *port, const pp_send *send, pp_operation *out);
+
+/* Puts a packet of the program's own into the queue. */
+pp_status pp_port_post(pp_port *port, uint64_t key, uint64_t value, uint64_t user);
+
+/* Asks for an operation back. PP_OK: its completion tells whether it was cancelled or had its result
+ * all the same. PP_STALE: it had completed. */
+pp_status pp_port_cancel(pp_port *port, pp_operation operation);
+
+/* Cancels all operations of an endpoint; how many, in `*count` (may be NULL). */
+pp_status pp_port_cancel_all(pp_port *port, pp_endpoint endpoint, size_t *count);
+
+/* ---- completions ------------------------------------------------------------ */
+
+/* Waits for completions and gives up to `capacity`, ending a batch early when its payload reaches
+ * batch_bytes. Returns how many; with 0, `*why` (may be NULL) is PP_TIMEOUT, PP_CLOSED, or PP_OK when a
+ * signal interrupted the wait. Timeouts are never cut short by rounding. */
+size_t pp_port_dequeue(pp_port *port, pp_completion *out, size_t capacity, int64_t timeout_ns,
+                       pp_status *why);
+
+/* Submits sends and dequeues in one call; with a capacity of 0 it only submits. A send that is refused has its block released and is told as
+ * a PP_KIND_SEND completion with PP_ERROR_STATUS; for an endpoint that has ended it is only released. */
+size_t pp_port_exchange(pp_port *port, const pp_block_send *sends, size_t send_count, pp_completion *out,
+                        size_t capacity, int64_t timeout_ns, pp_status *why);
+
+/* The calling thread no longer counts against the concurrency value (it did since its last dequeue). */
+void pp_port_leave(pp_port *port);
+
+/* Says that blocks came back to a provider: endpoints that wait for one try again. */
+void pp_port_refill(pp_port *port);
+
+/* ---- looking ---------------------------------------------------------------- */
+
+/* Copies up to `capacity` operations that have not completed; returns how many there are. */
+size_t pp_port_outstanding(pp_port *port, pp_outstanding *out, size_t capacity);
+
+void pp_port_read_stats(pp_port *port, pp_port_stats *out);
+
+/* Entry `index` of PP_PORT_STATS_LIST; NULL past the end. */
+const pp_port_stats_entry *pp_port_stats_describe(size_t index);
+
+PP_END_DECLS
+
+#endif

@@ -1,0 +1,199 @@
+/* accept.c - connections coming in and going out.
+ *
+ * An accept stays armed until it is cancelled. What can go wrong with one connection
+ * does not end it. When the process has no descriptor left, the connection that waits
+ * would stay in the backlog and be reported again and again; therefore a descriptor is
+ * kept in reserve: it is given up, the connection is taken with it and closed, and the
+ * reserve is opened again. The program is told by a completion with the error. Should
+ * even that fail, the listener waits in the queue of the starved (receive.c). */
+#include "engine.h"
+
+enum { ACCEPTS_A_TURN = 16 };
+
+static void end_accept(pp_port *port, uint32_t index, uint32_t error)
+{
+    pp_end *end = &port->ends[index];
+    uint32_t slot = end->accept;
+    end->accept = PP_NONE;
+    pp_unstarve(port, index);
+    pp_complete(port, slot, 0, error);
+}
+
+/* Takes the waiting connection with the reserve descriptor and closes it. */
+static bool shed(pp_port *port, pp_end *end)
+{
+    if (port->reserve < 0 && (port->reserve = pp_os_reserve_descriptor()) < 0) return false;
+    pp_os_close(port->reserve, false);
+    int64_t taken = pp_os_accept(end->descriptor);
+    if (taken >= 0) pp_os_close(taken, false);
+    port->reserve = pp_os_reserve_descriptor();
+    if (taken >= 0) port->stats.refused++;
+    return taken >= 0 || pp_os_would_block(-taken);
+}
+
+static void deliver(pp_port *port, uint32_t slot, int64_t descriptor)
+{
+    if (pp_report_more(port, slot, (uint64_t)descriptor, 0)) {
+        port->stats.accepted++;
+    } else {
+        pp_os_close(descriptor, false);
+        port->stats.refused++;
+    }
+}
+
+/* False: stop asking for now. */
+static bool survive(pp_port *port, uint32_t index, uint32_t error)
+{
+    pp_end *end = &port->ends[index];
+    if (pp_os_would_block(error)) {
+        end->edges &= ~PP_EDGE_IN;
+        return false;
+    }
+    if (pp_os_accept_retry(error)) return true;
+    bool short_of_descriptors = pp_os_out_of_descriptors(error);
+    if (!short_of_descriptors && !pp_os_out_of_memory(error)) {
+        end_accept(port, index, error);
+        return false;
+    }
+    pp_report_more(port, end->accept, 0, error);
+    if (short_of_descriptors && shed(port, end)) return true;
+    pp_starve(port, index);
+    return false;
+}
+
+void pp_accept_some(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    for (int turn = 0; turn < ACCEPTS_A_TURN; turn++) {
+        int64_t outcome = pp_os_accept(end->descriptor);
+        if (outcome >= 0)
+            deliver(port, end->accept, outcome);
+        else if (!survive(port, index, (uint32_t)-outcome))
+            return;
+    }
+    pp_ready_push(port, index);
+}
+
+void pp_accepted(pp_port *port, uint32_t slot, int64_t outcome, bool ended)
+{
+    uint32_t index = port->slots[slot].endpoint;
+    pp_end *end = &port->ends[index];
+    bool cancelled = port->slots[slot].cancelled;
+    bool armed = true;
+    if (ended) {
+        port->slots[slot].in_kernel = 0;
+        end->in_kernel--;
+    }
+    if (outcome >= 0 && cancelled)
+        pp_os_close(outcome, false);
+    else if (outcome >= 0)
+        deliver(port, slot, outcome);
+    else if (!cancelled && outcome != -(int64_t)pp_os_cancelled)
+        armed = survive(port, index, (uint32_t)-outcome) || pp_os_would_block(-outcome);
+    if (!ended) return;
+    if (cancelled) {
+        end_accept(port, index, pp_os_cancelled);
+        if (end->life != PP_LIFE_OPEN) pp_end_settle(port, index);
+    } else if (armed && end->accept) {
+        port->stats.rearmed++;
+        pp_accept_resume(port, index);
+    }
+}
+
+void pp_accept_resume(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    if (!port->backend->accept) {
+        pp_ready(port, index, PP_EDGE_IN);
+        return;
+    }
+    if (port->backend->accept(port, end->accept) != PP_OK) pp_starve(port, index);
+}
+
+static pp_status begin_accept(pp_port *port, pp_endpoint listener, uint64_t user, pp_operation *out)
+{
+    uint32_t index = pp_end_find(port, listener);
+    if (index == PP_NONE || port->ends[index].life != PP_LIFE_OPEN) return PP_STALE;
+    pp_end *end = &port->ends[index];
+    if (end->accept || end->recv) return PP_INVALID;
+    if (pp_os_set_nonblocking(end->descriptor) < 0) return PP_IO;
+    uint32_t slot = pp_slot_take(port, PP_KIND_ACCEPT, index);
+    if (slot == PP_NONE) return PP_EXHAUSTED;
+    port->slots[slot].user = user;
+    end->accept = slot;
+    pp_status status = port->backend->accept ? port->backend->accept(port, slot) : pp_end_watch(port, index);
+    if (status != PP_OK) {
+        end->accept = PP_NONE;
+        pp_slot_drop(port, slot);
+        return status;
+    }
+    pp_slot_begin(port, slot);
+    if (out) *out = pp_slot_name(port, slot);
+    if (end->edges & PP_EDGE_IN) pp_ready(port, index, end->edges);
+    return PP_OK;
+}
+
+pp_status pp_port_accept(pp_port *port, pp_endpoint listener, uint64_t user, pp_operation *out)
+{
+    pp_status status = pp_enter(port);
+    if (status != PP_OK) return status;
+    status = begin_accept(port, listener, user, out);
+    pp_leave(port);
+    return status;
+}
+
+/* ---- going out ---------------------------------------------------------------------------- */
+
+void pp_connect_finish(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    uint32_t slot = end->connect;
+    int64_t outcome = pp_os_connect_result(end->descriptor);
+    if (pp_os_in_progress(-outcome)) return;
+    end->connecting = 0;
+    end->connect = PP_NONE;
+    if (outcome == 0) {
+        end->edges |= PP_EDGE_OUT;
+        port->stats.connects++;
+    }
+    pp_complete(port, slot, 0, (uint32_t)-outcome);
+}
+
+static pp_status begin_connect(pp_port *port, pp_endpoint endpoint, const void *address, uint32_t bytes,
+                               uint64_t user, pp_operation *out)
+{
+    uint32_t index = pp_end_find(port, endpoint);
+    if (index == PP_NONE || port->ends[index].life != PP_LIFE_OPEN) return PP_STALE;
+    pp_end *end = &port->ends[index];
+    if (end->connect || end->recv || end->accept || end->send_head) return PP_INVALID;
+    uint32_t slot = pp_slot_take(port, PP_KIND_CONNECT, index);
+    if (slot == PP_NONE) return PP_EXHAUSTED;
+    port->slots[slot].user = user;
+    int64_t outcome = pp_os_set_nonblocking(end->descriptor);
+    if (outcome == 0) outcome = pp_os_connect(end->descriptor, address, bytes);
+    end->connect = slot;
+    end->connecting = 1;
+    end->edges = 0;
+    pp_slot_begin(port, slot);
+    if (out) *out = pp_slot_name(port, slot);
+    if (outcome < 0 && !pp_os_in_progress(-outcome)) {
+        end->connecting = 0;
+        end->connect = PP_NONE;
+        pp_complete(port, slot, 0, (uint32_t)-outcome);
+    } else if (pp_end_watch(port, index) != PP_OK) {
+        end->connecting = 0;
+        end->connect = PP_NONE;
+        pp_complete(port, slot, 0, PP_ERROR_STATUS + PP_IO);
+    }
+    return PP_OK;
+}
+
+pp_status pp_port_connect(pp_port *port, pp_endpoint endpoint, const void *address, uint32_t bytes,
+                          uint64_t user, pp_operation *out)
+{
+    pp_status status = pp_enter(port);
+    if (status != PP_OK) return status;
+    status = begin_connect(port, endpoint, address, bytes, user, out);
+    pp_leave(port);
+    return status;
+}

@@ -1,0 +1,150 @@
+/* backend_epoll.c - readiness from epoll, edge-triggered.
+ *
+ * Each descriptor is added once, for everything, and stays: an operation costs no
+ * epoll_ctl. An edge says that the state has changed since the last report; the
+ * engine remembers it (pp_end.edges) until an attempt finds the socket empty or
+ * full, after which the next change is reported. Adding a descriptor reports its
+ * present state, so nothing is lost when it is added late.
+ *
+ * A thread that waits is woken through an eventfd, the one entry that carries no
+ * endpoint. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "backends_linux.h"
+
+enum { EVENTS = 256, SYSCALL_EPOLL_PWAIT2 = 441 };
+
+typedef struct epoll_state {
+    int epoll, bell;
+    int count;      /* events of the last wait */
+    bool no_pwait2; /* before Linux 5.11 */
+    bool rung;
+    struct epoll_event events[EVENTS]; /* the leader's */
+} epoll_state;
+
+static void shut(pp_port *port)
+{
+    epoll_state *state = port->state;
+    close(state->epoll);
+    close(state->bell);
+    free(state);
+}
+
+static pp_status open_epoll(pp_port *port, uint32_t entries, char *reason, int *os_error)
+{
+    epoll_state *state = calloc(1, sizeof *state);
+    if (!state) return PP_NO_MEMORY;
+    struct epoll_event event = {.events = EPOLLIN, .data = {.u64 = 0}};
+    state->epoll = epoll_create1(EPOLL_CLOEXEC);
+    state->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    port->state = state;
+    if (state->epoll >= 0 && state->bell >= 0 &&
+        epoll_ctl(state->epoll, EPOLL_CTL_ADD, state->bell, &event) == 0)
+        return PP_OK;
+    *os_error = errno;
+    snprintf(reason, PP_REASON_BYTES, "epoll could not be set up: %.80s", strerror(errno));
+    if (state->epoll >= 0) close(state->epoll);
+    if (state->bell >= 0) close(state->bell);
+    free(state);
+    return PP_IO;
+}
+
+static pp_status watch(pp_port *port, uint32_t index)
+{
+    epoll_state *state = port->state;
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                                .data = {.u64 = pp_end_name(port, index)}};
+    int descriptor = (int)port->ends[index].descriptor;
+    if (epoll_ctl(state->epoll, EPOLL_CTL_ADD, descriptor, &event) == 0) return PP_OK;
+    return errno == ENOMEM || errno == ENOSPC ? PP_NO_MEMORY : PP_IO;
+}
+
+static void unwatch(pp_port *port, uint32_t index)
+{
+    epoll_state *state = port->state;
+    struct epoll_event event = {0};
+    epoll_ctl(state->epoll, EPOLL_CTL_DEL, (int)port->ends[index].descriptor, &event);
+}
+
+/* Rounds up, so that a wait is never shorter than asked. */
+static int milliseconds(int64_t timeout_ns)
+{
+    if (timeout_ns < 0) return -1;
+    int64_t rounded = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
+    return rounded > INT32_MAX ? INT32_MAX : (int)rounded;
+}
+
+static bool await(pp_port *port, int64_t timeout_ns)
+{
+    epoll_state *state = port->state;
+    int count = -1;
+    if (timeout_ns > 0 && !state->no_pwait2) {
+        struct timespec timeout = {(time_t)(timeout_ns / 1000000000), (long)(timeout_ns % 1000000000)};
+        count = (int)syscall(SYSCALL_EPOLL_PWAIT2, state->epoll, state->events, EVENTS, &timeout, NULL, 0);
+        if (count < 0 && (errno == ENOSYS || errno == EPERM)) state->no_pwait2 = true;
+    }
+    if (timeout_ns <= 0 || state->no_pwait2)
+        count = epoll_wait(state->epoll, state->events, EVENTS, milliseconds(timeout_ns));
+    state->count = count;
+    return count < 0;
+}
+
+static void harvest(pp_port *port, bool asked)
+{
+    epoll_state *state = port->state;
+    if (!asked) state->count = epoll_wait(state->epoll, state->events, EVENTS, 0);
+    for (int i = 0; i < state->count; i++) {
+        const struct epoll_event *event = &state->events[i];
+        if (event->data.u64 == 0) {
+            uint64_t rings;
+            state->rung = false;
+            if (read(state->bell, &rings, sizeof rings) < 0) continue; /* another thread has silenced it */
+            continue;
+        }
+        uint32_t index = pp_end_find(port, event->data.u64);
+        if (index == PP_NONE) {
+            port->stats.late_completions++;
+            continue;
+        }
+        unsigned edges = 0;
+        if (event->events & EPOLLIN) edges |= PP_EDGE_IN;
+        if (event->events & EPOLLOUT) edges |= PP_EDGE_OUT;
+        if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) edges |= PP_EDGE_HANGUP;
+        pp_ready(port, index, edges);
+    }
+    state->count = 0;
+}
+
+static void cancel(pp_port *port, uint32_t slot) {}
+static void flush(pp_port *port) {}
+
+static void wake(pp_port *port)
+{
+    epoll_state *state = port->state;
+    uint64_t ring = 1;
+    if (state->rung) return;
+    state->rung = write(state->bell, &ring, sizeof ring) == sizeof ring;
+}
+
+const pp_backend pp_backend_epoll = {
+    .name = "epoll",
+    .id = PP_BACKEND_EPOLL,
+    .open = open_epoll,
+    .shut = shut,
+    .watch = watch,
+    .unwatch = unwatch,
+    .cancel = cancel,
+    .wait = await,
+    .harvest = harvest,
+    .flush = flush,
+    .wake = wake,
+};

@@ -1,0 +1,284 @@
+/* backend_io_uring.c - io_uring as the port's source of news.
+ *
+ * What is armed once and stays: a multishot poll for each endpoint, which reports
+ * edges just as epoll does, but into a ring that is read without a system call, and a
+ * multishot accept for each listener, which delivers connections. One entry into the
+ * kernel submits whatever was prepared and waits.
+ *
+ * Transfers are not submitted as ring operations. A receive that waits in the kernel
+ * would own a block for each idle endpoint; a poll owns none, and once it has fired,
+ * the system call moves the bytes for less than the preparation, submission and
+ * completion of a request, which would take a second entry into the kernel per batch.
+ *
+ *      user data    bit 63    bits 32-62     bits 0-31
+ *      poll         1         generation     endpoint
+ *      accept       0         generation     slot
+ *      others       0         0              IGNORED
+ *
+ * The kernel may end what is armed at any time (no room for a completion, the thread
+ * that submitted it has exited): without MORE it is armed again. What arrives for a
+ * generation that has passed is counted and ignored. Closing a descriptor ends no
+ * poll, so unwatching removes it; until the kernel has done so it holds the socket. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "backends_linux.h"
+#include "ring_linux.h"
+
+typedef struct uring_state {
+    uring ring;
+    bool single_accepts; /* before Linux 5.19: no multishot accept */
+    bool rung;
+} uring_state;
+
+enum { IGNORED = 0 };
+static const uint64_t POLL_BIT = UINT64_C(1) << 63;
+
+/* ---- preparing ----------------------------------------------------------------------------- */
+
+/* An entry to fill in; a full queue is handed over first. NULL: the kernel takes nothing now. */
+static uring_sqe *prepare(uring_state *state)
+{
+    uring_sqe *entry = uring_next(&state->ring);
+    for (int attempt = 0; !entry && attempt < 3; attempt++) {
+        uring_enter(&state->ring, 0, -1);
+        entry = uring_next(&state->ring);
+    }
+    return entry;
+}
+
+static uint64_t poll_name(const pp_port *port, uint32_t index) { return pp_end_name(port, index) | POLL_BIT; }
+
+static pp_status watch(pp_port *port, uint32_t index)
+{
+    uring_state *state = port->state;
+    uring_sqe *entry = prepare(state);
+    if (!entry) return PP_NO_MEMORY;
+    entry->opcode = URING_OP_POLL_ADD;
+    entry->fd = (int32_t)port->ends[index].descriptor;
+    entry->bytes = URING_POLL_MULTISHOT;
+    entry->operation_flags = POLLIN | POLLOUT | POLLRDHUP;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    entry->operation_flags = entry->operation_flags << 16 | entry->operation_flags >> 16;
+#endif
+    entry->user_data = poll_name(port, index);
+    uring_commit(&state->ring);
+    return PP_OK;
+}
+
+static void unwatch(pp_port *port, uint32_t index)
+{
+    uring_state *state = port->state;
+    uring_sqe *entry = prepare(state);
+    if (!entry) {
+        /* The poll keeps holding the file: the peer has to learn of the end all the same. */
+        if (port->ends[index].flags & PP_OWN_DESCRIPTOR)
+            shutdown((int)port->ends[index].descriptor, SHUT_RDWR);
+        return;
+    }
+    entry->opcode = URING_OP_POLL_REMOVE;
+    entry->fd = -1;
+    entry->address = poll_name(port, index);
+    entry->user_data = IGNORED;
+    uring_commit(&state->ring);
+}
+
+static pp_status start_accept(pp_port *port, uint32_t slot)
+{
+    uring_state *state = port->state;
+    uring_sqe *entry = prepare(state);
+    if (!entry) return PP_NO_MEMORY;
+    uint32_t index = port->slots[slot].endpoint;
+    entry->opcode = URING_OP_ACCEPT;
+    entry->ioprio = state->single_accepts ? 0 : URING_ACCEPT_MULTISHOT;
+    entry->fd = (int32_t)port->ends[index].descriptor;
+    entry->operation_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+    entry->user_data = pp_slot_name(port, slot);
+    uring_commit(&state->ring);
+    port->slots[slot].in_kernel = 1;
+    port->ends[index].in_kernel++;
+    return PP_OK;
+}
+
+static void cancel(pp_port *port, uint32_t slot)
+{
+    uring_state *state = port->state;
+    uring_sqe *entry = prepare(state);
+    if (!entry) return;
+    entry->opcode = URING_OP_ASYNC_CANCEL;
+    entry->fd = -1;
+    entry->address = pp_slot_name(port, slot);
+    entry->user_data = IGNORED;
+    uring_commit(&state->ring);
+}
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+static bool await(pp_port *port, int64_t timeout_ns)
+{
+    uring_state *state = port->state;
+    return uring_enter(&state->ring, 1, timeout_ns) == -EINTR;
+}
+
+static void flush(pp_port *port)
+{
+    uring_state *state = port->state;
+    if (uring_pending(&state->ring)) uring_enter(&state->ring, 0, -1);
+}
+
+static void wake(pp_port *port)
+{
+    uring_state *state = port->state;
+    if (state->rung) return;
+    uring_sqe *entry = prepare(state);
+    if (!entry) return;
+    entry->opcode = URING_OP_NOP;
+    entry->user_data = IGNORED;
+    uring_commit(&state->ring);
+    uring_enter(&state->ring, 0, -1);
+    state->rung = true;
+}
+
+/* ---- harvesting ------------------------------------------------------------------------------- */
+
+static void take_poll(pp_port *port, const uring_cqe *completion)
+{
+    uint32_t index = pp_end_find(port, completion->user_data & ~POLL_BIT);
+    if (index == PP_NONE || !port->ends[index].watched) {
+        port->stats.late_completions++;
+        return;
+    }
+    unsigned edges = 0;
+    int32_t events = completion->result;
+    if (events < 0 && events != -ECANCELED) {
+        edges = PP_EDGE_IN | PP_EDGE_HANGUP; /* the attempt will say what is wrong with the descriptor */
+    } else if (events > 0) {
+        if (events & POLLIN) edges |= PP_EDGE_IN;
+        if (events & POLLOUT) edges |= PP_EDGE_OUT;
+        if (events & (POLLRDHUP | POLLHUP | POLLERR)) edges |= PP_EDGE_HANGUP;
+    }
+    if (!(completion->flags & URING_CQE_MORE) && (events >= 0 || events == -ECANCELED)) {
+        port->stats.rearmed++;
+        if (watch(port, index) != PP_OK) edges = PP_EDGE_IN | PP_EDGE_HANGUP;
+    }
+    pp_ready(port, index, edges);
+}
+
+static void take_accept(pp_port *port, const uring_cqe *completion)
+{
+    uring_state *state = port->state;
+    uint32_t slot = (uint32_t)completion->user_data;
+    bool ended = !(completion->flags & URING_CQE_MORE);
+    if (slot >= port->slot_fresh || pp_slot_name(port, slot) != completion->user_data ||
+        port->slots[slot].state != PP_SLOT_ARMED) {
+        port->stats.late_completions++;
+        if (completion->result >= 0) close(completion->result);
+        return;
+    }
+    if (completion->result == -EINVAL && !state->single_accepts) {
+        /* An old kernel, or a socket that does not listen: the plain accept will tell. */
+        state->single_accepts = true;
+        port->slots[slot].in_kernel = 0;
+        port->ends[port->slots[slot].endpoint].in_kernel--;
+        if (start_accept(port, slot) == PP_OK) return;
+    }
+    pp_accepted(port, slot, completion->result, ended);
+}
+
+static void harvest(pp_port *port, bool asked)
+{
+    uring_state *state = port->state;
+    uring *ring = &state->ring;
+    if (!asked && (uring_pending(ring) || uring_held_back(ring))) uring_enter(ring, 0, -1);
+    state->rung = false;
+    for (const uring_cqe *at; (at = uring_peek(ring)) != NULL;) {
+        uring_cqe completion = *at;
+        uring_seen(ring);
+        if (completion.user_data & POLL_BIT)
+            take_poll(port, &completion);
+        else if (completion.user_data != IGNORED)
+            take_accept(port, &completion);
+    }
+}
+
+/* ---- life --------------------------------------------------------------------------------------- */
+
+static void shut(pp_port *port)
+{
+    uring_state *state = port->state;
+    uring_close(&state->ring, port->forks == pp_os_forks());
+    free(state);
+}
+
+/* Arms a multishot poll on a descriptor that is ready and looks at what comes. */
+static bool polls_many(uring *ring)
+{
+    int bell = eventfd(1, EFD_CLOEXEC);
+    uring_sqe *entry = uring_next(ring);
+    bool many = false;
+    if (bell < 0 || !entry) return false;
+    entry->opcode = URING_OP_POLL_ADD;
+    entry->fd = bell;
+    entry->bytes = URING_POLL_MULTISHOT;
+    entry->operation_flags = POLLIN;
+    entry->user_data = POLL_BIT;
+    uring_commit(ring);
+    uring_enter(ring, 1, 1000000000);
+    const uring_cqe *completion = uring_peek(ring);
+    if (completion) many = completion->result > 0 && completion->flags & URING_CQE_MORE, uring_seen(ring);
+    if (many && (entry = uring_next(ring)) != NULL) {
+        entry->opcode = URING_OP_POLL_REMOVE;
+        entry->fd = -1;
+        entry->address = POLL_BIT;
+        uring_commit(ring);
+        uring_enter(ring, 2, 1000000000);
+    }
+    while (uring_peek(ring)) uring_seen(ring);
+    close(bell);
+    return many;
+}
+
+static pp_status open_uring(pp_port *port, uint32_t entries, char *reason, int *os_error)
+{
+    uring_state *state = calloc(1, sizeof *state);
+    if (!state) return PP_NO_MEMORY;
+    int error = -uring_open(&state->ring, entries);
+    if (error == 0 && !polls_many(&state->ring)) {
+        snprintf(reason, PP_REASON_BYTES, "io_uring is there, but without multishot poll (Linux 5.13)");
+        uring_close(&state->ring, true);
+        free(state);
+        return PP_UNSUPPORTED;
+    }
+    if (error == 0) {
+        port->state = state;
+        return PP_OK;
+    }
+    free(state);
+    *os_error = error;
+    snprintf(reason, PP_REASON_BYTES, "io_uring_setup says: %.60s%s", strerror(error),
+             error == EPERM ? " (kernel.io_uring_disabled, or a container's seccomp profile)" : "");
+    return error == ENOSYS || error == EPERM || error == EINVAL ? PP_UNSUPPORTED : PP_IO;
+}
+
+const pp_backend pp_backend_io_uring = {
+    .name = "io_uring",
+    .id = PP_BACKEND_IO_URING,
+    .forbidden_by = "POOLPORT_NO_IO_URING",
+    .open = open_uring,
+    .shut = shut,
+    .watch = watch,
+    .unwatch = unwatch,
+    .accept = start_accept,
+    .cancel = cancel,
+    .wait = await,
+    .harvest = harvest,
+    .flush = flush,
+    .wake = wake,
+};

@@ -1,0 +1,8 @@
+/* backends_linux.c - the list: the best first. */
+#include "backends_linux.h"
+
+const pp_backend *const pp_backends[] = {
+    &pp_backend_io_uring,
+    &pp_backend_epoll,
+    NULL,
+};

@@ -1,0 +1,95 @@
+/* cancel.c - asking for operations back, and packets of the program's own.
+ *
+ * A cancel has three outcomes. The operation was still the port's to take back: it
+ * completes as cancelled. The kernel has it: the kernel is asked, and the completion
+ * that follows tells whether the cancel or the result came first; a connection that
+ * an accept yields after its cancel is closed. It had completed before: PP_STALE, and
+ * its completion, if nobody took it yet, comes with its result. */
+#include "engine.h"
+
+void pp_cancel_slot(pp_port *port, uint32_t name, uint32_t error)
+{
+    pp_slot *slot = &port->slots[name];
+    pp_end *end = &port->ends[slot->endpoint];
+    if (slot->in_kernel) {
+        if (!slot->cancelled) port->backend->cancel(port, name);
+        slot->cancelled = 1;
+        return;
+    }
+    slot->cancelled = 1;
+    switch (slot->kind) {
+    case PP_KIND_RECV:
+        pp_receive_end(port, slot->endpoint, error);
+        return;
+    case PP_KIND_SEND:
+        pp_send_cancel(port, name, error);
+        return;
+    case PP_KIND_ACCEPT:
+        end->accept = PP_NONE;
+        pp_unstarve(port, slot->endpoint);
+        break;
+    case PP_KIND_CONNECT:
+        end->connect = PP_NONE;
+        end->connecting = 0;
+        break;
+    default:
+        return;
+    }
+    pp_complete(port, name, 0, error);
+}
+
+pp_status pp_port_cancel(pp_port *port, pp_operation operation)
+{
+    uint32_t index = (uint32_t)operation;
+    pp_status status = pp_enter(port);
+    if (status != PP_OK) return status;
+    if (index == PP_NONE || index >= port->slot_fresh || pp_slot_name(port, index) != operation ||
+        port->slots[index].state != PP_SLOT_ARMED) {
+        status = PP_STALE;
+    } else {
+        port->stats.cancels++;
+        pp_cancel_slot(port, index, pp_os_cancelled);
+    }
+    pp_leave(port);
+    return status;
+}
+
+pp_status pp_port_cancel_all(pp_port *port, pp_endpoint endpoint, size_t *count)
+{
+    size_t cancelled = 0;
+    pp_status status = pp_enter(port);
+    if (status != PP_OK) return status;
+    uint32_t index = pp_end_find(port, endpoint);
+    if (index == PP_NONE) {
+        status = PP_STALE;
+    } else {
+        pp_end *end = &port->ends[index];
+        uint32_t single[] = {end->recv, end->accept, end->connect};
+        for (size_t i = 0; i < sizeof single / sizeof *single; i++)
+            if (single[i]) cancelled++, pp_cancel_slot(port, single[i], pp_os_cancelled);
+        for (uint32_t at = end->send_head; at != PP_NONE; at = port->slots[at].next) cancelled++;
+        pp_send_drop(port, index, pp_os_cancelled);
+        port->stats.cancels += cancelled;
+    }
+    pp_leave(port);
+    if (count) *count = cancelled;
+    return status;
+}
+
+pp_status pp_port_post(pp_port *port, uint64_t key, uint64_t value, uint64_t user)
+{
+    pp_status status = pp_enter(port);
+    if (status != PP_OK) return status;
+    uint32_t slot = pp_slot_take(port, PP_KIND_POST, PP_NONE);
+    if (slot == PP_NONE) {
+        status = PP_EXHAUSTED;
+    } else {
+        port->slots[slot].key = key;
+        port->slots[slot].user = user;
+        pp_slot_begin(port, slot);
+        port->stats.posted++;
+        pp_complete(port, slot, value, 0);
+    }
+    pp_leave(port);
+    return status;
+}

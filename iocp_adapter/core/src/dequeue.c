@@ -1,0 +1,245 @@
+/* dequeue.c - who waits, who harvests, and what a batch is.
+ *
+ * One thread at a time leads: it sleeps in the kernel without the lock. Threads that
+ * come meanwhile wait at a gate of their own, the last to come first in the line. A
+ * leader that returns with news makes its batch, and if it leaves work behind, or
+ * nobody leads any more, it opens the gate of the first in the line.
+ *
+ *      dequeue:  done queue --> rows       finished operations, packets
+ *                ready queue -> rows       endpoints with data: attempted here and now
+ *                nothing? --> lead: wait in the kernel, harvest, again
+ *
+ * A batch ends at its capacity or when its payload reaches the byte bound, so that what
+ * it carries is still in the cache when it is answered; the endpoints that were not
+ * served keep their place for the next one. A port that always has such a backlog asks
+ * the kernel for news every few batches all the same.
+ *
+ * With a concurrency value, a thread counts as running from the end of one dequeue to
+ * the beginning of its next; nobody is let through while that many run. */
+#include <stdlib.h>
+
+#include "engine.h"
+
+enum { BATCHES_UNASKED = 8, REFILL_WAIT_LIMIT_NS = 100000000 };
+
+typedef struct pp_waiter {
+    struct pp_waiter *next;
+    pp_os_gate gate;
+    bool called;
+} pp_waiter;
+
+/* ---- threads ----------------------------------------------------------------------------- */
+
+static void call_one(pp_port *port)
+{
+    pp_waiter *first = port->waiters;
+    port->waiters = first->next;
+    first->called = true;
+    pp_os_gate_open(&first->gate);
+}
+
+static bool has_work(const pp_port *port)
+{
+    return port->done.head || port->ready.head || port->closing || (port->refill && port->starved.head);
+}
+
+static bool may_run(const pp_port *port)
+{
+    return port->concurrency == 0 || port->running_count < port->concurrency;
+}
+
+void pp_rouse(pp_port *port)
+{
+    if (!has_work(port)) return;
+    if (port->waiters && may_run(port)) {
+        port->stats.wakeups++;
+        call_one(port);
+    } else if (port->led) {
+        port->stats.wakeups++;
+        port->backend->wake(port);
+    }
+}
+
+static void wait_in_line(pp_port *port, uint64_t deadline_ns)
+{
+    pp_waiter self = {.next = port->waiters};
+    pp_os_gate_init(&self.gate);
+    port->waiters = &self;
+    pp_os_gate_wait(&self.gate, &port->lock, deadline_ns);
+    for (pp_waiter **at = &port->waiters; !self.called && *at; at = &(*at)->next) {
+        if (*at != &self) continue;
+        *at = self.next;
+        break;
+    }
+    pp_os_gate_end(&self.gate);
+}
+
+static void stop_running(pp_port *port, uint64_t self)
+{
+    for (uint32_t i = 0; i < port->running_count; i++) {
+        if (port->running[i] != self) continue;
+        port->running[i] = port->running[--port->running_count];
+        return;
+    }
+}
+
+void pp_port_leave(pp_port *port)
+{
+    if (port->forks != pp_os_forks()) return;
+    pp_os_lock_take(&port->lock);
+    stop_running(port, pp_os_thread());
+    if (port->waiters && may_run(port) && (has_work(port) || !port->led)) call_one(port);
+    pp_os_lock_drop(&port->lock);
+}
+
+/* ---- a batch ------------------------------------------------------------------------------- */
+
+static bool full(const pp_sink *sink)
+{
+    return sink->count == sink->capacity || sink->payload >= sink->payload_limit;
+}
+
+static void take_done(pp_port *port, pp_sink *sink)
+{
+    while (port->done.head != PP_NONE && sink->count < sink->capacity) {
+        uint32_t slot = port->done.head;
+        port->done.head = port->slots[slot].next;
+        pp_sink_row(port, sink, slot, port->slots[slot].more);
+        pp_slot_drop(port, slot);
+    }
+}
+
+static void serve(pp_port *port, uint32_t index, pp_sink *sink)
+{
+    pp_end *end = &port->ends[index];
+    if (end->life == PP_LIFE_FREE) return;
+    if (end->connecting && end->edges & PP_EDGE_OUT) pp_connect_finish(port, index);
+    if (end->send_head && end->edges & PP_EDGE_OUT) pp_send_some(port, index);
+    if (end->accept && end->edges & PP_EDGE_IN && !end->starved) pp_accept_some(port, index);
+    if (end->recv && end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP)) pp_receive(port, index, sink);
+}
+
+static void collect(pp_port *port, pp_sink *sink)
+{
+    take_done(port, sink);
+    if (PP_UNLIKELY(port->starved.head && port->refill) && !full(sink)) pp_feed_starved(port, sink);
+    while (port->ready.head != PP_NONE && !full(sink)) {
+        serve(port, pp_ready_pop(port), sink);
+        if (PP_UNLIKELY(port->done.head != PP_NONE)) take_done(port, sink);
+    }
+}
+
+/* Sleeps in the kernel as the leader. True when a signal interrupted. */
+static bool lead(pp_port *port, uint64_t deadline_ns)
+{
+    int64_t timeout_ns = -1;
+    if (deadline_ns != UINT64_MAX)
+        timeout_ns = (int64_t)(deadline_ns > port->now_ns ? deadline_ns - port->now_ns : 0);
+    if (port->starved.head) {
+        if (timeout_ns < 0 || (uint64_t)timeout_ns > port->refill_wait_ns)
+            timeout_ns = (int64_t)port->refill_wait_ns;
+        port->refill_wait_ns *= 2;
+        if (port->refill_wait_ns > REFILL_WAIT_LIMIT_NS) port->refill_wait_ns = REFILL_WAIT_LIMIT_NS;
+    }
+    port->led = 1;
+    port->stats.waits++;
+    pp_os_lock_drop(&port->lock);
+    bool interrupted = port->backend->wait(port, timeout_ns);
+    pp_os_lock_take(&port->lock);
+    port->led = 0;
+    port->unasked = 0;
+    port->refill = 1;
+    port->now_ns = pp_os_now_ns();
+    port->backend->harvest(port, true);
+    return interrupted;
+}
+
+static void follow(pp_port *port, uint64_t deadline_ns)
+{
+    wait_in_line(port, deadline_ns);
+    port->now_ns = pp_os_now_ns();
+}
+
+/* The loop of a dequeue; the lock is held. */
+static pp_status fill(pp_port *port, pp_sink *sink, int64_t timeout_ns)
+{
+    uint64_t deadline_ns = timeout_ns < 0 || (uint64_t)timeout_ns > UINT64_MAX - 1 - port->now_ns
+                               ? UINT64_MAX
+                               : port->now_ns + (uint64_t)timeout_ns;
+    for (bool asked = false;; asked = true) {
+        bool allowed = may_run(port);
+        bool interrupted = false;
+        if (PP_LIKELY(allowed)) {
+            if (++port->unasked > BATCHES_UNASKED && has_work(port) && !port->led) {
+                port->backend->harvest(port, false);
+                port->unasked = 0;
+            }
+            collect(port, sink);
+            if (sink->count) return PP_OK;
+        }
+        if (port->closing) return PP_CLOSED;
+        if ((asked || port->led || !allowed) && port->now_ns >= deadline_ns) return PP_TIMEOUT;
+        if (allowed && !port->led)
+            interrupted = lead(port, deadline_ns);
+        else
+            follow(port, deadline_ns);
+        if (interrupted && !has_work(port)) return PP_OK;
+    }
+}
+
+static void submit(pp_port *port, const pp_block_send *sends, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        pp_send send = {sends[i].endpoint,           sends[i].block, 0, sends[i].bytes, 0,
+                        PP_SEND_TAKE | PP_SEND_QUIET};
+        pp_status status = pp_send_queue(port, &send, NULL);
+        if (PP_UNLIKELY(status != PP_OK)) pp_send_refused(port, &send, status);
+    }
+    if (count) pp_send_flush_all(port);
+}
+
+size_t pp_port_exchange(pp_port *port, const pp_block_send *sends, size_t send_count, pp_completion *out,
+                        size_t capacity, int64_t timeout_ns, pp_status *why)
+{
+    pp_sink sink = {out, 0, capacity, 0, port->batch_bytes};
+    pp_status status = PP_CLOSED;
+    if (port->forks == pp_os_forks()) {
+        pp_os_lock_take(&port->lock);
+        port->now_ns = pp_os_now_ns();
+        uint64_t self = port->concurrency ? pp_os_thread() : 0;
+        if (self) stop_running(port, self);
+        port->refill = 1;
+        submit(port, sends, send_count);
+        status = capacity ? fill(port, &sink, timeout_ns) : PP_OK;
+        if (sink.count) {
+            port->stats.batches++;
+            port->stats.dequeued += sink.count;
+            if (self) port->running[port->running_count++] = self;
+        }
+        port->backend->flush(port);
+        if (port->waiters && may_run(port) && (has_work(port) || !port->led)) call_one(port);
+        pp_os_lock_drop(&port->lock);
+    }
+    if (why) *why = status;
+    return sink.count;
+}
+
+size_t pp_port_dequeue(pp_port *port, pp_completion *out, size_t capacity, int64_t timeout_ns, pp_status *why)
+{
+    return pp_port_exchange(port, NULL, 0, out, capacity, timeout_ns, why);
+}
+
+/* ---- the end ---------------------------------------------------------------------------------- */
+
+void pp_await_ends(pp_port *port, uint64_t deadline_ns)
+{
+    while (port->waiters) call_one(port);
+    while (port->stats.endpoints && port->now_ns < deadline_ns) {
+        if (port->led)
+            port->backend->wake(port), follow(port, deadline_ns);
+        else
+            lead(port, deadline_ns);
+    }
+    while (port->waiters) call_one(port);
+    if (port->led) port->backend->wake(port);
+}

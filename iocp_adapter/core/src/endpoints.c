@@ -1,0 +1,195 @@
+/* endpoints.c - the table of associated descriptors, and how an endpoint lives and ends.
+ *
+ *      open --end(DRAIN)--> draining --queue empty--> ending --kernel done--> free
+ *        \------------------end(RESET)---------------->/
+ *
+ * While an endpoint ends it takes no new operation. It is freed when the kernel has
+ * returned the last operation; only then PP_KIND_CLOSE is queued, so that nothing can
+ * follow it. Its slot is taken at the association: the end can always be told.
+ *
+ * Endpoints with something to do wait in the ready queue, each at most once, and are
+ * served in turn: one transfer, then to the end of the queue. An endpoint that dies
+ * in a queue leaves the table only when it is popped. */
+#include <stdlib.h>
+
+#include "engine.h"
+
+enum { FIRST_RECEIVE_BYTES = 4096 };
+
+pp_status pp_ends_init(pp_port *port, uint32_t limit)
+{
+    port->ends = calloc((size_t)limit + 1, sizeof *port->ends);
+    port->end_limit = limit + 1;
+    port->end_fresh = 1;
+    return port->ends ? PP_OK : PP_NO_MEMORY;
+}
+
+uint32_t pp_end_find(const pp_port *port, pp_endpoint endpoint)
+{
+    uint32_t index = (uint32_t)endpoint;
+    if (index == PP_NONE || index >= port->end_fresh) return PP_NONE;
+    const pp_end *end = &port->ends[index];
+    return end->generation == endpoint >> 32 && end->life != PP_LIFE_FREE ? index : PP_NONE;
+}
+
+static uint32_t take(pp_port *port)
+{
+    uint32_t index = port->end_free;
+    if (index != PP_NONE)
+        port->end_free = port->ends[index].next_ready;
+    else if (port->end_fresh < port->end_limit)
+        index = port->end_fresh++;
+    return index;
+}
+
+void pp_end_recycle(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    if (end->life != PP_LIFE_FREE || end->queued_ready || end->queued_flush) return;
+    end->next_ready = port->end_free;
+    port->end_free = index;
+}
+
+pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_endpoint *out)
+{
+    const pp_provider *provider = config->provider;
+    if (config->descriptor < 0) return PP_INVALID;
+    if (provider && (provider->version != PP_PROVIDER_VERSION || provider->size < sizeof *provider))
+        return PP_INVALID;
+    pp_status status = pp_enter(port);
+    if (status != PP_OK) return status;
+    uint32_t index = take(port);
+    if (index != PP_NONE) {
+        pp_end *end = &port->ends[index];
+        uint32_t generation = end->generation == INT32_MAX ? 1 : end->generation + 1;
+        uint64_t first = config->receive_bytes ? config->receive_bytes : FIRST_RECEIVE_BYTES;
+        *end = (pp_end){.generation = generation,
+                        .life = PP_LIFE_OPEN,
+                        .flags = (uint8_t)config->flags,
+                        .edges = PP_EDGE_OUT,
+                        .tag = config->tag,
+                        .descriptor = config->descriptor,
+                        .key = config->key,
+                        .high_bytes = config->high_bytes,
+                        .low_bytes = config->low_bytes,
+                        .provider = provider};
+        end->receive_bytes = provider && first > provider->max_bytes ? provider->max_bytes : first;
+        end->close = pp_slot_take(port, PP_KIND_CLOSE, index);
+        if (end->close == PP_NONE) {
+            end->life = PP_LIFE_FREE;
+            pp_end_recycle(port, index);
+            index = PP_NONE;
+        } else {
+            *out = pp_end_name(port, index);
+            port->stats.associated++;
+            port->stats.endpoints++;
+        }
+    }
+    pp_leave(port);
+    return index == PP_NONE ? PP_EXHAUSTED : PP_OK;
+}
+
+/* ---- readiness ------------------------------------------------------------------------- */
+
+pp_status pp_end_watch(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    if (end->watched) return PP_OK;
+    pp_status status = port->backend->watch(port, index);
+    if (status == PP_OK) end->watched = 1;
+    return status;
+}
+
+void pp_ready_push(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    if (end->queued_ready) return;
+    end->queued_ready = 1;
+    end->next_ready = PP_NONE;
+    if (port->ready.head == PP_NONE)
+        port->ready.head = index;
+    else
+        port->ends[port->ready.tail].next_ready = index;
+    port->ready.tail = index;
+}
+
+uint32_t pp_ready_pop(pp_port *port)
+{
+    uint32_t index = port->ready.head;
+    if (index == PP_NONE) return PP_NONE;
+    pp_end *end = &port->ends[index];
+    port->ready.head = end->next_ready;
+    end->queued_ready = 0;
+    pp_end_recycle(port, index);
+    return index;
+}
+
+void pp_ready(pp_port *port, uint32_t index, unsigned edges)
+{
+    pp_end *end = &port->ends[index];
+    if (edges & PP_EDGE_HANGUP) edges |= PP_EDGE_OUT; /* a send will be told what happened */
+    end->edges |= (uint8_t)edges;
+    if (end->life == PP_LIFE_FREE) return;
+    bool readable =
+        edges & (PP_EDGE_IN | PP_EDGE_HANGUP) && (end->recv || end->accept) && !end->starved && !end->paused;
+    bool writable = edges & (PP_EDGE_OUT | PP_EDGE_HANGUP) && (end->connecting || end->send_head);
+    if (readable || writable) pp_ready_push(port, index);
+}
+
+/* ---- the end ---------------------------------------------------------------------------- */
+
+static void finish(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    if (end->watched) port->backend->unwatch(port, index);
+    if (end->flags & PP_OWN_DESCRIPTOR) pp_os_close(end->descriptor, end->reset);
+    end->life = PP_LIFE_FREE;
+    port->stats.endpoints--;
+    pp_complete(port, end->close, 0, end->reason);
+    pp_end_recycle(port, index);
+}
+
+void pp_end_settle(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    if (end->life == PP_LIFE_DRAINING && end->send_head == PP_NONE) end->life = PP_LIFE_ENDING;
+    if (end->life == PP_LIFE_ENDING && end->in_kernel == 0 && end->send_head == PP_NONE) finish(port, index);
+}
+
+void pp_end_begin(pp_port *port, uint32_t index, pp_close_how how, uint32_t reason)
+{
+    pp_end *end = &port->ends[index];
+    if (end->reason == 0) end->reason = reason;
+    if (end->recv) pp_receive_end(port, index, pp_os_cancelled);
+    if (end->accept) pp_cancel_slot(port, end->accept, pp_os_cancelled);
+    if (end->connect) pp_cancel_slot(port, end->connect, pp_os_cancelled);
+    end->life = how == PP_CLOSE_DRAIN ? PP_LIFE_DRAINING : PP_LIFE_ENDING;
+    if (how == PP_CLOSE_RESET) {
+        end->reset = 1;
+        pp_send_drop(port, index, reason ? reason : pp_os_cancelled);
+    }
+    pp_end_settle(port, index);
+}
+
+pp_status pp_port_end(pp_port *port, pp_endpoint endpoint, pp_close_how how)
+{
+    pp_status status = pp_enter(port);
+    if (status != PP_OK) return status;
+    uint32_t index = pp_end_find(port, endpoint);
+    if (index == PP_NONE)
+        status = PP_STALE;
+    else if (how == PP_CLOSE_RESET || port->ends[index].life == PP_LIFE_OPEN)
+        pp_end_begin(port, index, how, 0);
+    pp_leave(port);
+    return status;
+}
+
+uint64_t pp_port_queued(pp_port *port, pp_endpoint endpoint)
+{
+    uint64_t queued = 0;
+    if (pp_enter(port) != PP_OK) return 0;
+    uint32_t index = pp_end_find(port, endpoint);
+    if (index != PP_NONE) queued = port->ends[index].queued_bytes;
+    pp_leave(port);
+    return queued;
+}

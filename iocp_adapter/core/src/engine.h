@@ -1,0 +1,235 @@
+/* engine.h - the port from the inside: slots, endpoints, and what a back end must do.
+ *
+ *      submit.c  receive.c  send.c  accept.c       what operations mean
+ *      dequeue.c                                   who waits, who harvests, what a batch is
+ *      operations.c  endpoints.c                   the tables
+ *      backend_*.c                                 the kernel's news
+ *      os_*.c                                      the system's calls
+ *
+ * A back end reports readiness edges (pp_ready()) or finished operations
+ * (pp_complete()). Everything above it is the same for all: transfers are attempted
+ * when the kernel says that there is something to transfer, straight into a block
+ * acquired for that purpose. A new back end is one file with one pp_backend, and
+ * one line in pp_backends[].
+ *
+ * All state is guarded by port->lock, except where a field says otherwise. */
+#ifndef POOLPORT_ENGINE_H
+#define POOLPORT_ENGINE_H
+
+#include <poolport/port.h>
+
+#include "os.h"
+
+#define PP_LIKELY(x) __builtin_expect(!!(x), 1)
+#define PP_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#if defined(_MSC_VER) && !defined(__clang__)
+#undef PP_LIKELY
+#undef PP_UNLIKELY
+#define PP_LIKELY(x) (x)
+#define PP_UNLIKELY(x) (x)
+#endif
+
+enum { PP_NONE = 0 }; /* index 0 of both tables is never handed out */
+
+enum pp_slot_state {
+    PP_SLOT_FREE,
+    PP_SLOT_RESERVED, /* an endpoint's future PP_KIND_CLOSE */
+    PP_SLOT_ARMED,    /* outstanding */
+    PP_SLOT_DONE      /* in the done queue */
+};
+
+/* One operation. */
+typedef struct pp_slot {
+    uint32_t generation;
+    uint32_t next;     /* free stack, send queue or done queue */
+    uint32_t previous; /* send queue */
+    uint32_t endpoint; /* index; PP_NONE for posts */
+    uint8_t kind, state, flags, more;
+    uint8_t cancelled, in_kernel, pinned, internal;
+    uint32_t error;
+    uint64_t key, user;
+    uint64_t block, size; /* size: bytes to move */
+    char *data;
+    uint64_t moved;
+    uint64_t result;
+    uint64_t since_ns;
+    const pp_provider *provider;
+} pp_slot;
+
+enum pp_slot_flag { PP_SLOT_TAKE = PP_SEND_TAKE, PP_SLOT_QUIET = PP_SEND_QUIET, PP_SLOT_STREAM = 4 };
+
+enum pp_edge { PP_EDGE_IN = 1, PP_EDGE_OUT = 2, PP_EDGE_HANGUP = 4 };
+
+enum pp_life { PP_LIFE_FREE, PP_LIFE_OPEN, PP_LIFE_DRAINING, PP_LIFE_ENDING };
+
+/* One associated descriptor. */
+typedef struct pp_end {
+    uint32_t generation;
+    uint8_t life, flags, edges, watched;
+    uint8_t queued_ready, queued_flush, starved, paused;
+    uint8_t connecting, reset, thin, armed; /* thin: receives in a row that left the block mostly empty */
+    uint32_t next_ready, next_flush, next_starved, previous_starved;
+    uint32_t recv, accept, connect, close; /* slots */
+    uint32_t send_head, send_tail;
+    uint32_t reason;    /* error for PP_KIND_CLOSE */
+    uint32_t in_kernel; /* operations that the kernel still holds */
+    uint32_t tag;
+    int64_t descriptor;
+    uint64_t key;
+    uint64_t queued_bytes, high_bytes, low_bytes;
+    uint64_t receive_bytes; /* the size of the next request to the provider */
+    const pp_provider *provider;
+} pp_end;
+
+/* Where a batch is being put together. */
+typedef struct pp_sink {
+    pp_completion *rows;
+    size_t count, capacity;
+    uint64_t payload, payload_limit;
+} pp_sink;
+
+/* A queue of slots or endpoints, linked by index. */
+typedef struct pp_queue {
+    uint32_t head, tail;
+} pp_queue;
+
+struct pp_waiter;
+
+struct pp_port {
+    const struct pp_backend *backend;
+    void *state; /* the back end's own */
+    pp_os_lock lock;
+    uint32_t forks;
+    uint8_t closing, led; /* led: a thread is in backend->wait() */
+    char reason[PP_REASON_BYTES];
+
+    pp_slot *slots;
+    uint32_t slot_limit, slot_fresh, slot_free;
+    uint32_t slots_used;
+    pp_end *ends;
+    uint32_t end_limit, end_fresh, end_free;
+
+    pp_queue done;                  /* slots whose completion nobody has taken yet */
+    pp_queue ready, flush, starved; /* endpoints */
+    uint32_t unasked;               /* batches since the kernel was asked */
+    uint64_t refill_wait_ns;        /* bound of a wait while endpoints are starved */
+    uint32_t refill;                /* blocks may have come back */
+    int64_t reserve;                /* descriptor */
+
+    struct pp_waiter *waiters; /* the last to come first */
+    uint64_t *running;         /* threads between two dequeues */
+    uint32_t running_count, concurrency;
+    uint64_t batch_bytes;
+    uint64_t now_ns; /* read once a batch */
+    pp_port_stats stats;
+};
+
+/* What a back end does. The lock is held unless said otherwise. */
+typedef struct pp_backend {
+    const char *name;
+    pp_backend_id id;
+    const char *forbidden_by; /* environment variable that forbids it; NULL for none */
+
+    /* Opens the kernel's object. PP_UNSUPPORTED: kernel or policy refuse for good, `reason` says so;
+     * anything else ends the creation. No lock yet. */
+    pp_status (*open)(pp_port *port, uint32_t entries, char *reason, int *os_error);
+    void (*shut)(pp_port *port);
+
+    /* Reports edges of this endpoint through pp_ready() from now on, beginning with its present state. */
+    pp_status (*watch)(pp_port *port, uint32_t index);
+    void (*unwatch)(pp_port *port, uint32_t index);
+
+    /* Accepts by itself and calls pp_accepted() for each outcome; NULL: on readiness. */
+    pp_status (*accept)(pp_port *port, uint32_t slot);
+    /* Asks the kernel for an operation back that has in_kernel set. */
+    void (*cancel)(pp_port *port, uint32_t slot);
+
+    /* Blocks until there is news, somebody wakes, or the timeout (< 0: never) has passed. Without the
+     * lock, by one thread at a time. True: a signal interrupted. */
+    bool (*wait)(pp_port *port, int64_t timeout_ns);
+    /* Takes what the kernel has reported: after wait (`asked`), or without it, by asking if need be. */
+    void (*harvest)(pp_port *port, bool asked);
+    /* Hands over what was prepared. */
+    void (*flush)(pp_port *port);
+    /* Ends the wait of whoever waits, soon. */
+    void (*wake)(pp_port *port);
+} pp_backend;
+
+/* ---- operations.c ------------------------------------------------------------------ */
+
+pp_status pp_slots_init(pp_port *port, uint32_t limit);
+uint32_t pp_slot_take(pp_port *port, pp_operation_kind kind, uint32_t endpoint); /* PP_NONE: none left */
+void pp_slot_drop(pp_port *port, uint32_t slot);
+void pp_slot_begin(pp_port *port, uint32_t slot); /* counts a submission */
+/* Pins a block for the kernel's sake and finds its address; PP_OK for plain memory. */
+pp_status pp_slot_pin(pp_port *port, uint32_t slot, const pp_provider *provider);
+void pp_slot_unpin(pp_port *port, uint32_t slot);
+/* Ends an operation: queues its completion. */
+void pp_complete(pp_port *port, uint32_t slot, uint64_t result, uint32_t error);
+/* Ends an operation that reports nothing. */
+void pp_complete_quietly(pp_port *port, uint32_t slot);
+/* A completion of an operation that stays armed; false: no slot is left. */
+bool pp_report_more(pp_port *port, uint32_t slot, uint64_t result, uint32_t error);
+/* Writes a completion straight into a batch. */
+pp_completion *pp_sink_row(pp_port *port, pp_sink *sink, uint32_t slot, bool more);
+
+static inline pp_operation pp_slot_name(const pp_port *port, uint32_t slot)
+{
+    return (uint64_t)port->slots[slot].generation << 32 | slot;
+}
+
+/* ---- endpoints.c -------------------------------------------------------------------- */
+
+pp_status pp_ends_init(pp_port *port, uint32_t limit);
+uint32_t pp_end_find(const pp_port *port, pp_endpoint endpoint); /* PP_NONE: stale */
+pp_status pp_end_watch(pp_port *port, uint32_t index);
+void pp_ready(pp_port *port, uint32_t index, unsigned edges);
+void pp_ready_push(pp_port *port, uint32_t index);
+uint32_t pp_ready_pop(pp_port *port);
+void pp_end_begin(pp_port *port, uint32_t index, pp_close_how how, uint32_t reason);
+/* Ends an endpoint whose last obstacle may just have gone. */
+void pp_end_settle(pp_port *port, uint32_t index);
+/* Gives the index of a dead endpoint back once no queue holds it. */
+void pp_end_recycle(pp_port *port, uint32_t index);
+
+static inline pp_endpoint pp_end_name(const pp_port *port, uint32_t index)
+{
+    return (uint64_t)port->ends[index].generation << 32 | index;
+}
+
+/* ---- receive.c, send.c, accept.c, connect ---------------------------------------------- */
+
+void pp_receive(pp_port *port, uint32_t index, pp_sink *sink);
+void pp_receive_end(pp_port *port, uint32_t index, uint32_t error);
+void pp_unstarve(pp_port *port, uint32_t index);
+void pp_starve(pp_port *port, uint32_t index);
+void pp_feed_starved(pp_port *port, pp_sink *sink);
+pp_status pp_send_queue(pp_port *port, const pp_send *send, pp_operation *out);
+void pp_send_cancel(pp_port *port, uint32_t slot, uint32_t error);
+/* What pp_port_exchange() does with a send that cannot be. */
+void pp_send_refused(pp_port *port, const pp_send *send, pp_status status);
+void pp_send_flush_all(pp_port *port);
+void pp_send_some(pp_port *port, uint32_t index);
+void pp_send_drop(pp_port *port, uint32_t index, uint32_t error);
+void pp_accept_some(pp_port *port, uint32_t index);
+void pp_accept_resume(pp_port *port, uint32_t index);
+/* One outcome of accepting: a descriptor, or minus an error number. `ended`: the kernel no longer accepts. */
+void pp_accepted(pp_port *port, uint32_t slot, int64_t outcome, bool ended);
+void pp_connect_finish(pp_port *port, uint32_t index);
+void pp_cancel_slot(pp_port *port, uint32_t slot, uint32_t error);
+
+/* ---- dequeue.c ------------------------------------------------------------------------ */
+
+/* Gives work that has just appeared to a thread that waits. */
+void pp_rouse(pp_port *port);
+/* Leads, or waits for whoever leads, until every endpoint has ended. */
+void pp_await_ends(pp_port *port, uint64_t deadline_ns);
+
+/* ---- a call's frame -------------------------------------------------------------------- */
+
+/* PP_CLOSED without the lock, after a fork or while closing; PP_OK with it. */
+pp_status pp_enter(pp_port *port);
+/* Flushes, rouses and gives the lock back. */
+void pp_leave(pp_port *port);
+
+#endif

@@ -1,0 +1,75 @@
+/* os.h - everything the engine asks of an operating system.
+ *
+ * The only header of the engine behind which platforms differ; os_unix.c and
+ * os_windows.c are its twins. Contract, for all of them:
+ *   - socket calls never block and never raise a signal; they give a count of 0 or
+ *     more, or minus the system's error number;
+ *   - nothing is printed, nothing aborts;
+ *   - any thread may call any of these. */
+#ifndef POOLPORT_OS_H
+#define POOLPORT_OS_H
+
+#include <poolport/port.h>
+
+struct pp_backend;
+
+/* The back ends of this platform, the best first, ended by NULL (backends_*.c). */
+extern const struct pp_backend *const pp_backends[];
+
+/* ---- clock, threads, process ---------------------------------------------------- */
+
+uint64_t pp_os_now_ns(void); /* monotonic */
+uint64_t pp_os_thread(void); /* differs between live threads; never 0 */
+uint32_t pp_os_forks(void);  /* how often this process's line has forked since the first call */
+const char *pp_os_environment(const char *name);
+
+typedef struct pp_os_lock {
+    void *word[8];
+} pp_os_lock;
+
+void pp_os_lock_init(pp_os_lock *lock);
+void pp_os_lock_take(pp_os_lock *lock);
+void pp_os_lock_drop(pp_os_lock *lock);
+void pp_os_lock_end(pp_os_lock *lock);
+
+/* Where one thread sleeps, without the lock, until another opens the gate or the deadline
+ * (pp_os_now_ns; UINT64_MAX for none) passes. May return early. */
+typedef struct pp_os_gate {
+    void *word[8];
+} pp_os_gate;
+
+void pp_os_gate_init(pp_os_gate *gate);
+void pp_os_gate_wait(pp_os_gate *gate, pp_os_lock *lock, uint64_t deadline_ns);
+void pp_os_gate_open(pp_os_gate *gate);
+void pp_os_gate_end(pp_os_gate *gate);
+
+/* ---- sockets -------------------------------------------------------------------- */
+
+typedef struct pp_os_span {
+    const char *data;
+    size_t bytes;
+} pp_os_span;
+
+enum { PP_OS_SPANS = 16 }; /* the most that one pp_os_send() takes */
+
+int64_t pp_os_recv(int64_t socket, void *data, size_t bytes);
+int64_t pp_os_send(int64_t socket, const pp_os_span *spans, size_t count);
+int64_t pp_os_accept(int64_t listener); /* the new socket: not inherited, non-blocking */
+int64_t pp_os_connect(int64_t socket, const void *address, uint32_t bytes); /* 0, or pp_os_in_progress() */
+int64_t pp_os_connect_result(int64_t socket); /* 0, or minus the error that ended it */
+int64_t pp_os_set_nonblocking(int64_t socket);
+void pp_os_close(int64_t socket, bool reset);
+
+/* A descriptor kept in reserve, so that a connection can be taken and closed when none is left. */
+int64_t pp_os_reserve_descriptor(void);
+
+/* ---- what an error number means (positive) ------------------------------------------- */
+
+bool pp_os_would_block(int64_t error);
+bool pp_os_in_progress(int64_t error);
+bool pp_os_accept_retry(int64_t error); /* the waiting connection was at fault, not the listener */
+bool pp_os_out_of_descriptors(int64_t error);
+bool pp_os_out_of_memory(int64_t error);
+extern const uint32_t pp_os_cancelled; /* the number that a cancelled operation ends with */
+
+#endif

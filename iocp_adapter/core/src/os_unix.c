@@ -1,0 +1,225 @@
+/* os_unix.c - os.h for Linux and other Unixes. */
+#define _GNU_SOURCE
+#include "os.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#if !defined(__linux__)
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0
+#endif
+#ifndef ENONET
+#define ENONET ENETUNREACH
+#endif
+#endif
+
+const uint32_t pp_os_cancelled = ECANCELED;
+
+/* ---- clock, threads, process ---------------------------------------------------- */
+
+uint64_t pp_os_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static _Thread_local char self;
+
+uint64_t pp_os_thread(void) { return (uintptr_t)&self; }
+
+static uint32_t forks;
+
+static void count_fork(void) { __atomic_add_fetch(&forks, 1, __ATOMIC_RELAXED); }
+
+static void count_forks(void) { pthread_atfork(NULL, NULL, count_fork); }
+
+uint32_t pp_os_forks(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    static int counting;
+    if (!__atomic_load_n(&counting, __ATOMIC_ACQUIRE)) {
+        pthread_once(&once, count_forks);
+        __atomic_store_n(&counting, 1, __ATOMIC_RELEASE);
+    }
+    return __atomic_load_n(&forks, __ATOMIC_RELAXED);
+}
+
+const char *pp_os_environment(const char *name) { return getenv(name); }
+
+_Static_assert(sizeof(pthread_mutex_t) <= sizeof(pp_os_lock), "the lock fits");
+_Static_assert(sizeof(pthread_cond_t) <= sizeof(pp_os_gate), "the gate fits");
+
+void pp_os_lock_init(pp_os_lock *lock) { pthread_mutex_init((pthread_mutex_t *)lock, NULL); }
+void pp_os_lock_take(pp_os_lock *lock) { pthread_mutex_lock((pthread_mutex_t *)lock); }
+void pp_os_lock_drop(pp_os_lock *lock) { pthread_mutex_unlock((pthread_mutex_t *)lock); }
+void pp_os_lock_end(pp_os_lock *lock) { pthread_mutex_destroy((pthread_mutex_t *)lock); }
+
+void pp_os_gate_init(pp_os_gate *gate)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+#if !defined(__APPLE__)
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+#endif
+    pthread_cond_init((pthread_cond_t *)gate, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+void pp_os_gate_wait(pp_os_gate *gate, pp_os_lock *lock, uint64_t deadline_ns)
+{
+    if (deadline_ns == UINT64_MAX) {
+        pthread_cond_wait((pthread_cond_t *)gate, (pthread_mutex_t *)lock);
+        return;
+    }
+#if defined(__APPLE__)
+    uint64_t now_ns = pp_os_now_ns(), left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+    struct timespec left = {(time_t)(left_ns / 1000000000u), (long)(left_ns % 1000000000u)};
+    pthread_cond_timedwait_relative_np((pthread_cond_t *)gate, (pthread_mutex_t *)lock, &left);
+#else
+    struct timespec deadline = {(time_t)(deadline_ns / 1000000000u), (long)(deadline_ns % 1000000000u)};
+    pthread_cond_timedwait((pthread_cond_t *)gate, (pthread_mutex_t *)lock, &deadline);
+#endif
+}
+
+void pp_os_gate_open(pp_os_gate *gate) { pthread_cond_signal((pthread_cond_t *)gate); }
+void pp_os_gate_end(pp_os_gate *gate) { pthread_cond_destroy((pthread_cond_t *)gate); }
+
+/* ---- sockets -------------------------------------------------------------------- */
+
+int64_t pp_os_recv(int64_t socket, void *data, size_t bytes)
+{
+    ssize_t got;
+    do got = recv((int)socket, data, bytes, MSG_DONTWAIT);
+    while (got < 0 && errno == EINTR);
+    return got < 0 ? -(int64_t)errno : got;
+}
+
+int64_t pp_os_send(int64_t socket, const pp_os_span *spans, size_t count)
+{
+    struct iovec vector[PP_OS_SPANS];
+    struct msghdr message = {.msg_iov = vector, .msg_iovlen = count};
+    ssize_t sent;
+    for (size_t i = 0; count > 1 && i < count; i++) {
+        vector[i].iov_base = (void *)spans[i].data;
+        vector[i].iov_len = spans[i].bytes;
+    }
+    do {
+        if (count == 1)
+            sent = send((int)socket, spans[0].data, spans[0].bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+        else
+            sent = sendmsg((int)socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -(int64_t)errno : sent;
+}
+
+int64_t pp_os_accept(int64_t listener)
+{
+    int taken;
+#if defined(__linux__)
+    do taken = accept4((int)listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    while (taken < 0 && errno == EINTR);
+#else
+    do taken = accept((int)listener, NULL, NULL);
+    while (taken < 0 && errno == EINTR);
+    if (taken >= 0) fcntl(taken, F_SETFD, FD_CLOEXEC), pp_os_set_nonblocking(taken);
+#endif
+    return taken < 0 ? -(int64_t)errno : taken;
+}
+
+int64_t pp_os_connect(int64_t socket, const void *address, uint32_t bytes)
+{
+    if (connect((int)socket, address, bytes) == 0) return 0;
+    return errno == EINTR ? -(int64_t)EINPROGRESS : -(int64_t)errno;
+}
+
+int64_t pp_os_connect_result(int64_t socket)
+{
+    struct sockaddr_storage peer;
+    socklen_t bytes = sizeof(int);
+    int error = 0;
+    if (getsockopt((int)socket, SOL_SOCKET, SO_ERROR, &error, &bytes) < 0) return -(int64_t)errno;
+    if (error) return -(int64_t)error;
+    bytes = sizeof peer;
+    if (getpeername((int)socket, (struct sockaddr *)&peer, &bytes) == 0) return 0;
+    return errno == ENOTCONN ? -(int64_t)EINPROGRESS : -(int64_t)errno;
+}
+
+int64_t pp_os_set_nonblocking(int64_t socket)
+{
+    int flags = fcntl((int)socket, F_GETFL);
+    if (flags < 0 || fcntl((int)socket, F_SETFL, flags | O_NONBLOCK) < 0) return -(int64_t)errno;
+    return 0;
+}
+
+void pp_os_close(int64_t socket, bool reset)
+{
+    struct linger now = {1, 0};
+    if (reset) setsockopt((int)socket, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    close((int)socket);
+}
+
+int64_t pp_os_reserve_descriptor(void) { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
+
+size_t pp_socket_peer(int64_t descriptor, char *out, size_t capacity)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in four;
+        struct sockaddr_in6 six;
+        struct sockaddr_storage storage;
+    } peer;
+    char text[INET6_ADDRSTRLEN] = "";
+    socklen_t bytes = sizeof peer;
+    int wanted = 0;
+    if (capacity == 0) return 0;
+    *out = 0;
+    if (getpeername((int)descriptor, &peer.any, &bytes) < 0) return 0;
+    if (peer.any.sa_family == AF_INET) {
+        inet_ntop(AF_INET, &peer.four.sin_addr, text, sizeof text);
+        wanted = snprintf(out, capacity, "%s:%u", text, ntohs(peer.four.sin_port));
+    } else if (peer.any.sa_family == AF_INET6) {
+        inet_ntop(AF_INET6, &peer.six.sin6_addr, text, sizeof text);
+        wanted = snprintf(out, capacity, "[%s]:%u", text, ntohs(peer.six.sin6_port));
+    } else if (peer.any.sa_family == AF_UNIX) {
+        wanted = snprintf(out, capacity, "unix");
+    }
+    return wanted < 0 ? 0 : (size_t)wanted < capacity ? (size_t)wanted : capacity - 1;
+}
+
+/* ---- what an error number means --------------------------------------------------- */
+
+bool pp_os_would_block(int64_t error) { return error == EAGAIN || error == EWOULDBLOCK; }
+bool pp_os_in_progress(int64_t error) { return error == EINPROGRESS; }
+bool pp_os_out_of_descriptors(int64_t error) { return error == EMFILE || error == ENFILE; }
+bool pp_os_out_of_memory(int64_t error) { return error == ENOMEM || error == ENOBUFS; }
+
+bool pp_os_accept_retry(int64_t error)
+{
+    switch (error) {
+    case ECONNABORTED:
+    case EINTR:
+    case EPROTO:
+    case EPERM:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        return true;
+    default:
+        return false;
+    }
+}

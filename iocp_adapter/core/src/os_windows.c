@@ -1,0 +1,127 @@
+/* os_windows.c - os.h for Windows. Sockets here are SOCKETs, which a pp_endpoint_config carries as they are. */
+#define WIN32_LEAN_AND_MEAN
+#include "os.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <winsock2.h>
+#include <ws2tcpip.h>
+
+const uint32_t pp_os_cancelled = ERROR_OPERATION_ABORTED;
+
+uint64_t pp_os_now_ns(void)
+{
+    LARGE_INTEGER ticks, rate;
+    QueryPerformanceCounter(&ticks);
+    QueryPerformanceFrequency(&rate);
+    uint64_t whole = (uint64_t)(ticks.QuadPart / rate.QuadPart),
+             part = (uint64_t)(ticks.QuadPart % rate.QuadPart);
+    return whole * 1000000000u + part * 1000000000u / (uint64_t)rate.QuadPart;
+}
+
+uint64_t pp_os_thread(void) { return GetCurrentThreadId(); }
+uint32_t pp_os_forks(void) { return 0; }
+const char *pp_os_environment(const char *name) { return getenv(name); }
+
+void pp_os_lock_init(pp_os_lock *lock) { InitializeSRWLock((SRWLOCK *)lock); }
+void pp_os_lock_take(pp_os_lock *lock) { AcquireSRWLockExclusive((SRWLOCK *)lock); }
+void pp_os_lock_drop(pp_os_lock *lock) { ReleaseSRWLockExclusive((SRWLOCK *)lock); }
+void pp_os_lock_end(pp_os_lock *lock) { (void)lock; }
+
+void pp_os_gate_init(pp_os_gate *gate) { InitializeConditionVariable((CONDITION_VARIABLE *)gate); }
+
+void pp_os_gate_wait(pp_os_gate *gate, pp_os_lock *lock, uint64_t deadline_ns)
+{
+    uint64_t now_ns = pp_os_now_ns();
+    uint64_t left_ms = deadline_ns > now_ns ? (deadline_ns - now_ns + 999999) / 1000000 : 0;
+    DWORD timeout = deadline_ns == UINT64_MAX || left_ms >= INFINITE ? INFINITE : (DWORD)left_ms;
+    SleepConditionVariableSRW((CONDITION_VARIABLE *)gate, (SRWLOCK *)lock, timeout, 0);
+}
+
+void pp_os_gate_open(pp_os_gate *gate) { WakeConditionVariable((CONDITION_VARIABLE *)gate); }
+void pp_os_gate_end(pp_os_gate *gate) { (void)gate; }
+
+/* ---- sockets -------------------------------------------------------------------- */
+
+static int64_t outcome(int64_t count) { return count == SOCKET_ERROR ? -(int64_t)WSAGetLastError() : count; }
+
+int64_t pp_os_recv(int64_t socket, void *data, size_t bytes)
+{
+    return outcome(recv((SOCKET)socket, data, bytes > INT32_MAX ? INT32_MAX : (int)bytes, 0));
+}
+
+int64_t pp_os_send(int64_t socket, const pp_os_span *spans, size_t count)
+{
+    WSABUF buffers[PP_OS_SPANS];
+    DWORD sent = 0;
+    for (size_t i = 0; i < count; i++) {
+        buffers[i].buf = (char *)spans[i].data;
+        buffers[i].len = (ULONG)(spans[i].bytes > INT32_MAX ? INT32_MAX : spans[i].bytes);
+    }
+    int64_t status = outcome(WSASend((SOCKET)socket, buffers, (DWORD)count, &sent, 0, NULL, NULL));
+    return status < 0 ? status : (int64_t)sent;
+}
+
+int64_t pp_os_accept(int64_t listener)
+{
+    SOCKET taken = accept((SOCKET)listener, NULL, NULL);
+    if (taken == INVALID_SOCKET) return -(int64_t)WSAGetLastError();
+    SetHandleInformation((HANDLE)taken, HANDLE_FLAG_INHERIT, 0);
+    pp_os_set_nonblocking((int64_t)taken);
+    return (int64_t)taken;
+}
+
+int64_t pp_os_connect(int64_t socket, const void *address, uint32_t bytes)
+{
+    return outcome(connect((SOCKET)socket, address, (int)bytes));
+}
+
+int64_t pp_os_connect_result(int64_t socket)
+{
+    struct sockaddr_storage peer;
+    int error = 0, bytes = sizeof error;
+    if (getsockopt((SOCKET)socket, SOL_SOCKET, SO_ERROR, (char *)&error, &bytes))
+        return outcome(SOCKET_ERROR);
+    if (error) return -(int64_t)error;
+    bytes = sizeof peer;
+    if (getpeername((SOCKET)socket, (struct sockaddr *)&peer, &bytes) == 0) return 0;
+    return WSAGetLastError() == WSAENOTCONN ? -(int64_t)WSAEWOULDBLOCK : outcome(SOCKET_ERROR);
+}
+
+int64_t pp_os_set_nonblocking(int64_t socket)
+{
+    u_long yes = 1;
+    return outcome(ioctlsocket((SOCKET)socket, FIONBIO, &yes));
+}
+
+void pp_os_close(int64_t socket, bool reset)
+{
+    struct linger now = {1, 0};
+    if (reset) setsockopt((SOCKET)socket, SOL_SOCKET, SO_LINGER, (const char *)&now, sizeof now);
+    closesocket((SOCKET)socket);
+}
+
+int64_t pp_os_reserve_descriptor(void) { return -1; } /* sockets are not scarce here as descriptors are */
+
+size_t pp_socket_peer(int64_t descriptor, char *out, size_t capacity)
+{
+    struct sockaddr_storage peer;
+    int bytes = sizeof peer;
+    char host[NI_MAXHOST], service[NI_MAXSERV];
+    if (capacity == 0) return 0;
+    *out = 0;
+    if (getpeername((SOCKET)descriptor, (struct sockaddr *)&peer, &bytes)) return 0;
+    if (getnameinfo((struct sockaddr *)&peer, bytes, host, sizeof host, service, sizeof service,
+                    NI_NUMERICHOST | NI_NUMERICSERV))
+        return 0;
+    int wanted = snprintf(out, capacity, peer.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, service);
+    return wanted < 0 ? 0 : (size_t)wanted < capacity ? (size_t)wanted : capacity - 1;
+}
+
+/* ---- what an error number means --------------------------------------------------- */
+
+bool pp_os_would_block(int64_t error) { return error == WSAEWOULDBLOCK; }
+bool pp_os_in_progress(int64_t error) { return error == WSAEWOULDBLOCK || error == WSAEINPROGRESS; }
+bool pp_os_out_of_descriptors(int64_t error) { return error == WSAEMFILE; }
+bool pp_os_out_of_memory(int64_t error) { return error == WSAENOBUFS || error == WSA_NOT_ENOUGH_MEMORY; }
+bool pp_os_accept_retry(int64_t error) { return error == WSAECONNRESET || error == WSAECONNABORTED; }

@@ -1,0 +1,201 @@
+/* port.c - the life of a port: which back end, what is counted, how it closes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine.h"
+
+enum { ENTRIES = 1024, ENDPOINTS = 65536, OPERATIONS = 262144, TABLE_LIMIT = 1 << 26 };
+
+/* ---- a call's frame ------------------------------------------------------------------------ */
+
+pp_status pp_enter(pp_port *port)
+{
+    if (port->forks != pp_os_forks()) return PP_CLOSED;
+    pp_os_lock_take(&port->lock);
+    if (!port->closing) return PP_OK;
+    pp_os_lock_drop(&port->lock);
+    return PP_CLOSED;
+}
+
+void pp_leave(pp_port *port)
+{
+    pp_send_flush_all(port);
+    port->backend->flush(port);
+    pp_rouse(port);
+    pp_os_lock_drop(&port->lock);
+}
+
+/* ---- choosing ------------------------------------------------------------------------------- */
+
+static bool forbidden(const pp_backend *backend, char *reason)
+{
+    const char *value = backend->forbidden_by ? pp_os_environment(backend->forbidden_by) : NULL;
+    if (!value || !*value || strcmp(value, "0") == 0) return false;
+    snprintf(reason, PP_REASON_BYTES, "%s is forbidden by %s=%.16s in the environment", backend->name,
+             backend->forbidden_by, value);
+    return true;
+}
+
+/* Opens the back end that was asked for, or the first that can be opened. */
+static pp_status choose(pp_port *port, const pp_port_config *config, int *os_error)
+{
+    char refusal[PP_REASON_BYTES] = "";
+    uint32_t entries = config->entries ? config->entries : ENTRIES;
+    pp_status status = PP_UNSUPPORTED;
+    snprintf(port->reason, sizeof port->reason,
+             "this platform has no such back end yet: only Linux is supported");
+    for (const pp_backend *const *at = pp_backends; *at; at++) {
+        const pp_backend *backend = *at;
+        char why[PP_REASON_BYTES] = "";
+        if (config->backend != PP_BACKEND_AUTO && config->backend != backend->id) continue;
+        status = forbidden(backend, why) ? PP_UNSUPPORTED : backend->open(port, entries, why, os_error);
+        if (status == PP_OK) {
+            port->backend = backend;
+            if (config->backend != PP_BACKEND_AUTO)
+                snprintf(port->reason, sizeof port->reason, "asked for");
+            else if (*refusal)
+                snprintf(port->reason, sizeof port->reason, "%s", refusal);
+            else
+                snprintf(port->reason, sizeof port->reason, "the best this kernel offers");
+            return PP_OK;
+        }
+        snprintf(refusal, sizeof refusal, "%s", why);
+        memcpy(port->reason, refusal, sizeof refusal);
+        if (status != PP_UNSUPPORTED) return status;
+    }
+    return status;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void free_port(pp_port *port)
+{
+    if (port->reserve >= 0) pp_os_close(port->reserve, false);
+    free(port->slots);
+    free(port->ends);
+    free(port->running);
+    pp_os_lock_end(&port->lock);
+    free(port);
+}
+
+pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reason, int *os_error)
+{
+    uint32_t endpoints = config->max_endpoints ? config->max_endpoints : ENDPOINTS;
+    uint32_t operations = config->max_operations ? config->max_operations : OPERATIONS;
+    *os_error = 0;
+    if (reason) *reason = 0;
+    if (endpoints > TABLE_LIMIT || operations > TABLE_LIMIT || config->concurrency > 65536) return PP_INVALID;
+    pp_port *port = calloc(1, sizeof *port);
+    if (!port) return PP_NO_MEMORY;
+    pp_os_lock_init(&port->lock);
+    port->forks = pp_os_forks();
+    port->concurrency = config->concurrency;
+    port->batch_bytes = config->batch_bytes ? config->batch_bytes : PP_BATCH_BYTES;
+    port->now_ns = pp_os_now_ns();
+    port->reserve = -1;
+    port->running = calloc(config->concurrency + 1, sizeof *port->running);
+    pp_status status = port->running ? pp_slots_init(port, operations) : PP_NO_MEMORY;
+    if (status == PP_OK) status = pp_ends_init(port, endpoints);
+    if (status == PP_OK) status = choose(port, config, os_error);
+    if (reason) memcpy(reason, port->reason, PP_REASON_BYTES);
+    if (status != PP_OK) {
+        free_port(port);
+        return status;
+    }
+    port->reserve = pp_os_reserve_descriptor();
+    *out = port;
+    return PP_OK;
+}
+
+const char *pp_port_backend(const pp_port *port) { return port->backend->name; }
+const char *pp_port_reason(const pp_port *port) { return port->reason; }
+
+pp_status pp_port_close(pp_port *port, int64_t timeout_ns, pp_outstanding *out, size_t capacity,
+                        size_t *count)
+{
+    size_t outstanding = pp_port_outstanding(port, out, capacity);
+    if (count) *count = outstanding;
+    if (port->forks != pp_os_forks()) return PP_CLOSED;
+    pp_os_lock_take(&port->lock);
+    port->now_ns = pp_os_now_ns();
+    uint64_t deadline_ns = timeout_ns < 0 ? UINT64_MAX : port->now_ns + (uint64_t)timeout_ns;
+    if (deadline_ns < port->now_ns) deadline_ns = UINT64_MAX;
+    port->closing = 1;
+    for (uint32_t i = 1; i < port->end_fresh; i++)
+        if (port->ends[i].life == PP_LIFE_OPEN || port->ends[i].life == PP_LIFE_DRAINING)
+            pp_end_begin(port, i, PP_CLOSE_RESET, 0);
+    port->backend->flush(port);
+    pp_await_ends(port, deadline_ns);
+    pp_status status = port->stats.endpoints ? PP_TIMEOUT : PP_OK;
+    pp_os_lock_drop(&port->lock);
+    return status;
+}
+
+/* Takes back what was completed and never dequeued. */
+static void discard_done(pp_port *port)
+{
+    for (uint32_t at = port->done.head; at != PP_NONE; at = port->slots[at].next)
+        if (port->slots[at].kind == PP_KIND_ACCEPT && port->slots[at].more && port->slots[at].error == 0)
+            pp_os_close((int64_t)port->slots[at].result, false);
+}
+
+void pp_port_destroy(pp_port *port)
+{
+    if (port->forks == pp_os_forks()) {
+        pp_port_close(port, 0, NULL, 0, NULL);
+        discard_done(port);
+    }
+    port->backend->shut(port);
+    free_port(port);
+}
+
+/* ---- looking ----------------------------------------------------------------------------------- */
+
+size_t pp_port_outstanding(pp_port *port, pp_outstanding *out, size_t capacity)
+{
+    size_t seen = 0;
+    if (port->forks != pp_os_forks()) return 0;
+    pp_os_lock_take(&port->lock);
+    uint64_t now_ns = pp_os_now_ns();
+    for (uint32_t i = 1; i < port->slot_fresh; i++) {
+        const pp_slot *slot = &port->slots[i];
+        if (slot->state != PP_SLOT_ARMED) continue;
+        if (seen < capacity) {
+            out[seen].operation = pp_slot_name(port, i);
+            out[seen].key = slot->key;
+            out[seen].age_ns = now_ns > slot->since_ns ? now_ns - slot->since_ns : 0;
+            out[seen].bytes = slot->kind == PP_KIND_SEND ? slot->size - slot->moved : 0;
+            out[seen].kind = slot->kind;
+            out[seen].cancelled = slot->cancelled;
+        }
+        seen++;
+    }
+    pp_os_lock_drop(&port->lock);
+    return seen;
+}
+
+void pp_port_read_stats(pp_port *port, pp_port_stats *out)
+{
+    if (port->forks == pp_os_forks()) {
+        pp_os_lock_take(&port->lock);
+        *out = port->stats;
+        pp_os_lock_drop(&port->lock);
+    } else {
+        memset(out, 0, sizeof *out);
+    }
+    out->outstanding = out->submitted - out->completed;
+    out->size = sizeof *out;
+    out->version = PP_PORT_STATS_VERSION;
+}
+
+static const pp_port_stats_entry entries[] = {
+#define PP_PORT_STATS_ENTRY(name, kind, unit, meaning) {#name, #kind, #unit, meaning},
+    PP_PORT_STATS_LIST(PP_PORT_STATS_ENTRY)
+#undef PP_PORT_STATS_ENTRY
+};
+
+const pp_port_stats_entry *pp_port_stats_describe(size_t index)
+{
+    return index < sizeof entries / sizeof *entries ? &entries[index] : NULL;
+}

@@ -1,0 +1,261 @@
+/* receive.c - data into blocks, and what happens when there is no block.
+ *
+ * A block is acquired when the kernel has said that there is data, the receive is
+ * attempted at once, and the completion hands the block over. Between messages an
+ * endpoint owns nothing.
+ *
+ * The size asked of the provider follows the peer: a receive that fills its block
+ * multiplies it by four, eight receives in a row that leave three quarters empty
+ * halve it. A short receive has emptied the socket (readiness is an edge: whatever
+ * comes later is reported anew), so the next attempt waits for the next report;
+ * after a hang-up the attempts go on until the end of the stream has been seen.
+ *
+ * When the provider has nothing, the endpoint joins the queue of the starved, keeps
+ * its place there, and is served when a block comes back: by the port's own sends,
+ * by pp_port_refill(), or, for blocks that the program returned in silence, when
+ * somebody next dequeues. Only while all threads sleep in the kernel does a timer
+ * that backs off to 100 ms look after them. */
+#include "engine.h"
+
+enum { LEAST_BYTES = 512, GROWTH = 4, THIN_RECEIVES = 8, REFILL_WAIT_NS = 1000000 };
+
+/* ---- the starved ------------------------------------------------------------------------ */
+
+void pp_starve(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    if (end->starved) return;
+    end->starved = 1;
+    end->next_starved = PP_NONE;
+    end->previous_starved = port->starved.tail;
+    if (port->starved.tail == PP_NONE)
+        port->starved.head = index;
+    else
+        port->ends[port->starved.tail].next_starved = index;
+    port->starved.tail = index;
+    if (port->stats.starved++ == 0) port->refill_wait_ns = REFILL_WAIT_NS;
+    port->stats.buffer_waits++;
+}
+
+void pp_unstarve(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    if (!end->starved) return;
+    end->starved = 0;
+    port->stats.starved--;
+    if (end->previous_starved)
+        port->ends[end->previous_starved].next_starved = end->next_starved;
+    else
+        port->starved.head = end->next_starved;
+    if (end->next_starved)
+        port->ends[end->next_starved].previous_starved = end->previous_starved;
+    else
+        port->starved.tail = end->previous_starved;
+}
+
+/* ---- one receive -------------------------------------------------------------------------- */
+
+/* What a receive of `got` bytes teaches about the next one. */
+static void adapt(pp_end *end, uint64_t got)
+{
+    uint64_t asked = end->receive_bytes;
+    if (got >= asked) {
+        uint64_t larger = asked * GROWTH;
+        end->receive_bytes = larger < end->provider->max_bytes ? larger : end->provider->max_bytes;
+        end->thin = 0;
+    } else if (got >= asked / 4) {
+        end->thin = 0;
+    } else if (++end->thin >= THIN_RECEIVES) {
+        if (asked / 2 >= LEAST_BYTES) end->receive_bytes = asked / 2;
+        end->thin = 0;
+    }
+}
+
+void pp_receive_end(pp_port *port, uint32_t index, uint32_t error)
+{
+    pp_end *end = &port->ends[index];
+    uint32_t slot = end->recv;
+    end->recv = PP_NONE;
+    pp_unstarve(port, index);
+    if (end->flags & PP_SELF_CLOSING && port->slots[slot].flags & PP_SLOT_STREAM)
+        pp_complete_quietly(port, slot);
+    else
+        pp_complete(port, slot, 0, error);
+}
+
+/* An end of stream (error 0) or an error. */
+static void stop(pp_port *port, uint32_t index, uint32_t error)
+{
+    bool closing = port->ends[index].flags & PP_SELF_CLOSING;
+    pp_receive_end(port, index, error);
+    if (closing) pp_end_begin(port, index, error ? PP_CLOSE_RESET : PP_CLOSE_DRAIN, error);
+}
+
+/* After an attempt on `room` bytes that gave `got`. True when the outcome was data. */
+static bool judge(pp_port *port, uint32_t index, int64_t got, uint64_t room)
+{
+    pp_end *end = &port->ends[index];
+    if (PP_LIKELY(got > 0)) {
+        if ((uint64_t)got < room && !(end->edges & PP_EDGE_HANGUP)) end->edges &= ~PP_EDGE_IN;
+        port->stats.receives++;
+        port->stats.received_bytes += (uint64_t)got;
+        return true;
+    }
+    if (got < 0 && pp_os_would_block(-got)) {
+        end->edges &= ~(PP_EDGE_IN | PP_EDGE_HANGUP);
+        port->stats.empty_receives++;
+    } else {
+        stop(port, index, (uint32_t)-got);
+    }
+    return false;
+}
+
+static void receive_into_callers(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    pp_slot *slot = &port->slots[end->recv];
+    int64_t got = pp_os_recv(end->descriptor, slot->data, slot->size);
+    if (!judge(port, index, got, slot->size)) return;
+    uint32_t done = end->recv;
+    end->recv = PP_NONE;
+    pp_complete(port, done, (uint64_t)got, 0);
+}
+
+static void receive_into_block(pp_port *port, uint32_t index, const pp_block *block, pp_sink *sink)
+{
+    pp_end *end = &port->ends[index];
+    const pp_provider *provider = end->provider;
+    void *data = block->data;
+    if (PP_UNLIKELY(!data) && provider->pin(provider->context, block->handle, PP_PIN_KERNEL, &data) != PP_OK)
+        data = NULL;
+    int64_t got = data ? pp_os_recv(end->descriptor, data, block->size) : 0;
+    if (PP_UNLIKELY(data && !block->data)) provider->unpin(provider->context, block->handle, PP_PIN_KERNEL);
+    if (PP_UNLIKELY(!data)) {
+        provider->release(provider->context, block->handle);
+        stop(port, index, PP_ERROR_STATUS + PP_UNSUPPORTED);
+        return;
+    }
+    if (!judge(port, index, got, block->size)) {
+        provider->release(provider->context, block->handle);
+        return;
+    }
+    pp_completion *row = pp_sink_row(port, sink, end->recv, true);
+    row->result = (uint64_t)got;
+    row->block = block->handle;
+    row->address = (uintptr_t)block->data;
+    row->size = block->size;
+    sink->payload += (uint64_t)got;
+    adapt(end, (uint64_t)got);
+    if (end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP)) pp_ready_push(port, index);
+}
+
+/* Acquires for an endpoint. PP_EXHAUSTED: it has to wait; another refusal ends its receive. */
+static pp_status acquire(pp_port *port, uint32_t index, pp_block *block)
+{
+    pp_end *end = &port->ends[index];
+    const pp_provider *provider = end->provider;
+    pp_status status = provider->acquire(provider->context, end->receive_bytes, end->tag, block);
+    if (PP_LIKELY(status == PP_OK)) return PP_OK;
+    if (status == PP_EXHAUSTED || status == PP_QUOTA || status == PP_NO_MEMORY || status == PP_TIMEOUT)
+        return PP_EXHAUSTED;
+    stop(port, index, PP_ERROR_STATUS + (uint32_t)status);
+    return status;
+}
+
+void pp_receive(pp_port *port, uint32_t index, pp_sink *sink)
+{
+    pp_end *end = &port->ends[index];
+    pp_block block;
+    if (end->paused || end->starved) return;
+    if (!(port->slots[end->recv].flags & PP_SLOT_STREAM)) {
+        receive_into_callers(port, index);
+        return;
+    }
+    pp_status status = acquire(port, index, &block);
+    if (PP_LIKELY(status == PP_OK))
+        receive_into_block(port, index, &block, sink);
+    else if (status == PP_EXHAUSTED)
+        pp_starve(port, index);
+}
+
+void pp_feed_starved(pp_port *port, pp_sink *sink)
+{
+    uint64_t turns = port->stats.starved;
+    port->refill = 0;
+    while (turns-- && port->starved.head && sink->count < sink->capacity) {
+        uint32_t index = port->starved.head;
+        pp_block block;
+        if (port->ends[index].accept) {
+            pp_unstarve(port, index);
+            pp_accept_resume(port, index);
+            continue;
+        }
+        pp_status status = acquire(port, index, &block);
+        if (status == PP_EXHAUSTED) return;
+        port->refill_wait_ns = REFILL_WAIT_NS;
+        if (status != PP_OK) continue;
+        pp_unstarve(port, index);
+        receive_into_block(port, index, &block, sink);
+    }
+}
+
+/* ---- submission ------------------------------------------------------------------------------ */
+
+static pp_status begin(pp_port *port, pp_endpoint endpoint, const pp_block *into, uint64_t user,
+                       pp_operation *out)
+{
+    uint32_t index = pp_end_find(port, endpoint);
+    if (index == PP_NONE || port->ends[index].life != PP_LIFE_OPEN) return PP_STALE;
+    pp_end *end = &port->ends[index];
+    if (end->recv || end->accept || (!into && !end->provider)) return PP_INVALID;
+    uint32_t slot = pp_slot_take(port, PP_KIND_RECV, index);
+    if (slot == PP_NONE) return PP_EXHAUSTED;
+    port->slots[slot].user = user;
+    pp_status status = PP_OK;
+    if (into) {
+        port->slots[slot].block = into->handle;
+        port->slots[slot].data = into->data;
+        port->slots[slot].size = into->size;
+        status = pp_slot_pin(port, slot, end->provider);
+    } else {
+        port->slots[slot].flags = PP_SLOT_STREAM;
+    }
+    if (status == PP_OK) status = pp_end_watch(port, index);
+    if (status != PP_OK) {
+        pp_slot_unpin(port, slot);
+        pp_slot_drop(port, slot);
+        return status;
+    }
+    end->recv = slot;
+    pp_slot_begin(port, slot);
+    if (out) *out = pp_slot_name(port, slot);
+    if (end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP)) pp_ready(port, index, end->edges);
+    return PP_OK;
+}
+
+pp_status pp_port_recv(pp_port *port, pp_endpoint endpoint, const pp_block *into, uint64_t user,
+                       pp_operation *out)
+{
+    if (into->size == 0) return PP_SIZE;
+    pp_status status = pp_enter(port);
+    if (status != PP_OK) return status;
+    status = begin(port, endpoint, into, user, out);
+    pp_leave(port);
+    return status;
+}
+
+pp_status pp_port_recv_stream(pp_port *port, pp_endpoint endpoint, uint64_t user, pp_operation *out)
+{
+    pp_status status = pp_enter(port);
+    if (status != PP_OK) return status;
+    status = begin(port, endpoint, NULL, user, out);
+    pp_leave(port);
+    return status;
+}
+
+void pp_port_refill(pp_port *port)
+{
+    if (pp_enter(port) != PP_OK) return;
+    port->refill = 1;
+    pp_leave(port);
+}

@@ -1,0 +1,95 @@
+/* ring_linux.h - io_uring's rings by the system calls themselves.
+ *
+ * The interface of the kernel is stated here as far as it is used, because the
+ * headers of a distribution may be older than the kernel that runs. One thread at a
+ * time prepares and reaps (the port's lock sees to it); entering needs no lock. */
+#ifndef POOLPORT_RING_LINUX_H
+#define POOLPORT_RING_LINUX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- the kernel's binary interface ------------------------------------------------- */
+
+typedef struct uring_sqe {
+    uint8_t opcode, flags;
+    uint16_t ioprio;
+    int32_t fd;
+    uint64_t offset;
+    uint64_t address;
+    uint32_t bytes;
+    uint32_t operation_flags;
+    uint64_t user_data;
+    uint16_t buffer, personality;
+    uint32_t file_index;
+    uint64_t more[2];
+} uring_sqe;
+
+typedef struct uring_cqe {
+    uint64_t user_data;
+    int32_t result;
+    uint32_t flags;
+} uring_cqe;
+
+_Static_assert(sizeof(uring_sqe) == 64, "as the kernel has it");
+_Static_assert(sizeof(uring_cqe) == 16, "as the kernel has it");
+
+enum {
+    URING_OP_NOP = 0,
+    URING_OP_POLL_ADD = 6,
+    URING_OP_POLL_REMOVE = 7,
+    URING_OP_ACCEPT = 13,
+    URING_OP_ASYNC_CANCEL = 14,
+
+    URING_POLL_MULTISHOT = 1,   /* in `bytes` */
+    URING_ACCEPT_MULTISHOT = 1, /* in `ioprio` */
+    URING_CQE_MORE = 2,
+
+    URING_SETUP_CQSIZE = 1 << 3,
+    URING_SETUP_CLAMP = 1 << 4,
+    URING_SETUP_COOP_TASKRUN = 1 << 8,
+    URING_SETUP_TASKRUN_FLAG = 1 << 9,
+
+    URING_FEATURE_SINGLE_MMAP = 1 << 0,
+    URING_FEATURE_NODROP = 1 << 1,
+    URING_FEATURE_EXT_ARG = 1 << 8
+};
+
+/* ---- a ring -------------------------------------------------------------------------- */
+
+typedef struct uring {
+    int fd;
+    uint32_t features;
+    bool cooperative; /* the kernel runs our work when we enter, without interrupting */
+
+    uint32_t *sq_head, *sq_tail, *sq_flags, *cq_head, *cq_tail;
+    uint32_t sq_mask, sq_entries, cq_mask;
+    uint32_t prepared; /* our tail; published by uring_next() */
+    uring_sqe *sqes;
+    uring_cqe *cqes;
+    void *rings;
+    size_t rings_bytes, sqes_bytes;
+} uring;
+
+/* 0, or minus the system's error number; nothing is then left open. */
+int uring_open(uring *ring, uint32_t entries);
+/* `mapped`: false in a forked child, where the mappings do not exist. */
+void uring_close(uring *ring, bool mapped);
+
+/* A zeroed entry, published with the next uring_commit(); NULL: the queue is full, enter first. */
+uring_sqe *uring_next(uring *ring);
+void uring_commit(uring *ring);
+
+/* Submits what is prepared and, for `least` > 0, waits for that many completions or `timeout_ns` (< 0:
+ * never). 0 or minus the error number (EINTR, ETIME, EBUSY, ...). */
+int uring_enter(uring *ring, unsigned least, int64_t timeout_ns);
+uint32_t uring_pending(const uring *ring);
+
+/* The oldest completion, or NULL; then uring_seen(). */
+const uring_cqe *uring_peek(const uring *ring);
+void uring_seen(uring *ring);
+/* Completions wait inside the kernel, which uring_enter() would deliver. */
+bool uring_held_back(const uring *ring);
+
+#endif

@@ -1,0 +1,247 @@
+/* send.c - whole messages, in order.
+ *
+ * Each endpoint has a queue of sends. One call to the kernel takes as many of them
+ * as fit into its spans, what it leaves is finished when the socket is writable
+ * again, and nothing ever overtakes. Submitting only queues; the queues are flushed
+ * when the call ends, so that the sends of one batch to one peer leave together.
+ *
+ * A block is pinned while it is queued. One that was taken over is released with
+ * the last pin; a program that releases a block it did not give away, while it is
+ * queued, has its release deferred by the pool.
+ *
+ * A peer that does not read fills its queue: above high_bytes the endpoint is no
+ * longer received from, until at most low_bytes are left. */
+#include "engine.h"
+
+static void append(pp_port *port, uint32_t index, uint32_t slot)
+{
+    pp_end *end = &port->ends[index];
+    port->slots[slot].next = PP_NONE;
+    port->slots[slot].previous = end->send_tail;
+    if (end->send_tail == PP_NONE)
+        end->send_head = slot;
+    else
+        port->slots[end->send_tail].next = slot;
+    end->send_tail = slot;
+    end->queued_bytes += port->slots[slot].size;
+    port->stats.queued_bytes += port->slots[slot].size;
+}
+
+static void detach(pp_port *port, uint32_t index, uint32_t slot)
+{
+    pp_end *end = &port->ends[index];
+    pp_slot *leaving = &port->slots[slot];
+    if (leaving->previous)
+        port->slots[leaving->previous].next = leaving->next;
+    else
+        end->send_head = leaving->next;
+    if (leaving->next)
+        port->slots[leaving->next].previous = leaving->previous;
+    else
+        end->send_tail = leaving->previous;
+    end->queued_bytes -= leaving->size - leaving->moved;
+    port->stats.queued_bytes -= leaving->size - leaving->moved;
+}
+
+/* ---- to the kernel ------------------------------------------------------------------------- */
+
+static size_t gather(const pp_port *port, const pp_end *end, pp_os_span *spans, uint64_t *total)
+{
+    size_t count = 0;
+    *total = 0;
+    for (uint32_t at = end->send_head; at != PP_NONE && count < PP_OS_SPANS; at = port->slots[at].next) {
+        const pp_slot *slot = &port->slots[at];
+        spans[count].data = slot->data + slot->moved;
+        spans[count].bytes = (size_t)(slot->size - slot->moved);
+        *total += slot->size - slot->moved;
+        count++;
+    }
+    return count;
+}
+
+static void done(pp_port *port, uint32_t slot)
+{
+    port->stats.sends++;
+    if (port->slots[slot].flags & PP_SLOT_QUIET)
+        pp_complete_quietly(port, slot);
+    else
+        pp_complete(port, slot, port->slots[slot].size, 0);
+}
+
+static void advance(pp_port *port, pp_end *end, uint64_t sent)
+{
+    port->stats.sent_bytes += sent;
+    port->stats.queued_bytes -= sent;
+    end->queued_bytes -= sent;
+    while (sent > 0) {
+        uint32_t index = end->send_head;
+        pp_slot *slot = &port->slots[index];
+        uint64_t left = slot->size - slot->moved;
+        if (sent < left) {
+            slot->moved += sent;
+            return;
+        }
+        sent -= left;
+        slot->moved = slot->size;
+        end->send_head = slot->next;
+        if (end->send_head == PP_NONE)
+            end->send_tail = PP_NONE;
+        else
+            port->slots[end->send_head].previous = PP_NONE;
+        done(port, index);
+    }
+}
+
+static void fail(pp_port *port, uint32_t index, uint32_t error)
+{
+    if (port->ends[index].flags & PP_SELF_CLOSING || port->ends[index].life != PP_LIFE_OPEN)
+        pp_end_begin(port, index, PP_CLOSE_RESET, error);
+    else
+        pp_send_drop(port, index, error);
+}
+
+static void regulate(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    if (end->high_bytes == 0) return;
+    if (!end->paused && end->queued_bytes > end->high_bytes) {
+        end->paused = 1;
+        port->stats.pauses++;
+    } else if (end->paused && end->queued_bytes <= end->low_bytes) {
+        end->paused = 0;
+        if (end->recv) pp_ready(port, index, end->edges);
+    }
+}
+
+void pp_send_some(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    pp_os_span spans[PP_OS_SPANS];
+    while (end->send_head != PP_NONE && end->edges & PP_EDGE_OUT && !end->connecting) {
+        uint64_t total;
+        size_t count = gather(port, end, spans, &total);
+        int64_t sent = pp_os_send(end->descriptor, spans, count);
+        if (sent < 0 && !pp_os_would_block(-sent)) {
+            fail(port, index, (uint32_t)-sent);
+            return;
+        }
+        if (count > 1) port->stats.gathered_sends += count;
+        if (sent > 0) advance(port, end, (uint64_t)sent);
+        if (PP_LIKELY(sent == (int64_t)total)) continue;
+        if (sent > 0) port->stats.partial_sends++;
+        end->edges &= ~PP_EDGE_OUT;
+        if (pp_end_watch(port, index) != PP_OK) {
+            fail(port, index, PP_ERROR_STATUS + PP_IO);
+            return;
+        }
+    }
+    regulate(port, index);
+    if (end->life != PP_LIFE_OPEN) pp_end_settle(port, index);
+}
+
+void pp_send_flush_all(pp_port *port)
+{
+    while (port->flush.head != PP_NONE) {
+        uint32_t index = port->flush.head;
+        pp_end *end = &port->ends[index];
+        port->flush.head = end->next_flush;
+        end->queued_flush = 0;
+        if (end->life != PP_LIFE_FREE)
+            pp_send_some(port, index);
+        else
+            pp_end_recycle(port, index);
+    }
+}
+
+void pp_send_drop(pp_port *port, uint32_t index, uint32_t error)
+{
+    pp_end *end = &port->ends[index];
+    bool told = end->flags & PP_SELF_CLOSING;
+    while (end->send_head != PP_NONE) {
+        uint32_t slot = end->send_head;
+        detach(port, index, slot);
+        if (port->slots[slot].flags & PP_SLOT_QUIET && told) {
+            pp_complete_quietly(port, slot);
+        } else {
+            told |= (port->slots[slot].flags & PP_SLOT_QUIET) != 0;
+            pp_complete(port, slot, port->slots[slot].moved, error);
+        }
+    }
+    regulate(port, index);
+}
+
+void pp_send_cancel(pp_port *port, uint32_t slot, uint32_t error)
+{
+    uint32_t index = port->slots[slot].endpoint;
+    detach(port, index, slot);
+    pp_complete(port, slot, port->slots[slot].moved, error);
+    regulate(port, index);
+    if (port->ends[index].life != PP_LIFE_OPEN) pp_end_settle(port, index);
+}
+
+/* ---- submission ------------------------------------------------------------------------------ */
+
+static void queue_flush(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    if (end->queued_flush) return;
+    end->queued_flush = 1;
+    end->next_flush = PP_NONE;
+    if (port->flush.head == PP_NONE)
+        port->flush.head = index;
+    else
+        port->ends[port->flush.tail].next_flush = index;
+    port->flush.tail = index;
+}
+
+pp_status pp_send_queue(pp_port *port, const pp_send *send, pp_operation *out)
+{
+    uint32_t index = pp_end_find(port, send->endpoint);
+    if (index == PP_NONE || port->ends[index].life != PP_LIFE_OPEN) return PP_STALE;
+    uint32_t name = pp_slot_take(port, PP_KIND_SEND, index);
+    if (name == PP_NONE) return PP_EXHAUSTED;
+    pp_slot *slot = &port->slots[name];
+    slot->user = send->user;
+    slot->block = send->block;
+    slot->size = send->bytes;
+    slot->data = (char *)(uintptr_t)send->address;
+    pp_status status = pp_slot_pin(port, name, port->ends[index].provider);
+    if (status != PP_OK) {
+        pp_slot_drop(port, name);
+        return status;
+    }
+    if (send->block) slot->data += send->address;
+    slot->flags = (uint8_t)send->flags;
+    pp_slot_begin(port, name);
+    if (out) *out = pp_slot_name(port, name);
+    if (PP_UNLIKELY(send->bytes == 0)) {
+        done(port, name);
+        return PP_OK;
+    }
+    append(port, index, name);
+    queue_flush(port, index);
+    return PP_OK;
+}
+
+void pp_send_refused(pp_port *port, const pp_send *send, pp_status status)
+{
+    uint32_t index = (uint32_t)send->endpoint;
+    const pp_end *end = &port->ends[index < port->end_fresh ? index : 0];
+    /* An endpoint that has just ended is still known by its place in the table. */
+    if (end->provider && end->provider->release(end->provider->context, send->block) == PP_OK)
+        port->refill = 1;
+    if (status == PP_STALE || pp_end_find(port, send->endpoint) == PP_NONE) return;
+    uint32_t slot = pp_slot_take(port, PP_KIND_SEND, index);
+    if (slot == PP_NONE) return;
+    pp_complete(port, slot, 0, PP_ERROR_STATUS + (uint32_t)status);
+}
+
+pp_status pp_port_send(pp_port *port, const pp_send *send, pp_operation *out)
+{
+    if (send->bytes > INT64_MAX) return PP_SIZE;
+    pp_status status = pp_enter(port);
+    if (status != PP_OK) return status;
+    status = pp_send_queue(port, send, out);
+    pp_leave(port);
+    return status;
+}

@@ -1,0 +1,117 @@
+"""Every way in which the engine says no, and the one place where a number becomes an exception."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from iocp_adapter._native import ffi, lib
+
+__all__ = [
+    "BackendUnavailable",
+    "ListenError",
+    "PortClosed",
+    "PortError",
+    "PortFull",
+    "PortValueError",
+    "StaleEndpoint",
+    "completion_error",
+    "error_for",
+    "listen_error",
+]
+
+_FIRST_FREE_PORT = 1024
+
+
+class PortError(Exception):
+    """Base of every exception of the engine; ``status`` is the core's name for it."""
+
+    status: str = ""
+
+
+class BackendUnavailable(PortError):
+    """Platform, kernel or policy have no such back end; the text says why."""
+
+
+class PortClosed(PortError):
+    """The port is closed, or belongs to the process that this one was forked from."""
+
+
+class PortFull(PortError):
+    """No slot is left for another operation or endpoint."""
+
+
+class PortValueError(PortError, ValueError):
+    """An argument is out of range, or the endpoint already has an operation of this kind."""
+
+
+class StaleEndpoint(PortError):
+    """The endpoint or operation has ended."""
+
+
+class ListenError(PortError, OSError):
+    """The server cannot listen where it was told to."""
+
+
+_EXCEPTIONS: dict[str, type[PortError]] = {
+    "UNSUPPORTED": BackendUnavailable,
+    "CLOSED": PortClosed,
+    "EXHAUSTED": PortFull,
+    "INVALID": PortValueError,
+    "SIZE": PortValueError,
+    "STALE": StaleEndpoint,
+}
+
+_SENTENCES: dict[str, str] = {
+    "CLOSED": "the port is closed or belongs to the parent process; create another one",
+    "EXHAUSTED": "no slot is left; wait for completions, or create the port with larger limits",
+    "INVALID": "an argument is out of range, or the endpoint has such an operation already",
+    "STALE": "the endpoint has ended",
+    "SIZE": "the size is zero or too large",
+}
+
+
+def status_name(status: int) -> str:
+    """The core's own name for a status."""
+    return str(ffi.string(lib.pp_status_name(status)), "ascii")
+
+
+def error_for(status: int, what: str, why: str = "") -> PortError:
+    """The exception for a status other than OK; ``what`` names the call and its values."""
+    name = status_name(status)
+    text = why or _SENTENCES.get(name) or str(ffi.string(lib.pp_status_text(status)), "ascii")
+    error = _EXCEPTIONS.get(name, PortError)(f"{what}: {text}")
+    error.status = name
+    return error
+
+
+def completion_error(number: int) -> Exception | None:
+    """What went wrong with a completed operation: None, an ``OSError`` or a ``PortError``."""
+    if number == 0:
+        return None
+    if number >= lib.PP_ERROR_STATUS:
+        status = number - lib.PP_ERROR_STATUS
+        text = str(ffi.string(lib.pp_status_text(status)), "ascii")
+        error = PortError(f"the buffers' provider refused: {text}")
+        error.status = status_name(status)
+        return error
+    return OSError(number, os.strerror(number))
+
+
+def listen_error(error: OSError, host: str, port: int) -> ListenError:
+    """One sentence, with the remedy, for a refused bind or listen."""
+    where = f"{host}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        text = f"{where} is in use by another program; choose another port, or 0 for any free one"
+    elif error.errno == errno.EACCES and port < _FIRST_FREE_PORT:
+        text = (
+            f"no permission to listen on {where}: ports below {_FIRST_FREE_PORT} need a privilege; "
+            f"choose one from {_FIRST_FREE_PORT}"
+        )
+    elif error.errno == errno.EADDRNOTAVAIL:
+        text = f"{host} is no address of this machine; use 127.0.0.1, or 0.0.0.0 for every interface"
+    else:
+        text = f"cannot listen on {where}: {error.strerror or error}"
+    refused = ListenError(error.errno or errno.EIO, text)
+    refused.status = "IO"
+    return refused

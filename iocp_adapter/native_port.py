@@ -1,0 +1,112 @@
+"""A port in C memory: creation, closing, and the fork rule; what ``CompletionPort`` and ``Server`` share."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from iocp_adapter._native import CData, ffi, lib
+from iocp_adapter.errors import error_for
+from iocp_adapter.stats import Outstanding, read_outstanding, read_stats
+from pools import Pool
+
+__all__ = ["CloseReport", "NativePort", "nanoseconds"]
+
+_BACKENDS = {
+    "auto": lib.PP_BACKEND_AUTO,
+    "io_uring": lib.PP_BACKEND_IO_URING,
+    "epoll": lib.PP_BACKEND_EPOLL,
+}
+_FOREVER_SECONDS = 1 << 32
+_REPORTED = 4096
+
+
+class CloseReport(NamedTuple):
+    """What closing a port found."""
+
+    outstanding: tuple[Outstanding, ...]
+    """Operations that had not completed when the close began; they were cancelled."""
+    complete: bool
+    """Whether every one of them came back before the timeout."""
+
+    def __str__(self) -> str:
+        head = "closed" if self.complete else "closed, but the kernel still holds operations"
+        return "\n  ".join([f"{head}; {len(self.outstanding)} outstanding", *map(str, self.outstanding)])
+
+
+def nanoseconds(seconds: float | None) -> int:
+    """A timeout for the core: None and very long ones never end, others round up."""
+    if seconds is None or seconds > _FOREVER_SECONDS:
+        return -1
+    return max(0, -int(-seconds * 1e9 // 1))
+
+
+class NativePort:
+    """Owns one ``pp_port``; freed when nobody refers to it any more."""
+
+    def __init__(self, backend: str, concurrency: int, entries: int, limits: dict[str, int]):
+        if backend not in _BACKENDS:
+            known = ", ".join(_BACKENDS)
+            raise error_for(_INVALID, f"backend {backend!r}", f"no such back end; use one of {known}")
+        config = ffi.new("pp_port_config *", {"backend": _BACKENDS[backend]})
+        for name, value in {"concurrency": concurrency, "entries": entries, **limits}.items():
+            if not 0 <= value < 1 << 32:
+                raise error_for(_INVALID, f"{name}={value}", "give 0 (the default) to 2**32 - 1")
+            setattr(config, name, value)
+        out, os_error = ffi.new("pp_port **"), ffi.new("int *")
+        reason = ffi.new("char[]", lib.PP_REASON_BYTES)
+        status = lib.pp_port_create(config, out, reason, os_error)
+        if status:
+            why = str(ffi.string(reason), "utf-8")
+            raise error_for(status, f"a completion port on back end {backend!r}", why)
+        self._providers: dict[Pool, CData] = {}
+        self.c: CData = ffi.gc(out[0], _Destroyer(self._providers))
+        self.backend = str(ffi.string(lib.pp_port_backend(self.c)), "ascii")
+        self.reason = str(ffi.string(lib.pp_port_reason(self.c)), "utf-8")
+
+    def provider(self, pool: Pool | None) -> CData:
+        """The pool's function table; the pool is kept alive as long as the port."""
+        if pool is None:
+            return ffi.NULL
+        if pool not in self._providers:
+            self._providers[pool] = ffi.cast("pp_provider *", pool.provider_address)
+        return self._providers[pool]
+
+    def associate(self, **config: Any) -> int:
+        """``pp_port_associate``; the fields are those of ``pp_endpoint_config``."""
+        native = ffi.new("pp_endpoint_config *", config)
+        out = ffi.new("pp_endpoint *")
+        status = lib.pp_port_associate(self.c, native, out)
+        if status:
+            raise error_for(status, f"associate descriptor {config['descriptor']}")
+        return int(out[0])
+
+    def stats(self) -> Any:
+        """Counters now, as ``PortStats``."""
+        return read_stats(self.c)
+
+    def outstanding(self) -> tuple[Outstanding, ...]:
+        """Operations that have not completed; at most the first 4096."""
+        rows = ffi.new("pp_outstanding[]", _REPORTED)
+        count = lib.pp_port_outstanding(self.c, rows, _REPORTED)
+        return read_outstanding(rows, min(count, _REPORTED))
+
+    def close(self, timeout: float | None) -> CloseReport:
+        """Cancel everything, wake every waiting thread; see ``pp_port_close``."""
+        rows, count = ffi.new("pp_outstanding[]", _REPORTED), ffi.new("size_t *")
+        status = lib.pp_port_close(self.c, nanoseconds(timeout), rows, _REPORTED, count)
+        return CloseReport(read_outstanding(rows, min(count[0], _REPORTED)), status != lib.PP_TIMEOUT)
+
+
+class _Destroyer:
+    """Keeps the pools until the port, which may still give blocks back to them, is freed."""
+
+    __slots__ = ("_pools",)
+
+    def __init__(self, pools: dict[Pool, CData]):
+        self._pools = pools
+
+    def __call__(self, port: CData) -> None:
+        lib.pp_port_destroy(port)
+
+
+_INVALID = lib.PP_INVALID

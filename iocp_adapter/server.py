@@ -1,0 +1,249 @@
+"""A TCP server whose buffers come from a pool."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol
+
+from iocp_adapter._native import ffi, lib
+from iocp_adapter.connection import Connection
+from iocp_adapter.errors import PortError, error_for, listen_error
+from iocp_adapter.native_port import CloseReport, NativePort
+from iocp_adapter.serving import Received, Serving
+from pools import Lease, Pool, Unsupported
+
+__all__ = ["Handler", "Server", "ServerStats"]
+
+
+class Handler(Protocol):
+    """What a server calls. Besides ``received`` it may have either or both of
+
+    ``connected(connection)``, which comes first, and
+    ``disconnected(connection, reason)``, which comes last; the reason is None for an orderly end,
+    otherwise the exception that ended the connection.
+
+    All calls come from the serving thread. An exception costs the connection it was raised for
+    and nothing else, and is logged.
+    """
+
+    def received(self, connection: Connection, lease: Lease, length: int, /) -> object:
+        """``length`` bytes have arrived, in ``lease.view[:length]``.
+
+        The lease is the handler's: it may send it, keep it and release it later, or release it
+        now. One that is neither sent nor kept when the call returns is released by the server.
+        """
+
+
+@dataclass(frozen=True)
+class ServerStats:
+    """What a server has done so far. The port's own counters are in ``server.port_stats()``."""
+
+    messages: int
+    """Receives that were given to the handler."""
+    received_bytes: int
+    sent_bytes: int
+    accepted: int
+    refused: int
+    """Closed at once: the limit was reached, or no descriptor was left."""
+    closed: int
+    open: int
+    errors: int
+    """Connections that ended with an error."""
+    handler_errors: int
+    """Exceptions in handlers."""
+    buffer_waits: int
+    """Times a connection waited because the pool had no block."""
+    pauses: int
+    """Times a connection whose peer did not read was no longer read from."""
+    batches: int
+    queued_bytes: int
+
+
+class Server:
+    """Listens on ``host:port`` and gives what arrives to ``handler``.
+
+    ``handler`` is a ``Handler`` or a plain function, which is then used as ``received``.
+    ``provider`` is the pool of all receive buffers; an owner-only pool belongs to the serving
+    thread while that runs. ``port=0`` takes any free port; see ``address``.
+    ``tag(number, peer)`` gives the label of a connection's blocks, ``conn-17 127.0.0.1:45678`` by
+    default; an empty one means none. ``max_connections`` closes further ones at once (0: no
+    limit). A peer with more than ``high_bytes`` queued to it is not read from until at most
+    ``low_bytes`` are left (0: always). ``receive_size`` is the size of a connection's first
+    receive; later ones follow the traffic. ``batch_bytes`` is the payload that ends a batch.
+    0 stands for the engine's own choice: 4 KiB and 256 KiB.
+
+    The server listens from its creation; ``start()`` or ``serve_forever()`` makes it serve.
+
+    Raises ``ListenError``, ``BackendUnavailable`` or ``PortValueError``.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        handler: Handler | Received,
+        *,
+        provider: Pool,
+        backend: str = "auto",
+        tag: Callable[[int, str], str] | None = None,
+        max_connections: int = 0,
+        backlog: int = 1024,
+        high_bytes: int = 1 << 20,
+        low_bytes: int = 1 << 18,
+        receive_size: int = 0,
+        batch_bytes: int = 0,
+    ):
+        self._port = NativePort(backend, 0, 0, {"batch_bytes": batch_bytes})
+        limits = {"high_bytes": high_bytes, "low_bytes": low_bytes, "receive_bytes": receive_size}
+        self._serving = Serving(self._port, handler, provider, tag or _tag, max_connections, limits)
+        self.provider = provider
+        self._socket = _listen(host, port, backlog)
+        self.address: tuple[str, int] = self._socket.getsockname()[:2]
+        """Where the server listens."""
+        self._worker: threading.Thread | None = None
+        self._stopping = False
+        self._report: CloseReport | None = None
+        self._listener = self._port.associate(descriptor=self._socket.fileno())
+        status = lib.pp_port_accept(self._port.c, self._listener, 0, ffi.NULL)
+        if status:
+            raise error_for(status, f"accept on {host}:{port}")
+
+    # ---- what one sees -----------------------------------------------------------------
+
+    @property
+    def backend(self) -> str:
+        """``io_uring`` or ``epoll``."""
+        return self._port.backend
+
+    @property
+    def reason(self) -> str:
+        """Why this back end was chosen."""
+        return self._port.reason
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The open connections."""
+        return list(self._serving.connections.values())
+
+    def port_stats(self) -> Any:
+        """The counters of the port, as ``PortStats``."""
+        return self._port.stats()
+
+    def stats(self) -> ServerStats:
+        """What the server has done so far."""
+        port, serving = self._port.stats(), self._serving
+        return ServerStats(
+            messages=serving.messages,
+            received_bytes=port.received_bytes,
+            sent_bytes=port.sent_bytes,
+            accepted=serving.accepted,
+            refused=serving.refused,
+            closed=serving.ended,
+            open=len(serving.connections),
+            errors=serving.errors,
+            handler_errors=serving.handler_errors,
+            buffer_waits=port.buffer_waits,
+            pauses=port.pauses,
+            batches=port.batches,
+            queued_bytes=port.queued_bytes,
+        )
+
+    # ---- serving -------------------------------------------------------------------------
+
+    def serve_forever(self) -> None:
+        """Serve in the calling thread until ``stop()``.
+
+        What is not the handler's exception, such as KeyboardInterrupt, passes through.
+        """
+        self._own()
+        self._serving.run(lambda: not self._stopping)
+
+    def start(self) -> Server:
+        """Serve in a thread of the server's own; returns the server."""
+        if self._worker is not None:
+            raise PortError("the server has been started already; create another one")
+        self._worker = threading.Thread(target=self.serve_forever, name="poolport-server", daemon=True)
+        self._worker.start()
+        return self
+
+    def stop(self) -> None:
+        """Make ``serve_forever()`` return soon; any thread, a handler or a signal handler may call it."""
+        self._stopping = True
+        lib.pp_port_post(self._port.c, 0, 0, 0)
+
+    def close(self, timeout: float = 5.0) -> CloseReport:
+        """Stop accepting, send what is queued, close every connection; then close the port.
+
+        After ``timeout`` seconds the connections that are left are reset. Returns what was
+        outstanding at that moment. A handler calls ``stop()`` instead. Calling it again returns
+        the same report.
+        """
+        if self._report is not None:
+            return self._report
+        if threading.get_ident() == self._serving.thread and self._serving.busy:
+            raise PortError("close() in a handler would wait for itself; call stop() there")
+        deadline = time.monotonic() + timeout
+        self.stop()
+        if self._worker is not None:
+            self._worker.join(timeout)
+            if self._worker.is_alive():
+                raise PortError(f"a handler has not returned for {timeout} s; make it return, then close")
+        self._own()
+        self._drain(deadline)
+        self._report = self._port.close(max(0.0, deadline - time.monotonic()) + 1.0)
+        self._serving.run_down()
+        self._socket.close()
+        return self._report
+
+    def _own(self) -> None:
+        """The calling thread serves from now on."""
+        self._serving.thread = threading.get_ident()
+        with contextlib.suppress(Unsupported):
+            self.provider.adopt()
+
+    def _drain(self, deadline: float) -> None:
+        lib.pp_port_end(self._port.c, self._listener, lib.PP_CLOSE_DRAIN)
+        serving = self._serving
+        serving.refuse = True
+        for connection in list(serving.connections.values()):
+            connection.close()
+        while (serving.connections or serving.listening) and (left := deadline - time.monotonic()) > 0:
+            serving.turn(left)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        host, port = self.address
+        state = "closed" if self._report is not None else f"{len(self._serving.connections)} connections"
+        return f"<Server {host}:{port} {self.backend} {state}>"
+
+
+def _tag(number: int, peer: str) -> str:
+    return f"conn-{number} {peer}"
+
+
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit it: an answer must not wait for the acknowledgement of the last one.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.bind((host, port))
+        listener.listen(backlog)
+    except OSError as error:
+        listener.close()
+        raise listen_error(error, host, port) from error
+    return listener

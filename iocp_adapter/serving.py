@@ -1,0 +1,304 @@
+"""The loop of a server: one crossing into the engine per batch.
+
+What the handlers want to send is collected in a list of integers, three for each
+message, and goes in with the next crossing. What comes out are rows of eight
+integers; a row that carries data becomes a lease and a call of the handler. A batch
+ends at 256 KiB of payload, so that it is still in the cache when it is sent.
+
+A lease that the handler has neither sent nor released nor kept is released here:
+whether it was kept is seen from its reference count, compared with the count that a
+lease nobody kept has on this very path.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from array import array
+from collections.abc import Callable, Iterator
+from threading import get_ident
+from typing import Any
+
+from iocp_adapter._native import ffi, lib
+from iocp_adapter.connection import Connection
+from iocp_adapter.errors import PortError, PortValueError, completion_error, error_for
+from iocp_adapter.native_port import NativePort, nanoseconds
+from pools import Lease, Pool, PoolError
+
+__all__ = ["Serving"]
+
+_log = logging.getLogger("iocp_adapter")
+
+_ROWS = 256
+_WORDS = 8
+_PEER_BYTES = 64
+_LISTENER_KEY = 0
+_RECEIVED = lib.PP_KIND_RECV | lib.PP_MORE
+_ACCEPT = lib.PP_KIND_ACCEPT
+_CLOSE = lib.PP_KIND_CLOSE
+_SEND = lib.PP_KIND_SEND
+_KIND = lib.PP_KIND_MASK
+_SENDS = ffi.typeof("pp_block_send[]")
+
+Received = Callable[[Connection, Lease, int], object]
+
+
+def _measure(data: Lease | bytes | bytearray | memoryview) -> tuple[Lease | bytes, int]:
+    """What to hold until it is sent, and its size; what could change meanwhile is copied."""
+    if isinstance(data, Lease):
+        return data, data.size
+    if not isinstance(data, bytes):
+        data = bytes(data)
+    return data, len(data)
+
+
+class Serving:
+    """Connections, the rows that come for them, and the sends that go out."""
+
+    def __init__(
+        self,
+        port: NativePort,
+        handler: object,
+        provider: Pool,
+        tag: Callable[[int, str], str],
+        max_connections: int,
+        limits: dict[str, int],
+    ):
+        self.port = port
+        self.provider = provider
+        self.thread = 0
+        """The thread whose sends are collected; others cross by themselves."""
+        self.busy = False
+        """Whether handlers are being called."""
+        self.listening = True
+        """Until the listener's end has been told."""
+        self.refuse = False
+        """Close every new connection at once."""
+        self.sends: list[int] = []
+        self.connections: dict[int, Connection] = {}
+        self.messages = self.accepted = self.refused = self.ended = self.errors = self.handler_errors = 0
+        received: Any = getattr(handler, "received", handler)
+        if not callable(received):
+            raise PortValueError(f"handler {handler!r}: give a function, or an object with a method received")
+        self.received: Received = received
+        self._connected: Callable[[Connection], object] | None = getattr(handler, "connected", None)
+        self._disconnected: Callable[[Connection, Exception | None], object] | None
+        self._disconnected = getattr(handler, "disconnected", None)
+        self._tag = tag
+        self._max_connections = max_connections
+        self._limits = limits
+        self._held: dict[int, object] = {}
+        self._holds = 0
+        self._rows = ffi.new("pp_completion[]", _ROWS)
+        self._words = memoryview(ffi.buffer(self._rows)).cast("B").cast("Q")
+        self._why = ffi.new("pp_status *")
+        self._peer = ffi.new("char[]", _PEER_BYTES)
+        self._at_rest = self._references_at_rest()
+
+    # ---- the loop ------------------------------------------------------------------------
+
+    def run(self, running: Callable[[], bool]) -> None:
+        """Serve while ``running()``, which is asked between batches."""
+        while running():
+            self.turn(None)
+
+    def turn(self, timeout: float | None) -> bool:
+        """Submit what was collected, wait for a batch, serve it. False: the port is closed and empty."""
+        sends, wait_ns = self.sends, -1 if timeout is None else nanoseconds(timeout)
+        outgoing, messages = ffi.NULL, 0
+        if sends:
+            flat = array("Q", sends)
+            sends.clear()
+            outgoing, messages = ffi.from_buffer(_SENDS, flat), len(flat) // 3
+        count = lib.pp_port_exchange(self.port.c, outgoing, messages, self._rows, _ROWS, wait_ns, self._why)
+        if count:
+            it = iter(self._words[: count * _WORDS].tolist())
+            batch = zip(it, it, it, it, it, it, it, it, strict=False)
+            self.busy = True
+            try:
+                self._serve(batch)
+            finally:
+                self.busy = False
+                self._abandon(batch)
+        return bool(count) or self._why[0] != lib.PP_CLOSED
+
+    def run_down(self) -> None:
+        """After the port is closed: serve what had completed before."""
+        while self.turn(0.0):
+            pass
+
+    def _serve(self, batch: Iterator[tuple[int, int, int, int, int, int, int, int]]) -> None:
+        connections, lease_of, received = self.connections, self.provider.lease, self.received
+        kept, at_rest = sys.getrefcount, self._at_rest
+        for key, event, length, error, block, address, size, user in batch:
+            if event != _RECEIVED or error:
+                self._other(key, event, length, error, user)
+                continue
+            lease = lease_of(block, address, size)
+            connection = connections.get(key)
+            if connection is None or connection.closed:
+                lease.release()
+                continue
+            self.messages += 1
+            try:
+                received(connection, lease, length)
+            except Exception:
+                self._handler_failed(connection, "received")
+                if lease.handle:
+                    lease.release()
+            else:
+                if lease.handle and kept(lease) == at_rest:
+                    lease.release()
+
+    def _references_at_rest(self) -> int:
+        """How many references a lease has in ``_serve`` that the handler did not keep."""
+        kept = sys.getrefcount
+        lease = Lease(self.provider, 0, None, 0)
+        return kept(lease)
+
+    def _abandon(self, batch: Iterator[tuple[int, int, int, int, int, int, int, int]]) -> None:
+        """Give back what the rows carry that an interrupted loop has not reached."""
+        for _, event, result, error, block, address, size, _ in batch:
+            if event == _RECEIVED and not error:
+                self.provider.lease(block, address, size).release()
+            elif event & _KIND == _ACCEPT and event & lib.PP_MORE and not error:
+                os.close(result)
+
+    # ---- everything that is not data --------------------------------------------------------
+
+    def _other(self, key: int, event: int, result: int, error: int, user: int) -> None:
+        kind = event & _KIND
+        if kind == _ACCEPT:
+            self._accept(result, error, bool(event & lib.PP_MORE))
+        elif kind == _CLOSE:
+            self._close(key, error)
+        elif kind == _SEND:
+            self._let_go(user)
+            if error >= lib.PP_ERROR_STATUS and (connection := self.connections.get(key)):
+                _log.error("a send on %r failed, it is closed: %s", connection, completion_error(error))
+                connection.abort()
+
+    def _accept(self, descriptor: int, error: int, more: bool) -> None:
+        if error:
+            if more:
+                self.refused += 1
+                _log.warning("a connection was refused: %s; raise the limit", completion_error(error))
+            return
+        full = self._max_connections and len(self.connections) >= self._max_connections
+        if full or self.refuse:
+            os.close(descriptor)
+            self.refused += 1
+            return
+        self.accepted += 1
+        number = self.accepted
+        size = lib.pp_socket_peer(descriptor, self._peer, _PEER_BYTES)
+        peer = str(ffi.buffer(self._peer, size)[:], "ascii") if size else ""
+        try:
+            text = self._tag(number, peer)
+            endpoint = self._associate(descriptor, number, text)
+        except (PortError, PoolError):
+            os.close(descriptor)
+            _log.exception("connection %d from %s was closed at once", number, peer)
+            self.refused += 1
+            return
+        connection = self.connections[number] = Connection(self, number, endpoint, peer, text)
+        if self._connected is not None:
+            try:
+                self._connected(connection)
+            except Exception:
+                self._handler_failed(connection, "connected")
+
+    def _associate(self, descriptor: int, number: int, tag: str) -> int:
+        endpoint = self.port.associate(
+            descriptor=descriptor,
+            key=number,
+            provider=self.port.provider(self.provider),
+            tag=self.provider.tag(tag) if tag else 0,
+            flags=lib.PP_OWN_DESCRIPTOR | lib.PP_SELF_CLOSING,
+            **self._limits,
+        )
+        status = lib.pp_port_recv_stream(self.port.c, endpoint, 0, ffi.NULL)
+        if status:
+            # The descriptor is the engine's now: ending the endpoint closes it.
+            lib.pp_port_end(self.port.c, endpoint, lib.PP_CLOSE_RESET)
+            _log.error("receiving on connection %d: %s", number, error_for(status, "recv_stream"))
+        return endpoint
+
+    def _close(self, key: int, error: int) -> None:
+        if key == _LISTENER_KEY:
+            self.listening = False
+            return
+        connection = self.connections.pop(key)
+        connection.closed = True
+        self.ended += 1
+        self.errors += bool(error)
+        if self._disconnected is not None:
+            try:
+                self._disconnected(connection, completion_error(error))
+            except Exception:
+                self._handler_failed(connection, "disconnected")
+
+    def _handler_failed(self, connection: Connection, what: str) -> None:
+        self.handler_errors += 1
+        _log.exception("the handler's %s raised; %r is closed", what, connection)
+        if not connection.closed:
+            connection.abort()
+
+    # ---- what connections ask for --------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Hand over the collected sends now."""
+        flat = array("Q", self.sends)
+        self.sends.clear()
+        outgoing = ffi.from_buffer("pp_block_send[]", flat)
+        lib.pp_port_exchange(self.port.c, outgoing, len(flat) // 3, ffi.NULL, 0, 0, self._why)
+
+    def send_slowly(self, connection: Connection, data: Any, length: int | None) -> None:
+        """A send that is not collected: of bytes, of another pool's lease, from another thread."""
+        source, size = _measure(data)
+        if length is None:
+            length = size
+        elif not 0 <= length <= size:
+            raise PortValueError(f"send of {length} bytes from {size}: stay within the data")
+        self.flush_if_serving()
+        native = ffi.new("pp_send *", {"endpoint": connection.endpoint, "bytes": length})
+        if isinstance(source, Lease) and source.pool is self.provider:
+            native.block = source.handle
+            native.flags = lib.PP_SEND_TAKE | lib.PP_SEND_QUIET
+            if self._submit(native):
+                source.detach()
+            else:
+                source.release()
+            return
+        view = source.view if isinstance(source, Lease) else source
+        native.address = int(ffi.cast("uintptr_t", ffi.from_buffer(view)))
+        self._holds += 1
+        native.user = self._holds
+        self._held[self._holds] = source
+        self._submit(native)
+
+    def _submit(self, native: Any) -> bool:
+        """False: the connection has ended, the message is dropped."""
+        status = lib.pp_port_send(self.port.c, native, ffi.NULL)
+        if not status:
+            return True
+        self._let_go(native.user)
+        if status == lib.PP_STALE:
+            return False
+        raise error_for(status, f"send of {native.bytes} bytes")
+
+    def _let_go(self, hold: int) -> None:
+        held = self._held.pop(hold, None)
+        if isinstance(held, Lease):
+            held.release()
+
+    def flush_if_serving(self) -> None:
+        """Keep the order between collected sends and one that crosses by itself."""
+        if self.sends and get_ident() == self.thread:
+            self.flush()
+
+    def end(self, connection: Connection, how: int) -> None:
+        """End a connection; ``disconnected`` follows when it has happened."""
+        self.flush_if_serving()
+        lib.pp_port_end(self.port.c, connection.endpoint, how)

@@ -1,0 +1,80 @@
+"""What a port counts; the list is ``PP_PORT_STATS_LIST`` of ``poolport/port.h``."""
+
+from __future__ import annotations
+
+from dataclasses import field, make_dataclass
+from typing import Any, NamedTuple
+
+from iocp_adapter._native import CData, ffi, lib
+
+__all__ = ["PORT_STATISTICS", "Outstanding", "PortStatistic", "PortStats", "read_outstanding", "read_stats"]
+
+
+class PortStatistic(NamedTuple):
+    """One line of the list."""
+
+    name: str
+    kind: str
+    """``counter`` (only rises) or ``gauge``."""
+    unit: str
+    meaning: str
+
+
+def _entries() -> tuple[PortStatistic, ...]:
+    found: list[PortStatistic] = []
+    while (entry := lib.pp_port_stats_describe(len(found))) != ffi.NULL:
+        texts = (entry.name, entry.kind, entry.unit, entry.meaning)
+        found.append(PortStatistic(*(str(ffi.string(text), "utf-8") for text in texts)))
+    return tuple(found)
+
+
+PORT_STATISTICS: tuple[PortStatistic, ...] = _entries()
+
+PortStats: Any = make_dataclass(
+    "PortStats",
+    [(entry.name, int, field(metadata=entry._asdict())) for entry in PORT_STATISTICS],
+    frozen=True,
+    namespace={"__doc__": "Counters and gauges of a port; each field's metadata has unit and meaning."},
+)
+PortStats.__module__ = __name__
+
+KINDS: dict[int, str] = {
+    lib.PP_KIND_RECV: "recv",
+    lib.PP_KIND_SEND: "send",
+    lib.PP_KIND_ACCEPT: "accept",
+    lib.PP_KIND_CONNECT: "connect",
+    lib.PP_KIND_POST: "post",
+    lib.PP_KIND_CLOSE: "close",
+}
+
+
+class Outstanding(NamedTuple):
+    """An operation that has not completed."""
+
+    kind: str
+    """``recv``, ``send``, ``accept`` or ``connect``."""
+    key: int
+    age_seconds: float
+    bytes: int
+    """Of a send: still to go."""
+    cancelled: bool
+    """A cancel was asked for."""
+
+    def __str__(self) -> str:
+        size = f", {self.bytes} bytes to go" if self.bytes else ""
+        return f"{self.kind} of endpoint {self.key}, {self.age_seconds:.3f} s old{size}"
+
+
+def read_stats(port: CData) -> Any:
+    """The counters of a native port as ``PortStats``."""
+    native = ffi.new("pp_port_stats *")
+    lib.pp_port_read_stats(port, native)
+    return PortStats(*(getattr(native, entry.name) for entry in PORT_STATISTICS))
+
+
+def read_outstanding(rows: CData, count: int) -> tuple[Outstanding, ...]:
+    """``count`` rows that the core has filled in."""
+    return tuple(
+        Outstanding(KINDS[row.kind], row.key, row.age_ns / 1e9, row.bytes, bool(row.cancelled))
+        for row in (rows[index] for index in range(count))
+    )
