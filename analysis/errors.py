@@ -5,6 +5,7 @@
 | `TraceError` | 3 | an input file is not a readable trace |
 | `MissingExtra` | 4 | an optional dependency is not installed |
 | `PlatformLacks` | 4 | the machine has no such library, limit or kernel feature |
+| `UsageError` | 2 | an argument is out of its range |
 | `OutputError` | 2 | the result cannot be written where it was asked for |
 | `BalanceError` | 1 | a law that must hold in every trace does not |
 
@@ -42,6 +43,12 @@ class PlatformLacks(AnalysisError):
     """The machine lacks something that was asked for; the message names it and what brings it."""
 
     exit_code = 4
+
+
+class UsageError(AnalysisError):
+    """An argument is out of its range; the message gives the value and the range."""
+
+    exit_code = 2
 
 
 class OutputError(AnalysisError):

@@ -263,6 +263,10 @@ class Pool:
         text = lib.pp_pool_tag_text(self._c, tag, size)
         return "" if text == ffi.NULL else bytes(ffi.buffer(text, size[0])).decode("utf-8", "replace")
 
+    def mark_site(self, text: str) -> None:
+        """The acquisition site that blocks carry which C code acquires from now on; empty for none."""
+        lib.pp_pool_set_site(self._c, self.tag(text) if text else 0)
+
     def _set_site(self, code: CodeType, instruction: int) -> None:
         number = self._sites.get((code, instruction))
         if number is None:

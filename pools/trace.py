@@ -101,6 +101,8 @@ class Trace:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        if kind is not None and self._users:
+            return  # what went wrong matters more; the file is readable as it is
         self.close()
 
     def __repr__(self) -> str:

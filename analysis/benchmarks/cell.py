@@ -110,4 +110,3 @@ def main() -> int:
     except AnalysisError as error:
         print(json.dumps({"error": str(error), "exit_code": error.exit_code}), flush=True)
     return 0
-

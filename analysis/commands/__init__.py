@@ -1,0 +1,109 @@
+"""The console script ``poolport``: one module for each subcommand.
+
+A subcommand's module has ``NAME``, ``HELP``, ``add_arguments(parser)`` and ``run(arguments)``, which
+gives the exit code. Here is the one place where an exception becomes a sentence and an exit code:
+
+| code | meaning |
+|---|---|
+| 0 | good |
+| 1 | a check failed, or something regressed |
+| 2 | the call was wrong, or its output cannot be written |
+| 3 | an input cannot be read |
+| 4 | the platform lacks something |
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from analysis.errors import AnalysisError
+
+__all__ = ["build_parser", "main"]
+
+_COMMANDS = ("demo", "bench", "report", "serve", "doctor", "completion")
+_INTERRUPTED = 130
+
+
+class Command(Protocol):
+    """A subcommand's module."""
+
+    NAME: str
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the options."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it; the exit code."""
+
+
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415  # costs a tenth of a second, and is rarely asked
+
+    return version("poolport")
+
+
+class _PrintVersion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"poolport {_version()}")
+        parser.exit()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="poolport", description="Memory pools for completion-based I/O: run, measure, report."
+    )
+    parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in _COMMANDS:
+        module = cast("Command", importlib.import_module(f"analysis.commands.{name}"))
+        command = commands.add_parser(module.NAME, help=module.HELP, description=module.HELP)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def _explain(error: Exception) -> tuple[str, int] | None:
+    """The sentence and the exit code for an exception that is no defect of ours."""
+    if isinstance(error, AnalysisError):
+        return str(error), error.exit_code
+    # The engine and the pools have exceptions of their own, which analysis translates here only.
+    from iocp_adapter import BackendUnavailable, ListenError, PortError  # noqa: PLC0415
+    from pools import PoolError  # noqa: PLC0415
+
+    if isinstance(error, BackendUnavailable):
+        return str(error), 4
+    if isinstance(error, ListenError):
+        return str(error.strerror or error), 2
+    if isinstance(error, PortError | PoolError):
+        return str(error), 1
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), 2
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    try:
+        arguments = build_parser().parse_args(argv)
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter would complain when it flushes at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        explained = _explain(error)
+        if explained is None:
+            raise
+        print(f"poolport: {explained[0]}", file=sys.stderr)
+        return explained[1]
+    return code

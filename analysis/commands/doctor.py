@@ -1,0 +1,113 @@
+"""``poolport doctor``: what this machine can do."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+from typing import Any, NamedTuple
+
+from analysis.commands.terminal import print_json, print_next, print_table
+from analysis.results import document
+from analysis.units import bytes_text
+
+NAME = "doctor"
+HELP = "tell what this machine can do: back ends and why, limits, extras"
+
+_EXTRAS = {
+    "analysis": ("numpy", "matplotlib", "jinja2"),
+    "cli": ("rich", "shtab"),
+    "notebook": ("ipykernel", "nbclient", "nbformat"),
+    "bench": ("cmeel",),
+}
+
+
+class Finding(NamedTuple):
+    """One line: what was looked at, whether it is there, and what it means or how to get it."""
+
+    what: str
+    good: bool
+    text: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def _backends() -> list[Finding]:
+    from iocp_adapter import PortError, Server  # noqa: PLC0415  # compiled: only when it is needed
+    from pools import SlabPool  # noqa: PLC0415
+
+    findings = []
+    for backend in ("auto", "io_uring", "epoll"):
+        pool = SlabPool(4096, 4, name="doctor")
+        try:
+            server = Server("127.0.0.1", 0, lambda *_: None, provider=pool, backend=backend)
+        except (PortError, OSError) as error:
+            findings.append(Finding(f"back end {backend}", False, str(error)))
+        else:
+            findings.append(Finding(f"back end {backend}", True, f"{server.backend}: {server.reason}"))
+            server.close(1.0)
+    return findings
+
+
+def _limits() -> list[Finding]:
+    try:
+        import resource  # noqa: PLC0415  # not on Windows
+    except ModuleNotFoundError:
+        return []
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    locked = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    return [
+        Finding(
+            "open files",
+            files >= 4096,
+            f"{files} at most; for more connections: ulimit -n {max(files, 65536)}",
+        ),
+        Finding(
+            "locked memory",
+            True,
+            "no limit" if locked == resource.RLIM_INFINITY else f"{bytes_text(locked)} at most",
+        ),
+    ]
+
+
+def _extras() -> list[Finding]:
+    findings = []
+    for extra, packages in _EXTRAS.items():
+        missing = [package for package in packages if importlib.util.find_spec(package) is None]
+        remedy = f'lacks {", ".join(missing)}: pip install "poolport[{extra}]"'
+        findings.append(Finding(f"extra {extra}", not missing, remedy if missing else "installed"))
+    return findings
+
+
+def findings() -> list[Finding]:
+    """Everything that was found out."""
+    system = f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} processors"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return [
+        Finding("system", True, system),
+        Finding("Python", True, python),
+        *_backends(),
+        *_limits(),
+        *_extras(),
+    ]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what was found; exit code 4 where no back end works."""
+    found = findings()
+    usable = any(finding.good for finding in found if finding.what == "back end auto")
+    if arguments.json:
+        rows: list[dict[str, Any]] = [finding._asdict() for finding in found]
+        print_json(document("doctor", usable=usable, findings=rows))
+    else:
+        print_table(
+            "What this machine can do",
+            ["", "", "what it means"],
+            [(finding.what, "yes" if finding.good else "no", finding.text) for finding in found],
+        )
+    print_next("poolport demo", json_output=arguments.json)
+    return 0 if usable else 4

@@ -1,0 +1,92 @@
+"""``poolport serve``: a server in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+import time
+from types import FrameType
+
+from analysis.commands.terminal import note, print_json, print_next, print_table
+from analysis.results import document
+from analysis.strategies import STRATEGIES
+from analysis.units import bytes_text, count_text
+
+NAME = "serve"
+HELP = "run an echo or discard server whose buffers come from a pool, until SIGINT or SIGTERM"
+
+_CAPACITY_BYTES = 256 << 20
+_CLOSE_SECONDS = 5.0
+_POLL_SECONDS = 0.1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
+    parser.add_argument("--port", type=int, required=True, help="0 for any free port")
+    parser.add_argument("--backend", choices=("auto", "io_uring", "epoll"), default="auto")
+    parser.add_argument("--strategy", choices=tuple(STRATEGIES), default=next(iter(STRATEGIES)))
+    parser.add_argument("--handler", choices=("echo", "discard"), default="echo")
+    parser.add_argument("--json", action="store_true", help="print the statistics as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve; the statistics come last."""
+    from iocp_adapter import Connection, Server  # noqa: PLC0415  # compiled: only when it is needed
+    from pools import Lease  # noqa: PLC0415
+
+    def echo(connection: Connection, lease: Lease, length: int) -> None:
+        connection.send(lease, length)
+
+    def discard(_connection: Connection, lease: Lease, _length: int) -> None:
+        lease.release()
+
+    handler = echo if arguments.handler == "echo" else discard
+    pool = STRATEGIES[arguments.strategy].build(_CAPACITY_BYTES)
+    stop = threading.Event()
+
+    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGINT, ask_to_stop)
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    server = Server(arguments.host, arguments.port, handler, provider=pool, backend=arguments.backend)
+    server.start()
+    host, port = server.address
+    note(f"listening on {host}:{port} backend={server.backend} strategy={arguments.strategy}")
+    started = time.monotonic()
+    while not stop.wait(_POLL_SECONDS):  # a wait without a timeout would not see the signal on Windows
+        pass
+    statistics = server.stats()
+    server.close(_CLOSE_SECONDS)
+    pool.adopt()
+    pool_statistics = pool.stats()
+    leaks = pool.close()
+    if arguments.json:
+        print_json(
+            document(
+                "serve",
+                backend=server.backend,
+                backend_reason=server.reason,
+                strategy=arguments.strategy,
+                seconds=time.monotonic() - started,
+                server=statistics,
+                pool=pool_statistics.as_dict(),
+                leaked_blocks=len(leaks),
+            )
+        )
+    else:
+        rows = [
+            ("connections", count_text(statistics.accepted)),
+            ("messages", count_text(statistics.messages)),
+            ("received", bytes_text(statistics.received_bytes)),
+            ("sent", bytes_text(statistics.sent_bytes)),
+            ("connections that ended with an error", count_text(statistics.errors)),
+            ("waits for a buffer", count_text(statistics.buffer_waits)),
+            ("peak blocks live", count_text(pool_statistics.peak_live_blocks)),
+            ("blocks leaked", count_text(len(leaks))),
+        ]
+        print_table(f"{arguments.handler} on {server.backend} with {arguments.strategy}", ["", "total"], rows)
+    print_next("poolport demo", json_output=arguments.json)
+    return 0

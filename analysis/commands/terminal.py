@@ -1,0 +1,88 @@
+"""What the commands print, and where: results on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from analysis.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["note", "print_json", "print_next", "print_table", "progress", "warn"]
+
+
+def _console(*, stderr: bool = False) -> Console:
+    try:
+        from rich.console import Console  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError as error:
+        raise MissingExtra("rich", "cli") from error
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 140
+    return Console(stderr=stderr, highlight=False, soft_wrap=False, width=width)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print a result for programs."""
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], best: Sequence[Sequence[int]] = ()
+) -> None:
+    """Print a table; ``best`` gives for each row the columns to make bold."""
+    from rich.table import Table  # noqa: PLC0415  # an extra; _console() says so where it is missing
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(Text(column), justify="left" if number == 0 else "right", overflow="fold")
+    for number, row in enumerate(rows):
+        bold = best[number] if best else ()
+        table.add_row(*(Text(cell, style="bold green" if at in bold else "") for at, cell in enumerate(row)))
+    _console().print(table)
+
+
+def note(text: str) -> None:
+    """Say something that is not the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Say something that the user should know, beside the result."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def print_next(text: str, *, json_output: bool) -> None:
+    """The last line of a command: what is worth running next."""
+    print(f"next: {text}", file=sys.stderr if json_output else sys.stdout, flush=True)
+
+
+class Progress:
+    """Tells what is going on: one line that changes on a terminal, one line each elsewhere."""
+
+    def __init__(self, status: Any):
+        self._status = status
+
+    def __call__(self, text: str) -> None:
+        """Say what is being done now."""
+        if self._status is not None:
+            self._status.update(text)
+        else:
+            note(text)
+
+
+@contextmanager
+def progress(first: str) -> Iterator[Progress]:
+    """Show progress while the block runs."""
+    console = _console(stderr=True)
+    if not console.is_terminal:
+        yield Progress(None)
+        return
+    with console.status(first) as status:
+        yield Progress(status)

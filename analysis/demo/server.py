@@ -1,0 +1,154 @@
+"""The demo's server: a real echo server on the completion port, traced.
+
+``python -m analysis.demo.server`` with a JSON object on the first line of standard input. It
+prints one JSON object when it listens; on the second line, a JSON object of notes for the trace,
+it closes, and prints what it did.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections import deque
+from typing import Any
+
+import psutil
+
+from analysis.demo.traffic import LEAK, RESIDENT, VISITOR
+from analysis.strategies import STRATEGIES
+from iocp_adapter import Connection, Server
+from pools import Lease, Pool, Trace
+
+__all__ = ["EchoHandler", "main"]
+
+CAPACITY_BYTES = 64 << 20
+SAMPLE_SECONDS = 0.02
+HISTORY = 24
+"""Messages of a resident connection that the server keeps, as a chat room or a cache would."""
+
+
+class EchoHandler:
+    """Echoes everything; keeps what resident connections sent, and loses a block of the leaking one."""
+
+    def __init__(self) -> None:
+        self.lost: list[Lease] = []
+
+    def received(self, connection: Connection, lease: Lease, length: int) -> None:
+        """Echo, in place where nothing is kept."""
+        kept = connection.data
+        if kept is VISITOR:
+            connection.send(lease, length)
+        elif kept is None:
+            self._first(connection, lease, length)
+        else:
+            connection.send(lease.read(0, length))
+            if len(kept) == HISTORY:
+                kept.popleft().release()
+            kept.append(lease)
+
+    def _first(self, connection: Connection, lease: Lease, length: int) -> None:
+        kind = lease.read(0, 1)
+        if kind == RESIDENT:
+            connection.data = deque([lease])
+            connection.send(lease.read(0, length))
+        elif kind == LEAK:
+            connection.data = VISITOR
+            self.lost.append(lease)  # the leak: nobody will ever release it
+            connection.send(lease.read(0, length))
+        else:
+            connection.data = VISITOR
+            connection.send(lease, length)
+
+    def disconnected(self, connection: Connection, reason: Exception | None) -> None:  # noqa: ARG002
+        """Release what was kept for the connection."""
+        if isinstance(connection.data, deque):
+            for lease in connection.data:
+                lease.release()
+
+
+class _Ticker(threading.Thread):
+    """Samples the pool and the process into the trace, at a fixed pace."""
+
+    def __init__(self, pool: Pool, trace: Trace):
+        super().__init__(name="sampler", daemon=True)
+        self._pool = pool
+        self._trace = trace
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        while True:
+            self._pool.sample()
+            self._trace.process()
+            if self._done.wait(SAMPLE_SECONDS):
+                return
+
+    def stop(self) -> None:
+        """End the sampling and wait for it."""
+        self._done.set()
+        self.join()
+
+
+def _cpu_seconds() -> float:
+    times = psutil.Process().cpu_times()
+    return float(times.user + times.system)
+
+
+def serve(wanted: dict[str, Any]) -> None:
+    """Serve one run of one strategy."""
+    pool = STRATEGIES[wanted["strategy"]].build(CAPACITY_BYTES)
+    code = EchoHandler.received.__code__
+    pool.mark_site(f"receive for {code.co_qualname} ({code.co_filename}:{code.co_firstlineno})")
+    handler = EchoHandler()
+    with Trace(wanted["trace"]) as trace:
+        pool.attach(trace)
+        server = Server("127.0.0.1", 0, handler, provider=pool, backend=wanted["backend"])
+        server.start()
+        ticker = _Ticker(pool, trace)
+        ticker.start()
+        ready = {"port": server.address[1], "backend": server.backend, "reason": server.reason}
+        cpu_before = _cpu_seconds()
+        print(json.dumps(ready), flush=True)
+        notes = json.loads(sys.stdin.readline() or "{}")
+        cpu_seconds = _cpu_seconds() - cpu_before
+        server.close(5.0)
+        ticker.stop()
+        pool.adopt()
+        pool.sample()
+        messages = max(int(notes.get("messages", 0)), 1)
+        notes |= {
+            "strategy": wanted["strategy"],
+            "backend": server.backend,
+            "server_cpu_us_per_message": round(cpu_seconds * 1e6 / messages, 3),
+        }
+        for key, value in notes.items():
+            trace.note(key, value)
+        pool.check()
+        stats = pool.stats().as_dict()
+        leaks = pool.close()
+        print(
+            json.dumps(
+                {
+                    "cpu_seconds": cpu_seconds,
+                    "server_cpu_us_per_message": notes["server_cpu_us_per_message"],
+                    "rss_bytes": psutil.Process().memory_info().rss,
+                    "trace_dropped": trace.dropped,
+                    "pool": stats,
+                    "leaked_tags": sorted({leak.tag for leak in leaks}),
+                    "handler_errors": server.stats().handler_errors,
+                }
+            ),
+            flush=True,
+        )
+    for lease in handler.lost:
+        lease.release()
+
+
+def main() -> int:
+    """Read the run from standard input and serve it."""
+    serve(json.loads(sys.stdin.readline()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""The strategies that a server can take its buffers from, by name: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pools import MallocPool, Pool, SlabPool
+
+__all__ = ["STRATEGIES", "Strategy"]
+
+_SLAB_BLOCK = 16 * 1024
+
+
+class Strategy(NamedTuple):
+    """A way to provide buffers."""
+
+    text: str
+    """What it is, in one line."""
+    build: Callable[[int], Pool]
+    """Makes a pool that can hold about so many bytes of live buffers."""
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "slab": Strategy(
+        "blocks of 16 KiB from one region",
+        lambda capacity: SlabPool(_SLAB_BLOCK, 64, max_count=max(64, capacity // _SLAB_BLOCK), name="slab"),
+    ),
+    "malloc": Strategy(
+        "the C library's allocator, the baseline",
+        lambda capacity: MallocPool(name="malloc", max_bytes=capacity),
+    ),
+}
+"""Every strategy that servers know, ours first."""

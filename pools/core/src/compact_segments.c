@@ -1,0 +1,145 @@
+/* compact_segments.c - memory from the system and back to it, a segment at a time.
+ *
+ * The address space is reserved once and never changes; a segment is committed ("held") when the
+ * first block is placed in it, and may go back when `live`, the granules of it that lie in blocks,
+ * is 0. Blocks straddle segments freely: a segment is no border for a block or a slide, only the
+ * unit of memory. Each one held is a region of the trace; regions that touch are one.
+ * Neighbours go back in one call to the system. */
+#include "compact_pool.h"
+
+/* The segments that a range of at least one granule touches. */
+typedef struct reach {
+    uint32_t first, last;
+} reach;
+
+static reach reach_of(const compacting *c, uint32_t start, uint32_t length)
+{
+    return (reach){start >> c->segment_shift, (start + length - 1) >> c->segment_shift};
+}
+
+/* Granules of the range that lie in segment `at`. */
+static uint32_t share_of(const compacting *c, uint32_t at, uint32_t start, uint32_t length)
+{
+    uint64_t begin = (uint64_t)at << c->segment_shift, end = begin + (UINT64_C(1) << c->segment_shift);
+    uint64_t from = start > begin ? start : begin, to = (uint64_t)start + length;
+    return (uint32_t)((to < end ? to : end) - from);
+}
+
+static uint64_t segment_bytes(const compacting *c) { return pp_bytes_of(c, 1u << c->segment_shift); }
+
+static pp_status hold_one(compacting *c, uint32_t at)
+{
+    uint64_t bytes = segment_bytes(c);
+    if (pp_system_commit(c->memory + at * bytes, bytes) != PP_OK) return PP_NO_MEMORY;
+    pp_put(&c->segments[at].held, 1);
+    pp_bump(&c->held_bytes, bytes);
+    pp_bump(&c->base.grown, 1);
+    pp_note_region(&c->base, PP_OP_REGION_ADD, at * bytes, bytes, 0);
+    return PP_OK;
+}
+
+pp_status pp_segments_hold(compacting *c, uint32_t start, uint32_t length)
+{
+    reach r = reach_of(c, start, length);
+    for (uint32_t at = r.first; at <= r.last; at++)
+        if (PP_UNLIKELY(!pp_get(&c->segments[at].held)) && hold_one(c, at) != PP_OK) return PP_NO_MEMORY;
+    return PP_OK;
+}
+
+void pp_segments_enter(compacting *c, uint32_t start, uint32_t length)
+{
+    reach r = reach_of(c, start, length);
+    for (uint32_t at = r.first; at <= r.last; at++) c->segments[at].live += share_of(c, at, start, length);
+}
+
+void pp_segments_leave(compacting *c, uint32_t start, uint32_t length)
+{
+    reach r = reach_of(c, start, length);
+    for (uint32_t at = r.first; at <= r.last; at++) c->segments[at].live -= share_of(c, at, start, length);
+}
+
+void pp_segments_mark(compacting *c, uint32_t start, uint32_t length)
+{
+    reach r = reach_of(c, start, length);
+    for (uint32_t at = r.first; at <= r.last; at++) c->segments[at].scratch += share_of(c, at, start, length);
+}
+
+/* ---- giving back --------------------------------------------------------------------- */
+
+/* Goes through the segments from the lowest and says of each empty one whether it is kept. */
+typedef struct sorting {
+    uint64_t allowance; /* bytes of empty segments that may still be kept */
+    uint32_t top;       /* the first segment above the last block */
+    bool adjoins;       /* all segments from `top` up to here are kept */
+} sorting;
+
+static sorting begin_sorting(const compacting *c, uint64_t keep_bytes, uint64_t busy_bytes, uint32_t top)
+{
+    uint64_t scattered = busy_bytes - pp_read(&c->granted_bytes); /* free, but beside blocks */
+    uint32_t first = (uint32_t)(((uint64_t)top + (1u << c->segment_shift) - 1) >> c->segment_shift);
+    return (sorting){keep_bytes > scattered ? keep_bytes - scattered : 0, first, true};
+}
+
+static bool goes_back(const compacting *c, sorting *s, uint32_t at, bool empty)
+{
+    bool held = pp_get(&c->segments[at].held) != 0;
+    bool kept = held && (!empty || (s->allowance >= segment_bytes(c) && (at < s->top || s->adjoins)));
+    if (kept && empty) s->allowance -= segment_bytes(c);
+    if (at >= s->top) s->adjoins &= kept;
+    return held && !kept;
+}
+
+static void give_back(compacting *c, uint32_t first, uint32_t end)
+{
+    uint64_t bytes = segment_bytes(c);
+    pp_system_decommit(c->memory + first * bytes, (end - first) * bytes);
+    for (uint32_t at = first; at < end; at++) {
+        pp_put(&c->segments[at].held, 0);
+        pp_note_region(&c->base, PP_OP_REGION_REMOVE, at * bytes, bytes, 0);
+    }
+    pp_bump(&c->held_bytes, (uint64_t)0 - (end - first) * bytes);
+    pp_bump(&c->base.trimmed_bytes, (end - first) * bytes);
+}
+
+uint64_t pp_segments_return(compacting *c, uint64_t keep_bytes, uint64_t deadline_ns, bool *finished)
+{
+    enum { SEGMENTS_PER_LOOK = 8 }; /* at the clock; a megabyte or more */
+    uint64_t busy_bytes = 0, returned = 0;
+    uint32_t run = 0;
+    *finished = true;
+    for (uint32_t at = 0; at < c->segment_count; at++)
+        if (c->segments[at].live) busy_bytes += segment_bytes(c);
+    sorting s = begin_sorting(c, keep_bytes, busy_bytes, pp_end_of(c, pp_last(c)));
+    for (uint32_t at = 0; at <= c->segment_count && *finished; at++) {
+        bool goes = at < c->segment_count && goes_back(c, &s, at, c->segments[at].live == 0);
+        bool look = deadline_ns && run == SEGMENTS_PER_LOOK;
+        if (run && (!goes || look)) {
+            give_back(c, at - run, at);
+            returned += run * segment_bytes(c);
+            run = 0;
+            if (goes && deadline_ns && pp_system_now_ns() >= deadline_ns) *finished = false;
+        }
+        run += goes;
+    }
+    return returned;
+}
+
+uint64_t pp_segments_spare(const compacting *c, uint64_t keep_bytes, uint32_t top)
+{
+    uint64_t busy_bytes = 0, spare = 0;
+    for (uint32_t at = 0; at < c->segment_count; at++)
+        if (c->segments[at].scratch) busy_bytes += segment_bytes(c);
+    sorting s = begin_sorting(c, keep_bytes, busy_bytes, top);
+    for (uint32_t at = 0; at < c->segment_count; at++)
+        if (goes_back(c, &s, at, c->segments[at].scratch == 0)) spare += segment_bytes(c);
+    return spare;
+}
+
+void pp_segments_announce(compacting *c)
+{
+    /* Nothing is ever removed at this offset: the metadata belongs to no segment. */
+    pp_note_region(&c->base, PP_OP_REGION_ADD, c->capacity_bytes, 0, pp_compacting_metadata_bytes(c));
+    for (uint32_t at = 0; at < c->segment_count; at++)
+        if (pp_get(&c->segments[at].held))
+            pp_note_region(&c->base, PP_OP_REGION_ADD, at * segment_bytes(c), segment_bytes(c), 0);
+}

@@ -1,0 +1,373 @@
+/* sizeclass.c - blocks of any size: acquire, release, pins, and the pool's life.
+ *
+ * See sizeclass_pool.h for how a block is described and found. Acquiring looks the request's
+ * class up, takes the lowest free block of the class's current span and writes the block's
+ * word; releasing proves the word against the handle, moves its generation on and sets one bit
+ * of the span. Everything else - another span, pages, other threads' releases - happens when a
+ * span has just become full, empty, or used again.
+ *
+ * What must always hold: a block's bit is set if and only if its word says free; granted bytes
+ * are the strides of all places that hold an owner's bytes; reserved = granted + free +
+ * metadata, where the ends of runs that no block fills are metadata. */
+#include "sizeclass_pool.h"
+
+#include <string.h>
+
+enum { CACHE_LINE = 64 };
+
+static pp_status refuse(const sizeclass *s, size_t bytes)
+{
+    if (atomic_load_explicit(&((sizeclass *)s)->base.closed, memory_order_relaxed)) return PP_CLOSED;
+    return bytes - 1 >= s->limit_bytes ? PP_SIZE : PP_OK;
+}
+
+pp_status pp_sc_diagnose(const sizeclass *s, pp_handle handle)
+{
+    uint64_t stamp = handle & PP_HANDLE_STAMP;
+    if ((stamp ^ s->owned_key) & ~PP_SLOT_GENERATION & PP_HANDLE_STAMP || !pp_sc_known(s, handle)) return PP_FOREIGN;
+    uint64_t word = pp_sc_word(s, pp_handle_index(handle));
+    uint64_t generation = stamp & PP_SLOT_GENERATION;
+    uint32_t state = pp_sc_state(word);
+    if (generation == (word & PP_SLOT_GENERATION)) /* a free block's generation was given to nobody yet */
+        return state == PP_BLOCK_IN_FLIGHT ? PP_DOUBLE_RELEASE : PP_FOREIGN;
+    bool next = pp_sc_next_generation(generation) == (word & PP_SLOT_GENERATION);
+    return next && state == PP_BLOCK_FREE ? PP_DOUBLE_RELEASE : PP_STALE;
+}
+
+void pp_sc_trace(sizeclass *s, pp_trace_op op, uint32_t index, uint64_t aux)
+{
+    if (PP_LIKELY(!s->base.trace)) return;
+    uint32_t place = pp_sc_place(s, index);
+    pp_event event = {
+        .handle = pp_sc_handle(s, index),
+        .offset = (uint64_t)(pp_sc_address(s, place) - s->memory),
+        .requested = pp_sc_requested(pp_sc_word(s, index)),
+        .granted = pp_sc_stride(pp_sc_span(s, place)),
+        .tag = s->tags[index],
+        .site = s->pins[index].site,
+    };
+    pp_trace_block(&s->base, op, &event, aux);
+}
+
+/* ---- giving back ----------------------------------------------------------------------------- */
+
+/* Gives the place back that holds a moved block's bytes. */
+static void evict(sizeclass *s, uint32_t index)
+{
+    uint32_t place = s->partners[index];
+    uint32_t home = pp_sc_stride(pp_sc_span(s, index)), away = pp_sc_stride(pp_sc_span(s, place));
+    pp_sc_count_granted(s, home, away);
+    pp_bump(&s->withheld_bytes, (uint64_t)0 - home);
+    pp_bump(&s->withheld_blocks, (uint64_t)-1);
+    pp_sc_set_word(s, place, pp_sc_next_generation(pp_sc_word(s, place)));
+    pp_sc_give_place(s, place);
+}
+
+void pp_sc_shut(sizeclass *s, uint32_t index)
+{
+    uint64_t word = pp_sc_word(s, index);
+    if (PP_UNLIKELY(word & PP_SLOT_MOVED)) evict(s, index);
+    pp_sc_count_granted(s, 0, pp_sc_stride(pp_sc_span(s, index)));
+    pp_sc_set_word(s, index, pp_sc_next_generation(word));
+    pp_sc_give_place(s, index);
+}
+
+void pp_sc_end_ownership(sizeclass *s, uint32_t index)
+{
+    uint64_t word = pp_sc_word(s, index);
+    if (PP_UNLIKELY(s->base.trace)) pp_sc_trace(s, PP_OP_FREE, index, 0);
+    pp_note_release(&s->base, pp_sc_requested(word));
+    if (PP_UNLIKELY(pp_sc_state(word) == PP_BLOCK_OWNED_IN_FLIGHT)) {
+        pp_sc_set_word(s, index, pp_sc_reworded(word, PP_BLOCK_IN_FLIGHT | (word & PP_SLOT_MOVED), 0));
+        pp_bump(&s->base.deferred_releases, 1);
+        pp_bump(&s->base.deferred_blocks, 1);
+        return;
+    }
+    pp_sc_shut(s, index);
+}
+
+/* A handle whose word is not that of a plain owned block: pinned, moved, or wrong. */
+static pp_status release_other(sizeclass *s, pp_handle handle)
+{
+    if (!pp_sc_owned(s, handle)) return pp_note_misuse(&s->base, pp_sc_diagnose(s, handle));
+    pp_sc_end_ownership(s, pp_handle_index(handle));
+    return PP_OK;
+}
+
+static inline pp_status release_one(sizeclass *s, pp_handle handle)
+{
+    uint32_t index = pp_handle_index(handle);
+    if (PP_UNLIKELY(!pp_sc_known(s, handle))) return pp_note_misuse(&s->base, PP_FOREIGN);
+    uint64_t word = pp_sc_word(s, index);
+    if (PP_UNLIKELY(pp_sc_difference(s, word, handle))) return release_other(s, handle);
+    if (PP_UNLIKELY(s->base.trace)) pp_sc_trace(s, PP_OP_FREE, index, 0);
+    pp_note_release(&s->base, pp_sc_requested(word));
+    pp_write(&s->granted_bytes, pp_read(&s->granted_bytes) - pp_sc_stride(pp_sc_span(s, index)));
+    pp_sc_set_word(s, index, pp_sc_next_generation(word));
+    pp_sc_give_place(s, index);
+    return PP_OK;
+}
+
+static pp_status sizeclass_release(pp_pool *pool, pp_handle handle)
+{
+    sizeclass *s = sizeclass_of(pool);
+    if (PP_UNLIKELY(pp_enter(pool) != PP_OK)) return pp_note_misuse(pool, pp_sc_release_remote(s, handle));
+    pp_status status = release_one(s, handle);
+    pp_leave(pool);
+    return status;
+}
+
+static size_t sizeclass_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
+{
+    sizeclass *s = sizeclass_of(pool);
+    pp_status first = PP_OK;
+    size_t done = 0;
+    bool mine = pp_enter(pool) == PP_OK;
+    for (size_t i = 0; i < count; i++) {
+        pp_status status =
+            mine ? release_one(s, handles[i]) : pp_note_misuse(pool, pp_sc_release_remote(s, handles[i]));
+        if (PP_LIKELY(status == PP_OK)) done++;
+        else if (first == PP_OK) first = status;
+    }
+    if (mine) pp_leave(pool);
+    if (why) *why = first;
+    return done;
+}
+
+/* ---- handing out ----------------------------------------------------------------------------------- */
+
+/* Writes tag and site; from the first block that has either, also for those that have neither. */
+static void label(sizeclass *s, uint32_t index, uint32_t tag, uint32_t site)
+{
+    s->labelled = true;
+    if (tag) atomic_store_explicit(&s->tags_used, true, memory_order_relaxed);
+    if (site) atomic_store_explicit(&s->pins_used, true, memory_order_relaxed);
+    s->tags[index] = tag;
+    s->pins[index].site = site;
+}
+
+/* What few blocks need before they are handed out. */
+static void attend(sizeclass *s, uint32_t index, uint32_t tag, const pp_block *block)
+{
+    pp_pool *base = &s->base;
+    uint32_t site = atomic_load_explicit(&base->site, memory_order_relaxed);
+    if (tag || site || s->labelled) label(s, index, tag, site);
+    if (base->scrub) memset(block->data, 0, block->size);
+    if (base->ages) {
+        s->births[(size_t)index * 2] = pp_system_coarse_ns();
+        s->births[(size_t)index * 2 + 1] = pp_read(&base->acquired) - 1;
+    }
+    pp_sc_trace(s, PP_OP_ALLOC, index, 0);
+}
+
+static inline pp_status acquire_one(sizeclass *s, size_t bytes, uint32_t tag, pp_block *out)
+{
+    pp_status why = PP_OK;
+    uint32_t index = pp_sc_take_place(s, bytes, &why);
+    if (PP_UNLIKELY(index == PP_RUN_NONE)) return pp_note_failure(&s->base, bytes, tag, why);
+    const pp_span *span = pp_sc_span(s, index);
+    uint32_t stride = pp_sc_stride(span);
+    uint64_t generation = pp_sc_word(s, index) & PP_SLOT_GENERATION;
+    pp_sc_set_word(s, index, generation | bytes << PP_SLOT_REQUESTED_SHIFT | PP_BLOCK_OWNED);
+    out->handle = ((s->owned_key & PP_HANDLE_STAMP) ^ generation) | index;
+    out->data = span->base + (size_t)(index % PP_SPAN_BLOCKS) * stride;
+    out->size = stride;
+    pp_note_acquire(&s->base, bytes);
+    pp_sc_count_granted(s, stride, 0);
+    if (PP_UNLIKELY(tag | s->labelled | s->base.watched)) attend(s, index, tag, out);
+    return PP_OK;
+}
+
+static pp_status sizeclass_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+{
+    sizeclass *s = sizeclass_of(pool);
+    pp_status status = pp_enter(pool);
+    if (PP_UNLIKELY(status != PP_OK)) return status;
+    status = refuse(s, bytes);
+    if (PP_LIKELY(status == PP_OK)) status = acquire_one(s, bytes, tag, out);
+    pp_leave(pool);
+    return status;
+}
+
+static size_t sizeclass_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
+                                     pp_status *why)
+{
+    sizeclass *s = sizeclass_of(pool);
+    size_t done = 0;
+    pp_status status = pp_enter(pool);
+    if (status == PP_OK) {
+        status = refuse(s, bytes);
+        while (status == PP_OK && done < count && (status = acquire_one(s, bytes, tag, &out[done])) == PP_OK) done++;
+        pp_leave(pool);
+    }
+    if (why) *why = status;
+    return done;
+}
+
+/* ---- pins --------------------------------------------------------------------------------------------- */
+
+static bool pinned(const sizeclass *s, uint32_t index)
+{
+    const uint32_t *pins = s->pins[index].pins;
+    return (pins[0] | pins[1] | pins[2]) != 0;
+}
+
+static pp_status sizeclass_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data)
+{
+    sizeclass *s = sizeclass_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    if (PP_UNLIKELY(!pp_sc_owned(s, handle))) {
+        status = pp_note_misuse(pool, pp_sc_diagnose(s, handle));
+    } else {
+        uint32_t index = pp_handle_index(handle);
+        uint64_t word = pp_sc_word(s, index);
+        if (pp_sc_state(word) == PP_BLOCK_OWNED) pp_bump(&pool->pinned_blocks, 1);
+        pp_sc_set_word(s, index, word | PP_BLOCK_OWNED_IN_FLIGHT);
+        atomic_store_explicit(&s->pins_used, true, memory_order_relaxed);
+        s->pins[index].pins[kind]++;
+        if (data) *data = pp_sc_address(s, pp_sc_place(s, index));
+        pp_sc_trace(s, PP_OP_PIN, index, kind);
+    }
+    pp_leave(pool);
+    return status;
+}
+
+static pp_status unpin_locked(sizeclass *s, pp_handle handle, pp_pin_kind kind)
+{
+    uint32_t index = pp_handle_index(handle);
+    if (!pp_sc_owned(s, handle)) { /* unless released, and kept by its pins */
+        pp_status why = pp_sc_diagnose(s, handle);
+        uint64_t word = why == PP_DOUBLE_RELEASE ? pp_sc_word(s, index) : 0;
+        if (pp_sc_state(word) != PP_BLOCK_IN_FLIGHT) return pp_note_misuse(&s->base, why);
+    }
+    uint32_t *pins = &s->pins[index].pins[kind];
+    if (*pins == 0) return PP_NOT_PINNED;
+    --*pins;
+    pp_sc_trace(s, PP_OP_UNPIN, index, kind);
+    if (pinned(s, index)) return PP_OK;
+    uint64_t word = pp_sc_word(s, index);
+    pp_bump(&s->base.pinned_blocks, (uint64_t)-1);
+    if (pp_sc_state(word) == PP_BLOCK_OWNED_IN_FLIGHT) {
+        pp_sc_set_word(s, index, word & ~(uint64_t)PP_BLOCK_IN_FLIGHT);
+    } else {
+        pp_bump(&s->base.deferred_blocks, (uint64_t)-1);
+        pp_sc_shut(s, index);
+    }
+    return PP_OK;
+}
+
+static pp_status sizeclass_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
+{
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    status = unpin_locked(sizeclass_of(pool), handle, kind);
+    pp_leave(pool);
+    return status;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------ */
+
+static void sizeclass_announce(pp_pool *pool)
+{
+    sizeclass *s = sizeclass_of(pool);
+    pp_note_region(pool, PP_OP_REGION_ADD, 0, (uint64_t)pp_runs_level(&s->runs.grown) << PP_RUN_SHIFT,
+                   pp_sc_table_bytes(s));
+}
+
+static void sizeclass_destroy(pp_pool *pool)
+{
+    sizeclass *s = sizeclass_of(pool);
+    pp_system_unreserve(s->memory, s->memory_bytes);
+    pp_system_unreserve(s->tables, s->tables_bytes);
+    pp_pool_finish(pool);
+    pp_system_free_aligned(s);
+}
+
+static const pp_pool_ops sizeclass_ops = {
+    .strategy = "sizeclass",
+    .acquire = sizeclass_acquire,
+    .acquire_many = sizeclass_acquire_many,
+    .release = sizeclass_release,
+    .release_many = sizeclass_release_many,
+    .resize = pp_sc_resize,
+    .pin = sizeclass_pin,
+    .unpin = sizeclass_unpin,
+    .inspect = pp_sc_inspect,
+    .stats = pp_sc_stats,
+    .walk = pp_sc_walk,
+    .check = pp_sc_check,
+    .trim = pp_sc_trim,
+    .announce = sizeclass_announce,
+    .destroy = sizeclass_destroy,
+};
+
+/* The most records that can ever be in use: each size of group has at most one group for each page and one
+ * that found no page, and at most a group's worth of numbers is passed over for alignment at a time. */
+static uint64_t records_needed(const pp_class_table *table, uint64_t pages)
+{
+    uint64_t sizes = 1;
+    for (uint32_t number = 0; number < table->count; number++)
+        for (uint64_t size = 1; size <= PP_GROUP_MAX; size *= 2)
+            if (table->classes[number].group > size / 2 && table->classes[number].group <= size) sizes |= size;
+    return sizes * (pages + 1) + 2 * PP_GROUP_MAX; /* a set of powers of two is their sum */
+}
+
+static pp_status furnish(sizeclass *s, uint32_t pages)
+{
+    pp_runs *runs = &s->runs;
+    s->memory_bytes = (size_t)pages << PP_RUN_SHIFT;
+    s->memory = pp_system_reserve(s->memory_bytes);
+    if (!s->memory) return PP_NO_MEMORY;
+    pp_status status = pp_sc_tables_init(s, records_needed(&s->table, pages), pages);
+    if (status != PP_OK) return status;
+    pp_runs_init(runs, s->memory, pages, runs->tags, runs->next, runs->prev);
+    for (uint32_t number = 0; number < s->table.count; number++) s->table.classes[number].current = s->spans;
+    s->owned_key = (uint64_t)pp_next_pool_id() << 56 | PP_BLOCK_OWNED;
+    return PP_OK;
+}
+
+pp_status pp_sizeclass_create(const pp_sizeclass_config *config, pp_pool **out)
+{
+    size_t limit = config->max_block_bytes ? config->max_block_bytes : (size_t)1 << 20;
+    size_t capacity = config->capacity_bytes ? config->capacity_bytes : (size_t)1 << 30;
+    if (limit > PP_SIZECLASS_BLOCK_BYTES_MAX) return PP_SIZE;
+    if (capacity < limit || capacity > PP_SIZECLASS_CAPACITY_MAX) return PP_SIZE;
+    sizeclass *s = pp_system_alloc_aligned(CACHE_LINE, sizeof *s);
+    if (!s) return PP_NO_MEMORY;
+    memset(s, 0, sizeof *s);
+    pp_status status = pp_classes_init(&s->table, config, limit);
+    if (status == PP_OK) status = pp_pool_init(&s->base, &sizeclass_ops, &config->pool);
+    if (status != PP_OK) {
+        pp_system_free_aligned(s);
+        return status;
+    }
+    s->base.max_bytes = s->limit_bytes = limit;
+    size_t page = pp_system_page_bytes();
+    status = furnish(s, (uint32_t)(((capacity + page - 1) & ~(page - 1)) >> PP_RUN_SHIFT));
+    if (status == PP_OK) status = pp_sc_ready_records(s, 1);
+    if (status != PP_OK) {
+        sizeclass_destroy(&s->base);
+        return status;
+    }
+    atomic_store_explicit(&s->records, 1, memory_order_relaxed); /* record 0 is nobody's */
+    if (config->pool.huge_pages) s->huge = pp_system_huge_pages(s->memory, s->memory_bytes);
+    *out = &s->base;
+    return PP_OK;
+}
+
+size_t pp_sizeclass_classes(const pp_pool *pool, size_t *out, size_t capacity)
+{
+    const pp_class_table *table = &((const sizeclass *)pool)->table;
+    for (size_t i = 0; out && i < capacity && i < table->count; i++) out[i] = table->classes[i].stride;
+    return table->count;
+}
+
+size_t pp_sizeclass_granted(const pp_pool *pool, size_t bytes)
+{
+    const sizeclass *s = (const sizeclass *)pool;
+    if (bytes - 1 >= s->limit_bytes) return 0;
+    uint32_t number = pp_class_of(&s->table, bytes);
+    if (number != PP_CLASS_RUN) return s->table.classes[number].stride;
+    return (bytes + PP_SIZECLASS_PAGE_BYTES - 1) & ~(size_t)(PP_SIZECLASS_PAGE_BYTES - 1);
+}

@@ -1,0 +1,205 @@
+/* sizeclass_books.c - what the pool tells about itself: statistics, walk; and trim. */
+#include "sizeclass_pool.h"
+
+#include <string.h>
+
+/* ---- one block ------------------------------------------------------------------------------ */
+
+/* Describes what lies at a place: a block, a moved block's bytes, or nothing. */
+static void describe(const sizeclass *s, uint32_t place, uint64_t now_ns, pp_block_info *out)
+{
+    uint64_t word = pp_sc_word(s, place);
+    *out = (pp_block_info){
+        .offset = (uint64_t)(pp_sc_address(s, place) - s->memory),
+        .granted = pp_sc_stride(pp_sc_span(s, place)),
+        .state = pp_sc_state(word),
+    };
+    if (word & PP_SLOT_MOVED) out->state = PP_BLOCK_CACHED; /* withheld until the release */
+    if (out->state == PP_BLOCK_FREE || word & PP_SLOT_MOVED) return;
+    uint32_t index = out->state == PP_BLOCK_CACHED ? s->partners[place] : place;
+    word = pp_sc_word(s, index);
+    out->state = pp_sc_remote_pending(s, index) ? PP_BLOCK_CACHED : pp_sc_state(word);
+    out->handle = pp_sc_handle(s, index);
+    out->requested = pp_sc_requested(word);
+    out->tag = s->tags[index];
+    out->site = s->pins[index].site;
+    memcpy(out->pins, s->pins[index].pins, sizeof out->pins);
+    if (!s->base.ages) return;
+    uint64_t birth = s->births[(size_t)index * 2];
+    out->age_ns = now_ns > birth ? now_ns - birth : 0;
+    out->ordinal = s->births[(size_t)index * 2 + 1];
+}
+
+pp_status pp_sc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
+{
+    sizeclass *s = sizeclass_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    if (pp_sc_owned(s, handle)) describe(s, pp_sc_place(s, pp_handle_index(handle)), pp_system_coarse_ns(), out);
+    else status = pp_sc_diagnose(s, handle);
+    pp_leave(pool);
+    return status;
+}
+
+/* ---- all of them -------------------------------------------------------------------------------- */
+
+static pp_status visit_free(uint32_t page, uint32_t pages, pp_walk_fn visit, void *context)
+{
+    pp_block_info info = {.offset = (uint64_t)page << PP_RUN_SHIFT, .granted = (uint64_t)pages << PP_RUN_SHIFT};
+    return pages && visit(context, &info) ? PP_STOPPED : PP_OK;
+}
+
+static pp_status visit_group(const sizeclass *s, uint32_t first, uint64_t now_ns, pp_walk_fn visit, void *context)
+{
+    uint32_t group = s->spans[first].group;
+    for (uint32_t number = first; number < first + group; number++)
+        for (uint32_t block = 0; block < s->spans[number].blocks; block++) {
+            pp_block_info info;
+            describe(s, number << PP_SPAN_SHIFT | block, now_ns, &info);
+            if (visit(context, &info)) return PP_STOPPED;
+        }
+    return PP_OK;
+}
+
+static pp_status walk_locked(const sizeclass *s, pp_walk_fn visit, void *context)
+{
+    const pp_runs *runs = &s->runs;
+    uint64_t now = pp_system_coarse_ns();
+    uint32_t end = pp_runs_level(&runs->frontier) - pp_runs_level(&runs->edge);
+    for (uint32_t page = 0; page < end;) {
+        uint32_t tag = runs->tags[page], pages = tag & PP_RUN_LENGTH;
+        pp_status status;
+        if (tag & PP_RUN_FREE) {
+            status = visit_free(page, pages, visit, context);
+        } else {
+            pages = pp_sc_run_pages(s, &s->spans[tag]);
+            status = visit_group(s, tag, now, visit, context);
+        }
+        if (status != PP_OK) return status;
+        page += pages;
+    }
+    return visit_free(end, pp_runs_level(&runs->grown) - end, visit, context);
+}
+
+pp_status pp_sc_walk(pp_pool *pool, pp_walk_fn visit, void *context)
+{
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    status = walk_locked(sizeclass_of(pool), visit, context);
+    pp_leave(pool);
+    return status;
+}
+
+/* ---- statistics -------------------------------------------------------------------------------------- */
+
+static uint32_t longest_ones(uint64_t bits)
+{
+    uint32_t length = 0;
+    for (; bits; bits &= bits << 1) length++;
+    return length;
+}
+
+/* Free blocks, and the extents they and the free runs make. Blocks of different spans make none together:
+ * no request could use both. */
+static void count_free(const sizeclass *s, pp_stats *out)
+{
+    uint64_t room = pp_runs_level(&s->runs.grown) - pp_runs_level(&s->runs.frontier);
+    uint64_t edge = pp_runs_level(&s->runs.edge), largest = pp_runs_level(&s->runs.largest);
+    out->free_extents = pp_runs_level(&s->runs.free_runs) + (room && !edge);
+    out->largest_free_bytes = (largest > edge + room ? largest : edge + room) << PP_RUN_SHIFT;
+    uint32_t records = atomic_load_explicit(&((sizeclass *)s)->records, memory_order_acquire);
+    for (uint32_t number = 1; number < records; number++) {
+        uint64_t bits = pp_sc_free(&s->spans[number]);
+        if (!bits) continue;
+        uint64_t bytes = (uint64_t)longest_ones(bits) * pp_sc_stride(&s->spans[number]);
+        out->free_blocks += (uint64_t)__builtin_popcountll(bits);
+        out->free_extents += (uint64_t)__builtin_popcountll(bits & ~(bits << 1));
+        if (bytes > out->largest_free_bytes) out->largest_free_bytes = bytes;
+    }
+}
+
+void pp_sc_stats(const pp_pool *pool, pp_stats *out)
+{
+    const sizeclass *s = (const sizeclass *)pool;
+    pp_stats_begin(pool, out);
+    out->granted_bytes = pp_read(&s->granted_bytes);
+    out->peak_granted_bytes = pp_read(&s->peak_granted_bytes);
+    out->cached_blocks = pp_read(&s->withheld_blocks);
+    pp_sc_add_pending(s, out);
+    uint64_t memory = (uint64_t)pp_runs_level(&s->runs.grown) << PP_RUN_SHIFT, tails = pp_read(&s->tail_bytes);
+    out->metadata_bytes = pp_sc_table_bytes(s) + tails;
+    out->free_bytes = memory - out->granted_bytes - tails;
+    out->reserved_bytes = out->granted_bytes + out->free_bytes + out->metadata_bytes;
+    out->committed_bytes = out->reserved_bytes;
+    out->regions = memory ? 1 + out->grown : 0;
+    count_free(s, out);
+}
+
+/* ---- trim ---------------------------------------------------------------------------------------------- */
+
+/* A free block whose pages were discarded says so in its word, in the place of the requested bytes. */
+#define DISCARDED (UINT64_C(1) << PP_SLOT_REQUESTED_SHIFT)
+
+/* Whole system pages inside a block. */
+static size_t inner_pages(const sizeclass *s, uint32_t place, char **start)
+{
+    uintptr_t page = pp_system_page_bytes();
+    uintptr_t from = (uintptr_t)pp_sc_address(s, place), to = from + pp_sc_stride(pp_sc_span(s, place));
+    from = (from + page - 1) & ~(page - 1);
+    to &= ~(page - 1);
+    *start = (char *)from;
+    return to > from ? to - from : 0;
+}
+
+static uint64_t trim_span(sizeclass *s, uint32_t number, uint64_t *keep)
+{
+    uint64_t freed = 0;
+    for (uint64_t bits = pp_sc_free(&s->spans[number]); bits; bits &= bits - 1) {
+        uint32_t place = number << PP_SPAN_SHIFT | (uint32_t)__builtin_ctzll(bits);
+        uint64_t word = pp_sc_word(s, place);
+        char *start;
+        size_t bytes = inner_pages(s, place, &start);
+        if (!bytes || word & DISCARDED) continue;
+        if (bytes <= *keep) {
+            *keep -= bytes;
+            continue;
+        }
+        pp_system_discard(start, bytes);
+        pp_sc_set_word(s, place, word | DISCARDED);
+        freed += bytes;
+    }
+    return freed;
+}
+
+/* What is kept lies at the low end, where the next requests are served. */
+static uint64_t trim_locked(sizeclass *s, uint64_t keep)
+{
+    uint64_t freed = 0;
+    uint32_t frontier = pp_runs_level(&s->runs.frontier);
+    for (uint32_t page = 0, pages; page < frontier; page += pages) {
+        uint32_t tag = s->runs.tags[page];
+        if (tag & PP_RUN_FREE) {
+            pages = tag & PP_RUN_LENGTH;
+            uint64_t bytes = (uint64_t)pages << PP_RUN_SHIFT;
+            if (tag & PP_RUN_DISCARDED) continue;
+            if (bytes <= keep) keep -= bytes;
+            else freed += pp_runs_discard(&s->runs, page);
+        } else {
+            pages = pp_sc_run_pages(s, &s->spans[tag]);
+            if (pages > 1) freed += trim_span(s, tag, &keep);
+        }
+    }
+    return freed;
+}
+
+uint64_t pp_sc_trim(pp_pool *pool, uint64_t keep_bytes)
+{
+    sizeclass *s = sizeclass_of(pool);
+    if (pp_enter(pool) != PP_OK) return 0;
+    pp_sc_drain(s);
+    pp_sc_drop_empties(s);
+    uint64_t freed = trim_locked(s, keep_bytes);
+    pp_bump(&pool->trimmed_bytes, freed);
+    pp_leave(pool);
+    return freed;
+}

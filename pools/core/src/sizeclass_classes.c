@@ -1,0 +1,110 @@
+/* sizeclass_classes.c - which block sizes there are, and which one serves a request.
+ *
+ * By default eight classes to a doubling: stride = (8 + j) * 2^k for j = 0..7, so that a
+ * request just above one class wastes less than 1/9 of the next. Below 64 bytes the step is the
+ * alignment, and above PP_SIZECLASS_DEFAULT_TOP_BYTES a run of whole pages wastes less than a
+ * class would.
+ *
+ * A request finds its class by a table: exact steps of 8 bytes up to 1 KiB, then sixteenths of
+ * a doubling, whose entry is the class of the smallest size in it. The default classes begin on
+ * such borders, so the entry is the answer; for others it is at most a few steps away. */
+#include "sizeclass_pool.h"
+
+#include <string.h>
+
+enum { LONGEST_RUN = 15 }; /* pages, for classes of which more than one block fits */
+
+static size_t rounded(size_t bytes, size_t unit) { return (bytes + unit - 1) & ~(unit - 1); }
+
+/* The block size that really serves a class of `bytes`. */
+static uint32_t stride_for(size_t bytes, size_t alignment)
+{
+    bool whole_pages = bytes > PP_SIZECLASS_DEFAULT_TOP_BYTES;
+    return (uint32_t)rounded(bytes, whole_pages ? PP_SIZECLASS_PAGE_BYTES : alignment);
+}
+
+/* Chooses how many pages one run of a class has. Costs, all as a share of the run: what the blocks do not
+ * fill; the record, a quarter of a block for each run; and a small price for long runs, which come
+ * free less often. */
+static void measure(pp_class *class, uint32_t stride)
+{
+    uint32_t least = (stride + PP_SIZECLASS_PAGE_BYTES - 1) / PP_SIZECLASS_PAGE_BYTES;
+    uint32_t most = least > LONGEST_RUN ? least : LONGEST_RUN;
+    double cheapest = 1;
+    class->stride = stride;
+    for (uint32_t pages = least; pages <= most; pages++) {
+        uint32_t bytes = pages * PP_SIZECLASS_PAGE_BYTES;
+        uint32_t blocks = bytes / stride;
+        if (blocks > PP_SPAN_BLOCKS && pages > 1) blocks = PP_SPAN_BLOCKS;
+        double tail = (double)(bytes - blocks * stride) / bytes;
+        double cost = tail + 1.0 / (64.0 * blocks) + bytes / (double)(16 << 20);
+        if (pages > least && cost >= cheapest) continue;
+        cheapest = cost;
+        class->blocks = (uint16_t)blocks;
+        class->pages = pages;
+    }
+    class->group = (uint8_t)((class->blocks + PP_SPAN_BLOCKS - 1) / PP_SPAN_BLOCKS);
+}
+
+static void append(pp_class_table *table, uint32_t stride)
+{
+    if (table->count && stride <= table->top) return; /* the alignment made two of them one */
+    measure(&table->classes[table->count++], stride);
+    table->top = stride;
+}
+
+static void append_defaults(pp_class_table *table, size_t alignment, size_t limit_bytes)
+{
+    size_t top = limit_bytes < PP_SIZECLASS_DEFAULT_TOP_BYTES ? limit_bytes : PP_SIZECLASS_DEFAULT_TOP_BYTES;
+    for (size_t bytes = 16; bytes < 64 && table->top < top; bytes += 8) append(table, stride_for(bytes, alignment));
+    for (size_t doubling = 64; table->top < top; doubling *= 2)
+        for (size_t step = 0; step < 8 && table->top < top; step++)
+            append(table, stride_for(doubling + step * (doubling / 8), alignment));
+}
+
+static pp_status append_given(pp_class_table *table, const pp_sizeclass_config *config, size_t alignment,
+                              size_t limit_bytes)
+{
+    if (config->class_count - 1 >= PP_SIZECLASS_CLASSES_MAX) return PP_INVALID;
+    for (size_t i = 0; i < config->class_count; i++) {
+        size_t bytes = config->classes[i];
+        if (bytes - 1 >= limit_bytes || (i && bytes <= config->classes[i - 1])) return PP_INVALID;
+        append(table, stride_for(bytes, alignment));
+    }
+    return PP_OK;
+}
+
+static uint8_t first_at_least(const pp_class_table *table, size_t bytes)
+{
+    uint32_t number = 0;
+    while (number < table->count && table->classes[number].stride < bytes) number++;
+    return (uint8_t)(number < table->count ? number : PP_CLASS_RUN);
+}
+
+static void index_sizes(pp_class_table *table)
+{
+    for (uint32_t step = 0; step <= PP_SMALL_BYTES / PP_SMALL_STEP; step++)
+        table->small[step] = first_at_least(table, (size_t)step * PP_SMALL_STEP);
+    for (uint32_t bucket = 0; bucket < PP_LARGE_BUCKETS; bucket++) {
+        uint32_t order = 10 + bucket / 16;
+        size_t smallest = ((size_t)(16 + bucket % 16) << (order - 4)) + 1;
+        table->large[bucket] = first_at_least(table, smallest);
+    }
+}
+
+pp_status pp_classes_init(pp_class_table *table, const pp_sizeclass_config *config, size_t limit_bytes)
+{
+    size_t alignment = config->alignment ? config->alignment : PP_SMALL_STEP;
+    if (alignment & (alignment - 1) || alignment < PP_SMALL_STEP || alignment > PP_SIZECLASS_PAGE_BYTES)
+        return PP_ALIGNMENT;
+    memset(table, 0, sizeof *table);
+    if (config->classes) {
+        pp_status status = append_given(table, config, alignment, limit_bytes);
+        if (status != PP_OK) return status;
+    } else {
+        if (config->class_count) return PP_INVALID;
+        append_defaults(table, alignment, limit_bytes);
+    }
+    index_sizes(table);
+    return PP_OK;
+}

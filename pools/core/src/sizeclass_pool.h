@@ -1,0 +1,332 @@
+/* sizeclass_pool.h - the size-class pool's structs, shared by its files.
+ *
+ *   sizeclass.c           acquire, release, pins, life
+ *   sizeclass_classes.c   which sizes there are, and which one serves a request
+ *   sizeclass_spans.c     spans come and go, and are chosen
+ *   sizeclass_runs.c      the pages they stand on
+ *   sizeclass_resize.c    in place, or by moving
+ *   sizeclass_remote.c    blocks that other threads release
+ *   sizeclass_books.c     statistics, walk, check, trim
+ *
+ * A span is up to 64 blocks of one class on a run of pages. Its record holds all that the
+ * fast path needs in half a cache line; which of its blocks are free is one word, so that the
+ * lowest free block is one count-trailing-zeros away and releasing is one OR.
+ *
+ *   handle index  =  span number << 6 | block number        one shift gives the record
+ *   address       =  record's base + block number * stride
+ *
+ * A block is described by one word, slots[index], outside the block:
+ *
+ *     63     56 55                32 31                     4  3      0
+ *    +---------+--------------------+------------------------+---------+
+ *    |    0    |     generation     |    requested bytes     |  state  |
+ *    +---------+--------------------+------------------------+---------+
+ *
+ * so a handle is proven with one load, two XORs and a compare, and opening or shutting a block
+ * is one store. The word of a number never used is 0: free, generation 0. What few programs need
+ * (tags, pins, ages, stamps of remote releases) lies in arrays of its own, of which no page is
+ * touched until it is needed.
+ *
+ * Classes below 64 bytes would fill only a part of a page with 64 blocks: there, up to eight
+ * records with consecutive numbers (a group, aligned to its size) share one page, and the page
+ * goes back when all of them are empty. */
+#ifndef POOLPORT_SIZECLASS_POOL_H
+#define POOLPORT_SIZECLASS_POOL_H
+
+#include <poolport/sizeclass.h>
+
+#include "sizeclass_runs.h"
+#include "slots.h"
+
+enum {
+    PP_SPAN_BLOCKS = 64,
+    PP_SPAN_SHIFT = 6,
+    PP_GROUP_MAX = 8,
+    PP_CLASS_RUN = PP_SIZECLASS_CLASSES_MAX,  /* class number of a run that serves one large request */
+    PP_SPAN_CURRENT = 1,                      /* its class takes blocks from it */
+    PP_SPAN_LISTED = 2                        /* in its class's list of spans with free blocks */
+};
+
+typedef struct pp_span {
+    _Atomic uint64_t free;          /* bit k: block k is free */
+    char *base;                     /* of block 0; NULL while the record is unused */
+    _Atomic uint32_t stride;        /* bytes from block to block, and granted by each */
+    uint32_t next, prev;            /* in the class's list; in the list of unused records; 0 ends */
+    uint8_t class_number;
+    uint8_t blocks;                 /* 1 to 64 */
+    uint8_t flags;
+    uint8_t group;                  /* records on the same run, this one included */
+} pp_span;
+
+PP_STATIC_ASSERT(sizeof(pp_span) == 32, "two records to a cache line");
+
+typedef struct pp_class {
+    pp_span *current;               /* record 0, which has no free block, when there is none */
+    uint32_t head, tail;            /* spans with free blocks, the longest known first */
+    uint32_t stride;
+    uint32_t pages;                 /* of one run */
+    uint16_t blocks;                /* on one run, over all records of the group */
+    uint8_t group;                  /* records on one run */
+} pp_class;
+
+/* Keeps record numbers below 2^26, so that an index has 32 bits. */
+#define PP_SIZECLASS_CAPACITY_MAX ((size_t)1 << 34)
+
+enum { PP_SMALL_BYTES = 1024, PP_SMALL_STEP = 8, PP_LARGE_BUCKETS = 18 * 16 };
+
+typedef struct pp_class_table {
+    uint8_t small[PP_SMALL_BYTES / PP_SMALL_STEP + 1];  /* class of sizes up to 1 KiB */
+    uint8_t large[PP_LARGE_BUCKETS];                    /* class of the smallest size of a sixteenth of a doubling */
+    uint32_t count;
+    uint32_t top;                                       /* the largest class, in bytes */
+    pp_class classes[PP_SIZECLASS_CLASSES_MAX];
+} pp_class_table;
+
+typedef struct sizeclass {
+    pp_pool base;
+    uint64_t owned_key;             /* what a slot's word XOR the handle's stamp gives for an owned block */
+    pp_span *spans;
+    _Atomic uint64_t *slots;
+    char *memory;
+    size_t limit_bytes;             /* the largest request */
+    pp_counter granted_bytes, peak_granted_bytes;
+    pp_counter withheld_bytes, withheld_blocks;   /* homes of moved blocks */
+    pp_counter tail_bytes;          /* of runs that the blocks on them do not fill */
+    bool empties;                   /* some class's current span may be empty */
+    bool labelled;                  /* some block had a tag or a site */
+    bool huge;
+    _Atomic bool pins_used, remote_used, tags_used, moves_used;
+    pp_class_table table;
+    pp_runs runs;
+
+    /* per block; see above */
+    uint32_t *tags;
+    pp_slot_pins *pins;
+    uint64_t *births;               /* ns and ordinal; NULL without ages */
+    uint32_t *partners;             /* of a moved block: where its bytes are; of their host: whose they are */
+    _Atomic uint32_t *remote_stamp;
+    /* per record */
+    _Atomic uint64_t *remote_bits;
+    _Atomic uint32_t *word_next;
+    uint32_t unused[4];             /* lists of unused records, in groups of 1, 2, 4, 8 */
+    _Atomic uint32_t records;       /* numbers below it were in use at some time */
+    uint32_t records_ready;         /* numbers below it have memory */
+    uint32_t records_max;
+    char *tables;                   /* the reservation of all arrays */
+    size_t tables_bytes;
+    size_t memory_bytes;
+    _Alignas(64) _Atomic uint32_t remote_head;    /* record with remote releases; 0 ends */
+} sizeclass;
+
+static inline sizeclass *sizeclass_of(pp_pool *pool) { return (sizeclass *)pool; }
+
+/* ---- slots ------------------------------------------------------------------------- */
+
+/* The four bits of state are pp_block_state and, by it, PP_SLOT_MOVED. A host of a moved block's bytes
+ * is CACHED: nobody has a handle of it. */
+enum { PP_SLOT_STATE = 15, PP_SLOT_MOVED = 8, PP_SLOT_REQUESTED_SHIFT = 4 };
+
+#define PP_SLOT_GENERATION UINT64_C(0x00ffffff00000000)
+#define PP_HANDLE_STAMP UINT64_C(0xffffffff00000000)
+
+static inline uint64_t pp_sc_word(const sizeclass *s, uint32_t index)
+{
+    return atomic_load_explicit(&s->slots[index], memory_order_relaxed);
+}
+
+static inline void pp_sc_set_word(sizeclass *s, uint32_t index, uint64_t word)
+{
+    atomic_store_explicit(&s->slots[index], word, memory_order_relaxed);
+}
+
+static inline uint32_t pp_sc_state(uint64_t word) { return (uint32_t)word & 7; }
+static inline uint64_t pp_sc_requested(uint64_t word) { return (uint32_t)word >> PP_SLOT_REQUESTED_SHIFT; }
+
+static inline uint64_t pp_sc_next_generation(uint64_t word)
+{
+    return (word + (UINT64_C(1) << 32)) & PP_SLOT_GENERATION;
+}
+
+/* The generation stays, the rest is replaced. */
+static inline uint64_t pp_sc_reworded(uint64_t word, uint32_t state, uint64_t requested)
+{
+    return (word & PP_SLOT_GENERATION) | requested << PP_SLOT_REQUESTED_SHIFT | state;
+}
+
+static inline pp_handle pp_sc_handle(const sizeclass *s, uint32_t index)
+{
+    return ((s->owned_key & PP_HANDLE_STAMP) ^ (pp_sc_word(s, index) & PP_SLOT_GENERATION)) | index;
+}
+
+static inline bool pp_sc_known(const sizeclass *s, pp_handle handle)
+{
+    return pp_handle_index(handle) >> PP_SPAN_SHIFT <
+           atomic_load_explicit(&((sizeclass *)s)->records, memory_order_acquire);
+}
+
+/* What differs between a slot's word and that of an owned block with this handle: 0 for an owned block that
+ * is neither pinned nor moved; at most PP_BLOCK_IN_FLIGHT | PP_SLOT_MOVED for an owned one. */
+static inline uint64_t pp_sc_difference(const sizeclass *s, uint64_t word, pp_handle handle)
+{
+    return ((word ^ s->owned_key) ^ (handle & PP_HANDLE_STAMP)) & (PP_HANDLE_STAMP | PP_SLOT_STATE);
+}
+
+static inline bool pp_sc_owned(const sizeclass *s, pp_handle handle)
+{
+    if (PP_UNLIKELY(!pp_sc_known(s, handle))) return false;
+    uint64_t difference = pp_sc_difference(s, pp_sc_word(s, pp_handle_index(handle)), handle);
+    return (difference & ~(uint64_t)(PP_BLOCK_IN_FLIGHT | PP_SLOT_MOVED)) == 0;
+}
+
+/* Why a handle does not match: PP_FOREIGN, PP_STALE or PP_DOUBLE_RELEASE. Any thread. */
+pp_status pp_sc_diagnose(const sizeclass *s, pp_handle handle);
+
+/* ---- spans --------------------------------------------------------------------------- */
+
+static inline pp_span *pp_sc_span(const sizeclass *s, uint32_t index) { return &s->spans[index >> PP_SPAN_SHIFT]; }
+
+static inline uint32_t pp_sc_stride(const pp_span *span)
+{
+    return atomic_load_explicit(&((pp_span *)span)->stride, memory_order_relaxed);
+}
+
+static inline uint64_t pp_sc_free(const pp_span *span)
+{
+    return atomic_load_explicit(&((pp_span *)span)->free, memory_order_relaxed);
+}
+
+static inline void pp_sc_set_free(pp_span *span, uint64_t bits)
+{
+    atomic_store_explicit(&span->free, bits, memory_order_relaxed);
+}
+
+static inline uint64_t pp_sc_all(const pp_span *span) { return ~UINT64_C(0) >> (PP_SPAN_BLOCKS - span->blocks); }
+
+/* Where the bytes of an owned block are: its own place, or the place it was moved to. */
+static inline uint32_t pp_sc_place(const sizeclass *s, uint32_t index)
+{
+    return pp_sc_word(s, index) & PP_SLOT_MOVED ? s->partners[index] : index;
+}
+
+static inline char *pp_sc_address(const sizeclass *s, uint32_t place)
+{
+    const pp_span *span = pp_sc_span(s, place);
+    return span->base + (size_t)(place % PP_SPAN_BLOCKS) * pp_sc_stride(span);
+}
+
+/* Tables for records; PP_NO_MEMORY. */
+pp_status pp_sc_tables_init(sizeclass *s, uint64_t records_max, uint32_t pages_max);
+uint64_t pp_sc_table_bytes(const sizeclass *s);
+
+/* Backs the tables of records below `wanted`, and more. PP_NO_MEMORY. */
+pp_status pp_sc_ready_records(sizeclass *s, uint32_t wanted);
+
+/* A span of class `number` with a free block, which becomes the class's current one; NULL and `*why`. */
+pp_span *pp_sc_choose_span(sizeclass *s, uint32_t number, pp_status *why);
+
+/* A run of its own for one large block; NULL and `*why`. Its block is not free but has no owner yet. */
+pp_span *pp_sc_open_run(sizeclass *s, size_t bytes, pp_status *why);
+
+/* Called when a span has its first free block or none but free ones. */
+void pp_sc_span_turned(sizeclass *s, pp_span *span, uint64_t before, uint64_t after);
+
+/* Gives the runs of current spans that are empty back; whether there was any. */
+bool pp_sc_drop_empties(sizeclass *s);
+
+/* A run of pages, grown if need be; PP_RUN_NONE and `*why`. */
+uint32_t pp_sc_take_run(sizeclass *s, uint32_t pages, pp_status *why);
+
+static inline uint32_t pp_sc_page(const sizeclass *s, const pp_span *span)
+{
+    return (uint32_t)((size_t)(span->base - s->memory) >> PP_RUN_SHIFT);
+}
+
+/* Pages of the run that a span stands on. */
+uint32_t pp_sc_run_pages(const sizeclass *s, const pp_span *span);
+
+/* ---- classes ------------------------------------------------------------------------------ */
+
+/* Fills the table; PP_INVALID, PP_ALIGNMENT. */
+pp_status pp_classes_init(pp_class_table *table, const pp_sizeclass_config *config, size_t limit_bytes);
+
+/* The class for a request of at least 1 byte, or PP_CLASS_RUN. */
+static inline uint32_t pp_class_of(const pp_class_table *table, size_t bytes)
+{
+    if (PP_LIKELY(bytes <= PP_SMALL_BYTES)) return table->small[(bytes + PP_SMALL_STEP - 1) / PP_SMALL_STEP];
+    if (PP_UNLIKELY(bytes > table->top)) return PP_CLASS_RUN;
+    uint32_t order = 31 - (uint32_t)__builtin_clz((uint32_t)bytes - 1); /* at least 10 */
+    uint32_t number = table->large[(order - 10) * 16 + (((uint32_t)bytes - 1) >> (order - 4) & 15)];
+    while (PP_UNLIKELY(table->classes[number].stride < bytes)) number++;
+    return number;
+}
+
+/* ---- handing out and taking back ------------------------------------------------------------- */
+
+static inline void pp_sc_count_granted(sizeclass *s, uint64_t added, uint64_t ended)
+{
+    uint64_t granted = pp_read(&s->granted_bytes) + added - ended;
+    pp_write(&s->granted_bytes, granted);
+    if (PP_UNLIKELY(granted > pp_read(&s->peak_granted_bytes))) pp_write(&s->peak_granted_bytes, granted);
+}
+
+/* Takes a free place of at least `bytes`: its word stays as it was, its bit is cleared.
+ * PP_RUN_NONE and `*why`. */
+static inline uint32_t pp_sc_take_place(sizeclass *s, size_t bytes, pp_status *why)
+{
+    uint32_t number = pp_class_of(&s->table, bytes);
+    if (PP_UNLIKELY(number == PP_CLASS_RUN)) {
+        pp_span *run = pp_sc_open_run(s, bytes, why);
+        return run ? (uint32_t)(run - s->spans) << PP_SPAN_SHIFT : PP_RUN_NONE;
+    }
+    pp_span *span = s->table.classes[number].current;
+    uint64_t bits = pp_sc_free(span);
+    if (PP_UNLIKELY(bits == 0)) {
+        if ((span = pp_sc_choose_span(s, number, why)) == NULL) return PP_RUN_NONE;
+        bits = pp_sc_free(span);
+    }
+    pp_sc_set_free(span, bits & (bits - 1));
+    return (uint32_t)(span - s->spans) << PP_SPAN_SHIFT | (uint32_t)__builtin_ctzll(bits);
+}
+
+/* Makes a place free whose word was set so already. */
+static inline void pp_sc_give_place(sizeclass *s, uint32_t place)
+{
+    pp_span *span = pp_sc_span(s, place);
+    uint64_t before = pp_sc_free(span);
+    uint64_t after = before | UINT64_C(1) << (place % PP_SPAN_BLOCKS);
+    pp_sc_set_free(span, after);
+    if (PP_UNLIKELY(before == 0 || after == pp_sc_all(span))) pp_sc_span_turned(s, span, before, after);
+}
+
+/* Ends an ownership that is known to be there. */
+void pp_sc_end_ownership(sizeclass *s, uint32_t index);
+
+/* Shuts a block that nobody owns or pins any more: the generation moves on. */
+void pp_sc_shut(sizeclass *s, uint32_t index);
+
+void pp_sc_trace(sizeclass *s, pp_trace_op op, uint32_t index, uint64_t aux);
+
+/* ---- the way home -------------------------------------------------------------------------------- */
+
+pp_status pp_sc_release_remote(sizeclass *s, pp_handle handle);
+size_t pp_sc_drain(sizeclass *s);
+
+static inline bool pp_sc_remote_pending(const sizeclass *s, uint32_t index)
+{
+    uint64_t bits = atomic_load_explicit(&s->remote_bits[index >> PP_SPAN_SHIFT], memory_order_relaxed);
+    return (bits >> (index % PP_SPAN_BLOCKS)) & 1;
+}
+
+/* Corrects statistics for blocks on their way home. Any thread. */
+void pp_sc_add_pending(const sizeclass *s, pp_stats *out);
+
+/* ---- the table's functions that live elsewhere ------------------------------------------------------ */
+
+pp_status pp_sc_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
+pp_status pp_sc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out);
+pp_status pp_sc_walk(pp_pool *pool, pp_walk_fn visit, void *context);
+pp_status pp_sc_check(pp_pool *pool, pp_fault *fault);
+void pp_sc_stats(const pp_pool *pool, pp_stats *out);
+uint64_t pp_sc_trim(pp_pool *pool, uint64_t keep_bytes);
+
+#endif

@@ -1,0 +1,352 @@
+/* sizeclass_spans.c - spans come, are chosen, and go.
+ *
+ * A class takes its blocks from one span, its current one, until that is full. Full spans are
+ * in no list. A span that gets a free block again joins the end of its class's list, so at the
+ * front are those whose first hole is the oldest. When a new current span is needed, the
+ * fullest of the first few becomes it; the emptier ones stay in front, are not refilled while
+ * others are fuller, and so have the best chance to become empty and to go back to the runs,
+ * where another class finds them.
+ *
+ * An empty span goes back at once unless it is current: a class that acquires and releases one
+ * block in turn does not open a span each time. Before the pool touches pages it never used, it
+ * takes those empty current spans back, too (pp_sc_drop_empties()).
+ *
+ *   Invariants: a span is listed if and only if it is not current and has a free block; an
+ *   empty span is current, or in a group that has a block in use. */
+#include "sizeclass_pool.h"
+
+#include <string.h>
+
+enum { LOOKED_AT = 4, FIRST_RECORDS = 64, GROW_BYTES_MIN = 1 << 20 };
+
+/* ---- tables ----------------------------------------------------------------------------- */
+
+/* One array inside the reservation. */
+struct table {
+    void **start;
+    size_t bytes_each;      /* per record or per page */
+    const _Atomic bool *used; /* NULL: always */
+};
+
+enum { PER_RECORD_MAX = 9, PER_PAGE = 3 };
+
+static size_t list_per_record(sizeclass *s, struct table tables[PER_RECORD_MAX])
+{
+    size_t count = 0;
+    tables[count++] = (struct table){(void **)&s->spans, sizeof(pp_span), NULL};
+    tables[count++] = (struct table){(void **)&s->slots, 8 * PP_SPAN_BLOCKS, NULL};
+    tables[count++] = (struct table){(void **)&s->remote_bits, 8, NULL};
+    tables[count++] = (struct table){(void **)&s->word_next, 4, NULL};
+    tables[count++] = (struct table){(void **)&s->remote_stamp, 4 * PP_SPAN_BLOCKS, &s->remote_used};
+    tables[count++] = (struct table){(void **)&s->tags, 4 * PP_SPAN_BLOCKS, &s->tags_used};
+    tables[count++] = (struct table){(void **)&s->pins, sizeof(pp_slot_pins) * PP_SPAN_BLOCKS, &s->pins_used};
+    tables[count++] = (struct table){(void **)&s->partners, 4 * PP_SPAN_BLOCKS, &s->moves_used};
+    if (s->base.ages) tables[count++] = (struct table){(void **)&s->births, 16 * PP_SPAN_BLOCKS, NULL};
+    return count;
+}
+
+static size_t whole_pages(size_t bytes)
+{
+    size_t page = pp_system_page_bytes();
+    return (bytes + page - 1) & ~(page - 1);
+}
+
+static void list_per_page(pp_runs *runs, struct table tables[PER_PAGE])
+{
+    tables[0] = (struct table){(void **)&runs->tags, 4, NULL};
+    tables[1] = (struct table){(void **)&runs->next, 4, NULL};
+    tables[2] = (struct table){(void **)&runs->prev, 4, NULL};
+}
+
+/* Backs the part of an array that is new between `from` and `to` entries. */
+static pp_status commit_part(const struct table *table, size_t from, size_t to)
+{
+    size_t page = pp_system_page_bytes();
+    size_t start = from * table->bytes_each & ~(page - 1);
+    return pp_system_commit((char *)*table->start + start, whole_pages(to * table->bytes_each) - start);
+}
+
+pp_status pp_sc_tables_init(sizeclass *s, uint64_t records_max, uint32_t pages_max)
+{
+    struct table tables[PER_RECORD_MAX + PER_PAGE];
+    size_t per_record = list_per_record(s, tables);
+    list_per_page(&s->runs, tables + per_record);
+    for (size_t i = 0; i < per_record + PER_PAGE; i++)
+        s->tables_bytes += whole_pages(tables[i].bytes_each * (i < per_record ? records_max : pages_max));
+    s->tables = pp_system_reserve(s->tables_bytes);
+    if (!s->tables) return PP_NO_MEMORY;
+    char *at = s->tables;
+    for (size_t i = 0; i < per_record + PER_PAGE; i++) {
+        *tables[i].start = at;
+        at += whole_pages(tables[i].bytes_each * (i < per_record ? records_max : pages_max));
+    }
+    s->records_max = (uint32_t)records_max;
+    return PP_OK;
+}
+
+uint64_t pp_sc_table_bytes(const sizeclass *s)
+{
+    struct table tables[PER_RECORD_MAX];
+    size_t count = list_per_record((sizeclass *)s, tables);
+    uint64_t records = atomic_load_explicit(&((sizeclass *)s)->records, memory_order_relaxed), bytes = sizeof *s;
+    for (size_t i = 0; i < count; i++) {
+        const _Atomic bool *used = tables[i].used;
+        if (!used || atomic_load_explicit((_Atomic bool *)used, memory_order_relaxed))
+            bytes += records * tables[i].bytes_each;
+    }
+    return bytes + (uint64_t)pp_runs_level(&s->runs.grown) * 4 * PER_PAGE;
+}
+
+pp_status pp_sc_ready_records(sizeclass *s, uint32_t wanted)
+{
+    struct table tables[PER_RECORD_MAX];
+    size_t count = list_per_record(s, tables);
+    uint64_t to = s->records_ready ? (uint64_t)s->records_ready * 2 : FIRST_RECORDS;
+    if (to < wanted) to = wanted;
+    if (to > s->records_max) to = s->records_max;
+    for (size_t i = 0; i < count; i++)
+        if (commit_part(&tables[i], s->records_ready, to) != PP_OK) return PP_NO_MEMORY;
+    s->records_ready = (uint32_t)to;
+    return PP_OK;
+}
+
+/* ---- records ------------------------------------------------------------------------------ */
+
+static uint32_t group_order(uint32_t group)
+{
+    return group > 1 ? 32 - (uint32_t)__builtin_clz(group - 1) : 0;
+}
+
+/* Numbers for a group of records: 0 and `*why` where there is no memory for them. */
+static uint32_t take_records(sizeclass *s, uint32_t group, pp_status *why)
+{
+    uint32_t order = group_order(group), size = 1u << order;
+    uint32_t first = s->unused[order];
+    if (first) {
+        s->unused[order] = s->spans[first].next;
+        return first;
+    }
+    uint32_t known = atomic_load_explicit(&s->records, memory_order_relaxed);
+    first = (known + size - 1) & ~(size - 1);
+    if (first + size > s->records_ready && (*why = pp_sc_ready_records(s, first + size)) != PP_OK) return 0;
+    for (; known < first; known++) { /* passed over by the alignment */
+        s->spans[known].next = s->unused[0];
+        s->unused[0] = known;
+    }
+    atomic_store_explicit(&s->records, first + size, memory_order_release);
+    return first;
+}
+
+static void drop_records(sizeclass *s, uint32_t first, uint32_t group)
+{
+    uint32_t order = group_order(group);
+    for (uint32_t i = 0; i < group; i++) {
+        pp_span *span = &s->spans[first + i];
+        pp_sc_set_free(span, 0);
+        span->base = NULL;
+        atomic_store_explicit(&span->stride, 0, memory_order_relaxed);
+    }
+    s->spans[first].next = s->unused[order];
+    s->unused[order] = first;
+}
+
+/* ---- runs ------------------------------------------------------------------------------------ */
+
+static pp_status grow(sizeclass *s, uint32_t lacking)
+{
+    uint32_t grown = pp_runs_level(&s->runs.grown);
+    if (lacking > s->runs.max - grown) return PP_EXHAUSTED;
+    uint32_t more = grown / 8 > GROW_BYTES_MIN >> PP_RUN_SHIFT ? grown / 8 : GROW_BYTES_MIN >> PP_RUN_SHIFT;
+    if (more < lacking) more = lacking;
+    if (more > s->runs.max - grown) more = s->runs.max - grown;
+    struct table tables[PER_PAGE];
+    list_per_page(&s->runs, tables);
+    size_t system_page = pp_system_page_bytes();
+    size_t start = ((size_t)grown << PP_RUN_SHIFT) & ~(system_page - 1);
+    size_t end = whole_pages((size_t)(grown + more) << PP_RUN_SHIFT);
+    if (pp_system_commit(s->memory + start, end - start) != PP_OK) return PP_NO_MEMORY;
+    for (size_t i = 0; i < PER_PAGE; i++)
+        if (commit_part(&tables[i], grown, grown + more) != PP_OK) return PP_NO_MEMORY;
+    atomic_store_explicit(&s->runs.grown, grown + more, memory_order_relaxed);
+    if (grown) pp_bump(&s->base.grown, 1);
+    pp_note_region(&s->base, PP_OP_REGION_ADD, (uint64_t)grown << PP_RUN_SHIFT, (uint64_t)more << PP_RUN_SHIFT,
+                   (uint64_t)more * 4 * PER_PAGE);
+    return PP_OK;
+}
+
+uint32_t pp_sc_take_run(sizeclass *s, uint32_t pages, pp_status *why)
+{
+    uint32_t page = pp_runs_take(&s->runs, pages, false);
+    if (page == PP_RUN_NONE && s->empties && pp_sc_drop_empties(s)) page = pp_runs_take(&s->runs, pages, false);
+    if (page != PP_RUN_NONE) return page;
+    uint32_t lacking = pp_runs_lacking(&s->runs, pages);
+    if (lacking && (*why = grow(s, lacking)) != PP_OK) return PP_RUN_NONE;
+    return pp_runs_take(&s->runs, pages, true);
+}
+
+uint32_t pp_sc_run_pages(const sizeclass *s, const pp_span *span)
+{
+    if (span->class_number == PP_CLASS_RUN) return pp_sc_stride(span) >> PP_RUN_SHIFT;
+    return s->table.classes[span->class_number].pages;
+}
+
+/* ---- lists -------------------------------------------------------------------------------------- */
+
+static void list_span(sizeclass *s, pp_span *span)
+{
+    pp_class *class = &s->table.classes[span->class_number];
+    uint32_t number = (uint32_t)(span - s->spans);
+    span->next = 0;
+    span->prev = class->tail;
+    if (class->tail) s->spans[class->tail].next = number;
+    else class->head = number;
+    class->tail = number;
+    span->flags |= PP_SPAN_LISTED;
+}
+
+static void unlist_span(sizeclass *s, pp_span *span)
+{
+    pp_class *class = &s->table.classes[span->class_number];
+    if (span->next) s->spans[span->next].prev = span->prev;
+    else class->tail = span->prev;
+    if (span->prev) s->spans[span->prev].next = span->next;
+    else class->head = span->next;
+    span->flags &= (uint8_t)~PP_SPAN_LISTED;
+}
+
+/* ---- opening ---------------------------------------------------------------------------------------- */
+
+/* Fills in the records of a run, all blocks free. */
+static void furnish(sizeclass *s, uint32_t first, uint32_t number, uint32_t stride, uint32_t blocks, uint32_t page)
+{
+    uint32_t group = (blocks + PP_SPAN_BLOCKS - 1) / PP_SPAN_BLOCKS;
+    for (uint32_t i = 0; i < group; i++) {
+        pp_span *span = &s->spans[first + i];
+        uint32_t mine = blocks < PP_SPAN_BLOCKS ? blocks : PP_SPAN_BLOCKS;
+        span->base = s->memory + ((size_t)page << PP_RUN_SHIFT) + (size_t)i * PP_SPAN_BLOCKS * stride;
+        atomic_store_explicit(&span->stride, stride, memory_order_relaxed);
+        span->class_number = (uint8_t)number;
+        span->blocks = (uint8_t)mine;
+        span->flags = 0;
+        span->group = (uint8_t)group;
+        pp_sc_set_free(span, pp_sc_all(span));
+        blocks -= mine;
+    }
+}
+
+static uint64_t tail_of(const pp_class *class)
+{
+    return (uint64_t)class->pages * PP_SIZECLASS_PAGE_BYTES - (uint64_t)class->blocks * class->stride;
+}
+
+static pp_span *open_span(sizeclass *s, uint32_t number, pp_status *why)
+{
+    pp_class *class = &s->table.classes[number];
+    uint32_t first = take_records(s, class->group, why);
+    if (!first) return NULL;
+    uint32_t page = pp_sc_take_run(s, class->pages, why);
+    if (page == PP_RUN_NONE) {
+        drop_records(s, first, class->group);
+        return NULL;
+    }
+    pp_runs_mark(&s->runs, page, class->pages, first);
+    furnish(s, first, number, class->stride, class->blocks, page);
+    for (uint32_t i = 1; i < class->group; i++) list_span(s, &s->spans[first + i]);
+    pp_bump(&s->tail_bytes, tail_of(class));
+    return &s->spans[first];
+}
+
+pp_span *pp_sc_open_run(sizeclass *s, size_t bytes, pp_status *why)
+{
+    uint32_t pages = (uint32_t)((bytes + PP_SIZECLASS_PAGE_BYTES - 1) >> PP_RUN_SHIFT);
+    if (PP_UNLIKELY(atomic_load_explicit(&s->remote_head, memory_order_relaxed))) pp_sc_drain(s);
+    uint32_t number = take_records(s, 1, why);
+    if (!number) return NULL;
+    uint32_t page = pp_sc_take_run(s, pages, why);
+    if (page == PP_RUN_NONE) {
+        drop_records(s, number, 1);
+        return NULL;
+    }
+    pp_runs_mark(&s->runs, page, pages, number);
+    furnish(s, number, PP_CLASS_RUN, pages << PP_RUN_SHIFT, 1, page);
+    pp_sc_set_free(&s->spans[number], 0);
+    return &s->spans[number];
+}
+
+static pp_span *fullest_listed(const sizeclass *s, const pp_class *class)
+{
+    pp_span *best = NULL;
+    int fewest = PP_SPAN_BLOCKS + 1;
+    uint32_t at = class->head;
+    for (int i = 0; at && i < LOOKED_AT; i++, at = s->spans[at].next) {
+        pp_span *span = &s->spans[at];
+        int holes = __builtin_popcountll(pp_sc_free(span));
+        if (holes < fewest || (holes == fewest && span->base < best->base)) {
+            best = span;
+            fewest = holes;
+        }
+    }
+    return best;
+}
+
+pp_span *pp_sc_choose_span(sizeclass *s, uint32_t number, pp_status *why)
+{
+    pp_class *class = &s->table.classes[number];
+    if (PP_UNLIKELY(atomic_load_explicit(&s->remote_head, memory_order_relaxed)) && pp_sc_drain(s) &&
+        pp_sc_free(class->current))
+        return class->current;
+    pp_span *chosen = fullest_listed(s, class);
+    if (chosen) unlist_span(s, chosen);
+    else if ((chosen = open_span(s, number, why)) == NULL) return NULL;
+    class->current->flags &= (uint8_t)~PP_SPAN_CURRENT;
+    chosen->flags |= PP_SPAN_CURRENT;
+    class->current = chosen;
+    return chosen;
+}
+
+/* ---- closing ------------------------------------------------------------------------------------------ */
+
+/* Gives the run of an empty span back, unless another record of its group is in use or current. */
+static bool close_span(sizeclass *s, pp_span *span)
+{
+    uint32_t pages = pp_sc_run_pages(s, span), group = span->group;
+    uint32_t number = (uint32_t)(span - s->spans);
+    uint32_t first = number & ~((1u << group_order(group)) - 1);
+    for (uint32_t i = 0; i < group; i++) {
+        pp_span *other = &s->spans[first + i];
+        if (pp_sc_free(other) != pp_sc_all(other) || other->flags & PP_SPAN_CURRENT) return false;
+    }
+    for (uint32_t i = 0; i < group; i++)
+        if (s->spans[first + i].flags & PP_SPAN_LISTED) unlist_span(s, &s->spans[first + i]);
+    if (span->class_number != PP_CLASS_RUN)
+        pp_write(&s->tail_bytes, pp_read(&s->tail_bytes) - tail_of(&s->table.classes[span->class_number]));
+    pp_runs_give(&s->runs, pp_sc_page(s, &s->spans[first]), pages);
+    drop_records(s, first, group);
+    return true;
+}
+
+void pp_sc_span_turned(sizeclass *s, pp_span *span, uint64_t before, uint64_t after)
+{
+    if (span->flags & PP_SPAN_CURRENT) {
+        if (after == pp_sc_all(span)) s->empties = true;
+        return;
+    }
+    if (after == pp_sc_all(span) && close_span(s, span)) return;
+    if (before == 0) list_span(s, span);
+}
+
+bool pp_sc_drop_empties(sizeclass *s)
+{
+    bool dropped = false;
+    for (uint32_t number = 0; number < s->table.count; number++) {
+        pp_class *class = &s->table.classes[number];
+        pp_span *span = class->current;
+        if (!span->blocks || pp_sc_free(span) != pp_sc_all(span)) continue;
+        span->flags &= (uint8_t)~PP_SPAN_CURRENT;
+        class->current = &s->spans[0];
+        if (close_span(s, span)) dropped = true;
+        else list_span(s, span);
+    }
+    s->empties = false;
+    return dropped;
+}
