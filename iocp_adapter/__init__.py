@@ -13,7 +13,9 @@ costs no copy::
         server.serve_forever()
 """
 
+from iocp_adapter.completion_port import Completion, CompletionPort
 from iocp_adapter.connection import Connection
+from iocp_adapter.endpoint import Endpoint, Operation
 from iocp_adapter.errors import (
     BackendUnavailable,
     ListenError,
@@ -31,9 +33,13 @@ __all__ = [
     "PORT_STATISTICS",
     "BackendUnavailable",
     "CloseReport",
+    "Completion",
+    "CompletionPort",
     "Connection",
+    "Endpoint",
     "Handler",
     "ListenError",
+    "Operation",
     "Outstanding",
     "PortClosed",
     "PortError",

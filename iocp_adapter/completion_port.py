@@ -1,0 +1,184 @@
+"""A completion port: operations go in, completions come out in batches."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import time
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from iocp_adapter._native import ffi, lib
+from iocp_adapter.endpoint import Endpoint, Pending, Submission
+from iocp_adapter.errors import PortValueError, completion_error, error_for
+from iocp_adapter.native_port import CloseReport, NativePort, nanoseconds
+from iocp_adapter.stats import KINDS, Outstanding
+from pools import Lease, Pool
+
+__all__ = ["Completion", "CompletionPort"]
+
+_WORDS = 8
+_MOST_ROWS = 4096
+
+
+class Completion(NamedTuple):
+    """One outcome of one operation."""
+
+    key: int
+    """Of the endpoint, or as posted."""
+    kind: str
+    """``recv``, ``send``, ``accept``, ``connect``, ``post`` or ``close``."""
+    more: bool
+    """The operation stays armed: other completions of it follow."""
+    result: int
+    """Bytes moved; accept: the new descriptor, which is the program's to close."""
+    error: Exception | None
+    lease: Lease | None
+    """Received into; the program's to release, unless it was the program's before."""
+    user: Any
+    """What was given with the operation, or posted."""
+
+
+class CompletionPort:
+    """Completion-based sockets over io_uring or epoll.
+
+    ``backend`` is ``auto``, ``io_uring`` or ``epoll``; ``port.backend`` says which one it became and
+    ``port.reason`` why. ``concurrency`` limits the threads that are between two dequeues at a
+    time (0: no limit). ``entries`` is the size of the kernel's queues (0: 1024).
+
+    Any thread may call anything. Raises ``BackendUnavailable`` or ``PortValueError``.
+    """
+
+    def __init__(self, backend: str = "auto", concurrency: int = 0, entries: int = 0, **limits: int):
+        self._native = NativePort(backend, concurrency, entries, limits)
+        self.backend = self._native.backend
+        self.reason = self._native.reason
+        self._pending: dict[int, Pending] = {}
+        self._tokens = itertools.count(1)
+        self._pools: dict[int, Pool] = {}
+        self._endpoints = itertools.count(1)
+        self._keys: dict[int, int] = {}
+
+    def associate(
+        self,
+        sock: socket.socket | int,
+        key: int = 0,
+        provider: Pool | None = None,
+        *,
+        tag: str = "",
+        own: bool = False,
+        high_bytes: int = 0,
+        low_bytes: int = 0,
+        receive_size: int = 0,
+    ) -> Endpoint:
+        """Make a socket, or its descriptor, an endpoint whose completions carry ``key``.
+
+        ``provider`` gives the blocks for ``recv_stream``, labelled ``tag``. The socket stays the
+        program's unless ``own``. With ``high_bytes``, receiving pauses while more than that is
+        queued to send, until at most ``low_bytes`` are. ``receive_size`` is the first receive's.
+        """
+        number = next(self._endpoints)
+        family = sock.family if isinstance(sock, socket.socket) else socket.AF_INET
+        name = self._native.associate(
+            descriptor=sock if isinstance(sock, int) else sock.fileno(),
+            key=number,
+            provider=self._native.provider(provider),
+            tag=provider.tag(tag) if provider is not None and tag else 0,
+            flags=lib.PP_OWN_DESCRIPTOR if own else 0,
+            high_bytes=high_bytes,
+            low_bytes=low_bytes,
+            receive_bytes=receive_size,
+        )
+        self._keys[number] = key
+        if provider is not None:
+            self._pools[number] = provider
+        return Endpoint(self, name, key, provider, family)
+
+    def post(self, key: int = 0, user: Any = None) -> None:
+        """Queue a packet of the program's own: a completion of kind ``post``."""
+        call = self._begin(user)
+        call.done(lib.pp_port_post(call.c, key, 0, call.token), "post")
+
+    def dequeue(self, timeout: float | None = None) -> Completion | None:
+        """The next completion; None when ``timeout`` seconds have passed. Raises ``PortClosed``."""
+        found = self.dequeue_many(1, timeout)
+        return found[0] if found else None
+
+    def dequeue_many(self, limit: int = 256, timeout: float | None = None) -> list[Completion]:
+        """Up to ``limit`` completions; empty when ``timeout`` seconds have passed.
+
+        A batch ends early at 256 KiB of payload. Raises ``PortClosed`` when the port is closed and
+        everything was dequeued.
+        """
+        if not 0 < limit <= _MOST_ROWS:
+            raise PortValueError(f"dequeue of {limit} completions: ask for 1 to {_MOST_ROWS}")
+        rows, why = ffi.new("pp_completion[]", limit), ffi.new("pp_status *")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            count = lib.pp_port_dequeue(self._native.c, rows, limit, nanoseconds(left), why)
+            if count or why[0] == lib.PP_TIMEOUT:
+                break
+            if why[0] == lib.PP_CLOSED:
+                raise error_for(lib.PP_CLOSED, "dequeue")
+        words = memoryview(ffi.buffer(rows)).cast("B").cast("Q")[: count * _WORDS].tolist()
+        it = iter(words)
+        return [self._read(*row) for row in zip(it, it, it, it, it, it, it, it, strict=True)]
+
+    def outstanding(self) -> tuple[Outstanding, ...]:
+        """Operations that have not completed."""
+        return self._name_keys(self._native.outstanding())
+
+    def stats(self) -> Any:
+        """The counters, as ``PortStats``."""
+        return self._native.stats()
+
+    def leave(self) -> None:
+        """The calling thread stops serving: it no longer counts against the concurrency value."""
+        lib.pp_port_leave(self._native.c)
+
+    def refill(self) -> None:
+        """Blocks went back to a pool from another thread: endpoints that wait for one try again."""
+        lib.pp_port_refill(self._native.c)
+
+    def close(self, timeout: float | None = 5.0) -> CloseReport:
+        """Cancel everything and wake every waiting thread, within ``timeout`` seconds.
+
+        Names what was outstanding. What has completed can still be dequeued.
+        """
+        report = self._native.close(timeout)
+        return report._replace(outstanding=self._name_keys(report.outstanding))
+
+    def _name_keys(self, found: tuple[Outstanding, ...]) -> tuple[Outstanding, ...]:
+        return tuple(one._replace(key=self._keys.get(one.key, one.key)) for one in found)
+
+    def _begin(self, user: Any, lease: Lease | None = None, held: Any = None) -> Submission:
+        token = next(self._tokens)
+        self._pending[token] = Pending(user, lease, held)
+        return Submission(self, token)
+
+    def _read(
+        self, key: int, event: int, result: int, error: int, block: int, address: int, size: int, token: int
+    ) -> Completion:
+        kind, more = event & lib.PP_KIND_MASK, bool(event & lib.PP_MORE)
+        pending = self._pending.get(token) if more else self._pending.pop(token, None)
+        user, lease = (pending.user, pending.lease) if pending else (None, None)
+        if kind == lib.PP_KIND_RECV and more and not error:
+            lease = self._pools[key].lease(block, address, size)
+        if kind == lib.PP_KIND_CLOSE:
+            number = self._keys.pop(key, key)
+            self._pools.pop(key, None)
+        else:
+            number = key if kind == lib.PP_KIND_POST else self._keys.get(key, key)
+        return Completion(number, KINDS[kind], more, result, completion_error(error), lease, user)
+
+    def __enter__(self) -> CompletionPort:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<CompletionPort {self.backend}: {self.reason}>"

@@ -1,0 +1,196 @@
+"""An associated socket, and the operations submitted on it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from iocp_adapter._native import ffi, lib
+from iocp_adapter.errors import PortValueError, error_for
+from pools import Lease, Pool
+
+if TYPE_CHECKING:
+    from iocp_adapter.completion_port import CompletionPort
+
+__all__ = ["Endpoint", "Operation", "Pending", "Submission"]
+
+
+class Pending(NamedTuple):
+    """What an operation keeps alive until its completion."""
+
+    user: Any
+    lease: Lease | None
+    held: Any
+
+
+class Operation:
+    """The name of a submitted operation."""
+
+    __slots__ = ("_name", "_port")
+
+    def __init__(self, port: CompletionPort, name: int):
+        self._port = port
+        self._name = name
+
+    def cancel(self) -> bool:
+        """Ask for it back. False: it had completed already.
+
+        True: its completion tells whether it was cancelled (``OSError`` with ECANCELED) or had its
+        result all the same.
+        """
+        status = lib.pp_port_cancel(self._port._native.c, self._name)
+        if status not in {lib.PP_OK, lib.PP_STALE}:
+            raise error_for(status, "cancel")
+        return status == lib.PP_OK
+
+
+class Endpoint:
+    """A socket that is associated with a port.
+
+    At most one receive, accept or connect at a time; sends queue up and leave in order.
+    Every method raises ``StaleEndpoint`` when the endpoint has ended, ``PortClosed``, ``PortFull``
+    or ``PortValueError``.
+    """
+
+    __slots__ = ("_family", "_name", "_pool", "_port", "key")
+
+    def __init__(self, port: CompletionPort, name: int, key: int, pool: Pool | None, family: int):
+        self._port = port
+        self._name = name
+        self._pool = pool
+        self._family = family
+        self.key = key
+
+    def accept(self, user: Any = None) -> Operation:
+        """Accept connections until cancelled: one completion each, ``result`` is the descriptor."""
+        call = self._port._begin(user)
+        return call.done(lib.pp_port_accept(call.c, self._name, call.token, call.out), "accept")
+
+    def connect(self, address: Any, user: Any = None) -> Operation:
+        """Connect to ``address``, given as for ``socket.connect``, its host as a number."""
+        data = socket_address(self._family, address)
+        call = self._port._begin(user)
+        status = lib.pp_port_connect(call.c, self._name, data, len(data), call.token, call.out)
+        return call.done(status, f"connect to {address}")
+
+    def recv(self, into: Lease | bytearray | memoryview, user: Any = None) -> Operation:
+        """Receive once, into a lease of the endpoint's pool or into any writable buffer.
+
+        The completion carries the lease. The lease stays the program's; releasing it meanwhile
+        is deferred by its pool until the operation has ended.
+        """
+        block = ffi.new("pp_block *")
+        if isinstance(into, Lease):
+            self._require_pool(into)
+            call = self._port._begin(user, into)
+            block.handle, block.size = into.handle, into.size
+        else:
+            exported = ffi.from_buffer(into, require_writable=True)
+            call = self._port._begin(user, None, exported)
+            block.data, block.size = exported, len(exported)
+        return call.done(lib.pp_port_recv(call.c, self._name, block, call.token, call.out), "recv")
+
+    def recv_stream(self, user: Any = None) -> Operation:
+        """Receive until the end of the stream (``result`` 0), an error or a cancel.
+
+        Each completion carries a lease of the endpoint's pool, acquired when the data was there.
+        """
+        call = self._port._begin(user)
+        return call.done(lib.pp_port_recv_stream(call.c, self._name, call.token, call.out), "recv_stream")
+
+    def send(
+        self,
+        data: Lease | bytes | bytearray | memoryview,
+        length: int | None = None,
+        user: Any = None,
+        *,
+        take: bool = True,
+    ) -> Operation:
+        """Send ``length`` bytes from the beginning, or all; one completion when the last is gone.
+
+        A lease is taken over and released by the engine unless ``take=False``; then the completion
+        carries it. ``bytes`` are held until the completion, other buffers are copied now.
+        """
+        native = ffi.new("pp_send *", {"endpoint": self._name})
+        if isinstance(data, Lease):
+            self._require_pool(data)
+            native.block, size = data.handle, data.size
+            native.flags = lib.PP_SEND_TAKE if take else 0
+            call = self._port._begin(user, None if take else data)
+        else:
+            held = data if isinstance(data, bytes) else bytes(data)
+            exported, size = ffi.from_buffer(held), len(held)
+            native.address = int(ffi.cast("uintptr_t", exported))
+            call = self._port._begin(user, None, exported)
+        native.bytes = size if length is None else length
+        if not 0 <= native.bytes <= size:
+            raise PortValueError(f"send of {length} bytes from {size}: stay within the data")
+        native.user = call.token
+        operation = call.done(lib.pp_port_send(call.c, native, call.out), "send")
+        if isinstance(data, Lease) and take:
+            data.detach()
+        return operation
+
+    def cancel_all(self) -> int:
+        """Cancel everything that is outstanding here; how many that were."""
+        count = ffi.new("size_t *")
+        status = lib.pp_port_cancel_all(self._port._native.c, self._name, count)
+        if status:
+            raise error_for(status, f"cancel_all on endpoint {self.key}")
+        return int(count[0])
+
+    def close(self, *, drain: bool = True) -> None:
+        """End the endpoint, after what is queued is sent or without sending it.
+
+        A ``close`` completion comes last. The socket is closed only if the port owns it.
+        """
+        how = lib.PP_CLOSE_DRAIN if drain else lib.PP_CLOSE_RESET
+        status = lib.pp_port_end(self._port._native.c, self._name, how)
+        if status:
+            raise error_for(status, f"close of endpoint {self.key}")
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait to be sent."""
+        return lib.pp_port_queued(self._port._native.c, self._name)
+
+    def _require_pool(self, lease: Lease) -> None:
+        if lease.pool is not self._pool:
+            mine = "none" if self._pool is None else repr(self._pool.name)
+            raise PortValueError(
+                f"a lease of pool {lease.pool.name!r} on an endpoint whose provider is {mine}; use its own"
+            )
+        lease._live("submit")
+
+
+class Submission:
+    """One submission on its way: a token for what it keeps alive."""
+
+    __slots__ = ("c", "out", "port", "token")
+
+    def __init__(self, port: CompletionPort, token: int):
+        self.port = port
+        self.c = port._native.c
+        self.token = token
+        self.out = ffi.new("pp_operation *")
+
+    def done(self, status: int, what: str) -> Operation:
+        if status:
+            self.port._pending.pop(self.token, None)
+            raise error_for(status, what)
+        return Operation(self.port, self.out[0])
+
+
+def socket_address(family: int, address: Any) -> bytes:
+    """A ``struct sockaddr`` as the system has it."""
+    if family == socket.AF_UNIX:
+        return struct.pack("=H", family) + os.fsencode(address) + b"\0"
+    head = struct.pack("=H", family) + struct.pack("!H", address[1])
+    if family == socket.AF_INET:
+        return head + socket.inet_aton(address[0]) + bytes(8)
+    if family == socket.AF_INET6:
+        scope = address[3] if len(address) > 3 else 0
+        return head + bytes(4) + socket.inet_pton(family, address[0]) + struct.pack("=I", scope)
+    raise PortValueError(f"connect on a socket of family {family}: use AF_INET, AF_INET6 or AF_UNIX")

@@ -1,0 +1,142 @@
+/* echo_peers.c - the far end of bench_echo.py, and its yardstick.
+ *
+ *     echo_peers client PORT CONNECTIONS BYTES MESSAGES   each connection sends, waits for the echo, again
+ *     echo_peers server                                   a minimal epoll echo; prints its port
+ *
+ * The client verifies the last byte of each message and prints the seconds it took. The
+ * server answers each line on its standard input with its CPU time in nanoseconds. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { EVENTS = 256, SERVER_BYTES = 1 << 17 };
+
+typedef struct peer {
+    int fd;
+    long to_send, to_receive;
+    unsigned char mark;
+} peer;
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static void message(peer *p, char *buffer, long bytes)
+{
+    p->mark++;
+    p->to_send = p->to_receive = bytes;
+    buffer[bytes - 1] = (char)p->mark;
+    long sent = send(p->fd, buffer, (size_t)bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent > 0) p->to_send -= sent;
+}
+
+static int client(int port, int count, long bytes, long messages)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct epoll_event events[EVENTS];
+    struct timespec begin, end;
+    int epoll = epoll_create1(0), one = 1;
+    peer *peers = calloc((size_t)count, sizeof *peers);
+    char *out = calloc(1, (size_t)bytes), *in = malloc((size_t)bytes);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (int i = 0; i < count; i++) {
+        peers[i].fd = socket(AF_INET, SOCK_STREAM, 0);
+        setsockopt(peers[i].fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        if (connect(peers[i].fd, (struct sockaddr *)&address, sizeof address) < 0) die("connect");
+        struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data = {.ptr = &peers[i]}};
+        epoll_ctl(epoll, EPOLL_CTL_ADD, peers[i].fd, &event);
+    }
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    for (int i = 0; i < count; i++) message(&peers[i], out, bytes);
+    long left = messages, active = count;
+    while (active > 0) {
+        int ready = epoll_wait(epoll, events, EVENTS, -1);
+        for (int i = 0; i < ready; i++) {
+            peer *p = events[i].data.ptr;
+            for (long got; (got = recv(p->fd, in, (size_t)bytes, MSG_DONTWAIT)) >= 0;) {
+                if (got == 0) die("the server closed");
+                p->to_receive -= got;
+                if (p->to_receive == 0) {
+                    if ((unsigned char)in[got - 1] != p->mark) die("wrong echo");
+                    if (--left >= active) message(p, out, bytes);
+                    else active--;
+                }
+                if (got < bytes) break;
+            }
+            while (p->to_send > 0) {
+                out[bytes - 1] = (char)p->mark;
+                long sent = send(p->fd, out + bytes - p->to_send, (size_t)p->to_send, MSG_DONTWAIT | MSG_NOSIGNAL);
+                if (sent <= 0) break;
+                p->to_send -= sent;
+            }
+        }
+    }
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    printf("%.6f\n", (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9);
+    return 0;
+}
+
+static void report_cpu(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    printf("%lld\n", (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000LL +
+                         (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000LL);
+    fflush(stdout);
+}
+
+static int server(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t size = sizeof address;
+    struct epoll_event events[EVENTS], event = {.events = EPOLLIN};
+    int epoll = epoll_create1(0), listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+    char *buffer = malloc(SERVER_BYTES);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 1024) < 0) die("listen");
+    getsockname(listener, (struct sockaddr *)&address, &size);
+    printf("%d\n", ntohs(address.sin_port));
+    fflush(stdout);
+    event.data.fd = listener;
+    epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);
+    event.data.fd = 0;
+    epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &event);
+    for (;;) {
+        int ready = epoll_wait(epoll, events, EVENTS, -1);
+        for (int i = 0; i < ready; i++) {
+            int fd = events[i].data.fd;
+            if (fd == 0) {
+                if (read(0, buffer, 64) <= 0) return 0;
+                report_cpu();
+            } else if (fd == listener) {
+                event.data.fd = accept(listener, NULL, NULL);
+                epoll_ctl(epoll, EPOLL_CTL_ADD, event.data.fd, &event);
+            } else {
+                long got = recv(fd, buffer, SERVER_BYTES, MSG_DONTWAIT);
+                if (got <= 0) close(fd);
+                for (long at = 0, sent; at < got; at += sent)
+                    if ((sent = send(fd, buffer + at, (size_t)(got - at), MSG_NOSIGNAL)) < 0) break;
+            }
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && strcmp(argv[1], "server") == 0) return server();
+    if (argc != 6) return 2;
+    return client(atoi(argv[2]), atoi(argv[3]), atol(argv[4]), atol(argv[5]));
+}
