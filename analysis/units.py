@@ -68,6 +68,8 @@ def percent_text(ratio: float | None) -> str:
     if ratio is None or math.isnan(ratio):
         return MISSING
     percent = ratio * 100
+    if 0 < percent < 0.05:
+        return "<0.1 %"
     return f"{percent:.0f} %" if abs(percent) >= 99.95 or percent == 0 else f"{percent:.1f} %"
 
 

@@ -24,8 +24,32 @@ __all__ = ["EchoHandler", "main"]
 
 CAPACITY_BYTES = 64 << 20
 SAMPLE_SECONDS = 0.02
-HISTORY = 24
-"""Messages of a resident connection that the server keeps, as a chat room or a cache would."""
+HISTORY_BYTES = 192 * 1024
+"""What the server keeps of a resident connection's latest messages, as a chat room or a cache would."""
+
+
+class _History:
+    """The latest bytes of one connection, in the blocks they arrived in."""
+
+    def __init__(self) -> None:
+        self._leases: deque[tuple[Lease, int]] = deque()
+        self._bytes = 0
+
+    def keep(self, lease: Lease, length: int) -> None:
+        """Keep a block, cut to what is in it, and release the oldest ones beyond the bound."""
+        lease.resize(length)
+        self._leases.append((lease, length))
+        self._bytes += length
+        while self._bytes > HISTORY_BYTES:
+            oldest, size = self._leases.popleft()
+            oldest.release()
+            self._bytes -= size
+
+    def clear(self) -> None:
+        """Release everything."""
+        for lease, _ in self._leases:
+            lease.release()
+        self._leases.clear()
 
 
 class EchoHandler:
@@ -43,28 +67,25 @@ class EchoHandler:
             self._first(connection, lease, length)
         else:
             connection.send(lease.read(0, length))
-            if len(kept) == HISTORY:
-                kept.popleft().release()
-            kept.append(lease)
+            kept.keep(lease, length)
 
     def _first(self, connection: Connection, lease: Lease, length: int) -> None:
         kind = lease.read(0, 1)
+        connection.data = VISITOR
         if kind == RESIDENT:
-            connection.data = deque([lease])
+            connection.data = _History()
             connection.send(lease.read(0, length))
+            connection.data.keep(lease, length)
         elif kind == LEAK:
-            connection.data = VISITOR
             self.lost.append(lease)  # the leak: nobody will ever release it
             connection.send(lease.read(0, length))
         else:
-            connection.data = VISITOR
             connection.send(lease, length)
 
     def disconnected(self, connection: Connection, reason: Exception | None) -> None:  # noqa: ARG002
         """Release what was kept for the connection."""
-        if isinstance(connection.data, deque):
-            for lease in connection.data:
-                lease.release()
+        if isinstance(connection.data, _History):
+            connection.data.clear()
 
 
 class _Ticker(threading.Thread):

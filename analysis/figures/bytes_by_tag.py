@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,6 +26,7 @@ class TagColours:
     colour_of: dict[str, str]
     others: str  # what the rest is called; empty where there is none
     others_colour: str
+    short_of: dict[str, str]  # what a label is called where there is little room
 
 
 def choose_colours(metrics: Metrics, palette: dict[str, str] | None = None, top: int = _TOP) -> TagColours:
@@ -52,14 +54,28 @@ def choose_colours(metrics: Metrics, palette: dict[str, str] | None = None, top:
         # A server with hundreds of equal tags: a few of them in colour would say nothing.
         kept = [label for label in kept if label in leaked]
     palette = {} if palette is None else palette
+    short_of = _short_names(ordered)
     for label in kept:
         if label not in leaked:
-            palette.setdefault(label, style.SERIES[len(palette) % len(style.SERIES)])
-    colour_of = {label: style.QUANTITY["leak"] if label in leaked else palette[label] for label in kept}
+            palette.setdefault(short_of[label], style.SERIES[len(palette) % len(style.SERIES)])
+    colour_of = {
+        label: style.QUANTITY["leak"] if label in leaked else palette[short_of[label]] for label in kept
+    }
     rest = len(ordered) - len(kept)
     named = {tag: label for tag, label in label_of.items() if label in colour_of}
     others = f"{rest}{' other' if kept else ''} {'groups' if grouped else 'tags'}" if rest else ""
-    return TagColours(named, colour_of, others, style.OTHER if len(kept) > len(leaked) else style.SKY)
+    return TagColours(
+        named, colour_of, others, style.OTHER if len(kept) > len(leaked) else style.SKY, short_of
+    )
+
+
+def _short_names(labels: list[str]) -> dict[str, str]:
+    """The first word of each label, where no other label begins with it: conn-7 for "conn-7 127.0.0.1:5"."""
+    words = [label.partition(" ")[0] for label in labels]
+    times = Counter(words)
+    return {
+        label: word if word and times[word] == 1 else label for label, word in zip(labels, words, strict=True)
+    }
 
 
 def _byte_seconds(metrics: Metrics) -> dict[int, float]:
@@ -94,7 +110,8 @@ def outstanding_by_tag(
     for (label, values, colour), (low, high) in zip(bands, pairwise(edges), strict=True):
         ax.fill_between(rows.times, low, high, step="post", color=colour, alpha=0.85, linewidth=0)
         leaked = "leak: " if colour == leak_colour else ""
-        text = f"{leaked}{units.label_text(label, 16)} {units.bytes_text(values.max())}"
+        name = units.label_text(colours.short_of.get(label, label), 16)
+        text = f"{leaked}{name} {units.bytes_text(values.max())}"
         labels.append((float((low + high).mean()) / 2, text, style.GREY if colour == style.OTHER else colour))
     ax.set_ylim(0, (top or reach(metrics)) * 1.04)
     style.byte_axis(ax.yaxis)

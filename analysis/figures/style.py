@@ -27,11 +27,11 @@ from analysis.metrics import Metrics
 from analysis.trace import Trace
 
 INK, GREY, PALE = "#1f2328", "#6e7781", "#d8dee4"
-BLUE, ORANGE, GREEN, SKY, VERMILION, PURPLE, YELLOW = (
-    "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#F0E442",
+BLUE, ORANGE, GREEN, SKY, VERMILION, PURPLE = (
+    "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7",
 )  # fmt: skip
 QUANTITY = {"live": GREEN, "granted": BLUE, "reserved": INK, "resident": PURPLE, "leak": VERMILION}
-SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, "#7a5195", YELLOW, "#8c6d31")
+SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, "#7a5195", "#8c6d31", "#b3a000")
 OTHER = "#b8bec5"
 SWATCH = "■"
 

@@ -1,0 +1,51 @@
+# Everything from a fresh clone: Python 3.11 or later, gcc and make are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+SOURCES := $(shell find pools iocp_adapter analysis cmake -name '*.[ch]' -o -name '*.txt' -o -name '*.cmake' -o -name 'emit_*.py')
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint test-c test-python test-notebook bench clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
+
+$(BIN)/python:
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash .ci/make_venv
+
+$(VENV)/.installed-cli: $(BIN)/python pyproject.toml CMakeLists.txt $(SOURCES)
+	$(BIN)/python -m pip install -q -e '.[analysis,cli]'
+	@touch $@
+
+$(VENV)/.installed-test: $(BIN)/python pyproject.toml CMakeLists.txt $(SOURCES)
+	$(BIN)/python -m pip install -q -e '.[test]'
+	@touch $@ $(VENV)/.installed-cli
+
+demo: $(VENV)/.installed-cli ## set up and run the demo: real traffic, a trace and a report per strategy
+	$(BIN)/poolport demo --leak --force
+
+bench: $(VENV)/.installed-test ## set up and compare all strategies under all workloads
+	$(BIN)/python -m pip install -q -e '.[bench]'
+	$(BIN)/poolport bench
+
+test: lint test-c test-python test-notebook ## set up and run every check and test
+
+lint: $(VENV)/.installed-test ## formatting, linters, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $$(find pools iocp_adapter analysis tests -name '*.[ch]')
+	$(BIN)/mypy
+
+test-c: $(VENV)/.installed-test ## the C tests under AddressSanitizer and UBSan, and under ThreadSanitizer
+	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/test_c address,undefined
+	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/test_c thread
+
+test-notebook: $(VENV)/.installed-test ## run a quick demo and execute the notebook on it
+	$(BIN)/python .ci/run_notebooks.py
+
+test-python: $(VENV)/.installed-test ## the Python tests
+	$(BIN)/python -m pytest
+
+clean: ## remove what the build and the demo made
+	rm -rf $(VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
