@@ -50,6 +50,7 @@ def test_counts_and_shares() -> None:
     assert units.count_text(1234567) == "1,234,567"
     assert units.percent_text(0.1234) == "12.3 %"
     assert units.percent_text(1) == "100 %"
+    assert units.percent_text(0.0001) == "<0.1 %"
     assert units.byte_rate_text(2 << 20) == "2 MiB/s"
     assert units.rate_text(None) == units.MISSING
 
