@@ -211,7 +211,8 @@ def _legend(ax: Axes, colours: TagColours, shares: Float64s) -> None:
     labels = []
     for at, (name, colour, share) in enumerate(named):
         prefix = "leak: " if colour == leak else ""
-        text = f"{style.SWATCH}{prefix}{units.label_text(colours.short_of.get(name, name), 16)} {units.percent_text(share)}"
+        short = units.label_text(colours.short_of.get(name, name), 16)
+        text = f"{style.SWATCH}{prefix}{short} {units.percent_text(share)}"
         labels.append((top * (1 - (at + 0.5) / max(len(named), 8)), text, colour))
     style.direct_labels(ax, labels)
 
