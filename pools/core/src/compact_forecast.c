@@ -67,9 +67,6 @@ static void slide_on_paper(compacting *c, pp_compacting_forecast *out, pin_fn vi
 void pp_forecast(compacting *c, pp_compacting_forecast *out)
 {
     slide_on_paper(c, out, NULL, NULL);
-    if (!c->slide.clean) return;
-    /* Nothing has changed since the last pass, so compact() would not even begin another. */
-    *out = (pp_compacting_forecast){.pinned_bytes = c->slide.pinned_bytes};
 }
 
 /* ---- pins -------------------------------------------------------------------------------- */

@@ -1,14 +1,14 @@
 /* compact_look.c - the compacting pool's statistics, walk and check. */
 #include "compact_pool.h"
 
-size_t pp_compacting_metadata_bytes(const compacting *c)
+size_t pp_compact_metadata_bytes(const compacting *c)
 {
     size_t each = sizeof(pp_place) + (c->ticks ? sizeof *c->ticks : 0);
     return pp_slots_metadata_bytes(&c->slots) + ((size_t)pp_get(&c->slots.capacity) + 1) * each +
            c->segment_count * sizeof(pp_segment) + sizeof *c;
 }
 
-void pp_compacting_describe(compacting *c, int32_t index, uint64_t now_ns, pp_block_info *out)
+void pp_compact_describe(compacting *c, int32_t index, uint64_t now_ns, pp_block_info *out)
 {
     const pp_place *place = pp_place_of(c, index);
     pp_slots_describe(&c->slots, (uint32_t)index, now_ns, out);
@@ -16,7 +16,7 @@ void pp_compacting_describe(compacting *c, int32_t index, uint64_t now_ns, pp_bl
     out->granted = pp_bytes_of(c, pp_get(&place->length));
 }
 
-void pp_compacting_trace(compacting *c, pp_trace_op op, int32_t index, uint64_t aux)
+void pp_compact_trace(compacting *c, pp_trace_op op, int32_t index, uint64_t aux)
 {
     if (PP_LIKELY(!c->base.trace)) return;
     const pp_place *place = pp_place_of(c, index);
@@ -64,7 +64,7 @@ static void count_gap(const compacting *c, int32_t index, pp_stats *out)
     }
 }
 
-void pp_compacting_stats(const pp_pool *pool, pp_stats *out)
+void pp_compact_stats(const pp_pool *pool, pp_stats *out)
 {
     const compacting *c = (const compacting *)pool;
     pp_stats_begin(pool, out);
@@ -74,7 +74,7 @@ void pp_compacting_stats(const pp_pool *pool, pp_stats *out)
     uint64_t held = pp_read(&c->held_bytes);
     if (held < out->granted_bytes) held = out->granted_bytes; /* read a moment apart */
     out->free_bytes = held - out->granted_bytes;
-    out->metadata_bytes = pp_compacting_metadata_bytes(c);
+    out->metadata_bytes = pp_compact_metadata_bytes(c);
     out->reserved_bytes = held + out->metadata_bytes;
     out->committed_bytes = out->reserved_bytes;
     out->regions = held / pp_bytes_of(c, 1u << c->segment_shift);
@@ -96,13 +96,13 @@ static int visit_gap(compacting *c, int32_t index, pp_walk_fn visit, void *conte
     return 0;
 }
 
-pp_status pp_compacting_walk(compacting *c, pp_walk_fn visit, void *context)
+pp_status pp_compact_walk(compacting *c, pp_walk_fn visit, void *context)
 {
     uint64_t now = pp_system_coarse_ns();
     if (visit_gap(c, PP_HEAD, visit, context)) return PP_STOPPED;
     for (int32_t at = pp_place_of(c, PP_HEAD)->next; at != PP_HEAD; at = pp_place_of(c, at)->next) {
         pp_block_info info;
-        pp_compacting_describe(c, at, now, &info);
+        pp_compact_describe(c, at, now, &info);
         if (visit(context, &info) || visit_gap(c, at, visit, context)) return PP_STOPPED;
     }
     return PP_OK;
@@ -181,7 +181,7 @@ static pp_status check_segments(const compacting *c, pp_fault *fault)
     return held == pp_read(&c->held_bytes) ? PP_OK : fault_at(fault, held, "held bytes: the counter differs");
 }
 
-pp_status pp_compacting_check(compacting *c, pp_fault *fault)
+pp_status pp_compact_check(compacting *c, pp_fault *fault)
 {
     census seen = {0};
     pp_stats books;

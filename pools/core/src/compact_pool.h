@@ -11,7 +11,8 @@
  * gap, hang in bins by size. A slot's place is written by whoever may mutate the pool and read
  * by statistics from any thread: relaxed atomics.
  *
- *   compacting.c        the calls of pool.h
+ *   compacting.c        the pool as a whole: making and ending it, the table of its calls
+ *   compact_blocks.c    handing blocks out, taking them back, resizing, pinning, copying
  *   compact_gaps.c      the list of places and the bins
  *   compact_segments.c  memory from the system and back to it
  *   compact_slide.c     moving blocks together
@@ -130,6 +131,14 @@ static inline bool pp_is_pinned(const compacting *c, int32_t index)
     return (pp_slot_key(&c->slots.slots[index]) & 2) != 0;
 }
 
+/* Enter a call that mutates or looks: PP_BUSY inside our own callback, else as pp_enter(). */
+static inline pp_status pp_compact_enter(compacting *c)
+{
+    if (PP_UNLIKELY(atomic_load_explicit(&c->mover, memory_order_relaxed) == pp_system_self()))
+        return PP_BUSY;
+    return pp_enter(&c->base);
+}
+
 static inline int32_t pp_last(const compacting *c) { return c->places[PP_HEAD].prev; }
 
 /* ---- compact_gaps.c: nothing here can fail ----------------------------------------- */
@@ -155,6 +164,23 @@ void pp_gaps_relocate(compacting *c, int32_t first, int32_t last, uint32_t lengt
 
 /* The bin for gaps of that length. */
 uint32_t pp_gaps_bin(uint32_t length);
+
+/* ---- compact_blocks.c: the calls of pool.h about blocks -------------------------------- */
+
+pp_status pp_compact_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
+size_t pp_compact_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
+                                  pp_status *why);
+pp_status pp_compact_release(pp_pool *pool, pp_handle handle);
+size_t pp_compact_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why);
+pp_status pp_compact_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
+pp_status pp_compact_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data);
+pp_status pp_compact_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind);
+
+/* Takes home what other threads released. Inside the pool. */
+size_t pp_compact_drain(compacting *c);
+
+/* Commits the tables for slots below `capacity`. PP_NO_MEMORY. */
+pp_status pp_compact_furnish(compacting *c, uint32_t capacity);
 
 /* ---- compact_segments.c --------------------------------------------------------------- */
 
@@ -213,13 +239,13 @@ void pp_policy_watch(compacting *c, uint32_t length);
 
 /* ---- compact_look.c ----------------------------------------------------------------------------- */
 
-size_t pp_compacting_metadata_bytes(const compacting *c);
-void pp_compacting_describe(compacting *c, int32_t index, uint64_t now_ns, pp_block_info *out);
-void pp_compacting_stats(const pp_pool *pool, pp_stats *out);
-pp_status pp_compacting_walk(compacting *c, pp_walk_fn visit, void *context);
-pp_status pp_compacting_check(compacting *c, pp_fault *fault);
+size_t pp_compact_metadata_bytes(const compacting *c);
+void pp_compact_describe(compacting *c, int32_t index, uint64_t now_ns, pp_block_info *out);
+void pp_compact_stats(const pp_pool *pool, pp_stats *out);
+pp_status pp_compact_walk(compacting *c, pp_walk_fn visit, void *context);
+pp_status pp_compact_check(compacting *c, pp_fault *fault);
 
 /* Writes one event about a block, if a trace is attached. */
-void pp_compacting_trace(compacting *c, pp_trace_op op, int32_t index, uint64_t aux);
+void pp_compact_trace(compacting *c, pp_trace_op op, int32_t index, uint64_t aux);
 
 #endif

@@ -138,7 +138,7 @@ uint64_t pp_segments_spare(const compacting *c, uint64_t keep_bytes, uint32_t to
 void pp_segments_announce(compacting *c)
 {
     /* Nothing is ever removed at this offset: the metadata belongs to no segment. */
-    pp_note_region(&c->base, PP_OP_REGION_ADD, c->capacity_bytes, 0, pp_compacting_metadata_bytes(c));
+    pp_note_region(&c->base, PP_OP_REGION_ADD, c->capacity_bytes, 0, pp_compact_metadata_bytes(c));
     for (uint32_t at = 0; at < c->segment_count; at++)
         if (pp_get(&c->segments[at].held))
             pp_note_region(&c->base, PP_OP_REGION_ADD, at * segment_bytes(c), segment_bytes(c), 0);

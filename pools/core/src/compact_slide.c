@@ -109,7 +109,7 @@ static run gather_run(const compacting *c, int32_t first, uint32_t room, uint64_
 void pp_slide_tell(compacting *c, int32_t index, uint32_t from)
 {
     uint64_t old = pp_bytes_of(c, from);
-    if (PP_UNLIKELY(c->base.trace)) pp_compacting_trace(c, PP_OP_MOVE, index, old);
+    if (PP_UNLIKELY(c->base.trace)) pp_compact_trace(c, PP_OP_MOVE, index, old);
     if (PP_LIKELY(!c->moved)) return;
     const pp_place *place = pp_place_of(c, index);
     atomic_store_explicit(&c->mover, pp_system_self(), memory_order_relaxed);
@@ -202,12 +202,16 @@ static void begin_pass(compacting *c)
     c->slide.pinned_bytes = 0;
 }
 
+static uint64_t top_bytes(const compacting *c)
+{
+    return pp_bytes_of(c, pp_get(&pp_place_of(c, pp_last(c))->gap));
+}
+
 /* The extent that the slide gathers: behind the settled blocks, and at the top in the end. */
 static uint64_t gathered_bytes(const compacting *c)
 {
-    uint32_t behind = pp_get(&pp_place_of(c, c->slide.settled)->gap);
-    uint32_t top = pp_get(&pp_place_of(c, pp_last(c))->gap);
-    return pp_bytes_of(c, behind > top ? behind : top);
+    uint64_t behind = pp_bytes_of(c, pp_get(&pp_place_of(c, c->slide.settled)->gap));
+    return behind > top_bytes(c) ? behind : top_bytes(c);
 }
 
 pp_status pp_slide_step(compacting *c, uint64_t max_bytes, uint64_t max_ns, pp_compaction *out)
@@ -219,16 +223,18 @@ pp_status pp_slide_step(compacting *c, uint64_t max_bytes, uint64_t max_ns, pp_c
     if (!finished && (c->slide.ended || (!max_bytes && !max_ns))) begin_pass(c);
     uint64_t before = gathered_bytes(c);
     while (!finished && (c->slide.ended = go_on(c, &b, out, &status))) {
+        bool returned;
+        pp_segments_return(c, c->keep_bytes, b.deadline_ns, &returned);
+        if (!returned) break;
         finished = !c->slide.disturbed;
         if (!finished) begin_pass(c);
     }
+    c->slide.clean = finished;
     uint64_t after = gathered_bytes(c);
     out->freed_bytes = after > before ? after - before : 0;
-    out->pinned_bytes = c->slide.pinned_bytes;
-    if (finished && !c->slide.clean) {
-        pp_segments_return(c, c->keep_bytes, b.deadline_ns, &finished);
-        c->slide.clean = finished;
-    }
+    /* when a pass has ended, whatever is free below the top is in front of a pin */
+    uint64_t below = c->capacity_bytes - pp_read(&c->granted_bytes) - top_bytes(c);
+    out->pinned_bytes = finished ? below : c->slide.pinned_bytes;
     out->finished = finished;
     out->elapsed_ns = pp_system_now_ns() - started;
     return status;
