@@ -1,19 +1,25 @@
 /* sizeclass.c - blocks of any size: acquire, release, pins, and the pool's life.
  *
  * See sizeclass_pool.h for how a block is described and found. Acquiring looks the request's
- * class up, takes the lowest free block of the class's current span and writes the block's
- * word; releasing proves the word against the handle, moves its generation on and sets one bit
- * of the span. Everything else - another span, pages, other threads' releases - happens when a
- * span has just become full, empty, or used again.
+ * class up, pops a block from the class's cache and writes the block's word; releasing proves
+ * the word against the handle, moves its generation on and pushes the block. Everything else -
+ * spans, pages, other threads' releases - happens when a cache is empty or full.
  *
- * What must always hold: a block's bit is set if and only if its word says free; granted bytes
- * are the strides of all places that hold an owner's bytes; reserved = granted + free +
+ * What must always hold: a block is free by its word if and only if its span's bit is set or its
+ * class's cache has it, and not both; granted bytes are the strides of all places that hold an owner's bytes; reserved = granted + free +
  * metadata, where the ends of runs that no block fills are metadata. */
 #include "sizeclass_pool.h"
 
 #include <string.h>
 
 enum { CACHE_LINE = 64 };
+
+/* Kept out of its caller, so that the fast path needs no stack. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#define PP_SLOW __declspec(noinline)
+#else
+#define PP_SLOW __attribute__((noinline))
+#endif
 
 static pp_status refuse(const sizeclass *s, size_t bytes)
 {
@@ -86,35 +92,49 @@ void pp_sc_end_ownership(sizeclass *s, uint32_t index)
     pp_sc_shut(s, index);
 }
 
-/* A handle whose word is not that of a plain owned block: pinned, moved, or wrong. */
-static pp_status release_other(sizeclass *s, pp_handle handle)
+/* The one way a plain block goes back; false where the handle is not that of one. */
+static inline bool release_plain(sizeclass *s, pp_handle handle)
 {
+    uint32_t index = pp_handle_index(handle);
+    if (PP_UNLIKELY(!pp_sc_known(s, handle))) return false;
+    uint64_t word = pp_sc_word(s, index);
+    if (PP_UNLIKELY(pp_sc_difference(s, word, handle))) return false;
+    pp_span *span = pp_sc_span(s, index);
+    if (PP_UNLIKELY(span->class_number == PP_CLASS_RUN)) return false;
+    pp_class *class = &s->table.classes[span->class_number];
+    uint32_t *top = pp_sc_top(class);
+    if (PP_UNLIKELY(top == class->end)) return false;
+    *++top = index;
+    pp_sc_set_top(class, top);
+    pp_sc_set_word(s, index, pp_sc_next_generation(word));
+    pp_note_release(&s->base, pp_sc_requested(word));
+    pp_write(&s->granted_bytes, pp_read(&s->granted_bytes) - class->stride);
+    return true;
+}
+
+/* Every other way: pinned, moved, on a run of its own, into a full cache, traced, or wrong. */
+static pp_status release_one(sizeclass *s, pp_handle handle)
+{
+    if (!s->base.trace && release_plain(s, handle)) return PP_OK;
     if (!pp_sc_owned(s, handle)) return pp_note_misuse(&s->base, pp_sc_diagnose(s, handle));
     pp_sc_end_ownership(s, pp_handle_index(handle));
     return PP_OK;
 }
 
-static inline pp_status release_one(sizeclass *s, pp_handle handle)
+static PP_SLOW pp_status release_slowly(pp_pool *pool, pp_handle handle)
 {
-    uint32_t index = pp_handle_index(handle);
-    if (PP_UNLIKELY(!pp_sc_known(s, handle))) return pp_note_misuse(&s->base, PP_FOREIGN);
-    uint64_t word = pp_sc_word(s, index);
-    if (PP_UNLIKELY(pp_sc_difference(s, word, handle))) return release_other(s, handle);
-    if (PP_UNLIKELY(s->base.trace)) pp_sc_trace(s, PP_OP_FREE, index, 0);
-    pp_note_release(&s->base, pp_sc_requested(word));
-    pp_write(&s->granted_bytes, pp_read(&s->granted_bytes) - pp_sc_stride(pp_sc_span(s, index)));
-    pp_sc_set_word(s, index, pp_sc_next_generation(word));
-    pp_sc_give_place(s, index);
-    return PP_OK;
+    sizeclass *s = sizeclass_of(pool);
+    if (pp_enter(pool) != PP_OK) return pp_note_misuse(pool, pp_sc_release_remote(s, handle));
+    pp_status status = release_one(s, handle);
+    pp_leave(pool);
+    return status;
 }
 
 static pp_status sizeclass_release(pp_pool *pool, pp_handle handle)
 {
-    sizeclass *s = sizeclass_of(pool);
-    if (PP_UNLIKELY(pp_enter(pool) != PP_OK)) return pp_note_misuse(pool, pp_sc_release_remote(s, handle));
-    pp_status status = release_one(s, handle);
-    pp_leave(pool);
-    return status;
+    bool quick = pp_owned_by_caller(pool) && !pool->trace;
+    if (PP_LIKELY(quick && release_plain(sizeclass_of(pool), handle))) return PP_OK;
+    return release_slowly(pool, handle);
 }
 
 static size_t sizeclass_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
@@ -160,11 +180,9 @@ static void attend(sizeclass *s, uint32_t index, uint32_t tag, const pp_block *b
     pp_sc_trace(s, PP_OP_ALLOC, index, 0);
 }
 
-static inline pp_status acquire_one(sizeclass *s, size_t bytes, uint32_t tag, pp_block *out)
+/* Gives a free place that was taken to its new owner. */
+static inline void open_place(sizeclass *s, uint32_t index, size_t bytes, pp_block *out)
 {
-    pp_status why = PP_OK;
-    uint32_t index = pp_sc_take_place(s, bytes, &why);
-    if (PP_UNLIKELY(index == PP_RUN_NONE)) return pp_note_failure(&s->base, bytes, tag, why);
     const pp_span *span = pp_sc_span(s, index);
     uint32_t stride = pp_sc_stride(span);
     uint64_t generation = pp_sc_word(s, index) & PP_SLOT_GENERATION;
@@ -174,19 +192,42 @@ static inline pp_status acquire_one(sizeclass *s, size_t bytes, uint32_t tag, pp
     out->size = stride;
     pp_note_acquire(&s->base, bytes);
     pp_sc_count_granted(s, stride, 0);
+}
+
+static pp_status acquire_one(sizeclass *s, size_t bytes, uint32_t tag, pp_block *out)
+{
+    pp_status why = PP_OK;
+    uint32_t index = pp_sc_take_place(s, bytes, &why);
+    if (PP_UNLIKELY(index == PP_RUN_NONE)) return pp_note_failure(&s->base, bytes, tag, why);
+    open_place(s, index, bytes, out);
     if (PP_UNLIKELY(tag | s->labelled | s->base.watched)) attend(s, index, tag, out);
     return PP_OK;
 }
 
-static pp_status sizeclass_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+static PP_SLOW pp_status acquire_slowly(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
 {
     sizeclass *s = sizeclass_of(pool);
     pp_status status = pp_enter(pool);
-    if (PP_UNLIKELY(status != PP_OK)) return status;
+    if (status != PP_OK) return status;
     status = refuse(s, bytes);
-    if (PP_LIKELY(status == PP_OK)) status = acquire_one(s, bytes, tag, out);
+    if (status == PP_OK) status = acquire_one(s, bytes, tag, out);
     pp_leave(pool);
     return status;
+}
+
+/* Serves what needs nothing but a block from a cache and calls nothing; the rest goes the slow way. */
+static pp_status sizeclass_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+{
+    sizeclass *s = sizeclass_of(pool);
+    if (PP_UNLIKELY(!pp_owned_by_caller(pool) || bytes - 1 >= s->quick_limit ||
+                    (tag | s->labelled | pool->watched | pool->closed)))
+        return acquire_slowly(pool, bytes, tag, out);
+    pp_class *class = &s->table.classes[s->table.small[(bytes + PP_SMALL_STEP - 1) / PP_SMALL_STEP]];
+    uint32_t *top = pp_sc_top(class), index = *top;
+    if (PP_UNLIKELY(index == 0)) return acquire_slowly(pool, bytes, tag, out);
+    pp_sc_set_top(class, top - 1);
+    open_place(s, index, bytes, out);
+    return PP_OK;
 }
 
 static size_t sizeclass_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
@@ -322,7 +363,6 @@ static pp_status furnish(sizeclass *s, uint32_t pages)
     pp_status status = pp_sc_tables_init(s, records_needed(&s->table, pages), pages);
     if (status != PP_OK) return status;
     pp_runs_init(runs, s->memory, pages, runs->tags, runs->next, runs->prev);
-    for (uint32_t number = 0; number < s->table.count; number++) s->table.classes[number].current = s->spans;
     s->owned_key = (uint64_t)pp_next_pool_id() << 56 | PP_BLOCK_OWNED;
     return PP_OK;
 }
@@ -343,6 +383,8 @@ pp_status pp_sizeclass_create(const pp_sizeclass_config *config, pp_pool **out)
         return status;
     }
     s->base.max_bytes = s->limit_bytes = limit;
+    s->quick_limit = limit < s->table.top ? limit : s->table.top;
+    if (s->quick_limit > PP_SMALL_BYTES) s->quick_limit = PP_SMALL_BYTES;
     size_t page = pp_system_page_bytes();
     status = furnish(s, (uint32_t)(((capacity + page - 1) & ~(page - 1)) >> PP_RUN_SHIFT));
     if (status == PP_OK) status = pp_sc_ready_records(s, 1);

@@ -14,8 +14,11 @@ static void describe(const sizeclass *s, uint32_t place, uint64_t now_ns, pp_blo
         .granted = pp_sc_stride(pp_sc_span(s, place)),
         .state = pp_sc_state(word),
     };
-    if (word & PP_SLOT_MOVED) out->state = PP_BLOCK_CACHED; /* withheld until the release */
-    if (out->state == PP_BLOCK_FREE || word & PP_SLOT_MOVED) return;
+    bool outside = !((pp_sc_free(pp_sc_span(s, place)) >> (place % PP_SPAN_BLOCKS)) & 1);
+    if (out->state == PP_BLOCK_FREE || word & PP_SLOT_MOVED) { /* a moved block's home is withheld until the release */
+        if (outside) out->state = PP_BLOCK_CACHED;
+        return;
+    }
     uint32_t index = out->state == PP_BLOCK_CACHED ? s->partners[place] : place;
     word = pp_sc_word(s, index);
     out->state = pp_sc_remote_pending(s, index) ? PP_BLOCK_CACHED : pp_sc_state(word);
@@ -99,8 +102,8 @@ static uint32_t longest_ones(uint64_t bits)
     return length;
 }
 
-/* Free blocks, and the extents they and the free runs make. Blocks of different spans make none together:
- * no request could use both. */
+/* Free blocks, and the extents they and the free runs make. Blocks of different spans make none together, for
+ * no request could use both; a block in a cache is one by itself. */
 static void count_free(const sizeclass *s, pp_stats *out)
 {
     uint64_t room = pp_runs_level(&s->runs.grown) - pp_runs_level(&s->runs.frontier);
@@ -115,6 +118,13 @@ static void count_free(const sizeclass *s, pp_stats *out)
         out->free_blocks += (uint64_t)__builtin_popcountll(bits);
         out->free_extents += (uint64_t)__builtin_popcountll(bits & ~(bits << 1));
         if (bytes > out->largest_free_bytes) out->largest_free_bytes = bytes;
+    }
+    for (uint32_t number = 0; number < s->table.count; number++) {
+        const pp_class *class = &s->table.classes[number];
+        uint32_t cached = pp_sc_cached(class);
+        out->cached_blocks += cached;
+        out->free_extents += cached;
+        if (cached && class->stride > out->largest_free_bytes) out->largest_free_bytes = class->stride;
     }
 }
 
@@ -197,7 +207,7 @@ uint64_t pp_sc_trim(pp_pool *pool, uint64_t keep_bytes)
     sizeclass *s = sizeclass_of(pool);
     if (pp_enter(pool) != PP_OK) return 0;
     pp_sc_drain(s);
-    pp_sc_drop_empties(s);
+    pp_sc_flush_all(s, 0);
     uint64_t freed = trim_locked(s, keep_bytes);
     pp_bump(&pool->trimmed_bytes, freed);
     pp_leave(pool);

@@ -9,7 +9,7 @@ static pp_status fault_at(pp_fault *fault, uint64_t where, const char *what)
 
 /* What is found by looking at everything, to compare with the counters. */
 struct census {
-    uint64_t owned, requested, granted, pinned, deferred, moved, hosts, withheld, tails, listed, current;
+    uint64_t owned, requested, granted, pinned, deferred, moved, hosts, withheld, tails, listed, cached;
 };
 
 static bool pins_of(const sizeclass *s, uint32_t index)
@@ -36,8 +36,9 @@ static pp_status check_block(const sizeclass *s, uint32_t index, struct census *
     uint32_t state = pp_sc_state(word);
     bool listed_free = (pp_sc_free(span) >> (index % PP_SPAN_BLOCKS)) & 1;
     if (state > PP_BLOCK_CACHED || word >> 56) return fault_at(fault, index, "block index: unknown state");
-    if (listed_free != (state == PP_BLOCK_FREE))
-        return fault_at(fault, index, "block index: the span's bit and the block's word disagree");
+    if (listed_free && state != PP_BLOCK_FREE)
+        return fault_at(fault, index, "block index: in use, though its span says free");
+    census->cached += state == PP_BLOCK_FREE && !listed_free;
     if (state == PP_BLOCK_FREE) return PP_OK;
     census->hosts += state == PP_BLOCK_CACHED;
     if (!(word & PP_SLOT_MOVED)) census->granted += pp_sc_stride(span);
@@ -58,16 +59,12 @@ static pp_status check_span(const sizeclass *s, uint32_t number, struct census *
 {
     const pp_span *span = &s->spans[number];
     uint64_t bits = pp_sc_free(span);
-    bool current = span->flags & PP_SPAN_CURRENT, listed = span->flags & PP_SPAN_LISTED;
     if (bits & ~pp_sc_all(span)) return fault_at(fault, number, "span number: a bit without a block is set");
-    if (listed != (bits && !current))
-        return fault_at(fault, number, "span number: listed, though current or full, or not listed");
-    if (current && s->table.classes[span->class_number].current != span)
-        return fault_at(fault, number, "span number: not the span its class takes from");
-    if (bits == pp_sc_all(span) && !current && span->group == 1)
+    if (span->listed != (bits != 0))
+        return fault_at(fault, number, "span number: listed, though full, or not listed");
+    if (bits == pp_sc_all(span) && span->group == 1)
         return fault_at(fault, number, "span number: empty, and its run was not given back");
-    census->listed += listed;
-    census->current += current;
+    census->listed += span->listed;
     for (uint32_t block = 0; block < span->blocks; block++)
         if (check_block(s, number << PP_SPAN_SHIFT | block, census, fault) != PP_OK) return PP_CORRUPT;
     return PP_OK;
@@ -126,21 +123,39 @@ static pp_status check_tiling(const sizeclass *s, struct census *census, pp_faul
     return PP_OK;
 }
 
+static pp_status check_cache(const sizeclass *s, uint32_t number, pp_fault *fault)
+{
+    const pp_class *class = &s->table.classes[number];
+    uint32_t cached = pp_sc_cached(class);
+    if (cached > (size_t)(class->end - class->cache) || class->cache[0]) return fault_at(fault, number, "class: more blocks in its cache than fit");
+    for (uint32_t i = 1; i <= cached; i++) {
+        uint32_t place = class->cache[i];
+        const pp_span *span = pp_sc_span(s, place);
+        bool bit = (pp_sc_free(span) >> (place % PP_SPAN_BLOCKS)) & 1;
+        if (!span->base || span->class_number != number || bit || pp_sc_state(pp_sc_word(s, place)) != PP_BLOCK_FREE)
+            return fault_at(fault, place, "block index: in the cache, and not a free block of its class");
+        for (uint32_t j = 1; j < i; j++)
+            if (class->cache[j] == place) return fault_at(fault, place, "block index: in the cache twice");
+    }
+    return PP_OK;
+}
+
 static pp_status check_lists(const sizeclass *s, struct census *census, pp_fault *fault)
 {
-    uint64_t listed = 0, current = 0;
+    uint64_t listed = 0, cached = 0;
     for (uint32_t number = 0; number < s->table.count; number++) {
         const pp_class *class = &s->table.classes[number];
         uint32_t prev = 0;
-        current += class->current != s->spans;
+        cached += pp_sc_cached(class);
+        if (check_cache(s, number, fault) != PP_OK) return PP_CORRUPT;
         for (uint32_t at = class->head; at; prev = at, at = s->spans[at].next, listed++)
             if (s->spans[at].prev != prev || s->spans[at].class_number != number ||
-                !(s->spans[at].flags & PP_SPAN_LISTED))
+                !s->spans[at].listed)
                 return fault_at(fault, at, "span number: badly linked in its class's list");
         if (class->tail != prev) return fault_at(fault, number, "class: its list ends elsewhere");
     }
     if (listed != census->listed) return fault_at(fault, listed, "listed spans: some are in no list");
-    if (current != census->current) return fault_at(fault, current, "current spans: some class has none of its own");
+    if (cached != census->cached) return fault_at(fault, cached, "cached blocks: some free block is in no cache");
     return PP_OK;
 }
 

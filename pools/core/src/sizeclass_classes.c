@@ -5,7 +5,7 @@
  * alignment, and above PP_SIZECLASS_DEFAULT_TOP_BYTES a run of whole pages wastes less than a
  * class would.
  *
- * A request finds its class by a table: exact steps of 8 bytes up to 1 KiB, then sixteenths of
+ * A request finds its class by a table: exact steps of 8 bytes up to 8 KiB, then sixteenths of
  * a doubling, whose entry is the class of the smallest size in it. The default classes begin on
  * such borders, so the entry is the answer; for others it is at most a few steps away. */
 #include "sizeclass_pool.h"
@@ -49,7 +49,13 @@ static void measure(pp_class *class, uint32_t stride)
 static void append(pp_class_table *table, uint32_t stride)
 {
     if (table->count && stride <= table->top) return; /* the alignment made two of them one */
-    measure(&table->classes[table->count++], stride);
+    pp_class *class = &table->classes[table->count];
+    measure(class, stride);
+    uint32_t room = PP_CACHE_BYTES / stride;
+    room = room < 2 ? 2 : room < PP_CACHE_ENTRIES ? room : PP_CACHE_ENTRIES - 1;
+    class->cache = table->caches[table->count++];
+    class->end = class->cache + room;
+    class->top = class->cache;
     table->top = stride;
 }
 
@@ -86,7 +92,7 @@ static void index_sizes(pp_class_table *table)
     for (uint32_t step = 0; step <= PP_SMALL_BYTES / PP_SMALL_STEP; step++)
         table->small[step] = first_at_least(table, (size_t)step * PP_SMALL_STEP);
     for (uint32_t bucket = 0; bucket < PP_LARGE_BUCKETS; bucket++) {
-        uint32_t order = 10 + bucket / 16;
+        uint32_t order = PP_LARGE_ORDER + bucket / 16;
         size_t smallest = ((size_t)(16 + bucket % 16) << (order - 4)) + 1;
         table->large[bucket] = first_at_least(table, smallest);
     }

@@ -2,15 +2,17 @@
  *
  *   sizeclass.c           acquire, release, pins, life
  *   sizeclass_classes.c   which sizes there are, and which one serves a request
- *   sizeclass_spans.c     spans come and go, and are chosen
+ *   sizeclass_spans.c     spans come and go; a class's cache is filled from them and emptied into them
  *   sizeclass_runs.c      the pages they stand on
  *   sizeclass_resize.c    in place, or by moving
  *   sizeclass_remote.c    blocks that other threads release
  *   sizeclass_books.c     statistics, walk, check, trim
  *
- * A span is up to 64 blocks of one class on a run of pages. Its record holds all that the
- * fast path needs in half a cache line; which of its blocks are free is one word, so that the
- * lowest free block is one count-trailing-zeros away and releasing is one OR.
+ * A span is up to 64 blocks of one class on a run of pages; its record has half a cache line.
+ * Which of its blocks are free is one word. Between spans and owners stands, for each class, a
+ * cache: a short stack of free blocks, last in first out. Acquiring pops it and releasing
+ * pushes it, so that a block is handed out while its line is still warm, and the spans are
+ * looked at once for many blocks, when the stack is empty or full.
  *
  *   handle index  =  span number << 6 | block number        one shift gives the record
  *   address       =  record's base + block number * stride
@@ -43,43 +45,48 @@ enum {
     PP_SPAN_SHIFT = 6,
     PP_GROUP_MAX = 8,
     PP_CLASS_RUN = PP_SIZECLASS_CLASSES_MAX,  /* class number of a run that serves one large request */
-    PP_SPAN_CURRENT = 1,                      /* its class takes blocks from it */
-    PP_SPAN_LISTED = 2                        /* in its class's list of spans with free blocks */
+    PP_CACHE_ENTRIES = 64,                    /* of one cache, the sentinel included */
+    PP_CACHE_BYTES = 32768                    /* of free blocks in one class's cache, but at least two */
 };
 
 typedef struct pp_span {
-    _Atomic uint64_t free;          /* bit k: block k is free */
+    _Atomic uint64_t free;          /* bit k: block k is free, and not in the cache */
     char *base;                     /* of block 0; NULL while the record is unused */
     _Atomic uint32_t stride;        /* bytes from block to block, and granted by each */
     uint32_t next, prev;            /* in the class's list; in the list of unused records; 0 ends */
     uint8_t class_number;
     uint8_t blocks;                 /* 1 to 64 */
-    uint8_t flags;
+    bool listed;                    /* in its class's list of spans with free blocks */
     uint8_t group;                  /* records on the same run, this one included */
 } pp_span;
 
 PP_STATIC_ASSERT(sizeof(pp_span) == 32, "two records to a cache line");
 
+/* The hot half comes first. cache[0] is 0, a place that does not exist, so that popping tells by what it finds
+ * whether the cache was empty. */
 typedef struct pp_class {
-    pp_span *current;               /* record 0, which has no free block, when there is none */
-    uint32_t head, tail;            /* spans with free blocks, the longest known first */
+    uint32_t *_Atomic top;          /* the last entry of the cache */
+    uint32_t *end;                  /* top when the cache is full */
     uint32_t stride;
     uint32_t pages;                 /* of one run */
+    uint32_t head, tail;            /* spans with free blocks, the longest known first */
     uint16_t blocks;                /* on one run, over all records of the group */
     uint8_t group;                  /* records on one run */
+    uint32_t *cache;
 } pp_class;
 
 /* Keeps record numbers below 2^26, so that an index has 32 bits. */
 #define PP_SIZECLASS_CAPACITY_MAX ((size_t)1 << 34)
 
-enum { PP_SMALL_BYTES = 1024, PP_SMALL_STEP = 8, PP_LARGE_BUCKETS = 18 * 16 };
+enum { PP_SMALL_BYTES = 8192, PP_SMALL_STEP = 8, PP_LARGE_ORDER = 13, PP_LARGE_BUCKETS = 15 * 16 };
 
 typedef struct pp_class_table {
-    uint8_t small[PP_SMALL_BYTES / PP_SMALL_STEP + 1];  /* class of sizes up to 1 KiB */
+    uint8_t small[PP_SMALL_BYTES / PP_SMALL_STEP + 1];  /* class of sizes up to 8 KiB */
     uint8_t large[PP_LARGE_BUCKETS];                    /* class of the smallest size of a sixteenth of a doubling */
     uint32_t count;
     uint32_t top;                                       /* the largest class, in bytes */
     pp_class classes[PP_SIZECLASS_CLASSES_MAX];
+    uint32_t caches[PP_SIZECLASS_CLASSES_MAX][PP_CACHE_ENTRIES];
 } pp_class_table;
 
 typedef struct sizeclass {
@@ -88,11 +95,11 @@ typedef struct sizeclass {
     pp_span *spans;
     _Atomic uint64_t *slots;
     char *memory;
+    size_t quick_limit;             /* the largest request that the fast path serves */
     size_t limit_bytes;             /* the largest request */
     pp_counter granted_bytes, peak_granted_bytes;
     pp_counter withheld_bytes, withheld_blocks;   /* homes of moved blocks */
     pp_counter tail_bytes;          /* of runs that the blocks on them do not fill */
-    bool empties;                   /* some class's current span may be empty */
     bool labelled;                  /* some block had a tag or a site */
     bool huge;
     _Atomic bool pins_used, remote_used, tags_used, moves_used;
@@ -200,6 +207,18 @@ static inline void pp_sc_set_free(pp_span *span, uint64_t bits)
     atomic_store_explicit(&span->free, bits, memory_order_relaxed);
 }
 
+static inline uint32_t *pp_sc_top(const pp_class *class)
+{
+    return atomic_load_explicit(&((pp_class *)class)->top, memory_order_relaxed);
+}
+
+static inline void pp_sc_set_top(pp_class *class, uint32_t *top)
+{
+    atomic_store_explicit(&class->top, top, memory_order_relaxed);
+}
+
+static inline uint32_t pp_sc_cached(const pp_class *class) { return (uint32_t)(pp_sc_top(class) - class->cache); }
+
 static inline uint64_t pp_sc_all(const pp_span *span) { return ~UINT64_C(0) >> (PP_SPAN_BLOCKS - span->blocks); }
 
 /* Where the bytes of an owned block are: its own place, or the place it was moved to. */
@@ -221,17 +240,20 @@ uint64_t pp_sc_table_bytes(const sizeclass *s);
 /* Backs the tables of records below `wanted`, and more. PP_NO_MEMORY. */
 pp_status pp_sc_ready_records(sizeclass *s, uint32_t wanted);
 
-/* A span of class `number` with a free block, which becomes the class's current one; NULL and `*why`. */
-pp_span *pp_sc_choose_span(sizeclass *s, uint32_t number, pp_status *why);
+/* Fills the empty cache of a class with at least one block; PP_EXHAUSTED, PP_NO_MEMORY. */
+pp_status pp_sc_refill(sizeclass *s, uint32_t number);
+
+/* Makes room in the full cache of a class: the older half of it goes back to the spans. */
+void pp_sc_flush(sizeclass *s, pp_class *class);
+
+/* Empties the caches of all classes of at least `bytes`; whether a run came free by it. */
+bool pp_sc_flush_all(sizeclass *s, uint32_t bytes);
 
 /* A run of its own for one large block; NULL and `*why`. Its block is not free but has no owner yet. */
 pp_span *pp_sc_open_run(sizeclass *s, size_t bytes, pp_status *why);
 
-/* Called when a span has its first free block or none but free ones. */
-void pp_sc_span_turned(sizeclass *s, pp_span *span, uint64_t before, uint64_t after);
-
-/* Gives the runs of current spans that are empty back; whether there was any. */
-bool pp_sc_drop_empties(sizeclass *s);
+/* Gives the run of one large block back. */
+void pp_sc_close_run(sizeclass *s, pp_span *span);
 
 /* A run of pages, grown if need be; PP_RUN_NONE and `*why`. */
 uint32_t pp_sc_take_run(sizeclass *s, uint32_t pages, pp_status *why);
@@ -254,8 +276,8 @@ static inline uint32_t pp_class_of(const pp_class_table *table, size_t bytes)
 {
     if (PP_LIKELY(bytes <= PP_SMALL_BYTES)) return table->small[(bytes + PP_SMALL_STEP - 1) / PP_SMALL_STEP];
     if (PP_UNLIKELY(bytes > table->top)) return PP_CLASS_RUN;
-    uint32_t order = 31 - (uint32_t)__builtin_clz((uint32_t)bytes - 1); /* at least 10 */
-    uint32_t number = table->large[(order - 10) * 16 + (((uint32_t)bytes - 1) >> (order - 4) & 15)];
+    uint32_t order = 31 - (uint32_t)__builtin_clz((uint32_t)bytes - 1);
+    uint32_t number = table->large[(order - PP_LARGE_ORDER) * 16 + (((uint32_t)bytes - 1) >> (order - 4) & 15)];
     while (PP_UNLIKELY(table->classes[number].stride < bytes)) number++;
     return number;
 }
@@ -269,7 +291,7 @@ static inline void pp_sc_count_granted(sizeclass *s, uint64_t added, uint64_t en
     if (PP_UNLIKELY(granted > pp_read(&s->peak_granted_bytes))) pp_write(&s->peak_granted_bytes, granted);
 }
 
-/* Takes a free place of at least `bytes`: its word stays as it was, its bit is cleared.
+/* Takes a free place of at least `bytes`; its word stays as it was.
  * PP_RUN_NONE and `*why`. */
 static inline uint32_t pp_sc_take_place(sizeclass *s, size_t bytes, pp_status *why)
 {
@@ -278,24 +300,26 @@ static inline uint32_t pp_sc_take_place(sizeclass *s, size_t bytes, pp_status *w
         pp_span *run = pp_sc_open_run(s, bytes, why);
         return run ? (uint32_t)(run - s->spans) << PP_SPAN_SHIFT : PP_RUN_NONE;
     }
-    pp_span *span = s->table.classes[number].current;
-    uint64_t bits = pp_sc_free(span);
-    if (PP_UNLIKELY(bits == 0)) {
-        if ((span = pp_sc_choose_span(s, number, why)) == NULL) return PP_RUN_NONE;
-        bits = pp_sc_free(span);
-    }
-    pp_sc_set_free(span, bits & (bits - 1));
-    return (uint32_t)(span - s->spans) << PP_SPAN_SHIFT | (uint32_t)__builtin_ctzll(bits);
+    pp_class *class = &s->table.classes[number];
+    if (PP_UNLIKELY(*pp_sc_top(class) == 0) && (*why = pp_sc_refill(s, number)) != PP_OK) return PP_RUN_NONE;
+    uint32_t *top = pp_sc_top(class);
+    pp_sc_set_top(class, top - 1);
+    return *top;
 }
 
 /* Makes a place free whose word was set so already. */
 static inline void pp_sc_give_place(sizeclass *s, uint32_t place)
 {
     pp_span *span = pp_sc_span(s, place);
-    uint64_t before = pp_sc_free(span);
-    uint64_t after = before | UINT64_C(1) << (place % PP_SPAN_BLOCKS);
-    pp_sc_set_free(span, after);
-    if (PP_UNLIKELY(before == 0 || after == pp_sc_all(span))) pp_sc_span_turned(s, span, before, after);
+    if (PP_UNLIKELY(span->class_number == PP_CLASS_RUN)) {
+        pp_sc_close_run(s, span);
+        return;
+    }
+    pp_class *class = &s->table.classes[span->class_number];
+    if (PP_UNLIKELY(pp_sc_top(class) == class->end)) pp_sc_flush(s, class);
+    uint32_t *top = pp_sc_top(class) + 1;
+    *top = place;
+    pp_sc_set_top(class, top);
 }
 
 /* Ends an ownership that is known to be there. */

@@ -1,23 +1,23 @@
-/* sizeclass_spans.c - spans come, are chosen, and go.
+/* sizeclass_spans.c - spans come, serve the caches, and go.
  *
- * A class takes its blocks from one span, its current one, until that is full. Full spans are
- * in no list. A span that gets a free block again joins the end of its class's list, so at the
- * front are those whose first hole is the oldest. When a new current span is needed, the
- * fullest of the first few becomes it; the emptier ones stay in front, are not refilled while
- * others are fuller, and so have the best chance to become empty and to go back to the runs,
- * where another class finds them.
+ * A class's cache is filled from the spans of its list, those that have free blocks. A span
+ * that gets its first free block joins the end of the list, so at the front are those whose
+ * first hole is the oldest. The fullest of the first few serves, in address order, all it has
+ * or as much as the cache may take; the emptier ones stay in front, are not refilled while
+ * others are fuller, and so have the best chance to become empty and to give their pages back
+ * to the runs, where another class finds them. A full cache gives its older half back.
  *
- * An empty span goes back at once unless it is current: a class that acquires and releases one
- * block in turn does not open a span each time. Before the pool touches pages it never used, it
- * takes those empty current spans back, too (pp_sc_drop_empties()).
+ * An empty span goes back at once; what keeps a class that acquires and releases in turn from
+ * opening a span each time is its cache. Before the pool touches pages it never used, it empties
+ * the caches of large blocks, too, whose bytes another class may need.
  *
- *   Invariants: a span is listed if and only if it is not current and has a free block; an
- *   empty span is current, or in a group that has a block in use. */
+ *   Invariants: a span is listed if and only if it has a free block outside the cache; an empty
+ *   span is in a group that has a block in use or in the cache. */
 #include "sizeclass_pool.h"
 
 #include <string.h>
 
-enum { LOOKED_AT = 4, FIRST_RECORDS = 64, GROW_BYTES_MIN = 1 << 20 };
+enum { LOOKED_AT = 4, FIRST_RECORDS = 64, GROW_BYTES_MIN = 1 << 20, LARGE_BYTES = 2048 };
 
 /* ---- tables ----------------------------------------------------------------------------- */
 
@@ -177,7 +177,7 @@ static pp_status grow(sizeclass *s, uint32_t lacking)
 uint32_t pp_sc_take_run(sizeclass *s, uint32_t pages, pp_status *why)
 {
     uint32_t page = pp_runs_take(&s->runs, pages, false);
-    if (page == PP_RUN_NONE && s->empties && pp_sc_drop_empties(s)) page = pp_runs_take(&s->runs, pages, false);
+    if (page == PP_RUN_NONE && pp_sc_flush_all(s, LARGE_BYTES)) page = pp_runs_take(&s->runs, pages, false);
     if (page != PP_RUN_NONE) return page;
     uint32_t lacking = pp_runs_lacking(&s->runs, pages);
     if (lacking && (*why = grow(s, lacking)) != PP_OK) return PP_RUN_NONE;
@@ -201,7 +201,7 @@ static void list_span(sizeclass *s, pp_span *span)
     if (class->tail) s->spans[class->tail].next = number;
     else class->head = number;
     class->tail = number;
-    span->flags |= PP_SPAN_LISTED;
+    span->listed = true;
 }
 
 static void unlist_span(sizeclass *s, pp_span *span)
@@ -211,7 +211,7 @@ static void unlist_span(sizeclass *s, pp_span *span)
     else class->tail = span->prev;
     if (span->prev) s->spans[span->prev].next = span->next;
     else class->head = span->next;
-    span->flags &= (uint8_t)~PP_SPAN_LISTED;
+    span->listed = false;
 }
 
 /* ---- opening ---------------------------------------------------------------------------------------- */
@@ -227,7 +227,7 @@ static void furnish(sizeclass *s, uint32_t first, uint32_t number, uint32_t stri
         atomic_store_explicit(&span->stride, stride, memory_order_relaxed);
         span->class_number = (uint8_t)number;
         span->blocks = (uint8_t)mine;
-        span->flags = 0;
+        span->listed = false;
         span->group = (uint8_t)group;
         pp_sc_set_free(span, pp_sc_all(span));
         blocks -= mine;
@@ -239,6 +239,7 @@ static uint64_t tail_of(const pp_class *class)
     return (uint64_t)class->pages * PP_SIZECLASS_PAGE_BYTES - (uint64_t)class->blocks * class->stride;
 }
 
+/* A new span, listed with all its group; NULL and `*why`. */
 static pp_span *open_span(sizeclass *s, uint32_t number, pp_status *why)
 {
     pp_class *class = &s->table.classes[number];
@@ -251,7 +252,7 @@ static pp_span *open_span(sizeclass *s, uint32_t number, pp_status *why)
     }
     pp_runs_mark(&s->runs, page, class->pages, first);
     furnish(s, first, number, class->stride, class->blocks, page);
-    for (uint32_t i = 1; i < class->group; i++) list_span(s, &s->spans[first + i]);
+    for (uint32_t i = 0; i < class->group; i++) list_span(s, &s->spans[first + i]);
     pp_bump(&s->tail_bytes, tail_of(class));
     return &s->spans[first];
 }
@@ -289,64 +290,77 @@ static pp_span *fullest_listed(const sizeclass *s, const pp_class *class)
     return best;
 }
 
-pp_span *pp_sc_choose_span(sizeclass *s, uint32_t number, pp_status *why)
+pp_status pp_sc_refill(sizeclass *s, uint32_t number)
 {
     pp_class *class = &s->table.classes[number];
-    if (PP_UNLIKELY(atomic_load_explicit(&s->remote_head, memory_order_relaxed)) && pp_sc_drain(s) &&
-        pp_sc_free(class->current))
-        return class->current;
-    pp_span *chosen = fullest_listed(s, class);
-    if (chosen) unlist_span(s, chosen);
-    else if ((chosen = open_span(s, number, why)) == NULL) return NULL;
-    class->current->flags &= (uint8_t)~PP_SPAN_CURRENT;
-    chosen->flags |= PP_SPAN_CURRENT;
-    class->current = chosen;
-    return chosen;
+    pp_status why;
+    if (PP_UNLIKELY(atomic_load_explicit(&s->remote_head, memory_order_relaxed))) {
+        pp_sc_drain(s);
+        if (*pp_sc_top(class)) return PP_OK;
+    }
+    pp_span *span = fullest_listed(s, class);
+    if (!span && (span = open_span(s, number, &why)) == NULL) return why;
+    uint32_t first = (uint32_t)(span - s->spans) << PP_SPAN_SHIFT, count = 0;
+    uint64_t bits = pp_sc_free(span), taken = 0;
+    uint32_t wanted = (uint32_t)(class->end - class->cache + 1) / 2;
+    for (; bits && count < wanted; bits &= bits - 1, count++) taken |= bits & (0 - bits);
+    if (!bits) unlist_span(s, span);
+    pp_sc_set_free(span, bits);
+    pp_sc_set_top(class, class->cache + count);
+    for (; taken; taken &= taken - 1) class->cache[count--] = first | (uint32_t)__builtin_ctzll(taken);
+    return PP_OK;
 }
 
 /* ---- closing ------------------------------------------------------------------------------------------ */
 
-/* Gives the run of an empty span back, unless another record of its group is in use or current. */
+/* Gives the run of an empty span back, unless another record of its group is in use. */
 static bool close_span(sizeclass *s, pp_span *span)
 {
-    uint32_t pages = pp_sc_run_pages(s, span), group = span->group;
+    const pp_class *class = &s->table.classes[span->class_number];
     uint32_t number = (uint32_t)(span - s->spans);
-    uint32_t first = number & ~((1u << group_order(group)) - 1);
-    for (uint32_t i = 0; i < group; i++) {
-        pp_span *other = &s->spans[first + i];
-        if (pp_sc_free(other) != pp_sc_all(other) || other->flags & PP_SPAN_CURRENT) return false;
-    }
-    for (uint32_t i = 0; i < group; i++)
-        if (s->spans[first + i].flags & PP_SPAN_LISTED) unlist_span(s, &s->spans[first + i]);
-    if (span->class_number != PP_CLASS_RUN)
-        pp_write(&s->tail_bytes, pp_read(&s->tail_bytes) - tail_of(&s->table.classes[span->class_number]));
-    pp_runs_give(&s->runs, pp_sc_page(s, &s->spans[first]), pages);
-    drop_records(s, first, group);
+    uint32_t first = number & ~((1u << group_order(class->group)) - 1);
+    for (uint32_t i = 0; i < class->group; i++)
+        if (pp_sc_free(&s->spans[first + i]) != pp_sc_all(&s->spans[first + i])) return false;
+    for (uint32_t i = 0; i < class->group; i++)
+        if (s->spans[first + i].listed) unlist_span(s, &s->spans[first + i]);
+    pp_write(&s->tail_bytes, pp_read(&s->tail_bytes) - tail_of(class));
+    pp_runs_give(&s->runs, pp_sc_page(s, &s->spans[first]), class->pages);
+    drop_records(s, first, class->group);
     return true;
 }
 
-void pp_sc_span_turned(sizeclass *s, pp_span *span, uint64_t before, uint64_t after)
+void pp_sc_close_run(sizeclass *s, pp_span *span)
 {
-    if (span->flags & PP_SPAN_CURRENT) {
-        if (after == pp_sc_all(span)) s->empties = true;
-        return;
-    }
-    if (after == pp_sc_all(span) && close_span(s, span)) return;
-    if (before == 0) list_span(s, span);
+    pp_runs_give(&s->runs, pp_sc_page(s, span), pp_sc_run_pages(s, span));
+    drop_records(s, (uint32_t)(span - s->spans), 1);
 }
 
-bool pp_sc_drop_empties(sizeclass *s)
+/* Gives a block of the cache back to its span; whether the span's run came free by it. */
+static bool put_back(sizeclass *s, uint32_t place)
 {
-    bool dropped = false;
-    for (uint32_t number = 0; number < s->table.count; number++) {
+    pp_span *span = pp_sc_span(s, place);
+    uint64_t bits = pp_sc_free(span) | UINT64_C(1) << (place % PP_SPAN_BLOCKS);
+    pp_sc_set_free(span, bits);
+    if (bits == pp_sc_all(span) && close_span(s, span)) return true;
+    if (!span->listed) list_span(s, span);
+    return false;
+}
+
+void pp_sc_flush(sizeclass *s, pp_class *class)
+{
+    uint32_t cached = pp_sc_cached(class), count = (cached + 1) / 2;
+    for (uint32_t i = 1; i <= count; i++) put_back(s, class->cache[i]);
+    memmove(class->cache + 1, class->cache + 1 + count, (cached - count) * sizeof *class->cache);
+    pp_sc_set_top(class, class->cache + cached - count);
+}
+
+bool pp_sc_flush_all(sizeclass *s, uint32_t bytes)
+{
+    bool freed = false;
+    for (uint32_t number = s->table.count; number-- > 0 && s->table.classes[number].stride >= bytes;) {
         pp_class *class = &s->table.classes[number];
-        pp_span *span = class->current;
-        if (!span->blocks || pp_sc_free(span) != pp_sc_all(span)) continue;
-        span->flags &= (uint8_t)~PP_SPAN_CURRENT;
-        class->current = &s->spans[0];
-        if (close_span(s, span)) dropped = true;
-        else list_span(s, span);
+        for (uint32_t i = pp_sc_cached(class); i > 0; i--) freed |= put_back(s, class->cache[i]);
+        pp_sc_set_top(class, class->cache);
     }
-    s->empties = false;
-    return dropped;
+    return freed;
 }
