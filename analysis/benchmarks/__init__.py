@@ -99,7 +99,7 @@ class _Process:
         cell = self.cell
 
         def median(name: str) -> float:
-            return statistics.median(answer[name] for answer in self.answers)
+            return float(statistics.median(answer[name] for answer in self.answers))
 
         last = self.answers[-1]
         return Result(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, Protocol, TypeAlias
 
-from analysis import _workloads  # type: ignore[attr-defined]  # compiled; it has no stub but this Protocol
 
 __all__ = ["CData", "Library", "ffi", "lib"]
 
@@ -23,5 +23,7 @@ class Library(Protocol):
     def pp_workload_direct(self, acquire: int, release: int, out: CData) -> None: ...
 
 
+# Not by an import statement: the package's own lazy attributes hide the compiled module from checkers.
+_workloads = importlib.import_module("analysis._workloads")
 ffi: Any = _workloads.ffi
 lib: Library = _workloads.lib

@@ -45,8 +45,9 @@ class Cell(NamedTuple):
 def peak_rss_bytes() -> int:
     """The most memory this process ever had resident."""
     memory = psutil.Process().memory_info()
-    if hasattr(memory, "peak_wset"):
-        return int(memory.peak_wset)
+    peak: int | None = getattr(memory, "peak_wset", None)  # Windows
+    if peak is not None:
+        return peak
     import resource  # noqa: PLC0415  # not on Windows
 
     scale = 1 if sys.platform == "darwin" else 1024

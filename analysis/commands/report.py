@@ -7,7 +7,7 @@ from pathlib import Path
 
 import analysis
 from analysis.atomic_file import require_writable
-from analysis.commands.terminal import note, print_json, print_next, print_table, warn
+from analysis.commands.terminal import note, print_json, print_next, print_table, require_tables, warn
 from analysis.comparison import comparison
 from analysis.results import document
 from analysis.summaries import Summary
@@ -37,6 +37,7 @@ def print_summaries(title: str, summaries: tuple[Summary, ...]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the page and print the table."""
+    require_tables(json_output=arguments.json)
     require_writable(arguments.output, force=arguments.force)
     report = analysis.report(arguments.traces)
     report.save(arguments.output, force=arguments.force)

@@ -8,7 +8,7 @@ import threading
 import time
 from types import FrameType
 
-from analysis.commands.terminal import note, print_json, print_next, print_table
+from analysis.commands.terminal import note, print_json, print_next, print_table, require_tables
 from analysis.results import document
 from analysis.strategies import STRATEGIES
 from analysis.units import bytes_text, count_text
@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve; the statistics come last."""
     from iocp_adapter import Connection, Server  # noqa: PLC0415  # compiled: only when it is needed
     from pools import Lease  # noqa: PLC0415
+
+    require_tables(json_output=arguments.json)
 
     def echo(connection: Connection, lease: Lease, length: int) -> None:
         connection.send(lease, length)

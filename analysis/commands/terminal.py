@@ -14,7 +14,7 @@ from analysis.errors import MissingExtra
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["note", "print_json", "print_next", "print_table", "progress", "warn"]
+__all__ = ["note", "print_json", "print_next", "print_table", "progress", "require_tables", "warn"]
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -27,6 +27,12 @@ def _console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=False, width=width)
 
 
+def require_tables(*, json_output: bool) -> None:
+    """Raise ``MissingExtra`` now rather than after the work, where the result needs a table."""
+    if not json_output:
+        _console()
+
+
 def print_json(document: dict[str, Any]) -> None:
     """Print a result for programs."""
     print(json.dumps(document, indent=2, allow_nan=False))
@@ -36,7 +42,8 @@ def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], best: Sequence[Sequence[int]] = ()
 ) -> None:
     """Print a table; ``best`` gives for each row the columns to make bold."""
-    from rich.table import Table  # noqa: PLC0415  # an extra; _console() says so where it is missing
+    console = _console()  # says so where rich is missing
+    from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(title=title, title_justify="left", title_style="bold")
@@ -45,7 +52,7 @@ def print_table(
     for number, row in enumerate(rows):
         bold = best[number] if best else ()
         table.add_row(*(Text(cell, style="bold green" if at in bold else "") for at, cell in enumerate(row)))
-    _console().print(table)
+    console.print(table)
 
 
 def note(text: str) -> None:

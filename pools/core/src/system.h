@@ -96,6 +96,8 @@ pp_status pp_file_create(const char *path, int replace, pp_file *out, int *os_er
 pp_status pp_file_extend(pp_file file, uint64_t bytes);
 void *pp_file_map(pp_file file, uint64_t offset, size_t bytes);
 void pp_file_unmap(void *address, size_t bytes);
+/* Takes pages of a mapping out of the resident set; what was stored stays in the file. */
+void pp_file_retire(void *address, size_t bytes);
 pp_status pp_file_truncate(pp_file file, uint64_t bytes);
 void pp_file_close(pp_file file);
 void pp_file_remove(const char *path);

@@ -180,6 +180,8 @@ void *pp_file_map(pp_file file, uint64_t offset, size_t bytes)
 
 void pp_file_unmap(void *address, size_t bytes) { munmap(address, bytes); }
 
+void pp_file_retire(void *address, size_t bytes) { madvise(address, bytes, MADV_DONTNEED); }
+
 pp_status pp_file_truncate(pp_file file, uint64_t bytes)
 {
     return ftruncate((int)file.handle, (off_t)bytes) == 0 ? PP_OK : PP_IO;

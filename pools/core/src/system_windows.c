@@ -166,6 +166,9 @@ void pp_file_unmap(void *address, size_t bytes)
     UnmapViewOfFile(address);
 }
 
+/* Unlocking what is not locked takes it out of the working set. */
+void pp_file_retire(void *address, size_t bytes) { VirtualUnlock(address, bytes); }
+
 pp_status pp_file_truncate(pp_file file, uint64_t bytes) { return set_length(file, bytes); }
 void pp_file_close(pp_file file) { CloseHandle((HANDLE)file.handle); }
 

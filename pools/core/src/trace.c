@@ -141,7 +141,11 @@ void pp_trace_write(pp_trace *trace, const pp_trace_record *record)
 {
     struct cursor *cursor = find_cursor(trace);
     if (!cursor->chunk || cursor->used == PP_TRACE_RECORDS_PER_CHUNK) {
-        if (cursor->chunk) seal_records(cursor->chunk);
+        if (cursor->chunk) {
+            seal_records(cursor->chunk);
+            /* A process that watches its resident set should not see its own trace in it. */
+            pp_file_retire(cursor->chunk, PP_TRACE_CHUNK_BYTES);
+        }
         cursor->chunk = claim_chunk(trace);
         cursor->used = 0;
         if (!cursor->chunk) {

@@ -1,0 +1,156 @@
+"""What holds for every subcommand, and the small ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+import analysis.commands
+
+from .conftest import Poolport, parsed, says_in_one_sentence
+
+
+def test_the_version_is_the_core_s(poolport: Poolport) -> None:
+    result = poolport("--version")
+    assert result.returncode == 0
+    assert result.stdout.startswith("poolport 0.")
+
+
+@pytest.mark.parametrize("command", analysis.commands._COMMANDS)
+def test_each_subcommand_explains_itself(poolport: Poolport, command: str) -> None:
+    result = poolport(command, "--help")
+    assert result.returncode == 0
+    assert command in result.stdout
+
+
+def test_no_subcommand_is_a_usage_error(poolport: Poolport) -> None:
+    says_in_one_sentence(poolport(), 2, "COMMAND")
+
+
+def test_completion_prints_a_script(poolport: Poolport) -> None:
+    result = poolport("completion", "bash")
+    assert result.returncode == 0
+    assert "poolport" in result.stdout
+
+
+def test_doctor_tells_which_back_end_works_and_why(poolport: Poolport) -> None:
+    result = poolport("doctor", "--json")
+    document = parsed(result.stdout)
+    assert document["usable"] == (result.returncode == 0)
+    auto = next(finding for finding in document["findings"] if finding["what"] == "back end auto")
+    assert auto["text"]
+
+
+def test_doctor_without_io_uring_falls_back_and_says_so(poolport: Poolport) -> None:
+    result = poolport("doctor", "--json", env={"POOLPORT_NO_IO_URING": "1"})
+    found = {finding["what"]: finding for finding in parsed(result.stdout)["findings"]}
+    assert found["back end auto"]["text"].startswith("epoll")
+    assert not found["back end io_uring"]["good"]
+    assert "POOLPORT_NO_IO_URING" in found["back end io_uring"]["text"]
+
+
+def test_an_output_that_nobody_reads_is_no_error() -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from analysis.commands import main; sys.exit(main())",
+            "completion",
+            "bash",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with process.stderr:
+        errors = process.stderr.read()
+    assert process.wait(60) == 0
+    assert "Traceback" not in errors
+
+
+def serve(*arguments: str) -> tuple[subprocess.Popen[str], int]:
+    """A running ``poolport serve`` and its port."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from analysis.commands import main; sys.exit(main())"]
+        + ["serve", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith("listening on 127.0.0.1:"), line
+    return process, int(line.split(":")[1].split()[0])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the port has no back end on Windows yet")
+@pytest.mark.parametrize("strategy", ["slab", "malloc"])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_serve_echoes_until_it_is_told_to_stop(strategy: str, stop: signal.Signals) -> None:
+    process, port = serve("--strategy", strategy, "--json")
+    with socket.create_connection(("127.0.0.1", port), 10) as peer:
+        peer.sendall(b"hello")
+        assert peer.recv(5, socket.MSG_WAITALL) == b"hello"
+    process.send_signal(stop)
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    document = parsed(output)
+    assert document["strategy"] == strategy
+    assert document["server"]["accepted"] == 1
+    assert document["leaked_blocks"] == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the port has no back end on Windows yet")
+def test_serve_discards_when_told_to() -> None:
+    process, port = serve("--handler", "discard")
+    with socket.create_connection(("127.0.0.1", port), 10) as peer:
+        peer.sendall(b"hello")
+        peer.shutdown(socket.SHUT_WR)
+        assert peer.recv(1) == b"", "nothing comes back but the end"
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "discard" in output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the port has no back end on Windows yet")
+def test_an_occupied_port_is_said_in_one_sentence(poolport: Poolport) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        says_in_one_sentence(poolport("serve", "--port", port), 2, str(port), "in use", "another port")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the port has no back end on Windows yet")
+def test_a_foreign_address_is_said_in_one_sentence(poolport: Poolport) -> None:
+    says_in_one_sentence(poolport("serve", "--host", "192.0.2.1", "--port", "0"), 2, "192.0.2.1")
+
+
+def test_bench_gives_a_row_for_each_workload_and_strategy(poolport: Poolport) -> None:
+    result = poolport("bench", "lifo", "steady", "--strategies", "slab,malloc", "--reps", "1", "--json")
+    document = parsed(result.stdout)
+    rows = [(row["workload"], row["strategy"]) for row in document["results"]]
+    assert rows == [("lifo", "slab"), ("lifo", "malloc"), ("steady", "slab"), ("steady", "malloc")]
+    assert all(row["ns_per_op"] > 0 and row["failures"] == 0 for row in document["results"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("nonsense",), ("lifo", "--reps", "0"), ("lifo", "--size", "-5"), ("lifo", "--threads", "99")],
+)
+def test_bench_refuses_what_it_cannot_run(poolport: Poolport, arguments: tuple[str, ...]) -> None:
+    says_in_one_sentence(poolport("bench", *arguments), 2, arguments[-1])
+
+
+def test_bench_prints_a_table_with_the_losing_rows(poolport: Poolport) -> None:
+    result = poolport("bench", "fifo", "--strategies", "slab,malloc", "--reps", "1")
+    assert result.returncode == 0, result.stderr
+    assert "slab" in result.stdout
+    assert "malloc" in result.stdout

@@ -1,0 +1,93 @@
+"""``poolport report``: a page from traces, and a sentence for everything that is none."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from pools import SlabPool, Trace
+
+from .conftest import Poolport, parsed, says_in_one_sentence
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """A small real trace in which one block leaks."""
+    path = tmp_path / "run.pptrace"
+    pool = SlabPool(4096, 8, name="small")
+    with Trace(path) as writer:
+        pool.attach(writer)
+        with pool.acquire(tag="short"):
+            pool.sample()
+        lost = pool.acquire(tag="kept for ever")
+        pool.sample()
+        pool.close()
+    lost.release()
+    return path
+
+
+def test_a_trace_becomes_one_page(poolport: Poolport, trace: Path) -> None:
+    result = poolport("report", trace)
+    assert result.returncode == 0, result.stderr
+    assert "Leaked blocks" in result.stdout
+    assert result.stdout.strip().splitlines()[-1] == "next: open report.html"
+    assert "kept for ever" in (trace.parent / "report.html").read_text("utf-8")
+
+
+def test_json_follows_the_schema(poolport: Poolport, trace: Path) -> None:
+    result = poolport("report", trace, "--json")
+    assert parsed(result.stdout)["traces"][0]["leaked_blocks"] == 1
+
+
+def test_an_existing_page_is_kept_unless_forced(poolport: Poolport, trace: Path) -> None:
+    page = trace.parent / "report.html"
+    page.write_text("mine")
+    says_in_one_sentence(poolport("report", trace), 2, "exists already")
+    assert page.read_text() == "mine"
+    assert poolport("report", trace, "--force").returncode == 0
+    assert page.read_text("utf-8") != "mine"
+
+
+def test_what_is_no_trace_is_refused_with_the_reason(poolport: Poolport, trace: Path, tmp_path: Path) -> None:
+    whole = trace.read_bytes()
+    cases = {
+        "empty": b"",
+        "text": b"hello, world\n" * 100,
+        "cut": whole[: len(whole) // 2],
+        "newer": whole[:8] + struct.pack("<I", 99) + whole[12:],
+    }
+    for name, content in cases.items():
+        path = tmp_path / f"{name}.pptrace"
+        path.write_bytes(content)
+        says_in_one_sentence(poolport("report", path, "--output", tmp_path / "x.html"), 3, name)
+    says_in_one_sentence(poolport("report", tmp_path / "absent.pptrace"), 3, "absent.pptrace")
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_an_unwritable_output_is_refused_before_any_work(
+    poolport: Poolport, trace: Path, tmp_path: Path
+) -> None:
+    says_in_one_sentence(poolport("report", trace, "-o", tmp_path / "no" / "x.html"), 2, "does not exist")
+    says_in_one_sentence(poolport("report", trace, "-o", tmp_path), 2, "directory")
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("numpy", "analysis"), ("jinja2", "analysis"), ("rich", "cli")]
+)
+def test_a_missing_extra_is_named(
+    poolport: Poolport, trace: Path, tmp_path: Path, module: str, extra: str
+) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Hide:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] == {module!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Hide())\n"
+    )
+    result = poolport("report", trace, env={"PYTHONPATH": str(hidden)})
+    says_in_one_sentence(result, 4, f"poolport[{extra}]")
