@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from typing import Any, Protocol, TypeAlias
 
-
 __all__ = ["CData", "Library", "ffi", "lib"]
 
 CData: TypeAlias = Any

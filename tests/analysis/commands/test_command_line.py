@@ -79,8 +79,15 @@ def test_an_output_that_nobody_reads_is_no_error() -> None:
 def serve(*arguments: str) -> tuple[subprocess.Popen[str], int]:
     """A running ``poolport serve`` and its port."""
     process = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from analysis.commands import main; sys.exit(main())"]
-        + ["serve", "--port", "0", *arguments],
+        [
+            sys.executable,
+            "-c",
+            "import sys; from analysis.commands import main; sys.exit(main())",
+            "serve",
+            "--port",
+            "0",
+            *arguments,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -22,8 +22,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     place = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from analysis.commands import main; sys.exit(main())", *QUICK]
-        + ["--leak", "--seed", "7", "--output", str(place / "out"), "--json"],
+        [
+            sys.executable,
+            "-c",
+            "import sys; from analysis.commands import main; sys.exit(main())",
+            *QUICK,
+            "--leak",
+            "--seed",
+            "7",
+            "--output",
+            str(place / "out"),
+            "--json",
+        ],
         capture_output=True,
         text=True,
         timeout=100,
