@@ -70,14 +70,17 @@ static int client(int port, int count, long bytes, long messages)
                 p->to_receive -= got;
                 if (p->to_receive == 0) {
                     if ((unsigned char)in[got - 1] != p->mark) die("wrong echo");
-                    if (--left >= active) message(p, out, bytes);
-                    else active--;
+                    if (--left >= active)
+                        message(p, out, bytes);
+                    else
+                        active--;
                 }
                 if (got < bytes) break;
             }
             while (p->to_send > 0) {
                 out[bytes - 1] = (char)p->mark;
-                long sent = send(p->fd, out + bytes - p->to_send, (size_t)p->to_send, MSG_DONTWAIT | MSG_NOSIGNAL);
+                long sent =
+                    send(p->fd, out + bytes - p->to_send, (size_t)p->to_send, MSG_DONTWAIT | MSG_NOSIGNAL);
                 if (sent <= 0) break;
                 p->to_send -= sent;
             }
@@ -106,7 +109,8 @@ static int server(void)
     char *buffer = malloc(SERVER_BYTES);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 1024) < 0) die("listen");
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 1024) < 0)
+        die("listen");
     getsockname(listener, (struct sockaddr *)&address, &size);
     printf("%d\n", ntohs(address.sin_port));
     fflush(stdout);

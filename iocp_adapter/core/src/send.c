@@ -230,7 +230,7 @@ void pp_send_refused(pp_port *port, const pp_send *send, pp_status status)
     /* An endpoint that has just ended is still known by its place in the table. */
     if (end->provider && end->provider->release(end->provider->context, send->block) == PP_OK)
         port->refill = 1;
-    if (status == PP_STALE || pp_end_find(port, send->endpoint) == PP_NONE) return;
+    if (pp_end_find(port, send->endpoint) == PP_NONE || end->life != PP_LIFE_OPEN) return;
     uint32_t slot = pp_slot_take(port, PP_KIND_SEND, index);
     if (slot == PP_NONE) return;
     pp_complete(port, slot, 0, PP_ERROR_STATUS + (uint32_t)status);

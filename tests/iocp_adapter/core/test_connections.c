@@ -1,0 +1,260 @@
+/* test_connections.c - accepting, connecting, ending, running out of descriptors. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/resource.h>
+
+#include "fixture.h"
+
+static void one_accept_takes_many_connections(void)
+{
+    struct sockaddr_in address;
+    int fd = listener(&address), peers[20];
+    pp_port *port = new_port();
+    CHECK_EQ(pp_port_accept(port, add(port, fd, 1, NULL, 0), 77, NULL), PP_OK);
+    for (int i = 0; i < 20; i++) peers[i] = dial(&address);
+    for (int i = 0; i < 20; i++) {
+        char name[64];
+        pp_completion row = next(port);
+        CHECK_EQ(row.event, PP_KIND_ACCEPT | PP_MORE);
+        CHECK_EQ(row.user, 77);
+        CHECK(pp_socket_peer((int64_t)row.result, name, sizeof name) > 10);
+        CHECK(strncmp(name, "127.0.0.1:", 10) == 0);
+        CHECK(fcntl((int)row.result, F_GETFD) & FD_CLOEXEC);
+        close((int)row.result);
+        close(peers[i]);
+    }
+    end_port(port);
+    close(fd);
+}
+
+static void a_cancelled_accept_leaves_no_socket_behind(void)
+{
+    struct sockaddr_in address;
+    pp_operation operation;
+    pp_completion row;
+    char byte;
+    for (int round = 0; round < 20; round++) {
+        int fd = listener(&address);
+        pp_port *port = new_port();
+        CHECK_EQ(pp_port_accept(port, add(port, fd, 1, NULL, 0), 0, &operation), PP_OK);
+        int peer = dial(&address);
+        CHECK_EQ(pp_port_cancel(port, operation), PP_OK);
+        do {
+            row = next(port); /* the connection may have come before the cancel: then it is delivered */
+            if (row.event & PP_MORE) close((int)row.result);
+        } while (row.event & PP_MORE);
+        CHECK_EQ(row.event, PP_KIND_ACCEPT);
+        CHECK_EQ(row.error, ECANCELED);
+        end_port(port);
+        close(fd);
+        CHECK(read(peer, &byte, 1) <= 0); /* closed, whichever it was: not held open by anybody */
+        close(peer);
+    }
+}
+
+static void an_accepted_socket_nobody_dequeued_is_closed(void)
+{
+    struct sockaddr_in address;
+    char byte;
+    int fd = listener(&address);
+    pp_port *port = new_port();
+    CHECK_EQ(pp_port_accept(port, add(port, fd, 1, NULL, 0), 0, NULL), PP_OK);
+    int peer = dial(&address);
+    pp_completion row;
+    CHECK_EQ(pp_port_post(port, 1, 1, 1), PP_OK);
+    CHECK_EQ(pp_port_dequeue(port, &row, 1, SECONDS(5), NULL), 1);
+    end_port(port);
+    close(fd);
+    CHECK(read(peer, &byte, 1) <= 0);
+    close(peer);
+}
+
+static void the_listener_survives_a_lack_of_descriptors(void)
+{
+    struct sockaddr_in address;
+    struct rlimit old, tight;
+    char byte;
+    int fd = listener(&address);
+    pp_port *port = new_port();
+    int first = socket(AF_INET, SOCK_STREAM, 0), second = socket(AF_INET, SOCK_STREAM, 0), last = dup(second);
+    getrlimit(RLIMIT_NOFILE, &old);
+    tight = (struct rlimit){(rlim_t)last + 1, old.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &tight);
+    CHECK_EQ(pp_port_accept(port, add(port, fd, 1, NULL, 0), 0, NULL), PP_OK);
+    CHECK_EQ(connect(first, (struct sockaddr *)&address, sizeof address), 0);
+    pp_completion row = next(port);
+    CHECK_EQ(row.event, PP_KIND_ACCEPT | PP_MORE);
+    CHECK_EQ(row.error, EMFILE);
+    CHECK(nothing_comes(port));
+    CHECK(read(first, &byte, 1) <= 0); /* told, not left hanging */
+    close(last);
+    CHECK_EQ(connect(second, (struct sockaddr *)&address, sizeof address), 0);
+    row = next(port);
+    CHECK_EQ(row.error, 0);
+    close((int)row.result);
+    setrlimit(RLIMIT_NOFILE, &old);
+    pp_port_stats stats;
+    pp_port_read_stats(port, &stats);
+    CHECK_EQ(stats.refused, 1);
+    CHECK_EQ(stats.accepted, 1);
+    end_port(port);
+    close(fd), close(first), close(second);
+}
+
+static void connecting_tells_success_and_refusal(void)
+{
+    struct sockaddr_in address;
+    int fd = listener(&address), good = socket(AF_INET, SOCK_STREAM, 0),
+        bad = socket(AF_INET, SOCK_STREAM, 0);
+    pp_port *port = new_port();
+    pp_endpoint endpoint = add(port, good, 1, NULL, 0);
+    CHECK_EQ(pp_port_connect(port, endpoint, &address, sizeof address, 5, NULL), PP_OK);
+    pp_send early = {.endpoint = endpoint, .address = (uintptr_t)"hi", .bytes = 2};
+    CHECK_EQ(pp_port_send(port, &early, NULL), PP_OK); /* waits for the connection */
+    pp_completion row = next(port);
+    CHECK_EQ(row.event, PP_KIND_CONNECT);
+    CHECK_EQ(row.error, 0);
+    CHECK_EQ(row.user, 5);
+    CHECK_EQ(next(port).event, PP_KIND_SEND);
+    int peer = accept(fd, NULL, NULL);
+    char text[2];
+    CHECK_EQ(read(peer, text, 2), 2);
+    close(fd), close(peer);
+    CHECK_EQ(pp_port_connect(port, add(port, bad, 2, NULL, 0), &address, sizeof address, 6, NULL), PP_OK);
+    row = next(port);
+    CHECK_EQ(row.user, 6);
+    CHECK_EQ(row.error, ECONNREFUSED);
+    end_port(port);
+    close(good), close(bad);
+}
+
+static void accepting_on_what_does_not_listen_ends_with_an_error(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    pp_port *port = new_port();
+    CHECK_EQ(pp_port_accept(port, add(port, fd, 1, NULL, 0), 0, NULL), PP_OK);
+    pp_completion row = next(port);
+    CHECK_EQ(row.event, PP_KIND_ACCEPT);
+    CHECK_EQ(row.error, EINVAL);
+    end_port(port);
+    close(fd);
+}
+
+static void a_half_closed_peer_gets_its_answer_before_the_close(void)
+{
+    struct heap heap;
+    int fds[2];
+    char in[16];
+    heap_init(&heap, 4, 4096);
+    tcp_pair(fds);
+    pp_port *port = new_port();
+    pp_endpoint endpoint = add(port, fds[0], 9, &heap, PP_OWN_DESCRIPTOR | PP_SELF_CLOSING);
+    CHECK_EQ(pp_port_recv_stream(port, endpoint, 0, NULL), PP_OK);
+    CHECK_EQ(write(fds[1], "question", 8), 8);
+    shutdown(fds[1], SHUT_WR);
+    pp_completion row = next(port);
+    CHECK_EQ(row.result, 8);
+    pp_block_send answer = {endpoint, row.block, 8};
+    CHECK_EQ(pp_port_exchange(port, &answer, 1, &row, 1, SECONDS(5), NULL), 1);
+    CHECK_EQ(row.event, PP_KIND_CLOSE);
+    CHECK_EQ(row.key, 9);
+    CHECK_EQ(row.error, 0);
+    CHECK_EQ(read(fds[1], in, sizeof in), 8);
+    CHECK_EQ(read(fds[1], in, sizeof in), 0);
+    CHECK_EQ(heap.live, 0);
+    end_port(port);
+    close(fds[1]);
+}
+
+static void draining_waits_for_the_peer_and_a_reset_does_not(void)
+{
+    static char data[8 << 20], in[1 << 16];
+    for (int patient = 0; patient < 2; patient++) {
+        int fds[2];
+        tcp_pair(fds);
+        pp_port *port = new_port();
+        pp_endpoint endpoint = add(port, fds[0], 9, NULL, PP_OWN_DESCRIPTOR);
+        pp_send send = {.endpoint = endpoint, .address = (uintptr_t)data, .bytes = sizeof data};
+        CHECK_EQ(pp_port_send(port, &send, NULL), PP_OK);
+        CHECK_EQ(pp_port_end(port, endpoint, PP_CLOSE_DRAIN), PP_OK);
+        CHECK_EQ(pp_port_send(port, &send, NULL), PP_STALE);
+        CHECK(nothing_comes(port));
+        if (patient) {
+            fcntl(fds[1], F_SETFL, O_NONBLOCK);
+            pp_completion row;
+            size_t got = 0;
+            while (pp_port_dequeue(port, &row, 1, 0, NULL) == 0)
+                for (ssize_t part; (part = read(fds[1], in, sizeof in)) > 0;) got += (size_t)part;
+            CHECK_EQ(row.event, PP_KIND_SEND);
+            CHECK_EQ(row.error, 0);
+            fcntl(fds[1], F_SETFL, 0);
+            for (ssize_t part; (part = read(fds[1], in, sizeof in)) > 0;) got += (size_t)part;
+            CHECK_EQ(got, sizeof data);
+        } else {
+            CHECK_EQ(pp_port_end(port, endpoint, PP_CLOSE_RESET), PP_OK);
+            CHECK_EQ(next(port).error, ECANCELED);
+        }
+        CHECK_EQ(next(port).event, PP_KIND_CLOSE);
+        end_port(port);
+        close(fds[1]);
+    }
+}
+
+static void closing_frees_the_socket_for_the_peer(void)
+{
+    struct heap heap;
+    int fds[2];
+    char byte;
+    heap_init(&heap, 4, 4096);
+    tcp_pair(fds);
+    pp_port *port = new_port();
+    pp_endpoint endpoint = add(port, fds[0], 1, &heap, PP_OWN_DESCRIPTOR);
+    CHECK_EQ(pp_port_recv_stream(port, endpoint, 0, NULL), PP_OK);
+    CHECK(nothing_comes(port)); /* by now the kernel watches it */
+    CHECK_EQ(pp_port_end(port, endpoint, PP_CLOSE_DRAIN), PP_OK);
+    CHECK_EQ(read(fds[1], &byte, 1), 0);
+    end_port(port);
+    close(fds[1]);
+}
+
+static void reused_descriptors_do_not_inherit_events(void)
+{
+    struct heap heap;
+    heap_init(&heap, 8, 4096);
+    pp_port *port = new_port();
+    for (uint64_t round = 0; round < 200; round++) {
+        int fds[2];
+        tcp_pair(fds);
+        pp_endpoint endpoint = add(port, fds[0], round, &heap, PP_OWN_DESCRIPTOR);
+        CHECK_EQ(pp_port_recv_stream(port, endpoint, round, NULL), PP_OK);
+        CHECK_EQ(write(fds[1], "x", 1), 1);
+        pp_completion row = next(port);
+        CHECK_EQ(row.key, round);
+        CHECK_EQ(row.result, 1);
+        CHECK_EQ(heap_release(&heap, row.block), PP_OK);
+        CHECK_EQ(write(fds[1], "y", 1), 1); /* an event that may come too late */
+        CHECK_EQ(pp_port_end(port, endpoint, PP_CLOSE_RESET), PP_OK);
+        do {
+            row = next(port);
+            CHECK_EQ(row.key, round);
+        } while (row.event != PP_KIND_CLOSE);
+        close(fds[1]);
+    }
+    CHECK_EQ(heap.live, 0);
+    end_port(port);
+}
+
+int main(void)
+{
+    RUN_ON_BOTH(one_accept_takes_many_connections);
+    RUN_ON_BOTH(a_cancelled_accept_leaves_no_socket_behind);
+    RUN_ON_BOTH(an_accepted_socket_nobody_dequeued_is_closed);
+    RUN_ON_BOTH(the_listener_survives_a_lack_of_descriptors);
+    RUN_ON_BOTH(connecting_tells_success_and_refusal);
+    RUN_ON_BOTH(accepting_on_what_does_not_listen_ends_with_an_error);
+    RUN_ON_BOTH(a_half_closed_peer_gets_its_answer_before_the_close);
+    RUN_ON_BOTH(draining_waits_for_the_peer_and_a_reset_does_not);
+    RUN_ON_BOTH(closing_frees_the_socket_for_the_peer);
+    RUN_ON_BOTH(reused_descriptors_do_not_inherit_events);
+    return report();
+}

@@ -1,0 +1,139 @@
+/* test_threads.c - any thread may do anything. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "fixture.h"
+
+static pp_port *port;
+static _Atomic unsigned taken, closed, running, most_running;
+
+static void *take_until_closed(void *context)
+{
+    for (;;) {
+        pp_completion rows[4];
+        pp_status why;
+        size_t count = pp_port_dequeue(port, rows, 4, PP_TIMEOUT_NEVER, &why);
+        if (count == 0 && why == PP_CLOSED) break;
+        unsigned now = atomic_fetch_add(&running, 1) + 1, most = atomic_load(&most_running);
+        while (now > most && !atomic_compare_exchange_weak(&most_running, &most, now)) {
+        }
+        for (size_t i = 0; i < count; i++) taken += rows[i].event == PP_KIND_POST;
+        atomic_fetch_sub(&running, 1);
+    }
+    closed++;
+    return NULL;
+}
+
+static void *post_many(void *context)
+{
+    for (uint64_t i = 0; i < 5000; i++)
+        while (pp_port_post(port, 1, i, 0) == PP_EXHAUSTED) {
+        }
+    return NULL;
+}
+
+static void wait_until_taken(unsigned count)
+{
+    while (atomic_load(&taken) < count) sched_yield();
+}
+
+static void shared_port(uint32_t concurrency)
+{
+    pp_port_config config = {.backend = backend, .concurrency = concurrency};
+    int os_error;
+    taken = closed = running = most_running = 0;
+    CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
+    pthread_t takers[4], posters[3];
+    for (int i = 0; i < 4; i++) pthread_create(&takers[i], NULL, take_until_closed, NULL);
+    for (int i = 0; i < 3; i++) pthread_create(&posters[i], NULL, post_many, NULL);
+    for (int i = 0; i < 3; i++) pthread_join(posters[i], NULL);
+    wait_until_taken(15000);
+    CHECK_EQ(pp_port_close(port, SECONDS(5), NULL, 0, NULL), PP_OK);
+    for (int i = 0; i < 4; i++) pthread_join(takers[i], NULL);
+    CHECK_EQ(taken, 15000);
+    CHECK_EQ(closed, 4);
+    if (concurrency) CHECK(most_running <= concurrency);
+    end_port(port);
+}
+
+static void packets_reach_some_thread_exactly_once(void) { shared_port(0); }
+static void no_more_threads_run_than_the_concurrency(void) { shared_port(1); }
+
+static void closing_wakes_every_waiter(void)
+{
+    pthread_t takers[4];
+    port = new_port();
+    closed = 0;
+    for (int i = 0; i < 4; i++) pthread_create(&takers[i], NULL, take_until_closed, NULL);
+    CHECK_EQ(pp_port_close(port, SECONDS(5), NULL, 0, NULL), PP_OK);
+    for (int i = 0; i < 4; i++) pthread_join(takers[i], NULL);
+    CHECK_EQ(closed, 4);
+    end_port(port);
+}
+
+static struct heap heap;
+static int fds[2];
+
+static void *arm_and_exit(void *context)
+{
+    pp_completion row;
+    CHECK_EQ(pp_port_recv_stream(port, add(port, fds[0], 3, &heap, 0), 0, NULL), PP_OK);
+    CHECK_EQ(pp_port_dequeue(port, &row, 1, 0, NULL), 0); /* it is this thread that has entered the kernel */
+    return NULL;
+}
+
+static void what_a_thread_armed_outlives_it(void)
+{
+    pthread_t thread;
+    heap_init(&heap, 4, 4096);
+    tcp_pair(fds);
+    port = new_port();
+    pthread_create(&thread, NULL, arm_and_exit, NULL);
+    pthread_join(thread, NULL);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(write(fds[1], "later", 5), 5);
+        pp_completion row = next(port);
+        CHECK_EQ(row.key, 3);
+        CHECK_EQ(row.error, 0);
+        CHECK_EQ(row.result, 5);
+        CHECK_EQ(heap_release(&heap, row.block), PP_OK);
+    }
+    end_port(port);
+    close(fds[0]), close(fds[1]);
+}
+
+static void *await_one(void *context)
+{
+    *(pp_completion *)context = next(port);
+    return NULL;
+}
+
+static void a_waiting_thread_sees_what_another_submits(void)
+{
+    pthread_t thread;
+    pp_completion row;
+    heap_init(&heap, 4, 4096);
+    tcp_pair(fds);
+    port = new_port();
+    pthread_create(&thread, NULL, await_one, &row);
+    pp_endpoint endpoint = add(port, fds[0], 4, &heap, 0);
+    CHECK_EQ(write(fds[1], "already", 7), 7);
+    CHECK_EQ(pp_port_recv_stream(port, endpoint, 0, NULL), PP_OK);
+    pthread_join(thread, NULL);
+    CHECK_EQ(row.key, 4);
+    CHECK_EQ(row.result, 7);
+    CHECK_EQ(heap_release(&heap, row.block), PP_OK);
+    end_port(port);
+    close(fds[0]), close(fds[1]);
+}
+
+int main(void)
+{
+    RUN_ON_BOTH(packets_reach_some_thread_exactly_once);
+    RUN_ON_BOTH(no_more_threads_run_than_the_concurrency);
+    RUN_ON_BOTH(closing_wakes_every_waiter);
+    RUN_ON_BOTH(what_a_thread_armed_outlives_it);
+    RUN_ON_BOTH(a_waiting_thread_sees_what_another_submits);
+    return report();
+}
