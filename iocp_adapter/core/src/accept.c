@@ -5,7 +5,11 @@
  * would stay in the backlog and be reported again and again; therefore a descriptor is
  * kept in reserve: it is given up, the connection is taken with it and closed, and the
  * reserve is opened again. The program is told by a completion with the error. Should
- * even that fail, the listener waits in the queue of the starved (receive.c). */
+ * even that fail, the listener waits in the queue of the starved (receive.c).
+ *
+ * An accept that is armed in the kernel needs a descriptor before it looks whether
+ * anybody waits, and fails at once where there is none: a listener that has met the
+ * lack goes on by readiness. */
 #include "engine.h"
 
 enum { ACCEPTS_A_TURN = 16 };
@@ -19,16 +23,19 @@ static void end_accept(pp_port *port, uint32_t index, uint32_t error)
     pp_complete(port, slot, 0, error);
 }
 
+enum shed { SHED_ONE, SHED_NOBODY_WAITS, SHED_IMPOSSIBLE };
+
 /* Takes the waiting connection with the reserve descriptor and closes it. */
-static bool shed(pp_port *port, pp_end *end)
+static enum shed shed(pp_port *port, const pp_end *end)
 {
-    if (port->reserve < 0 && (port->reserve = pp_os_reserve_descriptor()) < 0) return false;
+    if (port->reserve < 0 && (port->reserve = pp_os_reserve_descriptor()) < 0) return SHED_IMPOSSIBLE;
     pp_os_close(port->reserve, false);
     int64_t taken = pp_os_accept(end->descriptor);
     if (taken >= 0) pp_os_close(taken, false);
     port->reserve = pp_os_reserve_descriptor();
-    if (taken >= 0) port->stats.refused++;
-    return taken >= 0 || pp_os_would_block(-taken);
+    if (taken < 0) return pp_os_would_block(-taken) ? SHED_NOBODY_WAITS : SHED_IMPOSSIBLE;
+    port->stats.refused++;
+    return SHED_ONE;
 }
 
 static void deliver(pp_port *port, uint32_t slot, int64_t descriptor)
@@ -41,24 +48,29 @@ static void deliver(pp_port *port, uint32_t slot, int64_t descriptor)
     }
 }
 
+static void nobody_waits(pp_end *end) { end->edges &= ~(PP_EDGE_IN | PP_EDGE_HANGUP); }
+
 /* False: stop asking for now. */
 static bool survive(pp_port *port, uint32_t index, uint32_t error)
 {
     pp_end *end = &port->ends[index];
+    if (pp_os_accept_retry(error)) return true;
     if (pp_os_would_block(error)) {
-        end->edges &= ~PP_EDGE_IN;
+        nobody_waits(end);
         return false;
     }
-    if (pp_os_accept_retry(error)) return true;
-    bool short_of_descriptors = pp_os_out_of_descriptors(error);
-    if (!short_of_descriptors && !pp_os_out_of_memory(error)) {
+    if (!pp_os_out_of_descriptors(error) && !pp_os_out_of_memory(error)) {
         end_accept(port, index, error);
         return false;
     }
+    enum shed outcome = pp_os_out_of_descriptors(error) ? shed(port, end) : SHED_IMPOSSIBLE;
+    if (outcome == SHED_NOBODY_WAITS) {
+        nobody_waits(end);
+        return false;
+    }
     pp_report_more(port, end->accept, 0, error);
-    if (short_of_descriptors && shed(port, end)) return true;
-    pp_starve(port, index);
-    return false;
+    if (outcome == SHED_IMPOSSIBLE) pp_starve(port, index);
+    return outcome == SHED_ONE;
 }
 
 void pp_accept_some(pp_port *port, uint32_t index)
@@ -79,22 +91,27 @@ void pp_accepted(pp_port *port, uint32_t slot, int64_t outcome, bool ended)
     uint32_t index = port->slots[slot].endpoint;
     pp_end *end = &port->ends[index];
     bool cancelled = port->slots[slot].cancelled;
-    bool armed = true;
-    if (ended) {
-        port->slots[slot].in_kernel = 0;
-        end->in_kernel--;
-    }
     if (outcome >= 0 && cancelled)
         pp_os_close(outcome, false);
     else if (outcome >= 0)
         deliver(port, slot, outcome);
-    else if (!cancelled && outcome != -(int64_t)pp_os_cancelled)
-        armed = survive(port, index, (uint32_t)-outcome) || pp_os_would_block(-outcome);
     if (!ended) return;
+    port->slots[slot].in_kernel = 0;
+    end->in_kernel--;
     if (cancelled) {
         end_accept(port, index, pp_os_cancelled);
         if (end->life != PP_LIFE_OPEN) pp_end_settle(port, index);
-    } else if (armed && end->accept) {
+        return;
+    }
+    if (outcome < 0 && pp_os_out_of_descriptors(-outcome)) {
+        if (pp_end_watch(port, index) != PP_OK)
+            pp_starve(port, index);
+        else
+            pp_accept_some(port, index);
+        return;
+    }
+    bool transient = outcome >= 0 || outcome == -(int64_t)pp_os_cancelled || pp_os_would_block(-outcome);
+    if (transient || survive(port, index, (uint32_t)-outcome)) {
         port->stats.rearmed++;
         pp_accept_resume(port, index);
     }
@@ -102,12 +119,10 @@ void pp_accepted(pp_port *port, uint32_t slot, int64_t outcome, bool ended)
 
 void pp_accept_resume(pp_port *port, uint32_t index)
 {
-    pp_end *end = &port->ends[index];
-    if (!port->backend->accept) {
+    if (!port->backend->accept || port->ends[index].watched)
         pp_ready(port, index, PP_EDGE_IN);
-        return;
-    }
-    if (port->backend->accept(port, end->accept) != PP_OK) pp_starve(port, index);
+    else if (port->backend->accept(port, port->ends[index].accept) != PP_OK)
+        pp_starve(port, index);
 }
 
 static pp_status begin_accept(pp_port *port, pp_endpoint listener, uint64_t user, pp_operation *out)

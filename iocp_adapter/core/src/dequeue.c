@@ -115,7 +115,8 @@ static void serve(pp_port *port, uint32_t index, pp_sink *sink)
     if (end->life == PP_LIFE_FREE) return;
     if (end->connecting && end->edges & PP_EDGE_OUT) pp_connect_finish(port, index);
     if (end->send_head && end->edges & PP_EDGE_OUT) pp_send_some(port, index);
-    if (end->accept && end->edges & PP_EDGE_IN && !end->starved) pp_accept_some(port, index);
+    if (end->accept && end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP) && !end->starved)
+        pp_accept_some(port, index);
     if (end->recv && end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP)) pp_receive(port, index, sink);
 }
 
