@@ -193,7 +193,8 @@ void pp_segments_leave(compacting *c, uint32_t start, uint32_t length);
 
 /* Gives empty segments back, but for those, lowest first, that `keep_bytes` of free memory in all
  * allow. Above the last block only what adjoins it is kept, so that the free memory there is one
- * extent. Stops after `deadline_ns` (0: never) and then sets `*finished` to false. The bytes. */
+ * extent. Stops after `deadline_ns` (0: never), but not before the first segment, and then sets
+ * `*finished` to false. The bytes. */
 uint64_t pp_segments_return(compacting *c, uint64_t keep_bytes, uint64_t deadline_ns, bool *finished);
 
 /* The bytes that pp_segments_return() would give back if a segment were empty where its scratch

@@ -4,7 +4,7 @@
  * first block is placed in it, and may go back when `live`, the granules of it that lie in blocks,
  * is 0. Blocks straddle segments freely: a segment is no border for a block or a slide, only the
  * unit of memory. Each one held is a region of the trace; regions that touch are one.
- * Neighbours go back in one call to the system. */
+ * Neighbours go back in one call to the system, where no deadline wants the clock looked at between. */
 #include "compact_pool.h"
 
 /* The segments that a range of at least one granule touches. */
@@ -103,7 +103,6 @@ static void give_back(compacting *c, uint32_t first, uint32_t end)
 
 uint64_t pp_segments_return(compacting *c, uint64_t keep_bytes, uint64_t deadline_ns, bool *finished)
 {
-    enum { SEGMENTS_PER_LOOK = 8 }; /* at the clock; a megabyte or more */
     uint64_t busy_bytes = 0, returned = 0;
     uint32_t run = 0;
     *finished = true;
@@ -112,12 +111,11 @@ uint64_t pp_segments_return(compacting *c, uint64_t keep_bytes, uint64_t deadlin
     sorting s = begin_sorting(c, keep_bytes, busy_bytes, pp_end_of(c, pp_last(c)));
     for (uint32_t at = 0; at <= c->segment_count && *finished; at++) {
         bool goes = at < c->segment_count && goes_back(c, &s, at, c->segments[at].live == 0);
-        bool look = deadline_ns && run == SEGMENTS_PER_LOOK;
-        if (run && (!goes || look)) {
+        if (run && (!goes || deadline_ns)) {
             give_back(c, at - run, at);
             returned += run * segment_bytes(c);
             run = 0;
-            if (goes && deadline_ns && pp_system_now_ns() >= deadline_ns) *finished = false;
+            if (deadline_ns && at < c->segment_count) *finished = pp_system_now_ns() < deadline_ns;
         }
         run += goes;
     }

@@ -27,7 +27,7 @@
 
 #include "compact_pool.h"
 
-enum { RUN_MAX = 256 << 10, LOOK_BYTES = 16 << 10, LOOK_BLOCKS = 64 };
+enum { RUN_MAX = 256 << 10, LOOK_BYTES = 16 << 10, LOOK_BLOCKS = 64, SLOWEST_NS_PER_MIB = 1000000 };
 
 /* What is left of the bounds of one call. */
 typedef struct budget {
@@ -54,6 +54,7 @@ static void look_at_clock(compacting *c, budget *b)
     uint64_t now = pp_system_now_ns();
     if (b->since_bytes >= LOOK_BYTES) {
         uint64_t rate = ((now - b->now_ns) << 20) / b->since_bytes;
+        if (rate > SLOWEST_NS_PER_MIB) rate = SLOWEST_NS_PER_MIB; /* somebody else had the processor */
         c->slide.ns_per_mib = (3 * c->slide.ns_per_mib + rate) / 4;
     }
     b->now_ns = now;
@@ -220,10 +221,13 @@ pp_status pp_slide_step(compacting *c, uint64_t max_bytes, uint64_t max_ns, pp_c
     uint64_t started = b.now_ns;
     pp_status status = PP_OK;
     bool finished = c->slide.clean;
-    if (!finished && (c->slide.ended || (!max_bytes && !max_ns))) begin_pass(c);
+    bool from_start = c->slide.ended ? c->slide.disturbed : !max_bytes && !max_ns;
+    if (!finished && from_start) begin_pass(c);
     uint64_t before = gathered_bytes(c);
-    while (!finished && (c->slide.ended = go_on(c, &b, out, &status))) {
+    while (!finished) {
         bool returned;
+        if (!c->slide.ended) c->slide.ended = go_on(c, &b, out, &status);
+        if (!c->slide.ended) break;
         pp_segments_return(c, c->keep_bytes, b.deadline_ns, &returned);
         if (!returned) break;
         finished = !c->slide.disturbed;
