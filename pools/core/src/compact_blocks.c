@@ -15,9 +15,9 @@ static void add_granted(compacting *c, uint64_t bytes)
 static void free_place(compacting *c, uint32_t index)
 {
     pp_place *place = pp_place_of(c, (int32_t)index);
-    uint32_t length = pp_get(&place->length);
+    uint32_t length = pp_length(place);
     pp_write(&c->granted_bytes, pp_read(&c->granted_bytes) - pp_bytes_of(c, length));
-    pp_segments_leave(c, pp_get(&place->start), length);
+    pp_segments_leave(c, pp_start(c, place), length);
     pp_gaps_remove(c, (int32_t)index);
     pp_slots_shut(&c->slots, index);
     pp_slide_disturb(c);
@@ -143,8 +143,8 @@ static void watch_acquire(compacting *c, uint32_t index)
     pp_place *place = pp_place_of(c, (int32_t)index);
     c->slots.pins[index].site = base->site;
     if (base->scrub) {
-        char *data = pp_address_of(c, pp_get(&place->start));
-        memset(data, 0, pp_bytes_of(c, pp_get(&place->length)));
+        char *data = pp_address_of(c, pp_start(c, place));
+        memset(data, 0, pp_bytes_of(c, pp_length(place)));
     }
     if (base->ages) {
         c->slots.births[(size_t)index * 2] = pp_system_coarse_ns();
@@ -167,7 +167,7 @@ static pp_status acquire_one(compacting *c, size_t bytes, uint32_t tag, pp_block
     if (index == PP_SLOT_NONE) return pp_note_failure(&c->base, bytes, tag, PP_NO_MEMORY);
     if (before != pp_last(c)) pp_slide_disturb(c);
     pp_gaps_insert(c, before, (int32_t)index, length);
-    pp_segments_enter(c, pp_get(&pp_place_of(c, (int32_t)index)->start), length);
+    pp_segments_enter(c, pp_start(c, pp_place_of(c, (int32_t)index)), length);
     add_granted(c, pp_bytes_of(c, length));
     *out = (pp_block){pp_slots_open(&c->slots, index, bytes, tag), NULL, pp_bytes_of(c, length)};
     pp_note_acquire(&c->base, bytes);
@@ -176,7 +176,7 @@ static pp_status acquire_one(compacting *c, size_t bytes, uint32_t tag, pp_block
 }
 
 size_t pp_compact_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
-                                      pp_status *why)
+                               pp_status *why)
 {
     compacting *c = compacting_of(pool);
     size_t done = 0;
@@ -202,7 +202,7 @@ pp_status pp_compact_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block
 static pp_status move_block(compacting *c, int32_t index, int32_t to, uint32_t length)
 {
     pp_place *place = pp_place_of(c, index);
-    uint32_t from = pp_get(&place->start), old = pp_get(&place->length), into = pp_end_of(c, to);
+    uint32_t from = pp_start(c, place), old = pp_length(place), into = pp_end_of(c, to);
     if (pp_segments_hold(c, into, length) != PP_OK) return PP_NO_MEMORY;
     memmove(pp_address_of(c, into), pp_address_of(c, from), pp_bytes_of(c, old));
     pp_segments_leave(c, from, old);
@@ -219,7 +219,7 @@ static pp_status move_block(compacting *c, int32_t index, int32_t to, uint32_t l
 static pp_status stretch_block(compacting *c, int32_t index, uint32_t length)
 {
     pp_place *place = pp_place_of(c, index);
-    uint32_t old = pp_get(&place->length), start = pp_get(&place->start);
+    uint32_t old = pp_length(place), start = pp_start(c, place);
     if (length > old) {
         if (pp_segments_hold(c, start + old, length - old) != PP_OK) return PP_NO_MEMORY;
         pp_segments_enter(c, start + old, length - old);
@@ -234,7 +234,7 @@ static pp_status stretch_block(compacting *c, int32_t index, uint32_t length)
 static pp_status refit(compacting *c, int32_t index, uint32_t length)
 {
     pp_place *place = pp_place_of(c, index);
-    uint32_t old = pp_get(&place->length);
+    uint32_t old = pp_length(place);
     bool pinned = pp_is_pinned(c, index);
     if (length == old) return PP_OK;
     if (length < old) return pinned ? PP_PINNED : stretch_block(c, index, length);
@@ -252,12 +252,12 @@ static pp_status resize_owned(compacting *c, pp_handle handle, size_t bytes, uin
     int32_t index = (int32_t)pp_handle_index(handle);
     pp_place *place = pp_place_of(c, index);
     pp_slot *slot = &c->slots.slots[index];
-    uint64_t old = pp_bytes_of(c, pp_get(&place->length));
+    uint64_t old = pp_bytes_of(c, pp_length(place));
     pp_status status = refit(c, index, pp_granules_for(c, bytes));
     if (status == PP_PINNED) return status;
     if (status != PP_OK) return pp_note_failure(&c->base, bytes, tag, status);
-    uint64_t granted = pp_bytes_of(c, pp_get(&place->length));
-    char *data = pp_address_of(c, pp_get(&place->start));
+    uint64_t granted = pp_bytes_of(c, pp_length(place));
+    char *data = pp_address_of(c, pp_start(c, place));
     if (c->base.scrub && granted > old) memset(data + old, 0, granted - old);
     if (granted != old) pp_slide_disturb(c);
     add_granted(c, granted - old);
@@ -299,7 +299,9 @@ pp_status pp_compact_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void
         if (c->ticks && c->slots.pins[index].pins[kind] == 0)
             c->ticks[index][kind] = (uint32_t)(pp_system_coarse_ns() >> PP_TICK_SHIFT);
         pp_slots_pin(&c->slots, index, kind, pool);
-        if (data) *data = pp_address_of(c, pp_get(&pp_place_of(c, (int32_t)index)->start));
+        pp_place *place = pp_place_of(c, (int32_t)index);
+        pp_put(&place->length, pp_get(&place->length) | PP_PINNED_BIT);
+        if (data) *data = pp_address_of(c, pp_start(c, place));
         pp_compact_trace(c, PP_OP_PIN, (int32_t)index, kind);
     }
     pp_leave(pool);
@@ -316,6 +318,8 @@ pp_status pp_compact_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
         uint32_t index = pp_handle_index(handle);
         pp_compact_trace(c, PP_OP_UNPIN, (int32_t)index, kind);
         if (!pp_slot_pinned(&c->slots, index)) {
+            pp_place *place = pp_place_of(c, (int32_t)index);
+            pp_put(&place->length, pp_length(place));
             pp_slide_disturb(c);
             if (pp_slot_state(&c->slots.slots[index]) == PP_BLOCK_IN_FLIGHT) {
                 pp_bump(&pool->deferred_blocks, (uint64_t)-1);
@@ -333,9 +337,9 @@ static pp_status find_bytes(compacting *c, pp_handle handle, size_t offset, size
     if (!pp_slots_owned(&c->slots, handle))
         return pp_note_misuse(&c->base, pp_slots_diagnose(&c->slots, handle));
     const pp_place *place = pp_place_of(c, (int32_t)pp_handle_index(handle));
-    uint64_t granted = pp_bytes_of(c, pp_get(&place->length));
+    uint64_t granted = pp_bytes_of(c, pp_length(place));
     if (offset > granted || bytes > granted - offset) return PP_SIZE;
-    *data = pp_address_of(c, pp_get(&place->start)) + offset;
+    *data = pp_address_of(c, pp_start(c, place)) + offset;
     return PP_OK;
 }
 

@@ -27,10 +27,10 @@ static int32_t next_pinned(const compacting *c, int32_t from)
 static void pass_pin(paper *p)
 {
     const pp_place *place = pp_place_of(p->c, p->pin);
-    uint32_t kept = pp_get(&place->start) - p->free;
+    uint32_t kept = pp_start(p->c, place) - p->free;
     p->out->pinned_bytes += pp_bytes_of(p->c, kept);
     if (p->visit) p->visit(p->context, p->c, p->pin, kept);
-    pp_segments_mark(p->c, pp_get(&place->start), pp_get(&place->length));
+    pp_segments_mark(p->c, pp_start(p->c, place), pp_length(place));
     p->free = pp_end_of(p->c, p->pin);
     p->pin = next_pinned(p->c, place->next);
 }
@@ -38,9 +38,9 @@ static void pass_pin(paper *p)
 static void place_block(paper *p, int32_t index)
 {
     const pp_place *place = pp_place_of(p->c, index);
-    uint32_t start = pp_get(&place->start), length = pp_get(&place->length);
-    while (p->pin != PP_HEAD && pp_get(&pp_place_of(p->c, p->pin)->start) < start &&
-           pp_get(&pp_place_of(p->c, p->pin)->start) - p->free < length)
+    uint32_t start = pp_start(p->c, place), length = pp_length(place);
+    while (p->pin != PP_HEAD && pp_start(p->c, pp_place_of(p->c, p->pin)) < start &&
+           pp_start(p->c, pp_place_of(p->c, p->pin)) - p->free < length)
         pass_pin(p);
     if (p->free != start) {
         p->out->moved_blocks++;
@@ -64,10 +64,7 @@ static void slide_on_paper(compacting *c, pp_compacting_forecast *out, pin_fn vi
     out->returned_bytes = pp_segments_spare(c, c->keep_bytes, p.free);
 }
 
-void pp_forecast(compacting *c, pp_compacting_forecast *out)
-{
-    slide_on_paper(c, out, NULL, NULL);
-}
+void pp_forecast(compacting *c, pp_compacting_forecast *out) { slide_on_paper(c, out, NULL, NULL); }
 
 /* ---- pins -------------------------------------------------------------------------------- */
 
@@ -91,8 +88,8 @@ static void list_pin(void *context, compacting *c, int32_t index, uint32_t kept)
     const pp_place *place = pp_place_of(c, index);
     *out = (pp_compacting_pin){
         .handle = pp_slots_handle(&c->slots, (uint32_t)index),
-        .offset = pp_bytes_of(c, pp_get(&place->start)),
-        .granted = pp_bytes_of(c, pp_get(&place->length)),
+        .offset = pp_bytes_of(c, pp_start(c, place)),
+        .granted = pp_bytes_of(c, pp_length(place)),
         .kept_bytes = pp_bytes_of(c, kept),
         .tag = pp_slot_tag(&c->slots.slots[index]),
     };

@@ -53,6 +53,7 @@ void pp_gaps_init(compacting *c)
 {
     pp_place *head = pp_place_of(c, PP_HEAD);
     head->next = head->prev = PP_HEAD;
+    pp_put_start(c, head, 0);
     pp_put(&head->gap, c->granules);
     c->gaps = 1;
     for (uint32_t bin = 0; bin < PP_GAP_BINS; bin++) c->bins[bin] = PP_NOWHERE;
@@ -145,8 +146,8 @@ void pp_gaps_insert(compacting *c, int32_t before, int32_t index, uint32_t lengt
 {
     uint32_t gap = close_gap(c, before);
     pp_place *place = pp_place_of(c, index);
-    pp_put(&place->start, pp_end_of(c, before));
-    pp_put(&place->length, length);
+    pp_put_start(c, place, pp_end_of(c, before));
+    pp_put_length(place, length);
     link_run(c, index, index, before);
     open_gap(c, index, gap - length);
 }
@@ -155,9 +156,9 @@ void pp_gaps_remove(compacting *c, int32_t index)
 {
     pp_place *place = pp_place_of(c, index);
     int32_t before = place->prev;
-    uint32_t gap = close_gap(c, before) + pp_get(&place->length) + close_gap(c, index);
+    uint32_t gap = close_gap(c, before) + pp_length(place) + close_gap(c, index);
     unlink_run(c, index, index);
-    pp_put(&place->length, 0);
+    pp_put_length(place, 0);
     open_gap(c, before, gap);
     if (c->slide.settled == index) c->slide.settled = before;
 }
@@ -165,8 +166,8 @@ void pp_gaps_remove(compacting *c, int32_t index)
 void pp_gaps_stretch(compacting *c, int32_t index, uint32_t length)
 {
     pp_place *place = pp_place_of(c, index);
-    uint32_t whole = close_gap(c, index) + pp_get(&place->length);
-    pp_put(&place->length, length);
+    uint32_t whole = close_gap(c, index) + pp_length(place);
+    pp_put_length(place, length);
     open_gap(c, index, whole - length);
 }
 

@@ -12,8 +12,8 @@ void pp_compact_describe(compacting *c, int32_t index, uint64_t now_ns, pp_block
 {
     const pp_place *place = pp_place_of(c, index);
     pp_slots_describe(&c->slots, (uint32_t)index, now_ns, out);
-    out->offset = pp_bytes_of(c, pp_get(&place->start));
-    out->granted = pp_bytes_of(c, pp_get(&place->length));
+    out->offset = pp_bytes_of(c, pp_start(c, place));
+    out->granted = pp_bytes_of(c, pp_length(place));
 }
 
 void pp_compact_trace(compacting *c, pp_trace_op op, int32_t index, uint64_t aux)
@@ -23,9 +23,9 @@ void pp_compact_trace(compacting *c, pp_trace_op op, int32_t index, uint64_t aux
     const pp_slot *slot = &c->slots.slots[index];
     pp_event event = {
         .handle = pp_slots_handle(&c->slots, (uint32_t)index),
-        .offset = pp_bytes_of(c, pp_get(&place->start)),
+        .offset = pp_bytes_of(c, pp_start(c, place)),
         .requested = pp_slot_requested(slot),
-        .granted = pp_bytes_of(c, pp_get(&place->length)),
+        .granted = pp_bytes_of(c, pp_length(place)),
         .tag = pp_slot_tag(slot),
         .site = c->slots.pins[index].site,
     };
@@ -124,15 +124,18 @@ typedef struct census {
 static pp_status check_place(compacting *c, int32_t at, census *seen, pp_fault *fault)
 {
     const pp_place *place = pp_place_of(c, at);
-    uint32_t start = pp_get(&place->start), length = pp_get(&place->length);
+    uint32_t start = pp_start(c, place), length = pp_length(place);
     uint64_t end = (uint64_t)start + length + pp_get(&place->gap);
     uint32_t fresh = pp_get(&c->slots.fresh);
     if (at != PP_HEAD && (uint32_t)at >= fresh) return fault_at(fault, start, "granule: not a slot in use");
     if (at != PP_HEAD && (pp_slot_state(&c->slots.slots[at]) == PP_BLOCK_FREE || length == 0))
         return fault_at(fault, (uint64_t)at, "slot index: free, but in the list of places");
+    if (at != PP_HEAD && pp_is_pinned(c, at) != pp_slot_pinned(&c->slots, (uint32_t)at))
+        return fault_at(fault, (uint64_t)at, "slot index: place and slot disagree on whether it is pinned");
     if (end > c->granules) return fault_at(fault, start, "granule: the block ends outside the pool");
-    if (pp_place_of(c, place->next)->prev != at) return fault_at(fault, start, "granule: next and prev differ");
-    uint64_t next = place->next == PP_HEAD ? c->granules : pp_get(&pp_place_of(c, place->next)->start);
+    if (pp_place_of(c, place->next)->prev != at)
+        return fault_at(fault, start, "granule: next and prev differ");
+    uint64_t next = place->next == PP_HEAD ? c->granules : pp_start(c, pp_place_of(c, place->next));
     if (end != next) return fault_at(fault, start, "granule: the gap does not reach to the next block");
     if (length) {
         if (pp_slot_requested(&c->slots.slots[at]) > pp_bytes_of(c, length))

@@ -33,13 +33,15 @@ enum {
     PP_TICK_SHIFT = 20 /* pins remember the time in units of 2^20 ns */
 };
 
+/* The block may not move: its slot's state says so too, but lies in another cache line. */
+#define PP_PINNED_BIT (UINT32_C(1) << 31)
+
 typedef struct pp_place {
-    _Atomic uint32_t start;
-    _Atomic uint32_t length; /* 0: the slot's block is not in the list */
-    _Atomic uint32_t gap;    /* free granules right behind the block */
-    int32_t next, prev;      /* in address order, circular through PP_HEAD */
+    _Atomic uint64_t address; /* first, for pp_compacting_peek() */
+    _Atomic uint32_t length;  /* granules, with PP_PINNED_BIT; 0: the slot's block is not in the list */
+    _Atomic uint32_t gap;     /* free granules right behind the block */
+    int32_t next, prev;       /* in address order, circular through PP_HEAD */
     int32_t gap_next, gap_prev;
-    uint32_t spare;
 } pp_place;
 
 PP_STATIC_ASSERT(sizeof(pp_place) == 32, "two places to a cache line; pp_compacting_peek() relies on it");
@@ -64,9 +66,9 @@ typedef struct compacting {
     pp_pool base;
     pp_slots slots;
     char *memory;
-    pp_place *places;      /* [PP_HEAD] is one before the first */
-    uint32_t (*ticks)[3];  /* when each slot was pinned, by kind; NULL without ages */
-    char *tables;          /* the reservation of places and ticks */
+    pp_place *places;     /* [PP_HEAD] is one before the first */
+    uint32_t (*ticks)[3]; /* when each slot was pinned, by kind; NULL without ages */
+    char *tables;         /* the reservation of places and ticks */
     size_t tables_bytes;
     pp_segment *segments;
     size_t capacity_bytes;
@@ -75,7 +77,7 @@ typedef struct compacting {
     uint32_t granule_shift; /* of bytes */
     uint32_t segment_shift; /* of granules */
     uint32_t segment_count;
-    uint32_t gaps; /* maximal free extents of the address space, held or not */
+    uint32_t gaps;           /* maximal free extents of the address space, held or not */
     _Atomic uintptr_t mover; /* pp_system_self() of the thread that is inside the on-move callback */
     _Atomic uint64_t bin_words[(PP_GAP_BINS + 63) / 64];
     int32_t bins[PP_GAP_BINS];
@@ -105,9 +107,28 @@ static inline void pp_put(_Atomic uint32_t *value, uint32_t to)
 
 static inline pp_place *pp_place_of(const compacting *c, int32_t index) { return &c->places[index]; }
 
+static inline uint32_t pp_start(const compacting *c, const pp_place *place)
+{
+    uint64_t address = atomic_load_explicit((_Atomic uint64_t *)&place->address, memory_order_relaxed);
+    return (uint32_t)((address - (uintptr_t)c->memory) >> c->granule_shift);
+}
+
+static inline uint32_t pp_length(const pp_place *place) { return pp_get(&place->length) & ~PP_PINNED_BIT; }
+
+static inline void pp_put_start(const compacting *c, pp_place *place, uint32_t granule)
+{
+    uint64_t address = (uintptr_t)c->memory + ((uint64_t)granule << c->granule_shift);
+    atomic_store_explicit(&place->address, address, memory_order_relaxed);
+}
+
+static inline void pp_put_length(pp_place *place, uint32_t length)
+{
+    pp_put(&place->length, (pp_get(&place->length) & PP_PINNED_BIT) | length);
+}
+
 static inline uint32_t pp_end_of(const compacting *c, int32_t index)
 {
-    return pp_get(&c->places[index].start) + pp_get(&c->places[index].length);
+    return pp_start(c, &c->places[index]) + pp_length(&c->places[index]);
 }
 
 static inline uint64_t pp_bytes_of(const compacting *c, uint32_t granules)
@@ -125,10 +146,9 @@ static inline uint32_t pp_granules_for(const compacting *c, uint64_t bytes)
     return (uint32_t)((bytes + ((UINT64_C(1) << c->granule_shift) - 1)) >> c->granule_shift);
 }
 
-/* May not move: OWNED_IN_FLIGHT or IN_FLIGHT, the states with the second bit. */
 static inline bool pp_is_pinned(const compacting *c, int32_t index)
 {
-    return (pp_slot_key(&c->slots.slots[index]) & 2) != 0;
+    return (pp_get(&c->places[index].length) & PP_PINNED_BIT) != 0;
 }
 
 /* Enter a call that mutates or looks: PP_BUSY inside our own callback, else as pp_enter(). */
@@ -169,7 +189,7 @@ uint32_t pp_gaps_bin(uint32_t length);
 
 pp_status pp_compact_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
 size_t pp_compact_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
-                                  pp_status *why);
+                               pp_status *why);
 pp_status pp_compact_release(pp_pool *pool, pp_handle handle);
 size_t pp_compact_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why);
 pp_status pp_compact_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);

@@ -95,7 +95,7 @@ static run gather_run(const compacting *c, int32_t first, uint32_t room, uint64_
     if (granules < room) room = (uint32_t)granules;
     for (int32_t at = first; at != PP_HEAD && !pp_is_pinned(c, at);) {
         const pp_place *place = pp_place_of(c, at);
-        uint32_t length = pp_get(&place->length);
+        uint32_t length = pp_length(place);
         __builtin_prefetch(pp_place_of(c, place->next));
         if (length > room) break;
         room -= length;
@@ -115,14 +115,14 @@ void pp_slide_tell(compacting *c, int32_t index, uint32_t from)
     const pp_place *place = pp_place_of(c, index);
     atomic_store_explicit(&c->mover, pp_system_self(), memory_order_relaxed);
     c->moved(c->moved_context, pp_slots_handle(&c->slots, (uint32_t)index), c->memory + old,
-             pp_address_of(c, pp_get(&place->start)), pp_bytes_of(c, pp_get(&place->length)));
+             pp_address_of(c, pp_start(c, place)), pp_bytes_of(c, pp_length(place)));
     atomic_store_explicit(&c->mover, 0, memory_order_relaxed);
 }
 
 /* Moves a run to right behind `to`; the number of blocks, or 0 where memory for it was refused. */
 static uint32_t move_run(compacting *c, const run *r, int32_t to)
 {
-    uint32_t from = pp_get(&pp_place_of(c, r->first)->start), into = pp_end_of(c, to);
+    uint32_t from = pp_start(c, pp_place_of(c, r->first)), into = pp_end_of(c, to);
     uint64_t bytes = pp_bytes_of(c, r->length);
     uint32_t blocks = 0;
     if (pp_segments_hold(c, into, r->length) != PP_OK) return 0;
@@ -132,7 +132,7 @@ static uint32_t move_run(compacting *c, const run *r, int32_t to)
     pp_gaps_relocate(c, r->first, r->last, r->length, to);
     for (int32_t at = r->first;; at = pp_place_of(c, at)->next) {
         pp_place *place = pp_place_of(c, at);
-        pp_put(&place->start, pp_get(&place->start) - (from - into));
+        pp_put_start(c, place, pp_start(c, place) - (from - into));
         blocks++;
         if (at == r->last) break;
     }
@@ -140,7 +140,7 @@ static uint32_t move_run(compacting *c, const run *r, int32_t to)
     pp_bump(&c->base.moved_bytes, bytes);
     if (PP_LIKELY(!c->base.trace && !c->moved)) return blocks;
     for (int32_t at = r->first;; at = pp_place_of(c, at)->next) { /* once all of the list is true again */
-        pp_slide_tell(c, at, pp_get(&pp_place_of(c, at)->start) + (from - into));
+        pp_slide_tell(c, at, pp_start(c, pp_place_of(c, at)) + (from - into));
         if (at == r->last) return blocks;
     }
 }
@@ -161,7 +161,7 @@ static bool go_on(compacting *c, budget *b, pp_compaction *out, pp_status *statu
         if (gap && source != PP_HEAD) {
             uint32_t room = source == next ? UINT32_MAX : gap;
             r = gather_run(c, source, room, next_run_limit(c, b));
-            uint32_t first = pp_get(&pp_place_of(c, source)->length);
+            uint32_t first = pp_length(pp_place_of(c, source));
             if (!r.length && first <= room) { /* it is the budget that is too small */
                 if ((b->spent = b->begun)) break;
                 r = (run){source, source, first};

@@ -78,11 +78,9 @@ void pp_compacting_map_of(const pp_pool *pool, pp_compacting_map *out)
 {
     const compacting *c = (const compacting *)pool;
     *out = (pp_compacting_map){
-        .origin = c->memory,
         .keys = (const uint64_t *)c->slots.slots,
-        .places = (const uint32_t *)c->places,
+        .places = (const uint64_t *)c->places,
         .slots = (const uint32_t *)&c->slots.fresh,
-        .granule_shift = c->granule_shift,
     };
 }
 
@@ -175,12 +173,12 @@ static pp_status measure(const pp_compacting_config *config, compacting *c)
     if (alignment & (alignment - 1) || alignment < 16 || alignment > pp_system_page_bytes())
         return PP_ALIGNMENT;
     if (segment & (segment - 1) || segment < SEGMENT_BYTES_MIN || segment > SEGMENT_BYTES_MAX) return PP_SIZE;
-    if (config->capacity_bytes == 0 || config->capacity_bytes > alignment << 31) return PP_SIZE;
+    if (config->capacity_bytes == 0 || config->capacity_bytes > alignment << 30) return PP_SIZE;
     if (!config->segment_bytes)
         while (config->capacity_bytes / segment > SEGMENTS_WANTED && segment < SEGMENT_BYTES_MAX)
             segment *= 2;
     uint64_t count = (config->capacity_bytes + segment - 1) / segment;
-    if (count > SEGMENTS_MAX || count * segment > alignment << 31) return PP_SIZE;
+    if (count > SEGMENTS_MAX || count * segment > alignment << 30) return PP_SIZE;
     c->granule_shift = log2_of(alignment);
     c->segment_shift = log2_of(segment) - c->granule_shift;
     c->segment_count = (uint32_t)count;
@@ -208,7 +206,7 @@ static pp_status furnish(compacting *c)
     c->tables = pp_system_reserve(c->tables_bytes);
     if (!c->segments || !c->memory || !c->tables) return PP_NO_MEMORY;
     memset(c->segments, 0, c->segment_count * sizeof *c->segments);
-    if (tick_bytes) c->ticks = (uint32_t(*)[3])(void *)(c->tables + place_bytes);
+    if (tick_bytes) c->ticks = (uint32_t (*)[3])(void *)(c->tables + place_bytes);
     c->places = (pp_place *)(void *)c->tables + 1;
     pp_status status = pp_slots_init(&c->slots, max, c->base.ages, 0);
     if (status == PP_OK) status = pp_compact_furnish(c, max < FIRST_SLOTS ? max : FIRST_SLOTS);

@@ -193,7 +193,8 @@ static void resize(world *w)
     for (size_t i = t->granted; i < block.size; i++) t->bytes[i] = (unsigned char)draw(w, 256);
     if (block.size > t->granted)
         CHECK_EQ(pp_compacting_write(w->pool, t->handle, t->granted, t->bytes + t->granted,
-                                     block.size - t->granted), PP_OK);
+                                     block.size - t->granted),
+                 PP_OK);
     t->granted = block.size;
 }
 
@@ -257,7 +258,7 @@ static void release_from_the_callback(world *w)
 
 static void step(world *w)
 {
-    static void (*const often[])(world *) = {acquire, acquire, acquire, release, release,
+    static void (*const often[])(world *) = {acquire, acquire, acquire, release,    release,
                                              pin,     unpin,   unpin,   write_some, resize};
     uint64_t choice = draw(w, 100);
     if (choice < 90)

@@ -20,7 +20,7 @@
  * and a request of s bytes, is above `index_percent`: near 0 memory is short and moving blocks
  * is in vain, near 100 it is scattered. The size in demand is the largest recent request. */
 typedef struct pp_compacting_policy {
-    uint32_t cpu_percent;   /* time spent on compaction, of the time elapsed; 0: never by itself; at most 100 */
+    uint32_t cpu_percent; /* time spent on compaction, of the time elapsed; 0: never by itself; at most 100 */
     uint32_t index_percent; /* 0 to 99 */
     uint64_t burst_ns;      /* unspent time that may be saved up, and so the longest pause; 0: 10 ms */
 } pp_compacting_policy;
@@ -60,17 +60,14 @@ typedef void (*pp_move_fn)(void *context, pp_handle handle, void *from, void *to
 
 /* How a handle becomes an address, for pp_compacting_peek(). */
 typedef struct pp_compacting_map {
-    char *origin;
     const uint64_t *keys;   /* two words a slot, the first: stamp and state */
-    const uint32_t *places; /* eight words a slot, the first: where its block begins, in granules */
+    const uint64_t *places; /* four words a slot, the first: the address of its block */
     const uint32_t *slots;  /* slots there are */
-    uint32_t granule_shift;
-    uint32_t reserved;
 } pp_compacting_map;
 
 PP_BEGIN_DECLS
 
-/* PP_SIZE (capacity 0 or above 2^31 alignments, segment size), PP_ALIGNMENT, PP_INVALID (policy or
+/* PP_SIZE (capacity 0 or above 2^30 alignments, segment size), PP_ALIGNMENT, PP_INVALID (policy or
  * threads), PP_NO_MEMORY; `*out` is then untouched. */
 pp_status pp_compacting_create(const pp_compacting_config *config, pp_pool **out);
 
@@ -110,7 +107,7 @@ static inline void *pp_compacting_peek(const pp_compacting_map *map, pp_handle h
     /* the low byte of a key is the state, without its second bit (pinned) 1 for every owned block */
     uint64_t key = map->keys[(size_t)index * 2] & ~UINT64_C(2);
     if (key != ((uint64_t)pp_handle_stamp(handle) << 32 | PP_BLOCK_OWNED)) return NULL;
-    return map->origin + ((uint64_t)map->places[(size_t)index * 8] << map->granule_shift);
+    return (void *)(uintptr_t)map->places[(size_t)index * 4];
 }
 #endif
 
