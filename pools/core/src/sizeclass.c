@@ -17,8 +17,10 @@ enum { CACHE_LINE = 64 };
 /* Kept out of its caller, so that the fast path needs no stack. */
 #if defined(_MSC_VER) && !defined(__clang__)
 #define PP_SLOW __declspec(noinline)
+#define PP_WILL_WRITE(address) ((void)(address))
 #else
 #define PP_SLOW __attribute__((noinline))
+#define PP_WILL_WRITE(address) __builtin_prefetch(address, 1)
 #endif
 
 static pp_status refuse(const sizeclass *s, size_t bytes)
@@ -30,7 +32,7 @@ static pp_status refuse(const sizeclass *s, size_t bytes)
 pp_status pp_sc_diagnose(const sizeclass *s, pp_handle handle)
 {
     uint64_t stamp = handle & PP_HANDLE_STAMP;
-    if ((stamp ^ s->owned_key) & ~PP_SLOT_GENERATION & PP_HANDLE_STAMP || !pp_sc_known(s, handle)) return PP_FOREIGN;
+    if ((stamp & ~PP_SLOT_GENERATION) != s->stamp_key || !pp_sc_known(s, handle)) return PP_FOREIGN;
     uint64_t word = pp_sc_word(s, pp_handle_index(handle));
     uint64_t generation = stamp & PP_SLOT_GENERATION;
     uint32_t state = pp_sc_state(word);
@@ -99,13 +101,13 @@ static inline bool release_plain(sizeclass *s, pp_handle handle)
     if (PP_UNLIKELY(!pp_sc_known(s, handle))) return false;
     uint64_t word = pp_sc_word(s, index);
     if (PP_UNLIKELY(pp_sc_difference(s, word, handle))) return false;
-    pp_span *span = pp_sc_span(s, index);
-    if (PP_UNLIKELY(span->class_number == PP_CLASS_RUN)) return false;
+    const pp_span *span = pp_sc_span(s, index);
     pp_class *class = &s->table.classes[span->class_number];
     uint32_t *top = pp_sc_top(class);
     if (PP_UNLIKELY(top == class->end)) return false;
     *++top = index;
     pp_sc_set_top(class, top);
+    PP_WILL_WRITE(span->base + (size_t)(index % PP_SPAN_BLOCKS) * class->stride); /* its next owner will, and soon */
     pp_sc_set_word(s, index, pp_sc_next_generation(word));
     pp_note_release(&s->base, pp_sc_requested(word));
     pp_write(&s->granted_bytes, pp_read(&s->granted_bytes) - class->stride);
@@ -160,6 +162,7 @@ static size_t sizeclass_release_many(pp_pool *pool, const pp_handle *handles, si
 static void label(sizeclass *s, uint32_t index, uint32_t tag, uint32_t site)
 {
     s->labelled = true;
+    s->quick_limit = 0;
     if (tag) atomic_store_explicit(&s->tags_used, true, memory_order_relaxed);
     if (site) atomic_store_explicit(&s->pins_used, true, memory_order_relaxed);
     s->tags[index] = tag;
@@ -181,15 +184,14 @@ static void attend(sizeclass *s, uint32_t index, uint32_t tag, const pp_block *b
 }
 
 /* Gives a free place that was taken to its new owner. */
-static inline void open_place(sizeclass *s, uint32_t index, size_t bytes, pp_block *out)
+static inline void open_place(sizeclass *s, uint32_t index, uint32_t stride, size_t bytes, pp_block *out)
 {
     const pp_span *span = pp_sc_span(s, index);
-    uint32_t stride = pp_sc_stride(span);
-    uint64_t generation = pp_sc_word(s, index) & PP_SLOT_GENERATION;
-    pp_sc_set_word(s, index, generation | bytes << PP_SLOT_REQUESTED_SHIFT | PP_BLOCK_OWNED);
-    out->handle = ((s->owned_key & PP_HANDLE_STAMP) ^ generation) | index;
+    uint64_t word = pp_sc_word(s, index); /* of a free block: its generation */
+    out->handle = (s->stamp_key + word) | index;
     out->data = span->base + (size_t)(index % PP_SPAN_BLOCKS) * stride;
     out->size = stride;
+    pp_sc_set_word(s, index, word | bytes << PP_SLOT_REQUESTED_SHIFT | PP_BLOCK_OWNED);
     pp_note_acquire(&s->base, bytes);
     pp_sc_count_granted(s, stride, 0);
 }
@@ -199,7 +201,7 @@ static pp_status acquire_one(sizeclass *s, size_t bytes, uint32_t tag, pp_block 
     pp_status why = PP_OK;
     uint32_t index = pp_sc_take_place(s, bytes, &why);
     if (PP_UNLIKELY(index == PP_RUN_NONE)) return pp_note_failure(&s->base, bytes, tag, why);
-    open_place(s, index, bytes, out);
+    open_place(s, index, pp_sc_stride(pp_sc_span(s, index)), bytes, out);
     if (PP_UNLIKELY(tag | s->labelled | s->base.watched)) attend(s, index, tag, out);
     return PP_OK;
 }
@@ -220,13 +222,13 @@ static pp_status sizeclass_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp
 {
     sizeclass *s = sizeclass_of(pool);
     if (PP_UNLIKELY(!pp_owned_by_caller(pool) || bytes - 1 >= s->quick_limit ||
-                    (tag | s->labelled | pool->watched | pool->closed)))
+                    (tag | pool->watched | pool->closed)))
         return acquire_slowly(pool, bytes, tag, out);
     pp_class *class = &s->table.classes[s->table.small[(bytes + PP_SMALL_STEP - 1) / PP_SMALL_STEP]];
     uint32_t *top = pp_sc_top(class), index = *top;
     if (PP_UNLIKELY(index == 0)) return acquire_slowly(pool, bytes, tag, out);
     pp_sc_set_top(class, top - 1);
-    open_place(s, index, bytes, out);
+    open_place(s, index, class->stride, bytes, out);
     return PP_OK;
 }
 
@@ -363,7 +365,7 @@ static pp_status furnish(sizeclass *s, uint32_t pages)
     pp_status status = pp_sc_tables_init(s, records_needed(&s->table, pages), pages);
     if (status != PP_OK) return status;
     pp_runs_init(runs, s->memory, pages, runs->tags, runs->next, runs->prev);
-    s->owned_key = (uint64_t)pp_next_pool_id() << 56 | PP_BLOCK_OWNED;
+    s->stamp_key = (uint64_t)pp_next_pool_id() << 56;
     return PP_OK;
 }
 

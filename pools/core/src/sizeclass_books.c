@@ -147,9 +147,6 @@ void pp_sc_stats(const pp_pool *pool, pp_stats *out)
 
 /* ---- trim ---------------------------------------------------------------------------------------------- */
 
-/* A free block whose pages were discarded says so in its word, in the place of the requested bytes. */
-#define DISCARDED (UINT64_C(1) << PP_SLOT_REQUESTED_SHIFT)
-
 /* Whole system pages inside a block. */
 static size_t inner_pages(const sizeclass *s, uint32_t place, char **start)
 {
@@ -164,18 +161,17 @@ static size_t inner_pages(const sizeclass *s, uint32_t place, char **start)
 static uint64_t trim_span(sizeclass *s, uint32_t number, uint64_t *keep)
 {
     uint64_t freed = 0;
-    for (uint64_t bits = pp_sc_free(&s->spans[number]); bits; bits &= bits - 1) {
+    for (uint64_t bits = pp_sc_free(&s->spans[number]) & ~s->discarded[number]; bits; bits &= bits - 1) {
         uint32_t place = number << PP_SPAN_SHIFT | (uint32_t)__builtin_ctzll(bits);
-        uint64_t word = pp_sc_word(s, place);
         char *start;
         size_t bytes = inner_pages(s, place, &start);
-        if (!bytes || word & DISCARDED) continue;
+        if (!bytes) continue;
         if (bytes <= *keep) {
             *keep -= bytes;
             continue;
         }
         pp_system_discard(start, bytes);
-        pp_sc_set_word(s, place, word | DISCARDED);
+        s->discarded[number] |= bits & (0 - bits);
         freed += bytes;
     }
     return freed;

@@ -38,6 +38,8 @@ static pp_status check_block(const sizeclass *s, uint32_t index, struct census *
     if (state > PP_BLOCK_CACHED || word >> 56) return fault_at(fault, index, "block index: unknown state");
     if (listed_free && state != PP_BLOCK_FREE)
         return fault_at(fault, index, "block index: in use, though its span says free");
+    if (state == PP_BLOCK_FREE && word & ~PP_SLOT_GENERATION)
+        return fault_at(fault, index, "block index: free, and its word holds more than a generation");
     census->cached += state == PP_BLOCK_FREE && !listed_free;
     if (state == PP_BLOCK_FREE) return PP_OK;
     census->hosts += state == PP_BLOCK_CACHED;

@@ -25,7 +25,7 @@
  *    +---------+--------------------+------------------------+---------+
  *
  * so a handle is proven with one load, two XORs and a compare, and opening or shutting a block
- * is one store. The word of a number never used is 0: free, generation 0. What few programs need
+ * is one store; the word of a free block is its generation alone. The word of a number never used is 0: free, generation 0. What few programs need
  * (tags, pins, ages, stamps of remote releases) lies in arrays of its own, of which no page is
  * touched until it is needed.
  *
@@ -85,17 +85,17 @@ typedef struct pp_class_table {
     uint8_t large[PP_LARGE_BUCKETS];                    /* class of the smallest size of a sixteenth of a doubling */
     uint32_t count;
     uint32_t top;                                       /* the largest class, in bytes */
-    pp_class classes[PP_SIZECLASS_CLASSES_MAX];
+    pp_class classes[PP_SIZECLASS_CLASSES_MAX + 1];     /* the last stands for runs, and its cache is always full */
     uint32_t caches[PP_SIZECLASS_CLASSES_MAX][PP_CACHE_ENTRIES];
 } pp_class_table;
 
 typedef struct sizeclass {
     pp_pool base;
-    uint64_t owned_key;             /* what a slot's word XOR the handle's stamp gives for an owned block */
+    uint64_t stamp_key;             /* the pool's part of every handle */
     pp_span *spans;
     _Atomic uint64_t *slots;
     char *memory;
-    size_t quick_limit;             /* the largest request that the fast path serves */
+    size_t quick_limit;             /* the largest request that the fast path serves; 0 from the first label on */
     size_t limit_bytes;             /* the largest request */
     pp_counter granted_bytes, peak_granted_bytes;
     pp_counter withheld_bytes, withheld_blocks;   /* homes of moved blocks */
@@ -110,6 +110,7 @@ typedef struct sizeclass {
     uint32_t *tags;
     pp_slot_pins *pins;
     uint64_t *births;               /* ns and ordinal; NULL without ages */
+    uint64_t *discarded;            /* per record; bit k: the pages of free block k were given back to the system */
     uint32_t *partners;             /* of a moved block: where its bytes are; of their host: whose they are */
     _Atomic uint32_t *remote_stamp;
     /* per record */
@@ -162,7 +163,7 @@ static inline uint64_t pp_sc_reworded(uint64_t word, uint32_t state, uint64_t re
 
 static inline pp_handle pp_sc_handle(const sizeclass *s, uint32_t index)
 {
-    return ((s->owned_key & PP_HANDLE_STAMP) ^ (pp_sc_word(s, index) & PP_SLOT_GENERATION)) | index;
+    return (s->stamp_key | (pp_sc_word(s, index) & PP_SLOT_GENERATION)) | index;
 }
 
 static inline bool pp_sc_known(const sizeclass *s, pp_handle handle)
@@ -175,7 +176,8 @@ static inline bool pp_sc_known(const sizeclass *s, pp_handle handle)
  * is neither pinned nor moved; at most PP_BLOCK_IN_FLIGHT | PP_SLOT_MOVED for an owned one. */
 static inline uint64_t pp_sc_difference(const sizeclass *s, uint64_t word, pp_handle handle)
 {
-    return ((word ^ s->owned_key) ^ (handle & PP_HANDLE_STAMP)) & (PP_HANDLE_STAMP | PP_SLOT_STATE);
+    uint64_t expected = s->stamp_key ^ (handle & PP_HANDLE_STAMP) ^ PP_BLOCK_OWNED;
+    return (word ^ expected) & (PP_HANDLE_STAMP | PP_SLOT_STATE);
 }
 
 static inline bool pp_sc_owned(const sizeclass *s, pp_handle handle)

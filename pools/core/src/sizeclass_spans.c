@@ -28,7 +28,7 @@ struct table {
     const _Atomic bool *used; /* NULL: always */
 };
 
-enum { PER_RECORD_MAX = 9, PER_PAGE = 3 };
+enum { PER_RECORD_MAX = 10, PER_PAGE = 3 };
 
 static size_t list_per_record(sizeclass *s, struct table tables[PER_RECORD_MAX])
 {
@@ -37,6 +37,7 @@ static size_t list_per_record(sizeclass *s, struct table tables[PER_RECORD_MAX])
     tables[count++] = (struct table){(void **)&s->slots, 8 * PP_SPAN_BLOCKS, NULL};
     tables[count++] = (struct table){(void **)&s->remote_bits, 8, NULL};
     tables[count++] = (struct table){(void **)&s->word_next, 4, NULL};
+    tables[count++] = (struct table){(void **)&s->discarded, 8, NULL};
     tables[count++] = (struct table){(void **)&s->remote_stamp, 4 * PP_SPAN_BLOCKS, &s->remote_used};
     tables[count++] = (struct table){(void **)&s->tags, 4 * PP_SPAN_BLOCKS, &s->tags_used};
     tables[count++] = (struct table){(void **)&s->pins, sizeof(pp_slot_pins) * PP_SPAN_BLOCKS, &s->pins_used};
@@ -230,6 +231,7 @@ static void furnish(sizeclass *s, uint32_t first, uint32_t number, uint32_t stri
         span->listed = false;
         span->group = (uint8_t)group;
         pp_sc_set_free(span, pp_sc_all(span));
+        s->discarded[first + i] = 0;
         blocks -= mine;
     }
 }
@@ -306,6 +308,7 @@ pp_status pp_sc_refill(sizeclass *s, uint32_t number)
     for (; bits && count < wanted; bits &= bits - 1, count++) taken |= bits & (0 - bits);
     if (!bits) unlist_span(s, span);
     pp_sc_set_free(span, bits);
+    s->discarded[first >> PP_SPAN_SHIFT] &= ~taken;
     pp_sc_set_top(class, class->cache + count);
     for (; taken; taken &= taken - 1) class->cache[count--] = first | (uint32_t)__builtin_ctzll(taken);
     return PP_OK;

@@ -8,6 +8,7 @@
 #include <poolport/malloc_pool.h>
 #include <poolport/pool.h>
 #include <poolport/provider.h>
+#include <poolport/sizeclass.h>
 #include <poolport/slab.h>
 #include <poolport/stats.h>
 #include <poolport/status.h>
