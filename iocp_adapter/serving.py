@@ -147,6 +147,10 @@ class Serving:
                 self._handler_failed(connection, "received")
                 if lease.handle:
                     lease.release()
+            except BaseException:
+                if lease.handle:
+                    lease.release()
+                raise
             else:
                 if lease.handle and kept(lease) == at_rest:
                     lease.release()

@@ -120,11 +120,16 @@ static void serve(pp_port *port, uint32_t index, pp_sink *sink)
     if (end->recv && end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP)) pp_receive(port, index, sink);
 }
 
+static bool for_the_next(const pp_port *port, uint32_t index)
+{
+    return port->ends[index].deferred && port->ends[index].batch == port->batch;
+}
+
 static void collect(pp_port *port, pp_sink *sink)
 {
     take_done(port, sink);
     if (PP_UNLIKELY(port->starved.head && port->refill) && !full(sink)) pp_feed_starved(port, sink);
-    while (port->ready.head != PP_NONE && !full(sink)) {
+    while (port->ready.head != PP_NONE && !full(sink) && !for_the_next(port, port->ready.head)) {
         serve(port, pp_ready_pop(port), sink);
         if (PP_UNLIKELY(port->done.head != PP_NONE)) take_done(port, sink);
     }
@@ -210,6 +215,7 @@ size_t pp_port_exchange(pp_port *port, const pp_block_send *sends, size_t send_c
         uint64_t self = port->concurrency ? pp_os_thread() : 0;
         if (self) stop_running(port, self);
         port->refill = 1;
+        port->batch++;
         submit(port, sends, send_count);
         status = capacity ? fill(port, &sink, timeout_ns) : PP_OK;
         if (sink.count) {

@@ -67,7 +67,9 @@ typedef struct pp_end {
     uint32_t generation;
     uint8_t life, flags, edges, watched;
     uint8_t queued_ready, queued_flush, starved, paused;
-    uint8_t connecting, reset, thin, armed; /* thin: receives in a row that left the block mostly empty */
+    uint8_t connecting, reset, thin; /* thin: receives in a row that left the block mostly empty */
+    uint8_t deferred;                /* its end of stream was seen in `batch`, right after data */
+    uint32_t batch;                  /* the last that carried data of it */
     uint32_t next_ready, next_flush, next_starved, previous_starved;
     uint32_t recv, accept, connect, close; /* slots */
     uint32_t send_head, send_tail;
@@ -111,6 +113,7 @@ struct pp_port {
 
     pp_queue done;                  /* slots whose completion nobody has taken yet */
     pp_queue ready, flush, starved; /* endpoints */
+    uint32_t batch;                 /* number of the one being put together */
     uint32_t unasked;               /* batches since the kernel was asked */
     uint64_t refill_wait_ns;        /* bound of a wait while endpoints are starved */
     uint32_t refill;                /* blocks may have come back */

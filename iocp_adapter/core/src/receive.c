@@ -8,7 +8,9 @@
  * multiplies it by four, eight receives in a row that leave three quarters empty
  * halve it. A short receive has emptied the socket (readiness is an edge: whatever
  * comes later is reported anew), so the next attempt waits for the next report;
- * after a hang-up the attempts go on until the end of the stream has been seen.
+ * after a hang-up the attempts go on until the end of the stream has been seen. The
+ * end of a self-closing endpoint's stream is acted upon one batch after its last data,
+ * so that the answer to that data can be queued before the endpoint drains.
  *
  * When the provider has nothing, the endpoint joins the queue of the starved, keeps
  * its place there, and is served when a block comes back: by the port's own sends,
@@ -91,6 +93,17 @@ static void stop(pp_port *port, uint32_t index, uint32_t error)
     if (closing) pp_end_begin(port, index, error ? PP_CLOSE_RESET : PP_CLOSE_DRAIN, error);
 }
 
+/* Leaves the end of the stream, which stays where it is, to the next batch. */
+static bool defer_end(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    end->deferred = end->flags & PP_SELF_CLOSING && end->batch == port->batch;
+    if (!end->deferred) return false;
+    end->edges |= PP_EDGE_HANGUP;
+    pp_ready_push(port, index);
+    return true;
+}
+
 /* After an attempt on `room` bytes that gave `got`. True when the outcome was data. */
 static bool judge(pp_port *port, uint32_t index, int64_t got, uint64_t room)
 {
@@ -104,7 +117,7 @@ static bool judge(pp_port *port, uint32_t index, int64_t got, uint64_t room)
     if (got < 0 && pp_os_would_block(-got)) {
         end->edges &= ~(PP_EDGE_IN | PP_EDGE_HANGUP);
         port->stats.empty_receives++;
-    } else {
+    } else if (got < 0 || !defer_end(port, index)) {
         stop(port, index, (uint32_t)-got);
     }
     return false;
@@ -145,6 +158,7 @@ static void receive_into_block(pp_port *port, uint32_t index, const pp_block *bl
     row->address = (uintptr_t)block->data;
     row->size = block->size;
     sink->payload += (uint64_t)got;
+    end->batch = port->batch;
     adapt(end, (uint64_t)got);
     if (end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP)) pp_ready_push(port, index);
 }

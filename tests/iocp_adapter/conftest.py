@@ -1,0 +1,43 @@
+"""Both back ends, a pool that must end empty, and sockets that are closed."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pools import SlabPool
+
+
+@pytest.fixture(params=["io_uring", "epoll"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def pool() -> Iterator[SlabPool]:
+    pool = SlabPool(16384, 64, name="recv", strict=True, thread_safe=True)
+    yield pool
+    pool.check()
+    pool.close()
+
+
+@pytest.fixture
+def sockets() -> Iterator[list[socket.socket]]:
+    opened: list[socket.socket] = []
+    yield opened
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def pair(sockets: list[socket.socket]) -> Callable[[], tuple[socket.socket, socket.socket]]:
+    def make() -> tuple[socket.socket, socket.socket]:
+        made = socket.socketpair()
+        for one in made:
+            one.settimeout(10)
+        sockets.extend(made)
+        return made
+
+    return make
