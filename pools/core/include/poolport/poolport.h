@@ -4,6 +4,7 @@
 
 #include <poolport/api.h>
 #include <poolport/block.h>
+#include <poolport/buddy.h>
 #include <poolport/compacting.h>
 #include <poolport/malloc_pool.h>
 #include <poolport/pool.h>

@@ -1,0 +1,499 @@
+/* buddy.c - blocks that are powers of two, merged with their neighbours when released.
+ *
+ *     acquire            shelf of the order          release
+ *        <------------  | hottest block  |  <------------
+ *                       | ...            |
+ *                       | coldest block  |
+ *            ^               | when full, its older half
+ *            | when empty    v
+ *          +---------------------------------------+
+ *          |  map (buddy_map.h): cuts and merges   |  <- capacity, which may grow
+ *          +---------------------------------------+
+ *
+ * Merging is lazy: a released block goes on the shelf of its order and is still a taken
+ * block for the map, so that the next request of that size neither cuts nor merges. A shelf
+ * holds at most 30 blocks and at most 1/64 of the capacity (one block is always allowed);
+ * when it is full its older half goes to the map. When a request finds its shelf and the map
+ * empty, all shelves go to the map first, so nothing that is free is ever refused for not being
+ * merged. Eager pools have shelves of length 0 and are otherwise the same.
+ *
+ * What must always hold: a unit belongs to exactly one block; a block is free in the map, or
+ * attached to one slot, which is owned, in flight, or CACHED on one shelf; live blocks =
+ * acquired - released; reserved = granted + free + metadata. */
+#include <string.h>
+
+#include "buddy_pool.h"
+
+enum { DEFAULT_UNIT_BYTES = 256, UNIT_SHIFT_MIN = 6, UNIT_SHIFT_MAX = 30, FIRST_SLOTS = 1024 };
+
+#define CAPACITY_MAX ((uint64_t)1 << 39)
+#define ALIGNMENT_MAX ((size_t)2 << 20)
+
+/* ---- events --------------------------------------------------------------------------- */
+
+void pp_buddy_trace(buddy *b, pp_trace_op op, uint32_t index, uint64_t aux)
+{
+    if (PP_LIKELY(!b->base.trace)) return;
+    const pp_slot *slot = &b->slots.slots[index];
+    uint32_t place = pp_buddy_place(b, index);
+    pp_event event = {
+        .handle = pp_slots_handle(&b->slots, index),
+        .offset = (uint64_t)pp_place_unit(place) << b->unit_shift,
+        .requested = pp_slot_requested(slot),
+        .granted = pp_buddy_granted(b, place),
+        .tag = pp_slot_tag(slot),
+        .site = b->slots.pins[index].site,
+    };
+    pp_trace_block(&b->base, op, &event, aux);
+}
+
+void pp_buddy_watch_acquire(buddy *b, uint32_t index)
+{
+    uint32_t place = pp_buddy_place(b, index);
+    b->slots.pins[index].site = b->base.site;
+    if (b->base.scrub)
+        memset(pp_buddy_address(b, pp_place_unit(place)), 0, (size_t)pp_buddy_granted(b, place));
+    if (b->base.ages) {
+        b->slots.births[index * 2] = pp_birth_ns(&b->base);
+        b->slots.births[index * 2 + 1] = pp_read(&b->base.acquired) - 1;
+    }
+    pp_buddy_trace(b, PP_OP_ALLOC, index, 0);
+}
+
+/* ---- giving back -------------------------------------------------------------------------- */
+
+/* Gives the block of a slot that nobody owns to the map; the slot goes to the free stack. */
+static void detach(buddy *b, uint32_t index, uint32_t stamp)
+{
+    uint32_t place = pp_buddy_place(b, index), unit = pp_place_unit(place), order = pp_place_order(place);
+    pp_slots_stack(&b->slots, index, stamp);
+    if (PP_UNLIKELY(order == PP_ORDER_RANGE)) {
+        pp_map_release(&b->map, unit);
+        return;
+    }
+    pp_map_store32(&b->map.notes[unit], 0);
+    pp_map_put(&b->map, unit, order);
+}
+
+/* Detaches the `count` oldest blocks of a shelf. */
+static void settle_oldest(buddy *b, pp_shelf *shelf, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        detach(b, shelf->slots[i], pp_slot_stamp(&b->slots.slots[shelf->slots[i]]));
+    shelf->count -= count;
+    memmove(shelf->slots, shelf->slots + count, shelf->count * sizeof *shelf->slots);
+}
+
+bool pp_buddy_settle(buddy *b)
+{
+    bool any = false;
+    for (uint32_t order = 0; order < b->map.orders; order++) {
+        any |= b->shelves[order].count != 0;
+        settle_oldest(b, &b->shelves[order], b->shelves[order].count);
+    }
+    return any;
+}
+
+/* Ends the generation of a block that is neither owned nor pinned any more. */
+static inline void retire(buddy *b, uint32_t index)
+{
+    uint32_t place = pp_buddy_place(b, index), order = pp_place_order(place);
+    pp_slot *slot = &b->slots.slots[index];
+    uint32_t stamp = pp_next_stamp(pp_slot_stamp(slot));
+    pp_write(&b->granted_bytes, pp_read(&b->granted_bytes) - pp_buddy_granted(b, place));
+    if (b->eager || PP_UNLIKELY(order == PP_ORDER_RANGE)) {
+        detach(b, index, stamp);
+        return;
+    }
+    pp_shelf *shelf = &b->shelves[order];
+    if (PP_UNLIKELY(shelf->count == shelf->limit)) settle_oldest(b, shelf, (shelf->limit + 1) / 2);
+    atomic_store_explicit(&slot->key, pp_slot_key_of(stamp, PP_BLOCK_CACHED), memory_order_relaxed);
+    shelf->slots[shelf->count++] = index;
+}
+
+/* Ends the ownership of a block that is known to be owned. */
+static inline void end_ownership(buddy *b, uint32_t index)
+{
+    pp_slot *slot = &b->slots.slots[index];
+    if (PP_UNLIKELY(b->base.trace)) pp_buddy_trace(b, PP_OP_FREE, index, 0);
+    pp_note_release(&b->base, pp_slot_requested(slot));
+    if (PP_UNLIKELY(pp_slot_state(slot) == PP_BLOCK_OWNED_IN_FLIGHT)) {
+        pp_slot_set(slot, PP_BLOCK_IN_FLIGHT, 0);
+        pp_bump(&b->base.deferred_releases, 1);
+        pp_bump(&b->base.deferred_blocks, 1);
+        return;
+    }
+    retire(b, index);
+}
+
+static void take_home(void *context, uint32_t index)
+{
+    buddy *b = context;
+    end_ownership(b, index);
+    pp_bump(&b->base.remote_releases, 1);
+}
+
+size_t pp_buddy_drain(buddy *b)
+{
+    size_t refused;
+    size_t drained = pp_slots_drain(&b->slots, take_home, b, &refused);
+    while (PP_UNLIKELY(refused)) refused--, pp_note_misuse(&b->base, PP_DOUBLE_RELEASE);
+    return drained;
+}
+
+static inline pp_status release_one(buddy *b, pp_handle handle)
+{
+    if (PP_UNLIKELY(!pp_slots_owned(&b->slots, handle)))
+        return pp_note_misuse(&b->base, pp_slots_diagnose(&b->slots, handle));
+    end_ownership(b, pp_handle_index(handle));
+    return PP_OK;
+}
+
+static pp_status buddy_release(pp_pool *pool, pp_handle handle)
+{
+    buddy *b = buddy_of(pool);
+    if (PP_UNLIKELY(pp_enter(pool) != PP_OK))
+        return pp_note_misuse(pool, pp_slots_release_remote(&b->slots, handle));
+    pp_status status = release_one(b, handle);
+    pp_leave(pool);
+    return status;
+}
+
+static size_t buddy_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
+{
+    buddy *b = buddy_of(pool);
+    pp_status first = PP_OK;
+    size_t done = 0;
+    bool mine = pp_enter(pool) == PP_OK;
+    for (size_t i = 0; i < count; i++) {
+        pp_status status = mine ? release_one(b, handles[i])
+                                : pp_note_misuse(pool, pp_slots_release_remote(&b->slots, handles[i]));
+        if (PP_LIKELY(status == PP_OK))
+            done++;
+        else if (first == PP_OK)
+            first = status;
+    }
+    if (mine) pp_leave(pool);
+    if (why) *why = first;
+    return done;
+}
+
+/* ---- growing --------------------------------------------------------------------------------- */
+
+static void limit_shelves(buddy *b)
+{
+    for (uint32_t order = 0; order < b->map.orders; order++) {
+        uint32_t share = (pp_map_units(&b->map) >> order) / 64;
+        b->shelves[order].limit = share < 1 ? 1 : share > PP_SHELF_MAX ? PP_SHELF_MAX : share;
+    }
+}
+
+/* The capacity in units, that of the limit at most, with which a block of `order` is free; 0: none. */
+static uint32_t capacity_for(const buddy *b, uint32_t order)
+{
+    uint32_t units = pp_map_units(&b->map), max = b->map.max_units, size = 1u << order;
+    uint32_t start = units & ~(size - 1);
+    if (!pp_map_range_free(&b->map, start, units)) start += size;
+    uint32_t wanted = start + size, twice = max - units > units ? units * 2 : max;
+    if (wanted > max) return 0;
+    return wanted > twice ? wanted : twice;
+}
+
+static pp_status grow(buddy *b, uint32_t order)
+{
+    uint32_t from = pp_map_units(&b->map), to = capacity_for(b, order);
+    size_t page = pp_system_page_bytes(), described = pp_map_metadata_bytes(&b->map);
+    if (to == 0) return PP_EXHAUSTED;
+    /* Whole pages; the limit is a whole number of them, and capacities below it need not be. */
+    size_t page_mask = (page >> b->unit_shift) ? (page >> b->unit_shift) - 1 : 0;
+    to = (uint32_t)((to + page_mask) & ~page_mask);
+    size_t start = (size_t)from << b->unit_shift, end = (size_t)to << b->unit_shift;
+    if (pp_system_commit(b->memory + start, end - start) != PP_OK) return PP_NO_MEMORY;
+    if (pp_map_extend(&b->map, to) != PP_OK) return PP_NO_MEMORY;
+    limit_shelves(b);
+    pp_bump(&b->base.grown, 1);
+    pp_note_region(&b->base, PP_OP_REGION_ADD, start, end - start,
+                   pp_map_metadata_bytes(&b->map) - described);
+    return PP_OK;
+}
+
+/* ---- handing out --------------------------------------------------------------------------------- */
+
+void pp_buddy_touch(buddy *b, uint32_t unit, uint32_t end)
+{
+    if (end > b->touched_units) b->touched_units = end;
+    if (PP_LIKELY(!b->trimmed)) return;
+    size_t page = pp_system_page_bytes();
+    size_t last = (((size_t)end << b->unit_shift) - 1) / page;
+    for (size_t at = ((size_t)unit << b->unit_shift) / page; at <= last; at++) {
+        uint64_t word = pp_map_load(&b->clean[at / 64]);
+        if (word == 0)
+            at |= 63; /* nothing clean among these 64 */
+        else
+            pp_map_store(&b->clean[at / 64], word & ~(UINT64_C(1) << (at % 64)));
+    }
+}
+
+uint32_t pp_buddy_take_unit(buddy *b, uint32_t order, pp_status *why)
+{
+    *why = PP_OK;
+    uint32_t unit = pp_map_take(&b->map, order);
+    if (PP_UNLIKELY(unit == PP_MAP_NO_UNIT) && pp_buddy_settle(b)) unit = pp_map_take(&b->map, order);
+    if (PP_UNLIKELY(unit == PP_MAP_NO_UNIT) && (*why = grow(b, order)) == PP_OK)
+        unit = pp_map_take(&b->map, order);
+    return unit;
+}
+
+uint32_t pp_buddy_take_slot(buddy *b)
+{
+    uint32_t index = pp_slots_take(&b->slots);
+    if (PP_UNLIKELY(index == PP_SLOT_NONE)) index = pp_slots_take_fresh(&b->slots);
+    if (PP_LIKELY(index != PP_SLOT_NONE) || b->slots.capacity == b->slots.max) return index;
+    uint32_t capacity = b->slots.max / 2 > b->slots.capacity ? b->slots.capacity * 2 : b->slots.max;
+    return pp_slots_grow(&b->slots, capacity) == PP_OK ? pp_slots_take_fresh(&b->slots) : PP_SLOT_NONE;
+}
+
+/* A slot with a block of `order` when the shelf is empty. */
+static uint32_t take_slowly(buddy *b, uint32_t order, pp_status *why)
+{
+    pp_shelf *shelf = &b->shelves[order];
+    *why = PP_OK;
+    if (pp_buddy_drain(b) && shelf->count) return shelf->slots[--shelf->count];
+    uint32_t unit = pp_buddy_take_unit(b, order, why);
+    if (unit == PP_MAP_NO_UNIT) return PP_SLOT_NONE;
+    uint32_t index = pp_buddy_take_slot(b);
+    if (PP_UNLIKELY(index == PP_SLOT_NONE)) {
+        pp_map_put(&b->map, unit, order);
+        *why = PP_NO_MEMORY;
+        return PP_SLOT_NONE;
+    }
+    pp_buddy_set_place(b, index, order, unit);
+    pp_map_set_note(&b->map, unit, order, index);
+    pp_buddy_touch(b, unit, unit + (1u << order));
+    return index;
+}
+
+static inline pp_status acquire_one(buddy *b, size_t bytes, uint32_t tag, pp_block *out)
+{
+    uint32_t order = pp_map_order_of(&b->map, bytes), index;
+    pp_shelf *shelf = &b->shelves[order];
+    if (PP_LIKELY(shelf->count)) {
+        index = shelf->slots[--shelf->count];
+    } else {
+        pp_status why;
+        index = take_slowly(b, order, &why);
+        if (PP_UNLIKELY(index == PP_SLOT_NONE)) return pp_note_failure(&b->base, bytes, tag, why);
+    }
+    out->handle = pp_slots_open(&b->slots, index, bytes, tag);
+    out->data = pp_buddy_address(b, pp_place_unit(pp_buddy_place(b, index)));
+    out->size = (size_t)1 << (order + b->unit_shift);
+    pp_note_acquire(&b->base, bytes);
+    pp_buddy_add_granted(b, out->size);
+    if (PP_UNLIKELY(b->base.watched)) pp_buddy_watch_acquire(b, index);
+    return PP_OK;
+}
+
+static inline pp_status refuse(const buddy *b, size_t bytes)
+{
+    if (PP_UNLIKELY(atomic_load_explicit(&((buddy *)b)->base.closed, memory_order_relaxed))) return PP_CLOSED;
+    return PP_UNLIKELY(bytes - 1 >= b->base.max_bytes) ? PP_SIZE : PP_OK;
+}
+
+static pp_status buddy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+{
+    buddy *b = buddy_of(pool);
+    pp_status status = pp_enter(pool);
+    if (PP_UNLIKELY(status != PP_OK)) return status;
+    status = refuse(b, bytes);
+    if (PP_LIKELY(status == PP_OK)) status = acquire_one(b, bytes, tag, out);
+    pp_leave(pool);
+    return status;
+}
+
+static size_t buddy_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
+                                 pp_status *why)
+{
+    buddy *b = buddy_of(pool);
+    size_t done = 0;
+    pp_status status = pp_enter(pool);
+    if (status == PP_OK) {
+        status = refuse(b, bytes);
+        while (status == PP_OK && done < count && (status = acquire_one(b, bytes, tag, &out[done])) == PP_OK)
+            done++;
+        pp_leave(pool);
+    }
+    if (why) *why = status;
+    return done;
+}
+
+/* ---- pins -------------------------------------------------------------------------------------------- */
+
+static pp_status buddy_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data)
+{
+    buddy *b = buddy_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    if (PP_LIKELY(pp_slots_owned(&b->slots, handle))) {
+        uint32_t index = pp_handle_index(handle);
+        pp_slots_pin(&b->slots, index, kind, pool);
+        if (data) *data = pp_buddy_address(b, pp_place_unit(pp_buddy_place(b, index)));
+        pp_buddy_trace(b, PP_OP_PIN, index, kind);
+    } else {
+        status = pp_note_misuse(pool, pp_slots_diagnose(&b->slots, handle));
+    }
+    pp_leave(pool);
+    return status;
+}
+
+static pp_status buddy_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
+{
+    buddy *b = buddy_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    status = pp_slots_unpin(&b->slots, handle, kind, pool);
+    if (status == PP_OK) {
+        uint32_t index = pp_handle_index(handle);
+        pp_buddy_trace(b, PP_OP_UNPIN, index, kind);
+        if (pp_slot_state(&b->slots.slots[index]) == PP_BLOCK_IN_FLIGHT &&
+            !pp_slot_pinned(&b->slots, index)) {
+            pp_bump(&pool->deferred_blocks, (uint64_t)-1);
+            retire(b, index);
+        }
+    }
+    pp_leave(pool);
+    return status;
+}
+
+static pp_status buddy_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
+{
+    buddy *b = buddy_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    if (pp_slots_owned(&b->slots, handle)) {
+        uint32_t index = pp_handle_index(handle), place = pp_buddy_place(b, index);
+        pp_slots_describe(&b->slots, index, pp_system_coarse_ns(), out);
+        out->offset = (uint64_t)pp_place_unit(place) << b->unit_shift;
+        out->granted = pp_buddy_granted(b, place);
+    } else {
+        status = pp_slots_diagnose(&b->slots, handle);
+    }
+    pp_leave(pool);
+    return status;
+}
+
+/* ---- life ---------------------------------------------------------------------------------------------- */
+
+static void buddy_announce(pp_pool *pool)
+{
+    buddy *b = buddy_of(pool);
+    pp_note_region(pool, PP_OP_REGION_ADD, 0, (uint64_t)pp_map_units(&b->map) << b->unit_shift,
+                   pp_map_metadata_bytes(&b->map) + pp_slots_metadata_bytes(&b->slots) + b->clean_bytes +
+                       sizeof *b);
+}
+
+static void buddy_destroy(pp_pool *pool)
+{
+    buddy *b = buddy_of(pool);
+    pp_system_unreserve(b->reservation, b->reservation_bytes);
+    pp_system_unreserve((void *)b->clean, b->clean_bytes);
+    pp_map_end(&b->map);
+    pp_slots_end(&b->slots);
+    pp_pool_finish(pool);
+    pp_system_free_aligned(b);
+}
+
+static const pp_pool_ops buddy_ops = {
+    .strategy = "buddy",
+    .acquire = buddy_acquire,
+    .acquire_many = buddy_acquire_many,
+    .release = buddy_release,
+    .release_many = buddy_release_many,
+    .resize = pp_buddy_resize,
+    .pin = buddy_pin,
+    .unpin = buddy_unpin,
+    .inspect = buddy_inspect,
+    .stats = pp_buddy_stats,
+    .walk = pp_buddy_walk,
+    .check = pp_buddy_check,
+    .trim = pp_buddy_trim,
+    .announce = buddy_announce,
+    .destroy = buddy_destroy,
+};
+
+/* Checks the configuration and counts the units of the first region and of the limit. */
+static pp_status measure(const pp_buddy_config *config, uint32_t *shift, uint32_t *units, uint32_t *max)
+{
+    uint64_t unit = config->min_block_bytes ? config->min_block_bytes : DEFAULT_UNIT_BYTES;
+    uint64_t capacity = config->capacity_bytes, page = pp_system_page_bytes();
+    uint64_t limit = config->max_capacity_bytes ? config->max_capacity_bytes : capacity;
+    if (unit & (unit - 1) || unit < 1 << UNIT_SHIFT_MIN || unit > 1 << UNIT_SHIFT_MAX) return PP_ALIGNMENT;
+    if (capacity == 0 || capacity > CAPACITY_MAX || limit > CAPACITY_MAX) return PP_SIZE;
+    if (limit < capacity || (config->merge != PP_BUDDY_LAZY && config->merge != PP_BUDDY_EAGER))
+        return PP_INVALID;
+    uint64_t whole = (unit > page ? unit : page) - 1;
+    capacity = (capacity + whole) & ~whole;
+    limit = (limit + whole) & ~whole;
+    if (limit / unit > PP_MAP_UNITS_MAX) return PP_SIZE;
+    *shift = (uint32_t)__builtin_ctzll(unit);
+    *units = (uint32_t)(capacity / unit);
+    *max = (uint32_t)(limit / unit);
+    return PP_OK;
+}
+
+/* Reserves the address space for the limit, commits the first region. */
+static pp_status furnish(buddy *b, uint32_t units, uint32_t max)
+{
+    size_t page = pp_system_page_bytes();
+    size_t limit = (size_t)max << b->unit_shift;
+    size_t alignment = limit < ALIGNMENT_MAX ? limit : ALIGNMENT_MAX;
+    while (alignment & (alignment - 1)) alignment &= alignment - 1;
+    b->reservation_bytes = limit + alignment - page;
+    b->reservation = pp_system_reserve(b->reservation_bytes);
+    b->clean_bytes = ((limit / page + 63) / 64 * sizeof(uint64_t) + page - 1) & ~(page - 1);
+    b->clean = pp_system_reserve(b->clean_bytes);
+    if (!b->reservation || !b->clean) return PP_NO_MEMORY;
+    b->memory = (char *)(((uintptr_t)b->reservation + alignment - 1) & ~(uintptr_t)(alignment - 1));
+    uint32_t slots = max < PP_MAP_USER_MAX ? max : PP_MAP_USER_MAX;
+    pp_status status = pp_slots_init(&b->slots, slots, b->base.ages, sizeof *b->places);
+    if (status == PP_OK) status = pp_slots_grow(&b->slots, slots < FIRST_SLOTS ? slots : FIRST_SLOTS);
+    if (status == PP_OK) status = pp_map_init(&b->map, max, b->unit_shift);
+    if (status == PP_OK) status = pp_map_extend(&b->map, units);
+    if (status == PP_OK) status = pp_system_commit((void *)b->clean, b->clean_bytes);
+    if (status == PP_OK) status = pp_system_commit(b->memory, (size_t)units << b->unit_shift);
+    b->places = b->slots.extra;
+    return status;
+}
+
+pp_status pp_buddy_create(const pp_buddy_config *config, pp_pool **out)
+{
+    uint32_t shift, units, max;
+    pp_status status = measure(config, &shift, &units, &max);
+    if (status != PP_OK) return status;
+    buddy *b = pp_system_alloc_aligned(64, sizeof *b);
+    if (!b) return PP_NO_MEMORY;
+    memset(b, 0, sizeof *b);
+    status = pp_pool_init(&b->base, &buddy_ops, &config->pool);
+    if (status != PP_OK) {
+        pp_system_free_aligned(b);
+        return status;
+    }
+    b->unit_shift = shift;
+    b->eager = config->merge == PP_BUDDY_EAGER;
+    status = furnish(b, units, max);
+    if (status != PP_OK) {
+        buddy_destroy(&b->base);
+        return status;
+    }
+    b->base.max_bytes = (size_t)1 << (b->map.orders - 1 + shift);
+    limit_shelves(b);
+    if (config->pool.huge_pages) b->huge = pp_system_huge_pages(b->memory, (size_t)max << shift);
+    *out = &b->base;
+    return PP_OK;
+}
+
+void *pp_buddy_memory(const pp_pool *pool, size_t *max_bytes)
+{
+    const buddy *b = (const buddy *)pool;
+    *max_bytes = (size_t)b->map.max_units << b->unit_shift;
+    return b->memory;
+}

@@ -1,0 +1,245 @@
+/* buddy_books.c - what a buddy pool tells about itself: statistics, walk, check; and trim.
+ *
+ * All of it comes from one kind of pass: from block to block in order of offset
+ * (pp_map_block_at()), with the slot that a taken block's note names. */
+#include "buddy_pool.h"
+
+/* ---- statistics -------------------------------------------------------------------------- */
+
+struct extents {
+    uint64_t busy, pending; /* units granted; of blocks on their way to the owner */
+    uint64_t blocks;        /* free blocks, on shelves or in the map */
+    uint64_t extents, run, longest;
+};
+
+static void add_idle(struct extents *seen, uint32_t units)
+{
+    seen->extents += seen->run == 0;
+    seen->run += units;
+    if (seen->run > seen->longest) seen->longest = seen->run;
+}
+
+/* Any thread: a map that changes meanwhile is passed over a unit at a time where it makes no sense. */
+static void gather(const buddy *b, struct extents *seen)
+{
+    uint32_t units = pp_map_units(&b->map), unit = 0;
+    *seen = (struct extents){0};
+    while (unit < units) {
+        uint32_t note, order = pp_map_block_at(&b->map, unit, &note);
+        uint32_t size = order < b->map.orders ? 1u << order : 1;
+        if (size > units - unit) size = units - unit;
+        uint32_t index = pp_note_user(note & ~(uint32_t)PP_MAP_CONTINUATION);
+        pp_block_state state = note ? pp_slot_state(&b->slots.slots[index]) : PP_BLOCK_FREE;
+        bool pending = (state & PP_BLOCK_OWNED) && pp_slots_remote_pending(&b->slots, index);
+        if (pending) seen->pending += size;
+        if (pending || state == PP_BLOCK_FREE || state == PP_BLOCK_CACHED) {
+            add_idle(seen, size);
+            seen->blocks += !pending;
+        } else {
+            seen->run = 0;
+            seen->busy += size;
+        }
+        unit += size;
+    }
+}
+
+void pp_buddy_stats(const pp_pool *pool, pp_stats *out)
+{
+    const buddy *b = (const buddy *)pool;
+    struct extents seen;
+    gather(b, &seen);
+    pp_stats_begin(pool, out);
+    pp_slots_add_pending(&b->slots, out);
+    uint64_t capacity = (uint64_t)pp_map_units(&b->map) << b->unit_shift;
+    out->free_blocks = seen.blocks;
+    out->granted_bytes = seen.busy << b->unit_shift;
+    out->peak_granted_bytes = pp_read(&b->peak_granted_bytes);
+    out->free_bytes = capacity - out->granted_bytes;
+    out->largest_free_bytes = seen.longest << b->unit_shift;
+    out->free_extents = seen.extents;
+    out->metadata_bytes =
+        pp_map_metadata_bytes(&b->map) + pp_slots_metadata_bytes(&b->slots) + b->clean_bytes + sizeof *b;
+    out->reserved_bytes = capacity + out->metadata_bytes;
+    out->committed_bytes = out->reserved_bytes;
+    out->regions = 1 + out->grown;
+}
+
+/* ---- walk ------------------------------------------------------------------------------------ */
+
+static bool visit_free(const buddy *b, uint32_t unit, uint32_t end, pp_walk_fn visit, void *context)
+{
+    pp_block_info info = {.offset = (uint64_t)unit << b->unit_shift,
+                          .granted = (uint64_t)(end - unit) << b->unit_shift,
+                          .state = PP_BLOCK_FREE};
+    return end > unit && visit(context, &info);
+}
+
+/* Blocks that somebody holds, and between them maximal free extents. */
+static pp_status walk_locked(buddy *b, pp_walk_fn visit, void *context)
+{
+    uint32_t units = pp_map_units(&b->map), free_from = 0, unit = 0, note;
+    uint64_t now = pp_system_coarse_ns();
+    while (unit < units) {
+        pp_block_info info;
+        uint32_t order = pp_map_block_at(&b->map, unit, &note);
+        uint32_t end = note ? pp_map_end_of(&b->map, unit) : unit + (1u << order);
+        if (note) pp_slots_describe(&b->slots, pp_note_user(note), now, &info);
+        if (note && info.handle) {
+            info.offset = (uint64_t)unit << b->unit_shift;
+            info.granted = (uint64_t)(end - unit) << b->unit_shift;
+            if (visit_free(b, free_from, unit, visit, context) || visit(context, &info)) return PP_STOPPED;
+            free_from = end;
+        }
+        unit = end;
+    }
+    return visit_free(b, free_from, units, visit, context) ? PP_STOPPED : PP_OK;
+}
+
+pp_status pp_buddy_walk(pp_pool *pool, pp_walk_fn visit, void *context)
+{
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    status = walk_locked(buddy_of(pool), visit, context);
+    pp_leave(pool);
+    return status;
+}
+
+/* ---- check --------------------------------------------------------------------------------------- */
+
+static pp_status fault_at(pp_fault *fault, uint64_t where, const char *what)
+{
+    *fault = (pp_fault){where, what};
+    return PP_CORRUPT;
+}
+
+/* Each shelf holds cached blocks of its order, none twice; how many in all. */
+static pp_status check_shelves(const buddy *b, uint64_t *shelved, pp_fault *fault)
+{
+    *shelved = 0;
+    for (uint32_t order = 0; order < b->map.orders; order++) {
+        const pp_shelf *shelf = &b->shelves[order];
+        if (shelf->count > (b->eager ? 0 : shelf->limit))
+            return fault_at(fault, order, "order: the shelf holds more than its limit");
+        for (uint32_t i = 0; i < shelf->count; i++) {
+            uint32_t index = shelf->slots[i];
+            if (pp_slot_state(&b->slots.slots[index]) != PP_BLOCK_CACHED ||
+                pp_place_order(pp_buddy_place(b, index)) != order)
+                return fault_at(fault, index, "slot index: on a shelf that is not its own");
+            for (uint32_t j = 0; j < i; j++)
+                if (shelf->slots[j] == index) return fault_at(fault, index, "slot index: twice on a shelf");
+        }
+        *shelved += shelf->count;
+    }
+    return PP_OK;
+}
+
+/* Each slot that stands for a block, and the note of that block, name each other. */
+static pp_status check_places(const buddy *b, pp_fault *fault)
+{
+    uint32_t fresh = atomic_load_explicit(&((buddy *)b)->slots.fresh, memory_order_relaxed);
+    uint32_t units = pp_map_units(&b->map);
+    uint64_t attached = 0, noted = 0;
+    for (uint32_t index = 0; index < fresh; index++) {
+        if (pp_slot_state(&b->slots.slots[index]) == PP_BLOCK_FREE) continue;
+        uint32_t place = pp_buddy_place(b, index), unit = pp_place_unit(place);
+        uint32_t note = unit < units ? pp_map_load32(&b->map.notes[unit]) : 0;
+        bool ranged = pp_place_order(place) == PP_ORDER_RANGE;
+        if (!note || note & PP_MAP_CONTINUATION || pp_note_user(note) != index ||
+            (!ranged && pp_note_order(note) != pp_place_order(place)))
+            return fault_at(fault, index, "slot index: no block at its place names it");
+        attached++;
+    }
+    for (uint32_t unit = 0; unit < units; unit++) {
+        uint32_t note = pp_map_load32(&b->map.notes[unit]);
+        noted += note && !(note & PP_MAP_CONTINUATION);
+    }
+    if (noted != attached) return fault_at(fault, noted, "taken blocks: not as many as slots that have one");
+    return PP_OK;
+}
+
+static pp_status check_locked(buddy *b, pp_fault *fault)
+{
+    pp_stats books;
+    struct extents seen;
+    uint64_t shelved;
+    pp_status status = pp_map_check(&b->map, fault);
+    if (status == PP_OK) status = check_shelves(b, &shelved, fault);
+    if (status == PP_OK) status = check_places(b, fault);
+    if (status != PP_OK) return status;
+    gather(b, &seen);
+    if ((seen.busy + seen.pending) << b->unit_shift != pp_read(&b->granted_bytes))
+        return fault_at(fault, seen.busy, "granted units: the counter of granted bytes differs");
+    pp_stats_begin(&b->base, &books);
+    books.cached_blocks = shelved;
+    return pp_slots_check_books(&b->slots, &books, fault);
+}
+
+pp_status pp_buddy_check(pp_pool *pool, pp_fault *fault)
+{
+    buddy *b = buddy_of(pool);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    pp_buddy_drain(b);
+    status = check_locked(b, fault);
+    pp_leave(pool);
+    return status;
+}
+
+/* ---- trim ------------------------------------------------------------------------------------------ */
+
+static bool is_clean(const buddy *b, size_t page)
+{
+    return pp_map_load(&b->clean[page / 64]) >> (page % 64) & 1;
+}
+
+/* Discards the pages within a free extent that are not clean, but for the first `*keep` there are. */
+static uint64_t trim_extent(buddy *b, uint32_t unit, uint32_t end, uint64_t *keep)
+{
+    size_t page = pp_system_page_bytes();
+    size_t at = (((size_t)unit << b->unit_shift) + page - 1) / page;
+    size_t to = ((size_t)end << b->unit_shift) / page;
+    uint64_t pages = 0;
+    while (at < to) {
+        if (is_clean(b, at)) {
+            at++;
+        } else if (*keep) {
+            --*keep, at++;
+        } else {
+            size_t start = at;
+            for (; at < to && !is_clean(b, at); at++)
+                pp_map_store(&b->clean[at / 64], pp_map_load(&b->clean[at / 64]) | UINT64_C(1) << (at % 64));
+            pp_system_discard(b->memory + start * page, (at - start) * page);
+            pages += at - start;
+        }
+    }
+    return pages;
+}
+
+/* The highest addresses go first: requests are served from the lowest. */
+static uint64_t trim_locked(buddy *b, uint64_t keep)
+{
+    uint32_t units = b->touched_units, free_from = 0, unit = 0, note;
+    uint64_t pages = 0;
+    while (unit < units) {
+        uint32_t order = pp_map_block_at(&b->map, unit, &note);
+        if (note) pages += trim_extent(b, free_from, unit, &keep);
+        unit += 1u << order;
+        if (note) free_from = unit;
+    }
+    if (units > free_from) pages += trim_extent(b, free_from, units, &keep);
+    return pages;
+}
+
+uint64_t pp_buddy_trim(pp_pool *pool, uint64_t keep_bytes)
+{
+    buddy *b = buddy_of(pool);
+    size_t page = pp_system_page_bytes();
+    if (pp_enter(pool) != PP_OK) return 0;
+    pp_buddy_drain(b);
+    pp_buddy_settle(b);
+    uint64_t freed = trim_locked(b, keep_bytes / page) * page;
+    b->trimmed |= freed != 0;
+    pp_bump(&pool->trimmed_bytes, freed);
+    pp_leave(pool);
+    return freed;
+}
