@@ -74,9 +74,9 @@ class Server:
     ``tag(number, peer)`` gives the label of a connection's blocks, ``conn-17 127.0.0.1:45678`` by
     default; an empty one means none. ``max_connections`` closes further ones at once (0: no
     limit). A peer with more than ``high_bytes`` queued to it is not read from, but for what the
-    batch that crossed the mark carried, until at most ``low_bytes`` are left (0: no mark). ``receive_size`` is the size of a connection's first
-    receive; later ones follow the traffic. ``batch_bytes`` is the payload that ends a batch.
-    0 stands for the engine's own choice: 4 KiB and 256 KiB.
+    batch that crossed the mark carried, until at most ``low_bytes`` are left (0: no mark).
+    ``receive_size`` is the size of a connection's first receive (0: 4 KiB); later ones follow
+    the traffic. ``batch_bytes`` is the payload that ends a batch (0: 256 KiB).
 
     The server listens from its creation; ``start()`` or ``serve_forever()`` makes it serve.
 
