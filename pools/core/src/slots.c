@@ -115,14 +115,28 @@ static void push_word(pp_slots *slots, uint32_t word)
                                                     memory_order_release, memory_order_relaxed));
 }
 
+/* Makes this generation's remote release happen at most once. */
+static pp_status claim_remote(pp_slots *slots, pp_handle handle)
+{
+    _Atomic uint32_t *claimed = &slots->remote_stamp[pp_handle_index(handle)];
+    uint32_t stamp = pp_handle_stamp(handle);
+    uint32_t seen = atomic_load_explicit(claimed, memory_order_acquire);
+    do {
+        if (seen == stamp) return PP_DOUBLE_RELEASE;
+        if (!pp_slots_owned(slots, handle)) return pp_slots_diagnose(slots, handle);
+    } while (!atomic_compare_exchange_weak_explicit(claimed, &seen, stamp, memory_order_acq_rel,
+                                                    memory_order_acquire));
+    return PP_OK;
+}
+
 pp_status pp_slots_release_remote(pp_slots *slots, pp_handle handle)
 {
     if (!pp_slots_owned(slots, handle)) return pp_slots_diagnose(slots, handle);
+    pp_status status = claim_remote(slots, handle);
+    if (status != PP_OK) return status;
     uint32_t index = pp_handle_index(handle);
     uint64_t bit = UINT64_C(1) << (index % 64);
-    atomic_store_explicit(&slots->remote_stamp[index], pp_handle_stamp(handle), memory_order_relaxed);
     uint64_t before = atomic_fetch_or_explicit(&slots->remote_bits[index / 64], bit, memory_order_acq_rel);
-    if (before & bit) return PP_DOUBLE_RELEASE;
     if (before == 0) push_word(slots, index / 64);
     return PP_OK;
 }
@@ -144,6 +158,9 @@ size_t pp_slots_drain(pp_slots *slots, void (*release)(void *context, uint32_t i
             if (pp_slots_owned(slots, (uint64_t)stamp << 32 | index)) {
                 release(context, index);
                 drained++;
+                /* The handle no longer fits, so the claim has done its work; kept, it would refuse
+                 * the generation that has the same stamp, 2^24 owners later. */
+                atomic_store_explicit(&slots->remote_stamp[index], 0, memory_order_release);
             } else {
                 ++*refused;
             }

@@ -18,8 +18,9 @@
  *   remote_bits[w]   64 blocks a word; a set bit: released, not yet taken home
  *   remote_stamp[i]  the stamp the releaser's handle had
  *   remote_head      a stack of those words that are not zero, through word_next[]
- * A releaser compares the stamp, stores it in remote_stamp[i] and sets the bit with
- * one fetch_or. Whoever finds the bit set already released twice and is told so.
+ * A releaser compares the stamp, claims its generation by a CAS of remote_stamp[i], and sets
+ * the bit with a fetch_or. Whoever finds its own stamp claimed released twice and is told so,
+ * whether or not the owner has taken the block home meanwhile.
  * Whoever turns a word from zero to non-zero pushes the word on the stack with a CAS:
  * at most once for 64 releases that arrive together.
  * The owner takes the whole stack with one exchange, reads each word's successor,
@@ -29,12 +30,11 @@
  *   popped one by one, so there is no ABA.
  *   Memory order: fetch_or is acq_rel and the owner's exchange acquire, so what the
  *   releaser did to the block happens before the owner hands it out again; the push is
- *   release, the take acquire, so word_next[] is seen. remote_stamp is relaxed and made
- *   visible by the bit.
- *   A release that races with another release of the same block is refused or, where
- *   both passed the stamp check, found when the word is taken home: remote_stamp or the
- *   state no longer fits, and it is counted as a double release. The table is never
- *   corrupted by it, since a bit has no second instance. */
+ *   release, the take acquire, so word_next[] is seen. remote_stamp is made visible by the bit.
+ *   A release that races with the owner's own release of the same block passes the check
+ *   and is found when the word is taken home: the stamp no longer fits, and it is counted as
+ *   a double release. It cannot hide a later, rightful release, which claims another stamp,
+ *   and it cannot corrupt the table, since a bit has no second instance. */
 #ifndef POOLPORT_SLOTS_H
 #define POOLPORT_SLOTS_H
 

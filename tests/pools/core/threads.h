@@ -11,9 +11,6 @@ static inline int test_thread_start(test_thread *thread, void *(*run)(void *), v
     return pthread_create(thread, NULL, run, context);
 }
 
-static inline void test_thread_join(test_thread thread)
-{
-    pthread_join(thread, NULL);
-}
+static inline void test_thread_join(test_thread thread) { pthread_join(thread, NULL); }
 
 #endif
