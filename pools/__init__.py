@@ -10,6 +10,8 @@ A pool hands out blocks as leases; a lease has a writable ``view`` and goes back
         lease.view[:5] = b"hello"
 """
 
+from pools.compacting import CompactingPool
+from pools.compaction import AutoCompact, Compaction, Forecast, PinnedBlock
 from pools.errors import (
     BlockPinned,
     DoubleRelease,
@@ -28,6 +30,7 @@ from pools.errors import (
 from pools.leaks import Leak, LeakReport
 from pools.lease import Batch, Lease
 from pools.malloc import MallocPool
+from pools.pinning import CompactingLease
 from pools.pool import Pool
 from pools.slab import SlabPool
 from pools.stats import STATISTICS, BlockInfo, PoolStats, Statistic
@@ -35,10 +38,15 @@ from pools.trace import Trace
 
 __all__ = [
     "STATISTICS",
+    "AutoCompact",
     "Batch",
     "BlockInfo",
     "BlockPinned",
+    "CompactingLease",
+    "CompactingPool",
+    "Compaction",
     "DoubleRelease",
+    "Forecast",
     "ForeignBlock",
     "Leak",
     "LeakError",
@@ -46,6 +54,7 @@ __all__ = [
     "Lease",
     "MallocPool",
     "OutOfMemory",
+    "PinnedBlock",
     "Pool",
     "PoolClosed",
     "PoolCorrupt",

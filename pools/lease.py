@@ -238,7 +238,9 @@ class Batch:
         block = self._blocks[index % self._count]
         if not block.handle:
             raise DoubleRelease(f"block {index} has left the batch already; keep the lease that take() gave")
-        lease = Lease(self.pool, block.handle, block.data, block.size, self._code, self._instruction)
+        lease = self.pool._lease_class(
+            self.pool, block.handle, block.data, block.size, self._code, self._instruction
+        )
         block.handle = 0
         self._taken += 1
         return lease

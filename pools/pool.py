@@ -65,6 +65,7 @@ class Pool:
     """
 
     strategy: ClassVar[str] = ""
+    _lease_class: ClassVar[type[Lease]] = Lease
 
     def __init__(self, native: CData, *, strict: bool, about: dict[str, Any]):
         self._c: CData = ffi.gc(native, lib.pp_pool_destroy)
@@ -110,7 +111,7 @@ class Pool:
         status = lib.pp_pool_acquire(self._c, size, tag, block)
         if status:
             raise self._refusal(status, 1, size)
-        return Lease(self, block.handle, block.data, block.size, frame.f_code, frame.f_lasti)
+        return self._lease_class(self, block.handle, block.data, block.size, frame.f_code, frame.f_lasti)
 
     def _prepare(self, size: int, tag: str | int, frame: FrameType) -> int:
         """What precedes every acquire; gives the tag's number."""
@@ -170,7 +171,7 @@ class Pool:
 
     def lease(self, handle: int, address: int, size: int) -> Lease:
         """Wrap a block that C code acquired from this pool's provider and hands over."""
-        return Lease(self, handle, ffi.cast("char *", address), size)
+        return self._lease_class(self, handle, ffi.cast("char *", address), size)
 
     def _buffer_of(self, lease: Lease) -> CData:
         """A buffer over the lease's block, whose life keeps the pool's memory mapped."""

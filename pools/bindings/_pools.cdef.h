@@ -16,5 +16,10 @@ size_t pp_pool_release_blocks(pp_pool *pool, const pp_block *blocks, size_t coun
  * handle but the pp_status. */
 uint64_t pp_pool_acquire_handle(pp_pool *pool, size_t bytes, uint32_t tag);
 
+#ifdef PP_CDEF
+/* The on-move callback of compacting pools whose program is in Python; `context` is an ffi.new_handle(). */
+extern "Python" void pp_python_moved(void *context, pp_handle handle, void *from, void *to, size_t bytes);
+#endif
+
 /* The tag that holds the most granted bytes, and how many; 0 where nothing is live or tagged. */
 void pp_pool_top_tag(pp_pool *pool, uint32_t *tag, uint64_t *bytes);

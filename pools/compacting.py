@@ -1,0 +1,227 @@
+"""Blocks of any size that move together when holes have opened between them."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from pools._native import CData, ffi, lib
+from pools.compaction import AutoCompact, Compaction, Forecast, PinnedBlock
+from pools.errors import PoolValueError, error_for
+from pools.pinning import CompactingLease, unpin_or_defer
+from pools.pool import Pool
+
+__all__ = ["CompactingPool"]
+
+OnMove = Callable[[int, int, int, int], object]
+_PINS_LISTED_FIRST = 256
+
+
+def _set_policy(config: CData, policy: AutoCompact, name: str) -> None:
+    if not (
+        0 < policy.cpu_percent <= 100 and 0 <= policy.index_percent < 100 and 0 < policy.burst_seconds < 1e6
+    ):
+        raise PoolValueError(
+            f"{policy} of pool {name!r}: cpu_percent is 1 to 100, index_percent 0 to 99, and burst_seconds "
+            "above 0 and below a million"
+        )
+    config.cpu_percent = policy.cpu_percent
+    config.index_percent = policy.index_percent
+    config.burst_ns = max(int(policy.burst_seconds * 1e9), 1)
+
+
+@ffi.def_extern()  # type: ignore[untyped-decorator]  # cffi's decorator has no types
+def pp_python_moved(context: CData, handle: int, old: CData, new: CData, size: int) -> None:
+    """Pass a move on to the pool's callback; called by the core in the middle of a compaction."""
+    pool: CompactingPool | None = ffi.from_handle(context)()
+    if pool is not None:
+        pool._moved(handle, int(ffi.cast("uintptr_t", old)), int(ffi.cast("uintptr_t", new)), size)
+
+
+class CompactingPool(Pool):
+    """Blocks of any size in one contiguous range, moved together by ``compact()``.
+
+    ``capacity`` bytes of address space are reserved at once, rounded up to whole segments.
+    ``alignment`` is that of blocks and of their sizes: a power of two from 16 to the page, 0 for 64;
+    the capacity is at most 2**30 alignments. ``segment_size``, a power of two from 64 KiB to 1 GiB,
+    0 to choose, is the unit in which memory comes from and goes back to the system; a compaction gives
+    emptied segments back, but for ``keep_bytes`` of free memory. ``auto_compact`` lets the
+    pool compact by itself. The other parameters are ``SlabPool``'s.
+
+    Raises ``PoolValueError`` or ``OutOfMemory``.
+    """
+
+    strategy = "compacting"
+    _lease_class = CompactingLease
+
+    def __init__(
+        self,
+        capacity: int = 64 << 20,
+        *,
+        name: str = "compacting",
+        block_size: int = 4096,
+        alignment: int = 0,
+        segment_size: int = 0,
+        keep_bytes: int = 0,
+        auto_compact: AutoCompact | None = None,
+        thread_safe: bool = False,
+        scrub: bool = False,
+        ages: bool = True,
+        huge_pages: bool = False,
+        strict: bool = False,
+    ):
+        about: dict[str, Any] = {
+            "name": name,
+            "block_size": block_size,
+            "capacity": capacity,
+            "alignment": alignment,
+            "segment_size": segment_size,
+            "keep_bytes": keep_bytes,
+            "thread_safe": thread_safe,
+            "scrub": scrub,
+        }
+        for what in ("capacity", "alignment", "segment_size", "keep_bytes"):
+            if not 0 <= about[what] < 1 << 63:
+                raise PoolValueError(
+                    f"{what}={about[what]} of pool {name!r}: give a number from 0 to 2**63 - 1"
+                )
+        encoded = ffi.new("char[]", name.encode())
+        config = ffi.new("pp_compacting_config *")
+        config.pool.name = encoded
+        config.pool.threads = lib.PP_THREADS_SHARED if thread_safe else 0
+        config.pool.scrub = scrub
+        config.pool.ages = ages
+        config.pool.huge_pages = huge_pages
+        config.capacity_bytes = capacity
+        config.alignment = alignment
+        config.segment_bytes = segment_size
+        config.keep_bytes = keep_bytes
+        if auto_compact is not None:
+            _set_policy(config.policy, auto_compact, name)
+        out = ffi.new("pp_pool **")
+        status = lib.pp_compacting_create(config, out)
+        if status:
+            raise error_for(
+                status,
+                f"CompactingPool {name!r} of {capacity} bytes (alignment {alignment}, segment_size "
+                f"{segment_size})",
+                "capacity is 1 to 2**30 alignments, alignment a power of two from 16 to the page, "
+                "segment_size a power of two from 64 KiB to 1 GiB, or 0",
+            )
+        super().__init__(out[0], strict=strict, about=about)
+        self.capacity = capacity
+        self._dropped_pins: deque[tuple[int, int]] = deque()
+        self._on_move: OnMove | None = None
+        self._move_error: BaseException | None = None
+        self._self_handle = ffi.new_handle(weakref.ref(self))
+
+    # ---- compaction --------------------------------------------------------------------
+
+    def compact(self, max_bytes: int | None = None, max_ns: int | None = None) -> Compaction:
+        """Slide unpinned blocks together, within about ``max_bytes`` moved and ``max_ns`` nanoseconds.
+
+        Without bounds all of the pool is compacted, from its beginning. With bounds the next call goes
+        on where this one stopped, whatever happened meanwhile, until ``finished``.
+        Raises ``PoolValueError``, ``WrongThread``, ``OutOfMemory``, or what the on-move callback raised.
+        """
+        for what, bound in (("max_bytes", max_bytes), ("max_ns", max_ns)):
+            if bound is not None and not 0 < bound < 1 << 63:
+                raise PoolValueError(
+                    f"{what}={bound} of a compaction: give 1 to 2**63 - 1, or None for no bound"
+                )
+        self._sweep()
+        done = ffi.new("pp_compaction *")
+        status = lib.pp_pool_compact(self._c, max_bytes or 0, max_ns or 0, done)
+        error, self._move_error = self._move_error, None
+        if error is not None:
+            raise error
+        if status:
+            raise error_for(status, f"compaction of pool {self.name!r}")
+        return Compaction(
+            done.moved_blocks,
+            done.moved_bytes,
+            done.freed_bytes,
+            done.pinned_bytes,
+            done.elapsed_ns / 1e9,
+            bool(done.finished),
+        )
+
+    def forecast(self) -> Forecast:
+        """What ``compact()`` without bounds would do now. Raises ``WrongThread``."""
+        self._sweep()
+        out = ffi.new("pp_compacting_forecast *")
+        status = lib.pp_compacting_predict(self._c, out)
+        if status:
+            raise error_for(status, f"forecast of pool {self.name!r}")
+        return Forecast(
+            out.moved_blocks, out.moved_bytes, out.freed_bytes, out.pinned_bytes, out.returned_bytes
+        )
+
+    def pins(self) -> list[PinnedBlock]:
+        """Every pinned block in address order. Raises ``WrongThread``."""
+        self._sweep()
+        capacity, count = _PINS_LISTED_FIRST, ffi.new("size_t *")
+        while True:
+            blocks = ffi.new("pp_compacting_pin[]", capacity)
+            status = lib.pp_compacting_pins(self._c, blocks, capacity, count)
+            if status:
+                raise error_for(status, f"pins of pool {self.name!r}")
+            if count[0] <= capacity:
+                break
+            capacity = count[0] * 2
+        return [
+            PinnedBlock(
+                block.handle,
+                block.offset,
+                block.granted,
+                block.kept_bytes,
+                (block.pins[0], block.pins[1], block.pins[2]),
+                (block.age_ns[0] / 1e9, block.age_ns[1] / 1e9, block.age_ns[2] / 1e9),
+                self.tag_text(block.tag),
+            )
+            for block in ffi.unpack(blocks, count[0])
+        ]
+
+    def on_move(self, callback: OnMove | None) -> None:
+        """Call ``callback(handle, old_address, new_address, size)`` after each move of a block.
+
+        It is called within the call that moves, possibly an acquire or a resize, and may use nothing of
+        this pool but release leases. What it raises first is raised by the ``compact()`` that moved,
+        or by the next one. None: no longer.
+        """
+        moved = ffi.NULL if callback is None else lib.pp_python_moved
+        status = lib.pp_compacting_on_move(self._c, moved, self._self_handle)
+        if status:
+            raise error_for(status, f"on_move of pool {self.name!r}")
+        self._on_move = callback
+
+    def _moved(self, handle: int, old: int, new: int, size: int) -> None:
+        if self._on_move is None:
+            return
+        try:
+            self._on_move(handle, old, new, size)
+        except BaseException as error:  # it cannot pass through the core: compact() raises it
+            self._move_error = self._move_error or error
+
+    # ---- what is special about it ---------------------------------------------------------
+
+    def _sweep(self) -> None:
+        """Take away the pins of buffers that ended in a thread that may not."""
+        super()._sweep()
+        for _ in range(len(self._dropped_pins)):
+            handle, kind = self._dropped_pins.popleft()
+            unpin_or_defer(self, handle, kind)
+
+    def _prepare(self, size: int, tag: str | int, frame: FrameType) -> int:
+        if self._dropped_pins:
+            self._sweep()
+        return super()._prepare(size, tag, frame)
+
+    def _remedy_when_exhausted(self) -> str:
+        return (
+            "compact(), create the pool with auto_compact=AutoCompact() or a larger capacity, "
+            "or release blocks sooner"
+        )
