@@ -481,7 +481,7 @@ def test_the_listener_survives_a_lack_of_descriptors(serve, dial, caplog):
         for filler in fillers[-10:]:
             os.close(filler)
             fillers.remove(filler)
-        assert server.stats().refused == 1
+        assert server.port_stats().refused == 1
         clients[1].settimeout(10)
         clients[1].connect(server.address)
         clients[1].sendall(b"x")

@@ -176,7 +176,7 @@ static pp_status fill(pp_port *port, pp_sink *sink, int64_t timeout_ns)
         bool allowed = may_run(port);
         bool interrupted = false;
         if (PP_LIKELY(allowed)) {
-            if (++port->unasked > BATCHES_UNASKED && has_work(port) && !port->led) {
+            if (++port->unasked > BATCHES_UNASKED && has_work(port) && !port->led && !port->closing) {
                 port->backend->harvest(port, false);
                 port->unasked = 0;
             }
@@ -223,7 +223,7 @@ size_t pp_port_exchange(pp_port *port, const pp_block_send *sends, size_t send_c
             port->stats.dequeued += sink.count;
             if (self) port->running[port->running_count++] = self;
         }
-        port->backend->flush(port);
+        if (PP_LIKELY(port->open)) port->backend->flush(port);
         if (port->waiters && may_run(port) && (has_work(port) || !port->led)) call_one(port);
         pp_os_lock_drop(&port->lock);
     }
@@ -241,7 +241,7 @@ size_t pp_port_dequeue(pp_port *port, pp_completion *out, size_t capacity, int64
 void pp_await_ends(pp_port *port, uint64_t deadline_ns)
 {
     while (port->waiters) call_one(port);
-    while (port->stats.endpoints && port->now_ns < deadline_ns) {
+    while ((port->stats.endpoints || port->led) && port->now_ns < deadline_ns) {
         if (port->led)
             port->backend->wake(port), follow(port, deadline_ns);
         else

@@ -103,6 +103,7 @@ struct pp_port {
     pp_os_lock lock;
     uint32_t forks;
     uint8_t closing, led; /* led: a thread is in backend->wait() */
+    uint8_t open;         /* the back end has not been shut */
     char reason[PP_REASON_BYTES];
 
     pp_slot *slots;

@@ -52,6 +52,7 @@ static pp_status choose(pp_port *port, const pp_port_config *config, int *os_err
         status = forbidden(backend, why) ? PP_UNSUPPORTED : backend->open(port, entries, why, os_error);
         if (status == PP_OK) {
             port->backend = backend;
+            port->open = 1;
             if (config->backend != PP_BACKEND_AUTO)
                 snprintf(port->reason, sizeof port->reason, "asked for");
             else if (*refusal)
@@ -71,7 +72,6 @@ static pp_status choose(pp_port *port, const pp_port_config *config, int *os_err
 
 static void free_port(pp_port *port)
 {
-    if (port->reserve >= 0) pp_os_close(port->reserve, false);
     free(port->slots);
     free(port->ends);
     free(port->running);
@@ -111,6 +111,16 @@ pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reas
 const char *pp_port_backend(const pp_port *port) { return port->backend->name; }
 const char *pp_port_reason(const pp_port *port) { return port->reason; }
 
+/* Gives the kernel's objects back; what has completed can still be dequeued. */
+static void shut(pp_port *port)
+{
+    if (!port->open) return;
+    port->open = 0;
+    port->backend->shut(port);
+    if (port->reserve >= 0) pp_os_close(port->reserve, false);
+    port->reserve = -1;
+}
+
 pp_status pp_port_close(pp_port *port, int64_t timeout_ns, pp_outstanding *out, size_t capacity,
                         size_t *count)
 {
@@ -125,9 +135,12 @@ pp_status pp_port_close(pp_port *port, int64_t timeout_ns, pp_outstanding *out, 
     for (uint32_t i = 1; i < port->end_fresh; i++)
         if (port->ends[i].life == PP_LIFE_OPEN || port->ends[i].life == PP_LIFE_DRAINING)
             pp_end_begin(port, i, PP_CLOSE_RESET, 0);
-    port->backend->flush(port);
-    pp_await_ends(port, deadline_ns);
+    if (port->open) {
+        port->backend->flush(port);
+        pp_await_ends(port, deadline_ns);
+    }
     pp_status status = port->stats.endpoints ? PP_TIMEOUT : PP_OK;
+    if (status == PP_OK && !port->led) shut(port);
     pp_os_lock_drop(&port->lock);
     return status;
 }
@@ -146,7 +159,7 @@ void pp_port_destroy(pp_port *port)
         pp_port_close(port, 0, NULL, 0, NULL);
         discard_done(port);
     }
-    port->backend->shut(port);
+    shut(port);
     free_port(port);
 }
 
