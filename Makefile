@@ -6,7 +6,7 @@ JOBS ?= 2
 SOURCES := $(shell find pools iocp_adapter analysis cmake -name '*.[ch]' -o -name '*.txt' -o -name '*.cmake' -o -name 'emit_*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint test-c test-python test-notebook bench clean
+.PHONY: help demo test lint test-c test-python test-notebook test-windows bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
@@ -40,6 +40,9 @@ lint: $(VENV)/.installed-test ## formatting, linters, types
 test-c: $(VENV)/.installed-test ## the C tests under AddressSanitizer and UBSan, and under ThreadSanitizer
 	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/test_c address,undefined
 	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/test_c thread
+
+test-windows: $(VENV)/.installed-test ## the C tests built for Windows by MinGW and run under Wine
+	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/test_windows
 
 test-notebook: $(VENV)/.installed-test ## run a quick demo and execute the notebook on it
 	$(BIN)/python .ci/run_notebooks.py
