@@ -94,7 +94,8 @@ static pp_status check_group(const sizeclass *s, uint32_t page, struct census *c
             return fault_at(fault, number, "span number: its first block is elsewhere");
         if (check_span(s, number, census, fault) != PP_OK) return PP_CORRUPT;
     }
-    if (blocks != (run ? 1u : s->table.classes[span->class_number].blocks))
+    uint32_t most = run ? 1 : s->table.classes[span->class_number].blocks;
+    if (blocks > most || (blocks < most && span->group > 1))
         return fault_at(fault, first, "span number: its run has another number of blocks than its class's");
     census->tails += ((uint64_t)*pages << PP_RUN_SHIFT) - (uint64_t)blocks * pp_sc_stride(span);
     return PP_OK;

@@ -57,7 +57,8 @@ uint32_t pp_runs_lacking(const pp_runs *runs, uint32_t pages);
 /* Whose run it is: `owner` is below 2^30. */
 void pp_runs_mark(pp_runs *runs, uint32_t page, uint32_t pages, uint32_t owner);
 
-/* Gives a run back, and merges it with free neighbours. */
+/* Gives a run back, and merges it with free neighbours. The end of a longer run is given back after the rest
+ * of it was marked anew. */
 void pp_runs_give(pp_runs *runs, uint32_t page, uint32_t pages);
 
 /* Lengthens a run in place by `more` pages; false where they are not free. Not marked yet. */

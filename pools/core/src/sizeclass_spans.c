@@ -9,7 +9,8 @@
  *
  * An empty span goes back at once; what keeps a class that acquires and releases in turn from
  * opening a span each time is its cache. Before the pool touches pages it never used, it empties
- * the caches of large blocks, too, whose bytes another class may need.
+ * the caches of large blocks, too, whose bytes another class may need, and before it refuses
+ * a request those of all.
  *
  *   Invariants: a span is listed if and only if it has a free block outside the cache; an empty
  *   span is in a group that has a block in use or in the cache. */
@@ -181,14 +182,15 @@ uint32_t pp_sc_take_run(sizeclass *s, uint32_t pages, pp_status *why)
     if (page == PP_RUN_NONE && pp_sc_flush_all(s, LARGE_BYTES)) page = pp_runs_take(&s->runs, pages, false);
     if (page != PP_RUN_NONE) return page;
     uint32_t lacking = pp_runs_lacking(&s->runs, pages);
-    if (lacking && (*why = grow(s, lacking)) != PP_OK) return PP_RUN_NONE;
-    return pp_runs_take(&s->runs, pages, true);
+    if (!lacking || (*why = grow(s, lacking)) == PP_OK) return pp_runs_take(&s->runs, pages, true);
+    return pp_sc_flush_all(s, 0) ? pp_runs_take(&s->runs, pages, true) : PP_RUN_NONE;
 }
 
 uint32_t pp_sc_run_pages(const sizeclass *s, const pp_span *span)
 {
-    if (span->class_number == PP_CLASS_RUN) return pp_sc_stride(span) >> PP_RUN_SHIFT;
-    return s->table.classes[span->class_number].pages;
+    if (span->group > 1) return s->table.classes[span->class_number].pages;
+    uint64_t bytes = (uint64_t)span->blocks * pp_sc_stride(span);
+    return (uint32_t)((bytes + PP_SIZECLASS_PAGE_BYTES - 1) >> PP_RUN_SHIFT);
 }
 
 /* ---- lists -------------------------------------------------------------------------------------- */
@@ -236,26 +238,41 @@ static void furnish(sizeclass *s, uint32_t first, uint32_t number, uint32_t stri
     }
 }
 
-static uint64_t tail_of(const pp_class *class)
+/* What the blocks on a run do not fill. */
+static uint64_t tail_of(const pp_class *class, uint32_t pages, uint32_t blocks)
 {
-    return (uint64_t)class->pages * PP_SIZECLASS_PAGE_BYTES - (uint64_t)class->blocks * class->stride;
+    return (uint64_t)pages * PP_SIZECLASS_PAGE_BYTES - (uint64_t)blocks * class->stride;
+}
+
+/* A run for a class; where the pool is nearly full a shorter one, down to one block. Its length in `*pages`. */
+static uint32_t take_span_run(sizeclass *s, const pp_class *class, uint32_t *pages, pp_status *why)
+{
+    uint32_t least = class->group > 1 ? class->pages : (class->stride - 1) / PP_SIZECLASS_PAGE_BYTES + 1;
+    uint32_t page = PP_RUN_NONE;
+    for (*pages = class->pages; *pages >= least; --*pages)
+        if ((page = pp_sc_take_run(s, *pages, why)) != PP_RUN_NONE) break;
+    return page;
 }
 
 /* A new span, listed with all its group; NULL and `*why`. */
 static pp_span *open_span(sizeclass *s, uint32_t number, pp_status *why)
 {
     pp_class *class = &s->table.classes[number];
-    uint32_t first = take_records(s, class->group, why);
+    uint32_t pages, first = take_records(s, class->group, why);
     if (!first) return NULL;
-    uint32_t page = pp_sc_take_run(s, class->pages, why);
+    uint32_t page = take_span_run(s, class, &pages, why);
     if (page == PP_RUN_NONE) {
         drop_records(s, first, class->group);
         return NULL;
     }
-    pp_runs_mark(&s->runs, page, class->pages, first);
-    furnish(s, first, number, class->stride, class->blocks, page);
+    uint32_t blocks = pages == class->pages ? class->blocks : pages * PP_SIZECLASS_PAGE_BYTES / class->stride;
+    /* A shorter run may end in pages that no whole block reaches. */
+    uint32_t needed = (blocks * class->stride + PP_SIZECLASS_PAGE_BYTES - 1) / PP_SIZECLASS_PAGE_BYTES;
+    pp_runs_mark(&s->runs, page, needed, first);
+    if (needed < pages) pp_runs_give(&s->runs, page + needed, pages - needed);
+    furnish(s, first, number, class->stride, blocks, page);
     for (uint32_t i = 0; i < class->group; i++) list_span(s, &s->spans[first + i]);
-    pp_bump(&s->tail_bytes, tail_of(class));
+    pp_bump(&s->tail_bytes, tail_of(class, needed, blocks));
     return &s->spans[first];
 }
 
@@ -326,8 +343,10 @@ static bool close_span(sizeclass *s, pp_span *span)
         if (pp_sc_free(&s->spans[first + i]) != pp_sc_all(&s->spans[first + i])) return false;
     for (uint32_t i = 0; i < class->group; i++)
         if (s->spans[first + i].listed) unlist_span(s, &s->spans[first + i]);
-    pp_write(&s->tail_bytes, pp_read(&s->tail_bytes) - tail_of(class));
-    pp_runs_give(&s->runs, pp_sc_page(s, &s->spans[first]), class->pages);
+    uint32_t pages = pp_sc_run_pages(s, span);
+    uint32_t blocks = class->group > 1 ? class->blocks : span->blocks;
+    pp_write(&s->tail_bytes, pp_read(&s->tail_bytes) - tail_of(class, pages, blocks));
+    pp_runs_give(&s->runs, pp_sc_page(s, &s->spans[first]), pages);
     drop_records(s, first, class->group);
     return true;
 }
