@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pools import MallocPool, Pool, SlabPool
+from pools import AutoCompact, CompactingPool, MallocPool, Pool, SlabPool
 
 __all__ = ["STRATEGIES", "Strategy"]
 
@@ -25,6 +25,10 @@ STRATEGIES: dict[str, Strategy] = {
     "slab": Strategy(
         "blocks of 16 KiB from one region",
         lambda capacity: SlabPool(_SLAB_BLOCK, 64, max_count=max(64, capacity // _SLAB_BLOCK), name="slab"),
+    ),
+    "compacting": Strategy(
+        "blocks of any size that are moved together when holes are in the way",
+        lambda capacity: CompactingPool(capacity, name="compacting", auto_compact=AutoCompact()),
     ),
     "malloc": Strategy(
         "the C library's allocator, the baseline",

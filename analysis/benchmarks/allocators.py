@@ -46,6 +46,22 @@ def _slab(shape: Shape, shared: bool) -> Allocator:
     )
 
 
+def _capacity(shape: Shape) -> int:
+    """Address space for twice the largest live set there can be: room for fragmentation to show."""
+    return max(64 << 20, 2 * largest_request(shape) * shape.live)
+
+
+def _compacting(shape: Shape, shared: bool) -> Allocator:
+    pool = pools.CompactingPool(
+        _capacity(shape),
+        name="compacting",
+        thread_safe=shared,
+        ages=False,
+        auto_compact=pools.AutoCompact(),
+    )
+    return _of_pool(pool)
+
+
 def _direct(acquire: int, release: int, keep: Any) -> Allocator:
     provider = ffi.new("pp_provider *")
     lib.pp_workload_direct(acquire, release, provider)
@@ -103,6 +119,7 @@ def _in_library(name: str) -> Allocator:
 
 STRATEGIES: dict[str, Callable[[Shape, bool], Allocator]] = {
     "slab": _slab,
+    "compacting": _compacting,
     "malloc": _malloc,
     "mimalloc": lambda _shape, _shared: _in_library("mimalloc"),
     "jemalloc": lambda _shape, _shared: _in_library("jemalloc"),

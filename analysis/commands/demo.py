@@ -20,7 +20,7 @@ from analysis.strategies import STRATEGIES
 NAME = "demo"
 HELP = "echo real traffic over loopback once per strategy, and report what it did to the memory"
 
-_SECONDS, _QUICK_SECONDS = 8.0, 2.0
+_SECONDS, _QUICK_SECONDS = 6.0, 2.0
 _CONNECTIONS, _QUICK_CONNECTIONS = 200, 60
 
 
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--connections", type=_positive(int, 10_000), help="default: 200")
     parser.add_argument(
-        "--duration", type=_positive(float, 3600), metavar="SECONDS", help="per strategy (default: 8)"
+        "--duration", type=_positive(float, 3600), metavar="SECONDS", help="per strategy (default: 6)"
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
