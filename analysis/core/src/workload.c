@@ -47,6 +47,13 @@ uint64_t pp_pick_size(worker *w)
 
 /* ---- one block ------------------------------------------------------------------------------ */
 
+/* One word of each page, as whoever fills the block would touch them all. */
+static void touch(void *data, uint64_t size)
+{
+    for (uint64_t at = 0; at + sizeof(uint64_t) <= size; at += 4096)
+        *(volatile uint64_t *)((char *)data + at) = size;
+}
+
 bool pp_get(worker *w, uint64_t size, held *out)
 {
     const pp_provider *provider = w->workload->provider;
@@ -56,8 +63,15 @@ bool pp_get(worker *w, uint64_t size, held *out)
         out->handle = 0;
         return false;
     }
-    /* A block without an address is written when it is pinned; not here, where only calls are timed. */
-    if (block.data) *(volatile uint64_t *)block.data = size;
+    if (block.data) {
+        touch(block.data, size);
+    } else { /* it has an address only while it is pinned */
+        void *data;
+        if (provider->pin(provider->context, block.handle, PP_PIN_USER, &data) == PP_OK) {
+            touch(data, size);
+            provider->unpin(provider->context, block.handle, PP_PIN_USER);
+        }
+    }
     *out = (held){block.handle, size, false};
     w->requested += (int64_t)size;
     if (w->requested > w->requested_peak) w->requested_peak = w->requested;

@@ -6,8 +6,9 @@
  * sizes and their order depend on the configuration alone (and, with several threads, on
  * nothing else within each thread), so every strategy gets the same.
  *
- * An operation is one acquire together with one release. The first word of each block is
- * written, as a user would. */
+ * An operation is one acquire together with one release. One word of each page of a block is
+ * written, as whoever fills it would touch them all; a block that has an address only while
+ * it is pinned is pinned for that. */
 #ifndef POOLPORT_WORKLOAD_H
 #define POOLPORT_WORKLOAD_H
 
