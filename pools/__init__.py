@@ -10,6 +10,7 @@ A pool hands out blocks as leases; a lease has a writable ``view`` and goes back
         lease.view[:5] = b"hello"
 """
 
+from pools.buddy import BuddyPool
 from pools.compacting import CompactingPool
 from pools.compaction import AutoCompact, Compaction, Forecast, PinnedBlock
 from pools.errors import (
@@ -32,6 +33,7 @@ from pools.lease import Batch, Lease
 from pools.malloc import MallocPool
 from pools.pinning import CompactingLease
 from pools.pool import Pool
+from pools.sizeclass import SizeClassPool
 from pools.slab import SlabPool
 from pools.stats import STATISTICS, BlockInfo, PoolStats, Statistic
 from pools.trace import Trace
@@ -42,6 +44,7 @@ __all__ = [
     "Batch",
     "BlockInfo",
     "BlockPinned",
+    "BuddyPool",
     "CompactingLease",
     "CompactingPool",
     "Compaction",
@@ -62,6 +65,7 @@ __all__ = [
     "PoolExhausted",
     "PoolStats",
     "PoolValueError",
+    "SizeClassPool",
     "SlabPool",
     "StaleHandle",
     "Statistic",

@@ -1,0 +1,156 @@
+"""Blocks that are powers of two and merge with their neighbours."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Literal
+
+from pools._native import CData, ffi, lib
+from pools.errors import BlockPinned, PoolValueError, error_for
+from pools.lease import Lease
+from pools.pool import _INDEX, _LISTED_AT_REST, Pool, _references_in
+
+__all__ = ["BuddyPool"]
+
+_RANGE = 1 << 63
+_REMEDY = (
+    "capacity is 1 to 2**39 bytes, at most max_capacity and at most 2**26 smallest blocks; min_block is a "
+    "power of two from 64 to 2**30"
+)
+
+
+class BuddyPool(Pool):
+    """Blocks of any power of two from ``min_block`` bytes, cut from and merged in one contiguous range.
+
+    ``capacity`` bytes are committed at once, rounded up to whole pages; ``max_capacity`` lets the pool
+    grow by regions up to that many, without it the pool never grows. A request is granted the next
+    power of two, and its block is aligned to its size, up to 2 MiB. ``merge`` is ``"lazy"``: up to 30
+    released blocks of each size wait unmerged for the next request of that size, or ``"eager"``: each
+    release merges as far as it goes. ``block_size`` is what ``acquire()`` asks for without a size. The
+    other parameters are ``SlabPool``'s.
+
+    ``lease.resize()`` works in place where the neighbour is free and otherwise moves the block, whose
+    handle stays; it raises ``BlockPinned`` while the block is pinned or a view of it is alive,
+    ``PoolExhausted`` where no block fits, and ``Unsupported`` for a reserved range that is no power of
+    two; the block is then as it was.
+
+    Raises ``PoolValueError`` or ``OutOfMemory``.
+    """
+
+    strategy = "buddy"
+    _cached_references = 1
+
+    def __init__(
+        self,
+        capacity: int = 64 << 20,
+        min_block: int = 256,
+        *,
+        name: str = "buddy",
+        block_size: int = 4096,
+        max_capacity: int | None = None,
+        merge: Literal["lazy", "eager"] = "lazy",
+        thread_safe: bool = False,
+        scrub: bool = False,
+        ages: bool = True,
+        huge_pages: bool = False,
+        strict: bool = False,
+    ):
+        about: dict[str, Any] = {
+            "name": name,
+            "block_size": block_size,
+            "capacity": capacity,
+            "max_capacity": capacity if max_capacity is None else max_capacity,
+            "min_block": min_block,
+            "merge": merge,
+            "thread_safe": thread_safe,
+            "scrub": scrub,
+        }
+        for what in ("capacity", "max_capacity", "min_block"):
+            if not 0 < about[what] < _RANGE:
+                raise PoolValueError(f"{what}={about[what]} of pool {name!r}: {_REMEDY}")
+        if merge not in ("lazy", "eager"):
+            raise PoolValueError(f"merge={merge!r} of pool {name!r}: choose 'lazy' or 'eager'")
+        encoded = ffi.new("char[]", name.encode())
+        config = ffi.new("pp_buddy_config *")
+        config.pool.name = encoded
+        config.pool.threads = lib.PP_THREADS_SHARED if thread_safe else 0
+        config.pool.scrub = scrub
+        config.pool.ages = ages
+        config.pool.huge_pages = huge_pages
+        config.capacity_bytes = capacity
+        config.max_capacity_bytes = about["max_capacity"]
+        config.min_block_bytes = min_block
+        config.merge = lib.PP_BUDDY_EAGER if merge == "eager" else 0
+        out = ffi.new("pp_pool **")
+        status = lib.pp_buddy_create(config, out)
+        if status:
+            raise error_for(
+                status,
+                f"BuddyPool {name!r} of {capacity} bytes (max_capacity {about['max_capacity']}, min_block "
+                f"{min_block})",
+                _REMEDY,
+            )
+        super().__init__(out[0], strict=strict, about=about)
+        self._buffers: dict[int, tuple[CData, CData]] = {}  # by slot: address and buffer of its last lease
+
+    def reserve(self, offset: int, size: int, tag: str | int = 0) -> Lease:
+        """Take the ``size`` bytes at ``offset`` (bytes from the pool's origin, as ``walk()`` tells them).
+
+        ``size`` is rounded up to smallest blocks. Raises ``PoolValueError`` (offset is no multiple of the
+        smallest block, or the range leaves the capacity that there is now), ``PoolExhausted`` (a part of
+        it is not free), ``PoolClosed``, ``WrongThread`` or ``OutOfMemory``.
+        """
+        frame = sys._getframe(1)
+        if not (0 <= offset < _RANGE and 0 < size < _RANGE):
+            raise PoolValueError(
+                f"reserve of {size} bytes at {offset} of pool {self.name!r}: stay within its capacity"
+            )
+        if self._exported:
+            self._sweep()
+        if self._trace is not None:
+            self._set_site(frame.f_code, frame.f_lasti)
+        block = ffi.new("pp_block *")
+        number = tag if isinstance(tag, int) else self.tag(tag)
+        status = lib.pp_buddy_reserve(self._c, offset, size, number, block)
+        if status:
+            raise error_for(
+                status,
+                f"reserve of {size} bytes at {offset} of pool {self.name!r}",
+                "walk() tells which extents are free",
+            )
+        return Lease(self, block.handle, block.data, block.size, frame.f_code, frame.f_lasti)
+
+    def _buffer_of(self, lease: Lease) -> CData:
+        # A slot stands for the same block again and again while blocks wait unmerged.
+        index = lease.handle & _INDEX
+        known = self._buffers.get(index)
+        if known is not None and known[0] == lease._address and len(known[1]) == lease.size:
+            return known[1]
+        buffer = self._buffer(lease._address, lease.size)
+        self._buffers[index] = (lease._address, buffer)
+        return buffer
+
+    def _resize(self, lease: Lease, size: int) -> None:
+        handle = lease._live("resize")
+        if lease._view is not None:
+            lease._view = None
+            seen = [(handle, lease._buffer)]
+            lease._buffer = None
+            if _references_in(seen)[0] > _LISTED_AT_REST + self._cached_references:
+                error = BlockPinned(
+                    f"resize of a block of pool {self.name!r} to {size} bytes: a view of the block is alive; "
+                    "drop every view first, and take lease.view again afterwards"
+                )
+                error.status = "PINNED"
+                raise error
+        block = ffi.new("pp_block *")
+        status = lib.pp_pool_resize(self._c, handle, min(max(size, 0), self._provider.max_bytes + 1), block)
+        if status == lib.PP_EXHAUSTED:
+            raise self._refusal(status, 1, size)
+        if status:
+            raise error_for(status, f"resize of a block of pool {self.name!r} to {size} bytes")
+        lease._address = block.data
+        lease.size = block.size
+
+    def _remedy_when_exhausted(self) -> str:
+        return "release blocks sooner, or create the pool with a larger capacity or max_capacity"
