@@ -1,0 +1,146 @@
+"""Blocks of any size, cut from slabs by size class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pools._native import ffi, lib
+from pools.errors import PoolValueError, error_for
+from pools.learning import CLASSES_MAX, histogram, learn_classes
+from pools.pool import Pool
+from pools.trace import Trace
+
+__all__ = ["SizeClassPool"]
+
+_CAPACITY_MAX = 1 << 34
+_BLOCK_MAX = 1 << 27
+
+
+class SizeClassPool(Pool):
+    """Slabs by size class for requests of any size from 1 to ``max_block`` bytes.
+
+    A request is granted the smallest class that holds it. By default there are eight classes to a
+    doubling up to 32 KiB, so that at most 12.5 % of a block is waste (below 57 bytes: the next multiple of 8,
+    at least 16); larger requests get whole pages of 4 KiB. ``classes`` replaces them by an ascending list of block
+    sizes in bytes, at most 254; ``SizeClassPool.learn`` finds good ones. Memory moves between
+    classes when a slab becomes empty.
+
+    ``capacity`` is the hard limit of memory for blocks, in bytes, at most 16 GiB; it is reserved
+    as address space and committed as needed. ``alignment`` holds for every block: a power of two
+    from 8 to 4096; 0 means 8, and a block whose class is a multiple of a larger power of two is
+    aligned to that. The other parameters are ``SlabPool``'s.
+
+    Raises ``PoolValueError`` or ``OutOfMemory``.
+    """
+
+    strategy = "sizeclass"
+
+    def __init__(
+        self,
+        max_block: int = 1 << 20,
+        *,
+        capacity: int = 1 << 30,
+        classes: Sequence[int] | None = None,
+        name: str = "sizeclass",
+        alignment: int = 0,
+        thread_safe: bool = False,
+        scrub: bool = False,
+        ages: bool = True,
+        huge_pages: bool = False,
+        strict: bool = False,
+    ):
+        _check_configuration(name, max_block, capacity, classes, alignment)
+        encoded = ffi.new("char[]", name.encode())
+        config = ffi.new("pp_sizeclass_config *")
+        config.pool.name = encoded
+        config.pool.threads = lib.PP_THREADS_SHARED if thread_safe else 0
+        config.pool.scrub = scrub
+        config.pool.ages = ages
+        config.pool.huge_pages = huge_pages
+        config.max_block_bytes = max_block
+        config.capacity_bytes = capacity
+        config.alignment = alignment
+        if classes is not None:
+            sizes = ffi.new("size_t[]", list(classes))
+            config.classes = sizes
+            config.class_count = len(classes)
+        out = ffi.new("pp_pool **")
+        status = lib.pp_sizeclass_create(config, out)
+        if status:
+            raise error_for(status, f"SizeClassPool {name!r} with a capacity of {capacity} bytes")
+        self.max_block = max_block
+        self.classes: tuple[int, ...] = _classes_of(out[0])
+        """The block sizes in use, ascending, in bytes."""
+        about: dict[str, Any] = {
+            "name": name,
+            "max_block": max_block,
+            "capacity": capacity,
+            "classes": list(self.classes),
+            "alignment": alignment,
+            "thread_safe": thread_safe,
+            "scrub": scrub,
+        }
+        super().__init__(out[0], strict=strict, about=about)
+
+    def granted(self, size: int) -> int:
+        """The bytes that a request of ``size`` bytes gets. Raises ``PoolValueError`` if none."""
+        if not 0 < size <= self.max_block:
+            raise PoolValueError(
+                f"a block of {size} bytes from pool {self.name!r}: it serves 1 to {self.max_block} bytes"
+            )
+        return lib.pp_sizeclass_granted(self._c, size)
+
+    @staticmethod
+    def learn(
+        source: str | os.PathLike[str] | Trace | Iterable[int] | Iterable[tuple[int, int]],
+        classes: int = 32,
+        *,
+        alignment: int = 8,
+    ) -> list[int]:
+        """The at most ``classes`` block sizes that waste the fewest bytes for these requests.
+
+        ``source`` is a trace (its path, or the closed ``Trace``), an iterable of requested sizes in
+        bytes, or one of (size, count) pairs. Each request counts once, however long the block
+        lived. The result is exact, not a heuristic, for blocks aligned to ``alignment``; requests
+        above 32 KiB are left out, since whole pages serve them. Pass it as ``classes``.
+
+        Raises ``PoolValueError`` for sizes or counts below 1, no sizes at all, a number of classes
+        outside 1 to 254, or a file that is not a trace; ``OSError`` if it cannot be read.
+        """
+        return learn_classes(histogram(source), classes, alignment)
+
+    def _remedy_when_exhausted(self) -> str:
+        return "release blocks sooner, or create the pool with a larger capacity"
+
+
+def _check_configuration(
+    name: str, max_block: int, capacity: int, classes: Sequence[int] | None, alignment: int
+) -> None:
+    if not 0 < max_block <= _BLOCK_MAX:
+        raise PoolValueError(f"max_block={max_block} of pool {name!r}: give 1 to {_BLOCK_MAX} bytes")
+    if not max_block <= capacity <= _CAPACITY_MAX:
+        raise PoolValueError(
+            f"capacity={capacity} of pool {name!r}: give max_block={max_block} to {_CAPACITY_MAX} bytes"
+        )
+    if alignment and (alignment & (alignment - 1) or not 8 <= alignment <= 4096):
+        raise PoolValueError(
+            f"alignment={alignment} of pool {name!r}: give 0 or a power of two from 8 to 4096"
+        )
+    if classes is None:
+        return
+    if not 0 < len(classes) <= CLASSES_MAX:
+        raise PoolValueError(f"{len(classes)} classes of pool {name!r}: give 1 to {CLASSES_MAX}")
+    for before, size in zip((0, *classes), classes, strict=False):
+        if not before < size <= max_block:
+            raise PoolValueError(
+                f"class {size} after {before} of pool {name!r}: "
+                f"give ascending sizes from 1 to max_block={max_block}"
+            )
+
+
+def _classes_of(pool: Any) -> tuple[int, ...]:
+    sizes = ffi.new("size_t[]", CLASSES_MAX)
+    count = lib.pp_sizeclass_classes(pool, sizes, CLASSES_MAX)
+    return tuple(ffi.unpack(sizes, count))
