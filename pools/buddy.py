@@ -130,19 +130,24 @@ class BuddyPool(Pool):
         self._buffers[index] = (lease._address, buffer)
         return buffer
 
+    def _is_viewed(self, lease: Lease) -> bool:
+        """Whether anybody but the lease looks at its block; the lease's own view is dropped."""
+        if lease._view is None:
+            return False
+        lease._view = None
+        seen = [(lease.handle, lease._buffer)]
+        lease._buffer = None
+        return _references_in(seen)[0] > _LISTED_AT_REST + self._cached_references
+
     def _resize(self, lease: Lease, size: int) -> None:
         handle = lease._live("resize")
-        if lease._view is not None:
-            lease._view = None
-            seen = [(handle, lease._buffer)]
-            lease._buffer = None
-            if _references_in(seen)[0] > _LISTED_AT_REST + self._cached_references:
-                error = BlockPinned(
-                    f"resize of a block of pool {self.name!r} to {size} bytes: a view of the block is alive; "
-                    "drop every view first, and take lease.view again afterwards"
-                )
-                error.status = "PINNED"
-                raise error
+        if self._is_viewed(lease):
+            error = BlockPinned(
+                f"resize of a block of pool {self.name!r} to {size} bytes: a view of the block is alive; "
+                "drop every view first, and take lease.view again afterwards"
+            )
+            error.status = "PINNED"
+            raise error
         block = ffi.new("pp_block *")
         status = lib.pp_pool_resize(self._c, handle, min(max(size, 0), self._provider.max_bytes + 1), block)
         if status == lib.PP_EXHAUSTED:
