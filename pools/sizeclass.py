@@ -22,10 +22,10 @@ class SizeClassPool(Pool):
     """Slabs by size class for requests of any size from 1 to ``max_block`` bytes.
 
     A request is granted the smallest class that holds it. By default there are eight classes to a
-    doubling up to 32 KiB, so that at most 12.5 % of a block is waste (below 57 bytes: the next multiple of 8,
-    at least 16); larger requests get whole pages of 4 KiB. ``classes`` replaces them by an ascending list of block
-    sizes in bytes, at most 254; ``SizeClassPool.learn`` finds good ones. Memory moves between
-    classes when a slab becomes empty.
+    doubling up to 32 KiB, so that at most 12.5 % of a block is waste (below 57 bytes: the next
+    multiple of 8, at least 16); larger requests get whole pages of 4 KiB. ``classes`` replaces them
+    by an ascending list of block sizes in bytes, at most 254; ``SizeClassPool.learn`` finds good
+    ones. Memory moves between classes when a slab becomes empty.
 
     ``capacity`` is the hard limit of memory for blocks, in bytes, at most 16 GiB; it is reserved
     as address space and committed as needed. ``alignment`` holds for every block: a power of two
