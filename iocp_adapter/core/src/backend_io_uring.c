@@ -16,7 +16,11 @@
  *      others       0         0              IGNORED
  *
  * The kernel may end what is armed at any time (no room for a completion, the thread
- * that submitted it has exited): without MORE it is armed again. What arrives for a
+ * that submitted it has exited): without MORE it is armed again. Arming a poll reports
+ * the present state at once, so polls that ended for want of room are armed again only
+ * when everything reported has been taken, and no more of them at a time than the
+ * submission queue holds, a quarter of the completion queue: otherwise each would end
+ * for want of room again, without end. What arrives for a
  * generation that has passed is counted and ignored. Closing a descriptor ends no
  * poll, so unwatching removes it; until the kernel has done so it holds the socket. */
 #define _GNU_SOURCE
@@ -36,6 +40,7 @@ typedef struct uring_state {
     uring ring;
     bool single_accepts; /* before Linux 5.19: no multishot accept */
     bool rung;
+    pp_queue rearm; /* endpoints whose poll the kernel has ended */
 } uring_state;
 
 enum { IGNORED = 0 };
@@ -56,11 +61,9 @@ static uring_sqe *prepare(uring_state *state)
 
 static uint64_t poll_name(const pp_port *port, uint32_t index) { return pp_end_name(port, index) | POLL_BIT; }
 
-static pp_status watch(pp_port *port, uint32_t index)
+static void fill_poll(pp_port *port, uint32_t index, uring_sqe *entry)
 {
     uring_state *state = port->state;
-    uring_sqe *entry = prepare(state);
-    if (!entry) return PP_NO_MEMORY;
     entry->opcode = URING_OP_POLL_ADD;
     entry->fd = (int32_t)port->ends[index].descriptor;
     entry->bytes = URING_POLL_MULTISHOT;
@@ -70,7 +73,44 @@ static pp_status watch(pp_port *port, uint32_t index)
 #endif
     entry->user_data = poll_name(port, index);
     uring_commit(&state->ring);
+}
+
+static pp_status watch(pp_port *port, uint32_t index)
+{
+    uring_sqe *entry = prepare(port->state);
+    if (!entry) return PP_NO_MEMORY;
+    fill_poll(port, index, entry);
     return PP_OK;
+}
+
+static void rearm_later(pp_port *port, uint32_t index)
+{
+    uring_state *state = port->state;
+    pp_end *end = &port->ends[index];
+    if (end->queued_rearm) return;
+    end->queued_rearm = 1;
+    end->next_rearm = PP_NONE;
+    if (state->rearm.head == PP_NONE)
+        state->rearm.head = index;
+    else
+        port->ends[state->rearm.tail].next_rearm = index;
+    state->rearm.tail = index;
+}
+
+/* Arms what fits. */
+static void rearm(pp_port *port)
+{
+    uring_state *state = port->state;
+    while (state->rearm.head != PP_NONE) {
+        uring_sqe *entry = uring_next(&state->ring);
+        if (!entry) return;
+        uint32_t index = state->rearm.head;
+        pp_end *end = &port->ends[index];
+        state->rearm.head = end->next_rearm;
+        end->queued_rearm = 0;
+        if (end->life != PP_LIFE_FREE && end->watched) fill_poll(port, index, entry), port->stats.rearmed++;
+        pp_end_recycle(port, index);
+    }
 }
 
 static void unwatch(pp_port *port, uint32_t index)
@@ -124,7 +164,8 @@ static void cancel(pp_port *port, uint32_t slot)
 static bool await(pp_port *port, int64_t timeout_ns)
 {
     uring_state *state = port->state;
-    return uring_enter(&state->ring, 1, timeout_ns) == -EINTR;
+    unsigned least = __atomic_load_n(&state->rearm.head, __ATOMIC_RELAXED) == PP_NONE;
+    return uring_enter(&state->ring, least, timeout_ns) == -EINTR;
 }
 
 static void flush(pp_port *port)
@@ -164,10 +205,8 @@ static void take_poll(pp_port *port, const uring_cqe *completion)
         if (events & POLLOUT) edges |= PP_EDGE_OUT;
         if (events & (POLLRDHUP | POLLHUP | POLLERR)) edges |= PP_EDGE_HANGUP;
     }
-    if (!(completion->flags & URING_CQE_MORE) && (events >= 0 || events == -ECANCELED)) {
-        port->stats.rearmed++;
-        if (watch(port, index) != PP_OK) edges = PP_EDGE_IN | PP_EDGE_HANGUP;
-    }
+    if (!(completion->flags & URING_CQE_MORE) && (events >= 0 || events == -ECANCELED))
+        rearm_later(port, index);
     pp_ready(port, index, edges);
 }
 
@@ -198,7 +237,9 @@ static void harvest(pp_port *port, bool asked)
     uring *ring = &state->ring;
     if (!asked && (uring_pending(ring) || uring_held_back(ring))) uring_enter(ring, 0, -1);
     state->rung = false;
-    for (const uring_cqe *at; (at = uring_peek(ring)) != NULL;) {
+    for (uint32_t left = ring->cq_mask + 1; left > 0; left--) {
+        const uring_cqe *at = uring_peek(ring);
+        if (!at) break;
         uring_cqe completion = *at;
         uring_seen(ring);
         if (completion.user_data & POLL_BIT)
@@ -206,6 +247,7 @@ static void harvest(pp_port *port, bool asked)
         else if (completion.user_data != IGNORED)
             take_accept(port, &completion);
     }
+    if (PP_UNLIKELY(state->rearm.head != PP_NONE) && !uring_peek(ring) && !uring_overflown(ring)) rearm(port);
 }
 
 /* ---- life --------------------------------------------------------------------------------------- */

@@ -45,7 +45,7 @@ static uint32_t take(pp_port *port)
 void pp_end_recycle(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
-    if (end->life != PP_LIFE_FREE || end->queued_ready || end->queued_flush) return;
+    if (end->life != PP_LIFE_FREE || end->queued_ready || end->queued_flush || end->queued_rearm) return;
     end->next_ready = port->end_free;
     port->end_free = index;
 }

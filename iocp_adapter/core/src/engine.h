@@ -66,11 +66,12 @@ enum pp_life { PP_LIFE_FREE, PP_LIFE_OPEN, PP_LIFE_DRAINING, PP_LIFE_ENDING };
 typedef struct pp_end {
     uint32_t generation;
     uint8_t life, flags, edges, watched;
-    uint8_t queued_ready, queued_flush, starved, paused;
+    uint8_t queued_ready, queued_flush, queued_rearm, starved, paused;
     uint8_t connecting, reset, thin; /* thin: receives in a row that left the block mostly empty */
     uint8_t deferred;                /* its end of stream was seen in `batch`, right after data */
     uint32_t batch;                  /* the last that carried data of it */
-    uint32_t next_ready, next_flush, next_starved, previous_starved;
+    uint32_t next_ready, next_flush, next_rearm, next_starved,
+        previous_starved;                  /* rearm: the back end's own */
     uint32_t recv, accept, connect, close; /* slots */
     uint32_t send_head, send_tail;
     uint32_t reason;    /* error for PP_KIND_CLOSE */

@@ -169,6 +169,11 @@ const uring_cqe *uring_peek(const uring *ring)
 
 void uring_seen(uring *ring) { __atomic_store_n(ring->cq_head, *ring->cq_head + 1, __ATOMIC_RELEASE); }
 
+bool uring_overflown(const uring *ring)
+{
+    return __atomic_load_n(ring->sq_flags, __ATOMIC_RELAXED) & SQ_CQ_OVERFLOW;
+}
+
 bool uring_held_back(const uring *ring)
 {
     return __atomic_load_n(ring->sq_flags, __ATOMIC_RELAXED) & (SQ_CQ_OVERFLOW | SQ_TASKRUN);

@@ -89,7 +89,9 @@ uint32_t uring_pending(const uring *ring);
 /* The oldest completion, or NULL; then uring_seen(). */
 const uring_cqe *uring_peek(const uring *ring);
 void uring_seen(uring *ring);
-/* Completions wait inside the kernel, which uring_enter() would deliver. */
+/* Completions wait inside the kernel, for want of room or for our thread to enter; uring_enter() delivers
+ * them. */
+bool uring_overflown(const uring *ring);
 bool uring_held_back(const uring *ring);
 
 #endif

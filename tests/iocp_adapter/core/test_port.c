@@ -1,6 +1,10 @@
 /* test_port.c - creating, choosing, posting, waiting, closing. */
 #define _GNU_SOURCE
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -183,6 +187,89 @@ static void the_environment_forbids_io_uring(void)
     pp_port_destroy(port);
 }
 
+/* Runs `judge` in a child; true when it returns true there. */
+static bool in_a_child(bool (*judge)(int), int argument)
+{
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0) _exit(judge(argument) ? 0 : 1);
+    waitpid(child, &status, 0);
+    return status == 0;
+}
+
+/* Makes io_uring_setup answer `error`, as a container's profile or an old kernel does. */
+static bool refuse_rings(int error)
+{
+    enum { IO_URING_SETUP = 425 };
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IO_URING_SETUP, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof rules / sizeof *rules, rules};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+static bool falls_back_on(int error)
+{
+    pp_port_config config = {.backend = PP_BACKEND_AUTO};
+    pp_port *port = NULL;
+    int os_error;
+    if (!refuse_rings(error) || pp_port_create(&config, &port, NULL, &os_error) != PP_OK) return false;
+    bool epoll = strcmp(pp_port_backend(port), "epoll") == 0;
+    bool told = strstr(pp_port_reason(port), strerror(error)) != NULL;
+    config.backend = PP_BACKEND_IO_URING;
+    return epoll && told && pp_port_create(&config, &port, NULL, &os_error) == PP_UNSUPPORTED;
+}
+
+static bool is_an_error_on(int error)
+{
+    pp_port_config config = {.backend = PP_BACKEND_AUTO};
+    pp_port *port = NULL;
+    int os_error = 0;
+    return refuse_rings(error) && pp_port_create(&config, &port, NULL, &os_error) == PP_IO &&
+           os_error == error;
+}
+
+static void only_a_lasting_refusal_falls_back(void)
+{
+    CHECK(in_a_child(falls_back_on, ENOSYS));
+    CHECK(in_a_child(falls_back_on, EPERM));
+    CHECK(in_a_child(falls_back_on, EINVAL));
+    CHECK(in_a_child(is_an_error_on, ENOMEM));
+    CHECK(in_a_child(is_an_error_on, EMFILE));
+}
+
+/* Queues of two entries: every submission overflows the one, every burst the other. */
+static void tiny_queues_lose_nothing(void)
+{
+    enum { MANY = 100 };
+    static struct heap heap;
+    pp_port_config config = {.backend = backend, .entries = 2};
+    pp_port *port = NULL;
+    int os_error, fds[MANY][2];
+    heap_init(&heap, 200, 4096);
+    CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
+    for (int i = 0; i < MANY; i++) {
+        pair(fds[i]);
+        CHECK_EQ(pp_port_recv_stream(port, add(port, fds[i][0], (uint64_t)i, &heap, 0), 0, NULL), PP_OK);
+    }
+    for (int round = 0; round < 5; round++) {
+        unsigned seen[MANY] = {0};
+        for (int i = 0; i < MANY; i++) CHECK_EQ(write(fds[i][1], "x", 1), 1);
+        for (int i = 0; i < MANY; i++) {
+            pp_completion row = next(port);
+            if (row.key < MANY) seen[row.key]++;
+            CHECK_EQ(heap_release(&heap, row.block), PP_OK);
+        }
+        for (int i = 0; i < MANY; i++) CHECK_EQ(seen[i], 1);
+    }
+    end_port(port);
+    for (int i = 0; i < MANY; i++) close(fds[i][0]), close(fds[i][1]);
+}
+
 int main(void)
 {
     RUN_ON_BOTH(packets_arrive_in_order);
@@ -193,6 +280,8 @@ int main(void)
     RUN_ON_BOTH(closing_names_what_is_outstanding);
     RUN_ON_BOTH(names_of_the_past_are_stale);
     RUN_ON_BOTH(a_child_of_fork_is_refused_and_harms_nothing);
+    RUN_ON_BOTH(tiny_queues_lose_nothing);
     RUN(the_environment_forbids_io_uring);
+    RUN(only_a_lasting_refusal_falls_back);
     return report();
 }

@@ -65,8 +65,10 @@ typedef struct pp_port_config {
 
 typedef enum pp_endpoint_flag {
     PP_OWN_DESCRIPTOR = 1, /* the port closes the descriptor when the endpoint ends */
-    PP_SELF_CLOSING = 2    /* end of stream: send what is queued, then close; an error: close at once.
-                                     Only PP_KIND_CLOSE reports it, with the error that was the reason */
+    PP_SELF_CLOSING = 2    /* end of stream: send what is queued, then close; an error: close at once. Only
+                              PP_KIND_CLOSE reports it, with the error that was the reason. Answers are in
+                              time if the thread that got the last data submits them with its next
+                              dequeue, and no other thread dequeues */
 } pp_endpoint_flag;
 
 typedef struct pp_endpoint_config {
