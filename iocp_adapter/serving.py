@@ -191,8 +191,8 @@ class Serving:
             return
         full = self._max_connections and len(self.connections) >= self._max_connections
         if full or self.refuse:
-            os.close(descriptor)
             self.refused += 1
+            os.close(descriptor)
             return
         self.accepted += 1
         number = self.accepted
