@@ -188,7 +188,8 @@ static void limit_shelves(buddy *b)
     }
 }
 
-/* The capacity in units, that of the limit at most, with which a block of `order` is free; 0: none. */
+/* The capacity in units with which a block of `order` is free, 0 where even the limit is too little. It is
+ * whole pages: twice as many as there are, the limit, or a multiple of a block that is larger than all. */
 static uint32_t capacity_for(const buddy *b, uint32_t order)
 {
     uint32_t units = pp_map_units(&b->map), max = b->map.max_units, size = 1u << order;
@@ -202,11 +203,8 @@ static uint32_t capacity_for(const buddy *b, uint32_t order)
 static pp_status grow(buddy *b, uint32_t order)
 {
     uint32_t from = pp_map_units(&b->map), to = capacity_for(b, order);
-    size_t page = pp_system_page_bytes(), described = pp_map_metadata_bytes(&b->map);
+    size_t described = pp_map_metadata_bytes(&b->map);
     if (to == 0) return PP_EXHAUSTED;
-    /* Whole pages; the limit is a whole number of them, and capacities below it need not be. */
-    size_t page_mask = (page >> b->unit_shift) ? (page >> b->unit_shift) - 1 : 0;
-    to = (uint32_t)((to + page_mask) & ~page_mask);
     size_t start = (size_t)from << b->unit_shift, end = (size_t)to << b->unit_shift;
     if (pp_system_commit(b->memory + start, end - start) != PP_OK) return PP_NO_MEMORY;
     if (pp_map_extend(&b->map, to) != PP_OK) return PP_NO_MEMORY;

@@ -164,8 +164,8 @@ void pp_map_release(pp_buddy_map *map, uint32_t unit)
 bool pp_map_resize(pp_buddy_map *map, uint32_t unit, uint32_t from, uint32_t to)
 {
     uint32_t user = pp_note_user(pp_map_load32(&map->notes[unit]));
-    for (uint32_t order = from; order < to; order++)
-        if (unit >> order & 1 || !pp_map_is_free(map, order, unit >> order | 1)) return false;
+    for (uint32_t order = from; order < to; order++) /* a right half meets itself here, which is taken */
+        if (!pp_map_is_free(map, order, unit >> order | 1)) return false;
     for (uint32_t order = from; order < to; order++) pp_map_pull(map, order, unit >> order | 1);
     for (uint32_t order = from; order-- > to;) pp_map_put_unmerged(map, order, unit >> order | 1);
     pp_map_set_note(map, unit, to, user);

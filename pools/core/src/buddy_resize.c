@@ -24,11 +24,11 @@ static pp_status move_to(buddy *b, uint32_t index, uint32_t order)
     return PP_OK;
 }
 
-/* Whether all that follows the block, up to its new end, is free, be it on shelves. */
+/* Whether all that follows a block that is to grow, up to its new end, is free, be it on shelves. */
 static bool idle_after(const buddy *b, uint32_t unit, uint32_t from, uint32_t to)
 {
     uint32_t end = unit + (1u << to), note;
-    if (to < from || end > pp_map_units(&b->map)) return false;
+    if (end > pp_map_units(&b->map)) return false;
     for (unit += 1u << from; unit < end;) {
         uint32_t order = pp_map_block_at(&b->map, unit, &note);
         if (note && pp_slot_state(&b->slots.slots[pp_note_user(note)]) != PP_BLOCK_CACHED) return false;

@@ -156,6 +156,9 @@ static void capacities_are_rounded_up_and_need_be_no_power_of_two(void)
     CHECK(stats_of(pool).free_bytes >= 4096); /* a page at least */
     CHECK_EQ(take(pool, 1).size, 256);
     pp_pool_destroy(pool);
+    pool = make(3 << 14, 0, 0, PP_BUDDY_LAZY);
+    CHECK_EQ((uintptr_t)take(pool, 1 << 15).data % (1 << 15), 0);
+    pp_pool_destroy(pool);
 }
 
 static void bulk_calls_give_what_there_is_and_release_around_bad_handles(void)

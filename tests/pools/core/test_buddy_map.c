@@ -341,6 +341,7 @@ static void agrees_with_a_plain_model_after_each_of_many_random_steps(void)
     pp_buddy_map *map = make(MODEL_UNITS, 0, 1);
     uint64_t seed = getenv("SEED") ? strtoull(getenv("SEED"), NULL, 10) : 20240607;
     random_state = seed * 2 + 1;
+    printf("seed %" PRIu64 "\n", seed);
     int before = checks_failed;
     for (int step = 0; step < MODEL_STEPS && checks_failed == before; step++) {
         void (*const steps[])(pp_buddy_map *) = {model_take, model_take,    model_give,
@@ -350,7 +351,7 @@ static void agrees_with_a_plain_model_after_each_of_many_random_steps(void)
         uint64_t taken = 0;
         for (int i = 0; i < MODEL_UNITS; i++) taken += owner[i] != 0;
         CHECK_EQ(levels_of(map).taken, taken);
-        if (checks_failed != before) printf("seed %" PRIu64 ", step %d\n", seed, step);
+        if (checks_failed != before) printf("at step %d\n", step);
     }
     pp_buddy_map_destroy(map);
 }

@@ -225,6 +225,7 @@ static void run_model(pp_buddy_merge merge, size_t capacity)
     uint64_t seed = getenv("SEED") ? strtoull(getenv("SEED"), NULL, 10) : 20240607;
     memset(&model, 0, sizeof model);
     random_state = seed * 2 + 1;
+    printf("seed %" PRIu64 "\n", seed);
     model.pool = make(capacity, UNITS * UNIT, UNIT, merge);
     model.memory = pp_buddy_memory(model.pool, &bytes);
     int before = checks_failed;
@@ -235,7 +236,7 @@ static void run_model(pp_buddy_merge merge, size_t capacity)
         steps[draw(12)]();
         sound(model.pool);
         compare_books();
-        if (checks_failed != before) printf("seed %" PRIu64 ", step %d\n", seed, step);
+        if (checks_failed != before) printf("at step %d\n", step);
     }
     pp_pool_destroy(model.pool);
 }

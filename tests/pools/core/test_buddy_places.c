@@ -237,6 +237,20 @@ static void trim_gives_memory_back_once(void)
     pp_pool_destroy(pool);
 }
 
+static void trim_takes_all_of_a_block_of_which_some_was_clean(void)
+{
+    pp_pool *pool = make(1 << 20, 0, 4096, PP_BUDDY_EAGER);
+    pp_block a = take(pool, 256 << 10), b = take(pool, 256 << 10), both;
+    pp_pool_release(pool, b.handle);
+    CHECK_EQ(pp_pool_trim(pool, 0), 256 << 10); /* the second half of what comes next is clean now */
+    pp_pool_release(pool, a.handle);
+    both = take(pool, 512 << 10);
+    CHECK_EQ((uintptr_t)both.data, (uintptr_t)a.data);
+    pp_pool_release(pool, both.handle);
+    CHECK_EQ(pp_pool_trim(pool, 0), 512 << 10);
+    pp_pool_destroy(pool);
+}
+
 static void trim_leaves_the_neighbours_of_small_blocks_alone(void)
 {
     pp_pool *pool = make(64 << 10, 0, 64, PP_BUDDY_EAGER);
@@ -353,6 +367,7 @@ int main(void)
     RUN(reserves_a_fixed_range_as_one_block);
     RUN(reserves_what_waits_unmerged_and_defers_a_pinned_range);
     RUN(trim_gives_memory_back_once);
+    RUN(trim_takes_all_of_a_block_of_which_some_was_clean);
     RUN(trim_leaves_the_neighbours_of_small_blocks_alone);
     RUN(a_trace_tells_of_every_change);
     return report();
