@@ -256,10 +256,14 @@ static uint32_t take_slowly(buddy *b, uint32_t order, pp_status *why)
 {
     pp_shelf *shelf = &b->shelves[order];
     *why = PP_OK;
-    if (pp_buddy_drain(b) && shelf->count) return shelf->slots[--shelf->count];
-    uint32_t unit = pp_buddy_take_unit(b, order, why);
-    if (unit == PP_MAP_NO_UNIT) return PP_SLOT_NONE;
-    uint32_t index = pp_buddy_take_slot(b);
+    if (PP_UNLIKELY(atomic_load_explicit(&b->slots.remote_head, memory_order_relaxed)) && pp_buddy_drain(b) &&
+        shelf->count)
+        return shelf->slots[--shelf->count];
+    uint32_t unit = pp_map_take(&b->map, order);
+    if (PP_UNLIKELY(unit == PP_MAP_NO_UNIT)) unit = pp_buddy_take_unit(b, order, why);
+    if (PP_UNLIKELY(unit == PP_MAP_NO_UNIT)) return PP_SLOT_NONE;
+    uint32_t index = pp_slots_take(&b->slots);
+    if (PP_UNLIKELY(index == PP_SLOT_NONE)) index = pp_buddy_take_slot(b);
     if (PP_UNLIKELY(index == PP_SLOT_NONE)) {
         pp_map_put(&b->map, unit, order);
         *why = PP_NO_MEMORY;
