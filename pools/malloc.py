@@ -1,30 +1,47 @@
-"""The C library's allocator as a strategy: the baseline."""
+"""General-purpose allocators as strategies: the baselines."""
 
 from __future__ import annotations
 
+import os
+from importlib import metadata
 from typing import Any
 
 from pools._native import ffi, lib
-from pools.errors import error_for
+from pools.errors import PoolValueError, Unsupported, error_for
 from pools.pool import Pool
 
 __all__ = ["MallocPool"]
+
+_INSTALL = {
+    "mimalloc": "pip install cmeel-mimalloc, or install libmimalloc",
+    "jemalloc": "install libjemalloc2, and start Python with "
+    "GLIBC_TUNABLES=glibc.rtld.optional_static_tls=16384, for its thread-local storage",
+    "tcmalloc": "install libtcmalloc-minimal4",
+}
+_WHEELS = {"mimalloc": "cmeel-mimalloc"}
 
 
 class MallocPool(Pool):
     """malloc and free behind the pools' interface, with the same handles, checks, tags and traces.
 
+    ``library`` chooses whose: None for the C library's; ``"mimalloc"``, ``"jemalloc"`` or
+    ``"tcmalloc"``, opened at run time from a wheel or from where the system keeps libraries; or the
+    path of such a library. ``strategy`` then says which one it is.
     ``max_bytes`` limits the live bytes; 0 means no limit. ``stats()`` asks the C library for the
-    levels of its whole heap, so ``metadata_bytes`` also counts what the program itself allocated.
+    levels of its whole heap, so ``metadata_bytes`` also counts what the program itself allocated;
+    of other libraries only what this pool holds is known.
     The other parameters are ``SlabPool``'s.
+
+    Raises ``Unsupported`` where there is no such library or it is no allocator.
     """
 
     strategy = "malloc"
 
     def __init__(
         self,
+        library: str | os.PathLike[str] | None = None,
         *,
-        name: str = "malloc",
+        name: str | None = None,
         max_bytes: int = 0,
         block_size: int = 4096,
         thread_safe: bool = False,
@@ -32,14 +49,10 @@ class MallocPool(Pool):
         ages: bool = True,
         strict: bool = False,
     ):
-        about: dict[str, Any] = {
-            "name": name,
-            "block_size": block_size,
-            "max_bytes": max_bytes,
-            "thread_safe": thread_safe,
-            "scrub": scrub,
-        }
-        encoded = ffi.new("char[]", name.encode())
+        wanted = None if library is None else os.fspath(library)
+        if max_bytes < 0:
+            raise PoolValueError(f"max_bytes={max_bytes} of a MallocPool: give 0 for no limit, or more")
+        encoded = ffi.NULL if name is None else ffi.new("char[]", name.encode())
         config = ffi.new("pp_malloc_config *")
         config.pool.name = encoded
         config.pool.threads = lib.PP_THREADS_SHARED if thread_safe else 0
@@ -47,10 +60,57 @@ class MallocPool(Pool):
         config.pool.ages = ages
         config.max_bytes = max_bytes
         out = ffi.new("pp_pool **")
-        status = lib.pp_malloc_create(config, out)
+        status = _create(config, wanted, out)
         if status:
-            raise error_for(status, f"MallocPool {name!r}")
+            raise _refusal(status, wanted)
+        self.strategy = str(ffi.string(lib.pp_pool_strategy(out[0])), "ascii")
+        about: dict[str, Any] = {
+            "name": self.strategy if name is None else name,
+            "block_size": block_size,
+            "max_bytes": max_bytes,
+            "thread_safe": thread_safe,
+            "scrub": scrub,
+            "library": wanted,
+        }
         super().__init__(out[0], strict=strict, about=about)
 
     def _remedy_when_exhausted(self) -> str:
         return "release blocks sooner, or create the pool with a larger max_bytes"
+
+
+def _create(config: Any, library: str | None, out: Any) -> int:
+    """Create the pool with the first library that can be opened."""
+    if library is None:
+        return lib.pp_malloc_create(config, out)
+    status = 0
+    for place in (*_files_in_wheel(library), library):
+        path = ffi.new("char[]", os.fsencode(place))
+        config.library = path
+        status = lib.pp_malloc_create(config, out)
+        if not status:
+            break
+    return status
+
+
+def _files_in_wheel(library: str) -> list[str]:
+    """Where an installed wheel keeps the library, if there is one."""
+    try:
+        files = metadata.files(_WHEELS[library]) or []
+    except (KeyError, metadata.PackageNotFoundError):
+        return []
+    return [str(file.locate()) for file in files if file.name in _LIBRARY_NAMES]
+
+
+_LIBRARY_NAMES = ("libmimalloc.so", "libmimalloc.dylib", "mimalloc.dll")
+
+
+def _refusal(status: int, library: str | None) -> Exception:
+    error = error_for(status, f"MallocPool(library={library!r})")
+    if not isinstance(error, Unsupported):
+        return error
+    remedy = _INSTALL.get(str(library), f"give {', '.join(_INSTALL)}, or the path of one of them")
+    better = Unsupported(
+        f"MallocPool(library={library!r}): no allocator could be opened under that name; {remedy}"
+    )
+    better.status = error.status
+    return better

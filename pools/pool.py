@@ -64,7 +64,7 @@ class Pool:
     acquires and any thread releases; with it every thread does everything.
     """
 
-    strategy: ClassVar[str] = ""
+    strategy: str = ""
     _lease_class: ClassVar[type[Lease]] = Lease
 
     def __init__(self, native: CData, *, strict: bool, about: dict[str, Any]):

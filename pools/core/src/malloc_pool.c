@@ -1,4 +1,4 @@
-/* malloc_pool.c - the C library's allocator as a strategy.
+/* malloc_pool.c - a general-purpose allocator as a strategy.
  *
  * A slot table (slots.h) gives malloc's blocks the handles, checks and tags that every
  * pool's have; the slot's extra bytes hold the address and what malloc granted. Offsets
@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "malloc_library.h"
 #include "slots.h"
 
 typedef struct chunk {
@@ -21,6 +22,9 @@ typedef struct malloc_pool {
     pp_slots slots;
     pp_counter granted_bytes, peak_granted_bytes;
     uint64_t limit_bytes;
+    pp_malloc_functions heap;
+    pp_pool_ops ops; /* malloc_ops under the name of the allocator */
+    bool c_library;
 } malloc_pool;
 
 enum { FIRST_SLOTS = 1024, SLOTS_MAX = 1 << 24 };
@@ -56,7 +60,7 @@ static void free_chunk(malloc_pool *m, uint32_t index)
 {
     chunk *c = chunk_of(m, index);
     set_granted(m, pp_read(&m->granted_bytes) - c->granted);
-    free(c->data);
+    m->heap.free(c->data);
     c->data = NULL;
     pp_slots_shut(&m->slots, index);
 }
@@ -89,12 +93,21 @@ static void drain(malloc_pool *m)
     while (PP_UNLIKELY(refused)) refused--, pp_note_misuse(&m->base, PP_DOUBLE_RELEASE);
 }
 
+/* Does the handle name a block that is owned, and that no other thread has released? Owner. */
+static bool still_owned(malloc_pool *m, pp_handle handle)
+{
+    if (!pp_slots_owned(&m->slots, handle)) return false;
+    if (!pp_slots_remote_pending(&m->slots, pp_handle_index(handle))) return true;
+    drain(m);
+    return pp_slots_owned(&m->slots, handle);
+}
+
 static pp_status malloc_release(pp_pool *pool, pp_handle handle)
 {
     malloc_pool *m = malloc_pool_of(pool);
     if (pp_enter(pool) != PP_OK) return pp_note_misuse(pool, pp_slots_release_remote(&m->slots, handle));
     pp_status status = PP_OK;
-    if (pp_slots_owned(&m->slots, handle))
+    if (still_owned(m, handle))
         end_ownership(m, pp_handle_index(handle));
     else
         status = pp_note_misuse(pool, pp_slots_diagnose(&m->slots, handle));
@@ -106,7 +119,6 @@ static pp_status malloc_release(pp_pool *pool, pp_handle handle)
 
 static uint32_t take_slot(malloc_pool *m)
 {
-    drain(m); /* what others released goes back to malloc before more is asked of it */
     uint32_t index = pp_slots_take(&m->slots);
     if (index == PP_SLOT_NONE) index = pp_slots_take_fresh(&m->slots);
     if (index != PP_SLOT_NONE || m->slots.capacity == m->slots.max) return index;
@@ -119,16 +131,17 @@ static pp_status acquire_locked(malloc_pool *m, size_t bytes, uint32_t tag, pp_b
     pp_pool *base = &m->base;
     if (atomic_load_explicit(&base->closed, memory_order_relaxed)) return PP_CLOSED;
     if (bytes - 1 >= base->max_bytes) return PP_SIZE;
+    drain(m); /* what others released goes back to malloc before more is asked of it */
     if (m->limit_bytes && pp_read(&m->granted_bytes) + bytes > m->limit_bytes)
         return pp_note_failure(base, bytes, tag, PP_EXHAUSTED);
-    void *data = base->scrub ? calloc(1, bytes) : malloc(bytes);
+    void *data = base->scrub ? m->heap.calloc(1, bytes) : m->heap.malloc(bytes);
     if (!data) return pp_note_failure(base, bytes, tag, PP_NO_MEMORY);
     uint32_t index = take_slot(m);
     if (index == PP_SLOT_NONE) {
-        free(data);
+        m->heap.free(data);
         return pp_note_failure(base, bytes, tag, PP_NO_MEMORY);
     }
-    *chunk_of(m, index) = (chunk){data, pp_system_malloc_size(data)};
+    *chunk_of(m, index) = (chunk){data, m->heap.usable(data)};
     set_granted(m, pp_read(&m->granted_bytes) + chunk_of(m, index)->granted);
     *out = (pp_block){pp_slots_open(&m->slots, index, bytes, tag), data, bytes};
     if (PP_UNLIKELY(base->watched)) {
@@ -155,22 +168,23 @@ static pp_status malloc_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_bl
 static pp_status resize_locked(malloc_pool *m, pp_handle handle, size_t bytes, pp_block *out)
 {
     uint32_t index = pp_handle_index(handle);
-    if (!pp_slots_owned(&m->slots, handle))
-        return pp_note_misuse(&m->base, pp_slots_diagnose(&m->slots, handle));
+    if (!still_owned(m, handle)) return pp_note_misuse(&m->base, pp_slots_diagnose(&m->slots, handle));
     if (pp_slot_pinned(&m->slots, index)) return PP_PINNED;
     chunk *c = chunk_of(m, index);
     pp_slot *slot = &m->slots.slots[index];
     uint64_t before = pp_slot_requested(slot);
     uint64_t granted_before = c->granted;
-    void *moved = realloc(c->data, bytes);
+    uint64_t others = pp_read(&m->granted_bytes) - granted_before;
+    if (m->limit_bytes && bytes > before && others + bytes > m->limit_bytes) return PP_EXHAUSTED;
+    void *moved = m->heap.realloc(c->data, bytes);
     if (!moved) return PP_NO_MEMORY;
     if (m->base.scrub && bytes > before) memset((char *)moved + before, 0, bytes - before);
     if (moved != c->data) {
         pp_bump(&m->base.moved_blocks, 1);
         pp_bump(&m->base.moved_bytes, before < bytes ? before : bytes);
     }
-    *c = (chunk){moved, pp_system_malloc_size(moved)};
-    set_granted(m, pp_read(&m->granted_bytes) - granted_before + c->granted);
+    *c = (chunk){moved, m->heap.usable(moved)};
+    set_granted(m, others + c->granted);
     pp_bump(&m->base.requested_bytes, (uint64_t)bytes - before);
     pp_slot_set(slot, PP_BLOCK_OWNED, bytes);
     trace_chunk(m, PP_OP_RESIZE, index, granted_before);
@@ -195,7 +209,7 @@ static pp_status malloc_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, v
     malloc_pool *m = malloc_pool_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (pp_slots_owned(&m->slots, handle)) {
+    if (still_owned(m, handle)) {
         uint32_t index = pp_handle_index(handle);
         pp_slots_pin(&m->slots, index, kind, pool);
         if (data) *data = chunk_of(m, index)->data;
@@ -241,7 +255,7 @@ static pp_status malloc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *
     malloc_pool *m = malloc_pool_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (pp_slots_owned(&m->slots, handle))
+    if (still_owned(m, handle))
         describe(m, pp_handle_index(handle), pp_system_coarse_ns(), out);
     else
         status = pp_slots_diagnose(&m->slots, handle);
@@ -288,18 +302,12 @@ static void malloc_stats(const pp_pool *pool, pp_stats *out)
 {
     const malloc_pool *m = (const malloc_pool *)pool;
     pp_heap_levels heap = {0};
-    uint64_t pending, pending_requested;
     pp_stats_begin(pool, out);
-    pp_slots_pending(&m->slots, &pending, &pending_requested);
-    out->released += pending;
-    out->remote_releases += pending;
-    out->live_blocks -= pending;
-    out->requested_bytes -= pending_requested;
-    out->cached_blocks = pending;
+    pp_slots_add_pending(&m->slots, out);
     out->granted_bytes = pp_read(&m->granted_bytes);
     out->peak_granted_bytes = pp_read(&m->peak_granted_bytes);
     uint64_t table = pp_slots_metadata_bytes(&m->slots) + sizeof *m;
-    pp_system_heap_levels(&heap);
+    if (m->c_library) pp_system_heap_levels(&heap);
     out->free_bytes = heap.free_bytes;
     out->largest_free_bytes = heap.largest_free_bytes;
     out->free_extents = heap.free_bytes != 0;
@@ -341,7 +349,7 @@ static void malloc_destroy(pp_pool *pool)
 {
     malloc_pool *m = malloc_pool_of(pool);
     uint32_t fresh = atomic_load_explicit(&m->slots.fresh, memory_order_relaxed);
-    for (uint32_t index = 0; index < fresh; index++) free(chunk_of(m, index)->data);
+    for (uint32_t index = 0; index < fresh; index++) m->heap.free(chunk_of(m, index)->data);
     pp_slots_end(&m->slots);
     pp_pool_finish(pool);
     pp_system_free_aligned(m);
@@ -366,7 +374,11 @@ pp_status pp_malloc_create(const pp_malloc_config *config, pp_pool **out)
     malloc_pool *m = pp_system_alloc_aligned(64, sizeof *m);
     if (!m) return PP_NO_MEMORY;
     memset(m, 0, sizeof *m);
-    pp_status status = pp_pool_init(&m->base, &malloc_ops, &config->pool);
+    m->c_library = !config->library;
+    pp_status status = pp_malloc_functions_load(config->library, &m->heap);
+    m->ops = malloc_ops;
+    m->ops.strategy = m->heap.strategy;
+    if (status == PP_OK) status = pp_pool_init(&m->base, &m->ops, &config->pool);
     if (status != PP_OK) {
         pp_system_free_aligned(m);
         return status;

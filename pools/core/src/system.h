@@ -119,4 +119,13 @@ pp_status pp_system_heap_levels(pp_heap_levels *out);
 /* Bytes really granted behind an address from malloc. */
 size_t pp_system_malloc_size(void *address);
 
+/* ---- shared libraries ------------------------------------------------------------ */
+
+/* Opens a shared library by path, or by name where the system looks for libraries; NULL. It stays
+ * open until the process ends. */
+void *pp_system_library_open(const char *path);
+
+/* The address of what the library, or another that it depends on, defines under a name; NULL. */
+void *pp_system_library_symbol(void *library, const char *name);
+
 #endif

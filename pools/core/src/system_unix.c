@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "system.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -249,3 +250,9 @@ pp_status pp_system_heap_levels(pp_heap_levels *out)
 size_t pp_system_malloc_size(void *address) { return malloc_usable_size(address); }
 
 #endif
+
+/* ---- shared libraries ------------------------------------------------------------ */
+
+void *pp_system_library_open(const char *path) { return dlopen(path, RTLD_NOW | RTLD_LOCAL); }
+
+void *pp_system_library_symbol(void *library, const char *name) { return dlsym(library, name); }

@@ -203,3 +203,16 @@ pp_status pp_system_heap_levels(pp_heap_levels *out)
 }
 
 size_t pp_system_malloc_size(void *address) { return _msize(address); }
+
+/* ---- shared libraries ------------------------------------------------------------ */
+
+void *pp_system_library_open(const char *path)
+{
+    wchar_t wide[PATH_CHARS];
+    return widen(path, wide) ? (void *)LoadLibraryW(wide) : NULL;
+}
+
+void *pp_system_library_symbol(void *library, const char *name)
+{
+    return (void *)(uintptr_t)GetProcAddress((HMODULE)library, name);
+}
