@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pools import AutoCompact, CompactingPool, MallocPool, Pool, SlabPool
+from pools import AutoCompact, BuddyPool, CompactingPool, MallocPool, Pool, SizeClassPool, SlabPool
 
 __all__ = ["STRATEGIES", "Strategy"]
 
 _SLAB_BLOCK = 16 * 1024
+_BUDDY_FIRST = 1 << 20
 
 
 class Strategy(NamedTuple):
@@ -25,6 +26,14 @@ STRATEGIES: dict[str, Strategy] = {
     "slab": Strategy(
         "blocks of 16 KiB from one region",
         lambda capacity: SlabPool(_SLAB_BLOCK, 64, max_count=max(64, capacity // _SLAB_BLOCK), name="slab"),
+    ),
+    "sizeclass": Strategy(
+        "slabs by size class, for requests of any size",
+        lambda capacity: SizeClassPool(capacity=capacity, name="sizeclass"),
+    ),
+    "buddy": Strategy(
+        "powers of two, split and merged",
+        lambda capacity: BuddyPool(_BUDDY_FIRST, 256, max_capacity=capacity, name="buddy"),
     ),
     "compacting": Strategy(
         "blocks of any size that are moved together when holes are in the way",

@@ -32,6 +32,8 @@ function(cffi_module name)
     VERBATIM)
   python_add_library(${name} MODULE USE_SABI 3.11 WITH_SOABI ${source})
   target_link_libraries(${name} PRIVATE ${arg_CORE})
+  # cffi's code uses alloca(), which the C library declares only with extensions.
+  set_target_properties(${name} PROPERTIES C_EXTENSIONS ON)
   if(NOT MSVC)
     # Generated code: cffi's casts are not ours to mend.
     target_compile_options(${name} PRIVATE -w)

@@ -51,6 +51,24 @@ def _capacity(shape: Shape) -> int:
     return max(64 << 20, 2 * largest_request(shape) * shape.live)
 
 
+def _sizeclass(shape: Shape, shared: bool) -> Allocator:
+    pool = pools.SizeClassPool(
+        max(4096, largest_request(shape)),
+        capacity=_capacity(shape),
+        name="sizeclass",
+        thread_safe=shared,
+        ages=False,
+    )
+    return _of_pool(pool)
+
+
+def _buddy(shape: Shape, shared: bool) -> Allocator:
+    # A power of two may be twice the request.
+    capacity = 2 * _capacity(shape)
+    pool = pools.BuddyPool(1 << 20, 64, max_capacity=capacity, name="buddy", thread_safe=shared, ages=False)
+    return _of_pool(pool)
+
+
 def _compacting(shape: Shape, shared: bool) -> Allocator:
     pool = pools.CompactingPool(
         _capacity(shape),
@@ -119,6 +137,8 @@ def _in_library(name: str) -> Allocator:
 
 STRATEGIES: dict[str, Callable[[Shape, bool], Allocator]] = {
     "slab": _slab,
+    "sizeclass": _sizeclass,
+    "buddy": _buddy,
     "compacting": _compacting,
     "malloc": _malloc,
     "mimalloc": lambda _shape, _shared: _in_library("mimalloc"),
