@@ -7,6 +7,9 @@
 #include "system.h"
 
 /* Read by LeakSanitizer, where the test is built with it: what tcmalloc allocates once when it is loaded. */
+#if defined(__GNUC__)
+__attribute__((visibility("default")))
+#endif
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void) { return "leak:libtcmalloc"; }
 
