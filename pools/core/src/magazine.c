@@ -37,19 +37,24 @@ pp_magazine *pp_magazine_enter(pp_magazines *magazines)
         if (try_enter(&magazines->all[at])) return &magazines->all[at];
 }
 
-uint32_t pp_magazines_steal(pp_magazines *magazines, pp_magazine *mine, uint32_t *out)
+uint32_t pp_magazines_steal(pp_magazines *magazines, pp_magazine *mine)
 {
     for (uint32_t at = 0; at < PP_MAGAZINES; at++) {
         pp_magazine *other = &magazines->all[at];
         if (other == mine) continue;
-        /* Whoever is inside a magazine that is not empty never waits for an empty one such as ours. */
         bool inside = false;
-        while (atomic_load_explicit(&other->count, memory_order_relaxed) && !(inside = try_enter(other)))
-            pp_system_yield();
+        while (atomic_load_explicit(&other->count, memory_order_relaxed) && !(inside = try_enter(other))) {
+            pp_magazine_leave(mine);
+            do pp_system_yield();
+            while (!try_enter(mine));
+            uint32_t filled = atomic_load_explicit(&mine->count, memory_order_relaxed);
+            if (filled) return filled; /* by whoever was here meanwhile */
+        }
         if (!inside) continue;
         uint32_t count = atomic_load_explicit(&other->count, memory_order_relaxed);
         uint32_t taken = (count + 1) / 2;
-        memcpy(out, other->indices + count - taken, taken * sizeof *out);
+        memcpy(mine->indices, other->indices + count - taken, taken * sizeof *mine->indices);
+        atomic_store_explicit(&mine->count, taken, memory_order_relaxed);
         atomic_store_explicit(&other->count, count - taken, memory_order_relaxed);
         pp_magazine_leave(other);
         if (taken) return taken;

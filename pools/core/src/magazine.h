@@ -17,7 +17,8 @@
  *   Memory order: enter is acquire and leave is release, so that what one thread did to a
  *   block happens before the next thread hands it out.
  *   Lock order: magazines, then the pool's lock. A thread inside one magazine enters a second
- *   one only by trying. */
+ *   one only by trying, and leaves its own before it tries again: who is inside the other may
+ *   want all of them (pp_magazines_seize()). */
 #ifndef POOLPORT_MAGAZINE_H
 #define POOLPORT_MAGAZINE_H
 
@@ -48,8 +49,9 @@ static inline void pp_magazine_leave(pp_magazine *magazine)
     atomic_store_explicit(&magazine->busy, 0, memory_order_release);
 }
 
-/* Up to half of the indices of some other magazine that has any, into out[PP_MAGAZINE_HALF]; how many. */
-uint32_t pp_magazines_steal(pp_magazines *magazines, pp_magazine *mine, uint32_t *out);
+/* Fills `mine`, which the caller is inside and which is empty, with up to half of the indices of some
+ * other magazine that has any; how many. May leave `mine` and enter it again. */
+uint32_t pp_magazines_steal(pp_magazines *magazines, pp_magazine *mine);
 
 /* Enters all of them, so that nothing moves; and leaves them. */
 void pp_magazines_seize(pp_magazines *magazines);

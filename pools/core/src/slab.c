@@ -72,9 +72,19 @@ static size_t drain(slab *s)
     return drained;
 }
 
+/* Does the handle name a block that is owned, and that no other thread has released? Owner. */
+static inline bool still_owned(slab *s, pp_handle handle)
+{
+    if (PP_UNLIKELY(!pp_slots_owned(&s->slots, handle))) return false;
+    if (PP_LIKELY(!pp_slots_any_remote(&s->slots))) return true;
+    if (!pp_slots_remote_pending(&s->slots, pp_handle_index(handle))) return true;
+    drain(s);
+    return pp_slots_owned(&s->slots, handle);
+}
+
 static pp_status release_one(slab *s, pp_handle handle)
 {
-    if (PP_UNLIKELY(!pp_slots_owned(&s->slots, handle)))
+    if (PP_UNLIKELY(!still_owned(s, handle)))
         return pp_note_misuse(&s->base, pp_slots_diagnose(&s->slots, handle));
     end_ownership(s, pp_handle_index(handle));
     return PP_OK;
@@ -89,19 +99,21 @@ static pp_status slab_release(pp_pool *pool, pp_handle handle)
     return status;
 }
 
-/* Releases blocks up to the first that needs a closer look: a bad handle, or one that is pinned.
- * Counters are raised once. Returns how many; not for traced pools. */
+/* Releases blocks up to the first that needs a closer look: a bad handle, one that is pinned, or one
+ * that another thread has released. Counters are raised once. Returns how many; not for traced pools. */
 static size_t release_run(slab *s, const pp_handle *handles, size_t count)
 {
     pp_slots *slots = &s->slots;
     uint32_t fresh = atomic_load_explicit(&slots->fresh, memory_order_relaxed);
     uint64_t requested = 0;
     size_t done = 0;
+    bool remote = pp_slots_any_remote(slots);
     for (; done < count; done++) {
         uint32_t index = pp_handle_index(handles[done]), stamp = pp_handle_stamp(handles[done]);
         if (PP_UNLIKELY(index >= fresh)) break;
         pp_slot *slot = &slots->slots[index];
         if (PP_UNLIKELY(pp_slot_key(slot) != pp_slot_key_of(stamp, PP_BLOCK_OWNED))) break;
+        if (PP_UNLIKELY(remote && pp_slots_remote_pending(slots, index))) break;
         requested += pp_slot_requested(slot);
         pp_slots_stack(slots, index, pp_next_stamp(stamp));
     }
@@ -252,7 +264,7 @@ static pp_status slab_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_b
     if (bytes - 1 >= s->block_bytes) return PP_SIZE;
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (pp_slots_owned(&s->slots, handle)) {
+    if (still_owned(s, handle)) {
         uint32_t index = pp_handle_index(handle);
         pp_slot *slot = &s->slots.slots[index];
         pp_bump(&pool->requested_bytes, (uint64_t)bytes - pp_slot_requested(slot));
@@ -273,7 +285,7 @@ static pp_status slab_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, voi
     slab *s = slab_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (PP_UNLIKELY(!pp_slots_owned(&s->slots, handle))) {
+    if (PP_UNLIKELY(!still_owned(s, handle))) {
         status = pp_note_misuse(pool, pp_slots_diagnose(&s->slots, handle));
     } else {
         pp_slots_pin(&s->slots, pp_handle_index(handle), kind, pool);
@@ -317,7 +329,7 @@ static pp_status slab_inspect(pp_pool *pool, pp_handle handle, pp_block_info *ou
     slab *s = slab_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (pp_slots_owned(&s->slots, handle))
+    if (still_owned(s, handle))
         describe(s, pp_handle_index(handle), pp_system_coarse_ns(), out);
     else
         status = pp_slots_diagnose(&s->slots, handle);
@@ -343,17 +355,22 @@ static pp_status slab_walk(pp_pool *pool, pp_walk_fn visit, void *context)
 static void slab_stats(const pp_pool *pool, pp_stats *out)
 {
     const slab *s = (const slab *)pool;
-    pp_stats_begin(pool, out);
-    if (pool->shared)
-        pp_magazines_stats(&s->magazines, out);
-    else
+    if (pool->shared) {
+        pp_shared_slab_levels(s, out);
+    } else {
+        pp_stats_begin(pool, out);
         pp_slots_add_pending(&s->slots, out);
+    }
     uint64_t busy = out->live_blocks + out->deferred_blocks;
     out->capacity_blocks = s->slots.capacity;
-    out->free_blocks = out->capacity_blocks - busy - out->cached_blocks;
+    /* A reader elsewhere may have seen a block twice, on its way from one state to the next. */
+    if (busy > out->capacity_blocks) busy = out->capacity_blocks;
+    uint64_t idle = out->capacity_blocks - busy;
+    if (out->cached_blocks > idle) out->cached_blocks = idle;
+    out->free_blocks = idle - out->cached_blocks;
     out->granted_bytes = busy * s->stride;
     out->peak_granted_bytes = out->peak_live_blocks * s->stride;
-    out->free_bytes = (out->capacity_blocks - busy) * s->stride;
+    out->free_bytes = idle * s->stride;
     out->metadata_bytes = pp_slots_metadata_bytes(&s->slots) + sizeof *s;
     out->reserved_bytes = out->granted_bytes + out->free_bytes + out->metadata_bytes;
     out->committed_bytes = out->reserved_bytes;
@@ -370,8 +387,12 @@ static pp_status slab_check(pp_pool *pool, pp_fault *fault)
     if (pool->shared) pp_magazines_seize(&s->magazines);
     pp_status status = pp_enter(pool);
     if (status == PP_OK) {
-        if (!pool->shared) drain(s);
-        slab_stats(pool, &books);
+        if (pool->shared) {
+            slab_stats(pool, &books);
+        } else { /* without what comes home just now: its slots are still owned */
+            drain(s);
+            pp_stats_begin(pool, &books);
+        }
         status = pp_slots_check_books(&s->slots, &books, fault);
         pp_leave(pool);
     }

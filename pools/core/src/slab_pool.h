@@ -35,6 +35,9 @@ void pp_slab_trace(slab *s, pp_trace_op op, pp_handle handle, uint64_t aux);
 /* What only watched pools do to a block before it is handed out. The block is the caller's alone. */
 void pp_slab_watch_acquire(slab *s, uint32_t index, uint64_t ordinal, uint64_t now_ns);
 
+/* What pp_stats_begin() gives, and the magazines' share. Any thread. */
+void pp_shared_slab_levels(const slab *s, pp_stats *out);
+
 pp_status pp_shared_slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
 size_t pp_shared_slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
                                    pp_status *why);

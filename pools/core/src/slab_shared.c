@@ -22,12 +22,25 @@ static uint32_t take_from_depot(slab *s, pp_status *why)
     return index;
 }
 
+void pp_shared_slab_levels(const slab *s, pp_stats *out)
+{
+    pp_stats_begin(&s->base, out);
+    pp_magazines_stats(&s->magazines, out);
+    /* Others go on while the magazines are read one after the other. */
+    uint64_t capacity = atomic_load_explicit(&((slab *)s)->slots.capacity, memory_order_relaxed);
+    uint64_t beyond = out->live_blocks > capacity ? out->live_blocks - capacity : 0;
+    out->acquired -= beyond;
+    out->live_blocks -= beyond;
+    if (out->requested_bytes > out->live_blocks * s->block_bytes)
+        out->requested_bytes = out->live_blocks * s->block_bytes;
+    if (out->peak_live_blocks > capacity) out->peak_live_blocks = capacity;
+}
+
 /* The most blocks live at once, as seen whenever a magazine is filled. Lock held. */
 static void note_peak(slab *s)
 {
     pp_stats now;
-    pp_stats_begin(&s->base, &now);
-    pp_magazines_stats(&s->magazines, &now);
+    pp_shared_slab_levels(s, &now);
     pp_write(&s->base.peak_live_blocks, now.peak_live_blocks);
 }
 
@@ -46,9 +59,7 @@ static pp_status refill(slab *s, pp_magazine *magazine)
     note_peak(s);
     pp_lock_drop(&s->base.lock);
     if (count) return PP_OK;
-    count = pp_magazines_steal(&s->magazines, magazine, magazine->indices);
-    atomic_store_explicit(&magazine->count, count, memory_order_relaxed);
-    return count ? PP_OK : why;
+    return pp_magazines_steal(&s->magazines, magazine) ? PP_OK : why;
 }
 
 /* Sends the older half of a full magazine to the depot. */
@@ -157,14 +168,16 @@ pp_status pp_shared_slab_release(pp_pool *pool, pp_handle handle)
     if (PP_UNLIKELY(index >= atomic_load_explicit(&s->slots.fresh, memory_order_acquire)))
         return pp_note_misuse(pool, PP_FOREIGN);
     pp_slot *slot = &s->slots.slots[index];
+    /* Inside before the claim: who seizes all magazines then finds every cached block in one. */
+    pp_magazine *magazine = pp_magazine_enter(&s->magazines);
     while (PP_UNLIKELY(!claim(slot, handle))) {
+        pp_magazine_leave(magazine);
         pp_status status = release_unclaimed(s, handle);
         if (status != PP_STOPPED) return status;
+        magazine = pp_magazine_enter(&s->magazines);
     }
-    /* The block is this thread's alone until it lies in the magazine. */
     uint64_t requested = pp_slot_requested(slot);
     pp_slab_trace(s, PP_OP_FREE, handle, 0);
-    pp_magazine *magazine = pp_magazine_enter(&s->magazines);
     if (atomic_load_explicit(&magazine->count, memory_order_relaxed) == 2 * PP_MAGAZINE_HALF)
         flush(s, magazine);
     uint32_t count = atomic_load_explicit(&magazine->count, memory_order_relaxed);

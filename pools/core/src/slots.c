@@ -141,6 +141,13 @@ pp_status pp_slots_release_remote(pp_slots *slots, pp_handle handle)
     return PP_OK;
 }
 
+/* The claim has done its work, unless another generation's has taken its place. */
+static void settle_claim(pp_slots *slots, uint32_t index, uint32_t stamp)
+{
+    atomic_compare_exchange_strong_explicit(&slots->remote_stamp[index], &stamp, stamp & 0x00ffffffu,
+                                            memory_order_release, memory_order_relaxed);
+}
+
 size_t pp_slots_drain(pp_slots *slots, void (*release)(void *context, uint32_t index), void *context,
                       size_t *refused)
 {
@@ -154,16 +161,14 @@ size_t pp_slots_drain(pp_slots *slots, void (*release)(void *context, uint32_t i
         uint64_t bits = atomic_exchange_explicit(&slots->remote_bits[word], 0, memory_order_acquire);
         for (; bits; bits &= bits - 1) {
             uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            uint32_t stamp = atomic_load_explicit(&slots->remote_stamp[index], memory_order_relaxed);
+            uint32_t stamp = atomic_load_explicit(&slots->remote_stamp[index], memory_order_acquire);
             if (pp_slots_owned(slots, (uint64_t)stamp << 32 | index)) {
                 release(context, index);
                 drained++;
-                /* The handle no longer fits, so the claim has done its work; kept, it would refuse
-                 * the generation that has the same stamp, 2^24 owners later. */
-                atomic_store_explicit(&slots->remote_stamp[index], 0, memory_order_release);
             } else {
                 ++*refused;
             }
+            settle_claim(slots, index, stamp);
         }
     }
     return drained;
@@ -186,6 +191,9 @@ void pp_slots_add_pending(const pp_slots *slots, pp_stats *out)
 {
     uint64_t blocks, requested;
     pp_slots_pending(slots, &blocks, &requested);
+    /* The owner goes on while we look, and may have counted some of them already. */
+    if (blocks > out->live_blocks) blocks = out->live_blocks;
+    if (requested > out->requested_bytes) requested = out->requested_bytes;
     out->released += blocks;
     out->remote_releases += blocks;
     out->live_blocks -= blocks;

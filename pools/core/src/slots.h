@@ -16,11 +16,14 @@
  *
  * Blocks released by other threads ("remote").
  *   remote_bits[w]   64 blocks a word; a set bit: released, not yet taken home
- *   remote_stamp[i]  the stamp the releaser's handle had
+ *   remote_stamp[i]  the stamp the releaser's handle had: the claim; with pool id 0 once it is settled
  *   remote_head      a stack of those words that are not zero, through word_next[]
  * A releaser compares the stamp, claims its generation by a CAS of remote_stamp[i], and sets
  * the bit with a fetch_or. Whoever finds its own stamp claimed released twice and is told so,
- * whether or not the owner has taken the block home meanwhile.
+ * whether or not the owner has taken the block home meanwhile; so is the owner, who looks at
+ * the bit. A settled claim keeps its generation, so that a releaser who was interrupted between
+ * looking and claiming cannot mistake it for what it saw before; it drops the pool id, so that
+ * it does not refuse the generation that has the same stamp, 2^24 owners later.
  * Whoever turns a word from zero to non-zero pushes the word on the stack with a CAS:
  * at most once for 64 releases that arrive together.
  * The owner takes the whole stack with one exchange, reads each word's successor,
@@ -184,6 +187,12 @@ static inline bool pp_slots_remote_pending(const pp_slots *slots, uint32_t index
 {
     uint64_t word = atomic_load_explicit(&slots->remote_bits[index / 64], memory_order_relaxed);
     return (word >> (index % 64)) & 1;
+}
+
+/* Are blocks waiting to be taken home? */
+static inline bool pp_slots_any_remote(const pp_slots *slots)
+{
+    return atomic_load_explicit(&((pp_slots *)slots)->remote_head, memory_order_relaxed) != 0;
 }
 
 /* ---- the fast path, owner only --------------------------------------------------- */

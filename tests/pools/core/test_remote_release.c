@@ -1,4 +1,4 @@
-/* Blocks that come home from other threads: to a pool of one owner, and in a shared pool. */
+/* Blocks that come home to a pool of one owner from other threads. */
 #include <poolport/poolport.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -22,8 +22,6 @@ static pp_stats at_rest(pp_pool *pool)
              stats.free_blocks + stats.live_blocks + stats.deferred_blocks + stats.cached_blocks);
     return stats;
 }
-
-/* ---- one owner ------------------------------------------------------------------------------- */
 
 /* A mailbox for one handle: the owner puts, a releaser takes. */
 static _Atomic uint64_t mailboxes[THREADS];
@@ -158,102 +156,106 @@ static void an_adopted_pool_has_a_new_owner(void)
     pp_pool_destroy(owned);
 }
 
-/* ---- shared ------------------------------------------------------------------------------------- */
+/* ---- seen from elsewhere, or in the middle of it ------------------------------------------------ */
 
-static pp_pool *shared;
-
-static void *churn(void *context)
+static void *watch(void *context)
 {
-    uint32_t random = (uint32_t)(uintptr_t)context * 2654435761u + 1;
-    pp_block held[16];
-    memset(held, 0, sizeof held);
-    for (int i = 0; i < ROUNDS; i++) {
-        random = random * 1664525u + 1013904223u;
-        pp_block *block = &held[random >> 28];
-        if (!block->handle) {
-            if (pp_pool_acquire(shared, 64, 1, block) != PP_OK)
-                block->handle = 0;
-            else
-                memcpy(block->data, &context, sizeof context);
-            continue;
-        }
-        CHECK_EQ(memcmp(block->data, &context, sizeof context), 0); /* nobody else has it */
-        if ((random >> 8) % 16 == 0) {
-            CHECK_EQ(pp_pool_pin(shared, block->handle, PP_PIN_USER, NULL), PP_OK);
-            CHECK_EQ(pp_pool_release(shared, block->handle), PP_OK);
-            CHECK_EQ(pp_pool_unpin(shared, block->handle, PP_PIN_USER), PP_OK);
-        } else {
-            CHECK_EQ(pp_pool_release(shared, block->handle), PP_OK);
-        }
-        CHECK(pp_pool_release(shared, block->handle) != PP_OK);
-        block->handle = 0;
+    (void)context;
+    while (!atomic_load(&over)) {
+        pp_stats stats;
+        pp_pool_stats(owned, &stats);
+        CHECK(stats.live_blocks <= stats.capacity_blocks);
+        CHECK(stats.free_blocks <= stats.capacity_blocks);
+        CHECK(stats.free_bytes <= stats.capacity_blocks * 64);
+        CHECK(stats.requested_bytes <= stats.capacity_blocks * 64);
     }
-    for (int i = 0; i < 16; i++)
-        if (held[i].handle) CHECK_EQ(pp_pool_release(shared, held[i].handle), PP_OK);
     return NULL;
 }
 
-static void threads_share_a_pool_and_nothing_is_lost(void)
+static void *release_until_over(void *context)
 {
-    pp_slab_config config = {
-        .block_bytes = 64, .block_count = 16, .max_count = 50, .pool.threads = PP_THREADS_SHARED};
-    test_thread threads[THREADS];
-    CHECK_EQ(pp_slab_create(&config, &shared), PP_OK);
-    for (uintptr_t i = 0; i < THREADS; i++) test_thread_start(&threads[i], churn, (void *)(i + 1));
-    for (int i = 0; i < THREADS; i++) test_thread_join(threads[i]);
-    CHECK_EQ(at_rest(shared).live_blocks, 0);
-    pp_pool_destroy(shared);
+    _Atomic uint64_t *mailbox = context;
+    while (!atomic_load(&over)) {
+        pp_handle handle = atomic_exchange(mailbox, 0);
+        if (handle) CHECK_EQ(pp_pool_release(owned, handle), PP_OK);
+    }
+    return NULL;
 }
 
-static void *take_all_and_die(void *context)
+static void levels_stay_within_the_pool_and_checks_hold_while_blocks_come_home(void)
+{
+    pp_slab_config config = {.block_bytes = 64, .block_count = LIVE};
+    test_thread threads[3];
+    pp_block held = {0};
+    CHECK_EQ(pp_slab_create(&config, &owned), PP_OK);
+    atomic_store(&over, false);
+    test_thread_start(&threads[0], watch, NULL);
+    for (int i = 1; i < 3; i++) test_thread_start(&threads[i], release_until_over, &mailboxes[i]);
+    for (int round = 0; round < ROUNDS; round++) {
+        uint64_t empty = 0;
+        if (held.handle == 0 && pp_pool_acquire(owned, 64, 0, &held) != PP_OK) held.handle = 0;
+        if (held.handle && atomic_compare_exchange_strong(&mailboxes[1 + round % 2], &empty, held.handle))
+            held.handle = 0;
+        if (round % 16 == 0) CHECK_EQ(pp_pool_check(owned, NULL), PP_OK);
+        if (round % 64 == 0 && held.handle) { /* released pinned, and let go */
+            CHECK_EQ(pp_pool_pin(owned, held.handle, PP_PIN_USER, NULL), PP_OK);
+            CHECK_EQ(pp_pool_release(owned, held.handle), PP_OK);
+            CHECK_EQ(pp_pool_unpin(owned, held.handle, PP_PIN_USER), PP_OK);
+            held.handle = 0;
+        }
+    }
+    atomic_store(&over, true);
+    for (int i = 0; i < 3; i++) test_thread_join(threads[i]);
+    at_rest(owned);
+    for (int i = 0; i < THREADS; i++) atomic_store(&mailboxes[i], 0);
+    pp_pool_destroy(owned);
+}
+
+static void the_owner_is_told_of_a_second_release_after_another_threads(void)
+{
+    pp_slab_config config = {.block_bytes = 64, .block_count = 4};
+    pp_block blocks[2];
+    test_thread thread;
+    pp_stats stats;
+    pp_status why;
+    CHECK_EQ(pp_slab_create(&config, &owned), PP_OK);
+    CHECK_EQ(pp_pool_acquire_many(owned, 2, 64, 0, blocks, NULL), 2);
+    pp_handle handles[2] = {blocks[0].handle, blocks[1].handle};
+    for (int i = 0; i < 2; i++) {
+        test_thread_start(&thread, release_once, &blocks[i].handle);
+        test_thread_join(thread);
+        CHECK_EQ(blocks[i].handle, PP_OK);
+    }
+    CHECK_EQ(pp_pool_release(owned, handles[0]), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_release_many(owned, handles, 2, &why), 0);
+    CHECK_EQ(why, PP_DOUBLE_RELEASE);
+    pp_pool_stats(owned, &stats);
+    CHECK_EQ(stats.live_blocks, 0);
+    CHECK_EQ(stats.released, 2);
+    CHECK_EQ(at_rest(owned).double_releases, 3);
+    pp_pool_destroy(owned);
+}
+
+static void *release_and_die(void *context)
 {
     pp_block *blocks = context;
-    CHECK_EQ(pp_pool_acquire_many(shared, 40, 64, 0, blocks, NULL), 40);
-    for (int i = 0; i < 40; i++) CHECK_EQ(pp_pool_release(shared, blocks[i].handle), PP_OK);
+    for (int i = 0; i < LIVE; i++) CHECK_EQ(pp_pool_release(owned, blocks[i].handle), PP_OK);
     return NULL;
 }
 
-static void what_a_dead_thread_had_cached_is_not_lost(void)
+static void blocks_of_a_thread_that_died_are_all_handed_out_again(void)
 {
-    pp_slab_config config = {.block_bytes = 64, .block_count = 40, .pool.threads = PP_THREADS_SHARED};
-    pp_block blocks[41];
-    CHECK_EQ(pp_slab_create(&config, &shared), PP_OK);
-    for (int i = 0; i < 8; i++) {
+    pp_slab_config config = {.block_bytes = 64, .block_count = LIVE};
+    pp_block blocks[LIVE];
+    CHECK_EQ(pp_slab_create(&config, &owned), PP_OK);
+    for (int round = 0; round < 20; round++) {
         test_thread thread;
-        test_thread_start(&thread, take_all_and_die, blocks);
+        CHECK_EQ(pp_pool_acquire_many(owned, LIVE, 64, 0, blocks, NULL), LIVE);
+        test_thread_start(&thread, release_and_die, blocks);
         test_thread_join(thread);
     }
-    pp_status why;
-    CHECK_EQ(pp_pool_acquire_many(shared, 41, 64, 0, blocks, &why), 40);
-    CHECK_EQ(why, PP_EXHAUSTED);
-    CHECK_EQ(at_rest(shared).free_blocks, 0);
-    CHECK_EQ(pp_pool_adopt(shared), PP_UNSUPPORTED);
-    pp_pool_destroy(shared);
-}
-
-static void a_shared_pool_keeps_the_books_of_resizes_and_closes(void)
-{
-    pp_slab_config config = {.block_bytes = 64, .block_count = 4, .pool.threads = PP_THREADS_SHARED};
-    pp_block block, resized;
-    CHECK_EQ(pp_slab_create(&config, &shared), PP_OK);
-    CHECK_EQ(pp_pool_acquire(shared, 64, 0, &block), PP_OK);
-    CHECK_EQ(pp_pool_resize(shared, block.handle, 10, &resized), PP_OK);
-    CHECK_EQ(at_rest(shared).requested_bytes, 10);
-    CHECK_EQ(pp_pool_resize(shared, block.handle, 65, &resized), PP_SIZE);
-    CHECK_EQ(pp_pool_pin(shared, block.handle, PP_PIN_KERNEL, NULL), PP_OK);
-    CHECK_EQ(pp_pool_resize(shared, block.handle, 20, &resized), PP_OK);
-    CHECK_EQ(pp_pool_release(shared, block.handle), PP_OK);
-    CHECK_EQ(pp_pool_release(shared, block.handle), PP_DOUBLE_RELEASE);
-    CHECK_EQ(pp_pool_resize(shared, block.handle, 20, &resized), PP_DOUBLE_RELEASE);
-    CHECK_EQ(at_rest(shared).deferred_blocks, 1);
-    CHECK_EQ(pp_pool_unpin(shared, block.handle, PP_PIN_KERNEL), PP_OK);
-    CHECK_EQ(pp_pool_pin(shared, block.handle, PP_PIN_KERNEL, NULL), PP_DOUBLE_RELEASE);
-    CHECK_EQ(pp_pool_pin(shared, 99, PP_PIN_KERNEL, NULL), PP_FOREIGN);
-    CHECK_EQ(pp_pool_release(shared, 99), PP_FOREIGN);
-    CHECK_EQ(at_rest(shared).requested_bytes, 0);
-    CHECK_EQ(pp_pool_close(shared), 0);
-    CHECK_EQ(pp_pool_acquire(shared, 64, 0, &block), PP_CLOSED);
-    pp_pool_destroy(shared);
+    CHECK_EQ(at_rest(owned).remote_releases, 20 * LIVE);
+    pp_pool_destroy(owned);
 }
 
 int main(void)
@@ -262,8 +264,8 @@ int main(void)
     RUN(of_two_threads_that_release_one_block_exactly_one_succeeds);
     RUN(other_threads_may_only_release);
     RUN(an_adopted_pool_has_a_new_owner);
-    RUN(threads_share_a_pool_and_nothing_is_lost);
-    RUN(what_a_dead_thread_had_cached_is_not_lost);
-    RUN(a_shared_pool_keeps_the_books_of_resizes_and_closes);
+    RUN(levels_stay_within_the_pool_and_checks_hold_while_blocks_come_home);
+    RUN(the_owner_is_told_of_a_second_release_after_another_threads);
+    RUN(blocks_of_a_thread_that_died_are_all_handed_out_again);
     return report();
 }

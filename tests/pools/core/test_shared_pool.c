@@ -1,0 +1,198 @@
+/* A slab that many threads use at once. */
+#include <poolport/poolport.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "check.h"
+#include "threads.h"
+
+enum { THREADS = 4, ROUNDS = 20000 };
+
+static pp_stats at_rest(pp_pool *pool)
+{
+    pp_stats stats;
+    pp_fault fault = {0, ""};
+    pp_status status = pp_pool_check(pool, &fault);
+    if (status != PP_OK) printf("check: %s at %llu\n", fault.what, (unsigned long long)fault.where);
+    CHECK_EQ(status, PP_OK);
+    pp_pool_stats(pool, &stats);
+    CHECK_EQ(stats.acquired, stats.released + stats.live_blocks);
+    CHECK_EQ(stats.reserved_bytes, stats.granted_bytes + stats.free_bytes + stats.metadata_bytes);
+    CHECK_EQ(stats.capacity_blocks,
+             stats.free_blocks + stats.live_blocks + stats.deferred_blocks + stats.cached_blocks);
+    return stats;
+}
+
+static pp_pool *shared;
+
+static void *churn(void *context)
+{
+    uint32_t random = (uint32_t)(uintptr_t)context * 2654435761u + 1;
+    pp_block held[16];
+    memset(held, 0, sizeof held);
+    for (int i = 0; i < ROUNDS; i++) {
+        random = random * 1664525u + 1013904223u;
+        pp_block *block = &held[random >> 28];
+        if (!block->handle) {
+            if (pp_pool_acquire(shared, 64, 1, block) != PP_OK)
+                block->handle = 0;
+            else
+                memcpy(block->data, &context, sizeof context);
+            continue;
+        }
+        CHECK_EQ(memcmp(block->data, &context, sizeof context), 0); /* nobody else has it */
+        if ((random >> 8) % 16 == 0) {
+            CHECK_EQ(pp_pool_pin(shared, block->handle, PP_PIN_USER, NULL), PP_OK);
+            CHECK_EQ(pp_pool_release(shared, block->handle), PP_OK);
+            CHECK_EQ(pp_pool_unpin(shared, block->handle, PP_PIN_USER), PP_OK);
+        } else {
+            CHECK_EQ(pp_pool_release(shared, block->handle), PP_OK);
+        }
+        CHECK(pp_pool_release(shared, block->handle) != PP_OK);
+        block->handle = 0;
+    }
+    for (int i = 0; i < 16; i++)
+        if (held[i].handle) CHECK_EQ(pp_pool_release(shared, held[i].handle), PP_OK);
+    return NULL;
+}
+
+static void threads_share_a_pool_and_nothing_is_lost(void)
+{
+    pp_slab_config config = {
+        .block_bytes = 64, .block_count = 16, .max_count = 50, .pool.threads = PP_THREADS_SHARED};
+    test_thread threads[THREADS];
+    CHECK_EQ(pp_slab_create(&config, &shared), PP_OK);
+    for (uintptr_t i = 0; i < THREADS; i++) test_thread_start(&threads[i], churn, (void *)(i + 1));
+    for (int i = 0; i < THREADS; i++) test_thread_join(threads[i]);
+    CHECK_EQ(at_rest(shared).live_blocks, 0);
+    pp_pool_destroy(shared);
+}
+
+static void *take_all_and_die(void *context)
+{
+    pp_block *blocks = context;
+    CHECK_EQ(pp_pool_acquire_many(shared, 40, 64, 0, blocks, NULL), 40);
+    for (int i = 0; i < 40; i++) CHECK_EQ(pp_pool_release(shared, blocks[i].handle), PP_OK);
+    return NULL;
+}
+
+static void what_a_dead_thread_had_cached_is_not_lost(void)
+{
+    pp_slab_config config = {.block_bytes = 64, .block_count = 40, .pool.threads = PP_THREADS_SHARED};
+    pp_block blocks[41];
+    CHECK_EQ(pp_slab_create(&config, &shared), PP_OK);
+    for (int i = 0; i < 8; i++) {
+        test_thread thread;
+        test_thread_start(&thread, take_all_and_die, blocks);
+        test_thread_join(thread);
+    }
+    pp_status why;
+    CHECK_EQ(pp_pool_acquire_many(shared, 41, 64, 0, blocks, &why), 40);
+    CHECK_EQ(why, PP_EXHAUSTED);
+    CHECK_EQ(at_rest(shared).free_blocks, 0);
+    CHECK_EQ(pp_pool_adopt(shared), PP_UNSUPPORTED);
+    pp_pool_destroy(shared);
+}
+
+static void a_shared_pool_keeps_the_books_of_resizes_and_closes(void)
+{
+    pp_slab_config config = {.block_bytes = 64, .block_count = 4, .pool.threads = PP_THREADS_SHARED};
+    pp_block block, resized;
+    CHECK_EQ(pp_slab_create(&config, &shared), PP_OK);
+    CHECK_EQ(pp_pool_acquire(shared, 64, 0, &block), PP_OK);
+    CHECK_EQ(pp_pool_resize(shared, block.handle, 10, &resized), PP_OK);
+    CHECK_EQ(at_rest(shared).requested_bytes, 10);
+    CHECK_EQ(pp_pool_resize(shared, block.handle, 65, &resized), PP_SIZE);
+    CHECK_EQ(pp_pool_pin(shared, block.handle, PP_PIN_KERNEL, NULL), PP_OK);
+    CHECK_EQ(pp_pool_resize(shared, block.handle, 20, &resized), PP_OK);
+    CHECK_EQ(pp_pool_release(shared, block.handle), PP_OK);
+    CHECK_EQ(pp_pool_release(shared, block.handle), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_resize(shared, block.handle, 20, &resized), PP_DOUBLE_RELEASE);
+    CHECK_EQ(at_rest(shared).deferred_blocks, 1);
+    CHECK_EQ(pp_pool_unpin(shared, block.handle, PP_PIN_KERNEL), PP_OK);
+    CHECK_EQ(pp_pool_pin(shared, block.handle, PP_PIN_KERNEL, NULL), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_pin(shared, 99, PP_PIN_KERNEL, NULL), PP_FOREIGN);
+    CHECK_EQ(pp_pool_release(shared, 99), PP_FOREIGN);
+    CHECK_EQ(at_rest(shared).requested_bytes, 0);
+    CHECK_EQ(pp_pool_close(shared), 0);
+    CHECK_EQ(pp_pool_acquire(shared, 64, 0, &block), PP_CLOSED);
+    pp_pool_destroy(shared);
+}
+
+static _Atomic bool over;
+
+static void *take_and_give(void *context)
+{
+    pp_block blocks[8];
+    while (!atomic_load(&over)) {
+        size_t given = pp_pool_acquire_many(shared, 8, 64, 0, blocks, NULL);
+        for (size_t i = 0; i < given; i++) CHECK_EQ(pp_pool_release(shared, blocks[i].handle), PP_OK);
+    }
+    return context;
+}
+
+static void a_check_in_the_middle_of_the_traffic_holds_and_ends(void)
+{
+    /* Fewer blocks than the threads want: magazines are found empty and others are robbed. */
+    pp_slab_config config = {.block_bytes = 64, .block_count = 12, .pool.threads = PP_THREADS_SHARED};
+    test_thread threads[THREADS];
+    CHECK_EQ(pp_slab_create(&config, &shared), PP_OK);
+    atomic_store(&over, false);
+    for (int i = 0; i < THREADS; i++) test_thread_start(&threads[i], take_and_give, NULL);
+    for (int i = 0; i < 2000; i++) {
+        pp_fault fault = {0, ""};
+        pp_stats stats;
+        CHECK_EQ(pp_pool_check(shared, &fault), PP_OK);
+        pp_pool_stats(shared, &stats);
+        CHECK(stats.live_blocks <= stats.capacity_blocks);
+        CHECK(stats.peak_live_blocks <= stats.capacity_blocks);
+        CHECK(stats.free_blocks <= stats.capacity_blocks);
+        CHECK(stats.requested_bytes <= stats.granted_bytes);
+        CHECK(stats.free_bytes <= stats.capacity_blocks * 64);
+    }
+    atomic_store(&over, true);
+    for (int i = 0; i < THREADS; i++) test_thread_join(threads[i]);
+    CHECK_EQ(at_rest(shared).live_blocks, 0);
+    pp_pool_destroy(shared);
+}
+
+static void *release_one(void *context)
+{
+    pp_handle *handle = context;
+    *handle = pp_pool_release(shared, *handle);
+    return NULL;
+}
+
+static void of_several_threads_that_release_one_block_exactly_one_succeeds(void)
+{
+    pp_slab_config config = {.block_bytes = 64, .block_count = 4, .pool.threads = PP_THREADS_SHARED};
+    CHECK_EQ(pp_slab_create(&config, &shared), PP_OK);
+    for (int round = 0; round < 200; round++) {
+        pp_block block;
+        test_thread threads[THREADS];
+        pp_handle results[THREADS];
+        int succeeded = 0;
+        CHECK_EQ(pp_pool_acquire(shared, 64, 0, &block), PP_OK);
+        if (round % 2) CHECK_EQ(pp_pool_pin(shared, block.handle, PP_PIN_USER, NULL), PP_OK);
+        for (int i = 0; i < THREADS; i++) results[i] = block.handle;
+        for (int i = 0; i < THREADS; i++) test_thread_start(&threads[i], release_one, &results[i]);
+        for (int i = 0; i < THREADS; i++) test_thread_join(threads[i]);
+        for (int i = 0; i < THREADS; i++) succeeded += results[i] == PP_OK;
+        CHECK_EQ(succeeded, 1);
+        if (round % 2) CHECK_EQ(pp_pool_unpin(shared, block.handle, PP_PIN_USER), PP_OK);
+    }
+    pp_stats stats = at_rest(shared);
+    CHECK_EQ(stats.double_releases, 200 * (THREADS - 1));
+    CHECK_EQ(stats.deferred_releases, 100);
+    pp_pool_destroy(shared);
+}
+
+int main(void)
+{
+    RUN(threads_share_a_pool_and_nothing_is_lost);
+    RUN(what_a_dead_thread_had_cached_is_not_lost);
+    RUN(a_shared_pool_keeps_the_books_of_resizes_and_closes);
+    RUN(of_several_threads_that_release_one_block_exactly_one_succeeds);
+    RUN(a_check_in_the_middle_of_the_traffic_holds_and_ends);
+    return report();
+}
