@@ -117,6 +117,7 @@ pp_status pp_pool_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block
 pp_status pp_pool_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data)
 {
     if ((unsigned)kind >= PP_PIN_KIND_COUNT) return PP_INVALID;
+    if (atomic_load_explicit(&pool->closed, memory_order_relaxed)) return PP_CLOSED;
     return pool->ops->pin(pool, handle, kind, data);
 }
 
@@ -313,7 +314,9 @@ void pp_note_region(pp_pool *pool, pp_trace_op op, uint64_t offset, uint64_t byt
 
 static int announce_block(void *context, const pp_block_info *info)
 {
-    if (info->state == PP_BLOCK_FREE || info->state == PP_BLOCK_CACHED) return 0;
+    /* Not what was released before, even if pins still hold it: its FREE would never come. What is on
+     * its way home has a handle, and its FREE to come. */
+    if (info->handle == 0 || info->state == PP_BLOCK_FREE || info->state == PP_BLOCK_IN_FLIGHT) return 0;
     pp_event event = {info->handle, info->offset, info->requested, info->granted, info->tag,
                       info->site,   true};
     pp_trace_block(context, PP_OP_ALLOC, &event, 0);
