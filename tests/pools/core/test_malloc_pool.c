@@ -161,6 +161,50 @@ static void a_block_released_elsewhere_comes_home(void)
     pp_pool_destroy(pool);
 }
 
+static void what_others_released_makes_room_below_the_limit(void)
+{
+    pp_pool *pool = make(1000, 0);
+    pp_block block, next;
+    test_thread thread;
+    CHECK_EQ(pp_pool_acquire(pool, 900, 0, &block), PP_OK);
+    CHECK_EQ(pp_pool_acquire(pool, 900, 0, &next), PP_EXHAUSTED);
+    block.data = pool;
+    test_thread_start(&thread, release, &block);
+    test_thread_join(thread);
+    CHECK_EQ(pp_pool_release(pool, block.handle), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_acquire(pool, 900, 0, &next), PP_OK);
+    pp_pool_destroy(pool);
+}
+
+static void the_limit_holds_for_a_block_that_grows(void)
+{
+    pp_pool *pool = make(1000, 0);
+    pp_block block, resized;
+    CHECK_EQ(pp_pool_acquire(pool, 500, 0, &block), PP_OK);
+    CHECK_EQ(pp_pool_resize(pool, block.handle, 1001, &resized), PP_EXHAUSTED);
+    CHECK_EQ(pp_pool_resize(pool, block.handle, 1000, &resized), PP_OK);
+    CHECK_EQ(pp_pool_resize(pool, block.handle, 10, &resized), PP_OK);
+    CHECK_EQ(at_rest(pool).requested_bytes, 10);
+    pp_pool_destroy(pool);
+}
+
+static void a_closed_pool_pins_nothing_but_lets_go(void)
+{
+    pp_pool *pool = make(0, 0);
+    pp_block block;
+    CHECK_EQ(pp_pool_acquire(pool, 64, 0, &block), PP_OK);
+    CHECK_EQ(pp_pool_pin(pool, block.handle, PP_PIN_USER, NULL), PP_OK);
+    CHECK_EQ(pp_pool_pin(pool, block.handle, PP_PIN_KIND_COUNT, NULL), PP_INVALID);
+    CHECK_EQ(pp_pool_unpin(pool, block.handle, PP_PIN_KIND_COUNT), PP_INVALID);
+    CHECK_EQ(pp_pool_unpin(pool, block.handle, PP_PIN_KERNEL), PP_NOT_PINNED);
+    CHECK_EQ(pp_pool_close(pool), 1);
+    CHECK_EQ(pp_pool_pin(pool, block.handle, PP_PIN_USER, NULL), PP_CLOSED);
+    CHECK_EQ(pp_pool_unpin(pool, block.handle, PP_PIN_USER), PP_OK);
+    CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+    CHECK_EQ(pp_pool_close(pool), 0);
+    pp_pool_destroy(pool);
+}
+
 int main(void)
 {
     RUN(blocks_of_any_size_are_distinct_and_writable);
@@ -169,5 +213,8 @@ int main(void)
     RUN(a_pinned_block_is_freed_at_its_last_unpin);
     RUN(a_walk_goes_by_address_and_may_stop);
     RUN(a_block_released_elsewhere_comes_home);
+    RUN(what_others_released_makes_room_below_the_limit);
+    RUN(the_limit_holds_for_a_block_that_grows);
+    RUN(a_closed_pool_pins_nothing_but_lets_go);
     return report();
 }
