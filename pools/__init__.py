@@ -11,6 +11,7 @@ A pool hands out blocks as leases; a lease has a writable ``view`` and goes back
 """
 
 from pools.buddy import BuddyPool
+from pools.buddy_map import BuddyLevels, BuddyMap
 from pools.compacting import CompactingPool
 from pools.compaction import AutoCompact, Compaction, Forecast, PinnedBlock
 from pools.errors import (
@@ -44,6 +45,8 @@ __all__ = [
     "Batch",
     "BlockInfo",
     "BlockPinned",
+    "BuddyLevels",
+    "BuddyMap",
     "BuddyPool",
     "CompactingLease",
     "CompactingPool",

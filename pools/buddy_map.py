@@ -1,0 +1,155 @@
+"""Offsets of anything that is counted, handed out as powers of two; no memory behind them."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+from pools._native import ffi, lib
+from pools.errors import PoolCorrupt, PoolValueError, error_for
+
+__all__ = ["BuddyLevels", "BuddyMap"]
+
+_LIMIT = 1 << 63
+
+
+class BuddyLevels(NamedTuple):
+    """How full a ``BuddyMap`` is; in the map's own offsets but for the last three."""
+
+    length: int
+    taken: int
+    free: int
+    largest_take: int
+    """The longest that ``take()`` can serve now."""
+    largest_free: int
+    """The longest free extent, whatever blocks it is made of."""
+    free_extents: int
+    taken_blocks: int
+    metadata_bytes: int
+
+
+class BuddyMap:
+    """Hands out ranges of the offsets 0 to ``length`` - 1: of a file, a device, a table, a set of ports.
+
+    ``unit``, a power of two, is the smallest range; ``length`` is a multiple of it and at most 2**26
+    units; ``max_length`` lets ``extend()`` add offsets up to that many. Any thread may call; calls take a
+    lock. An offset that was given back and handed out again is the new owner's: offsets carry no
+    generation, unlike the leases of a pool.
+
+    Raises ``PoolValueError`` or ``OutOfMemory``.
+    """
+
+    def __init__(self, length: int, unit: int = 1, *, max_length: int | None = None):
+        limit = length if max_length is None else max_length
+        for what, value in (("length", length), ("unit", unit), ("max_length", limit)):
+            if not 0 < value < _LIMIT:
+                raise PoolValueError(f"{what}={value} of a BuddyMap: give a number from 1 to 2**63 - 1")
+        config = ffi.new("pp_buddy_map_config *", {"length": length, "max_length": limit, "unit": unit})
+        out = ffi.new("pp_buddy_map **")
+        status = lib.pp_buddy_map_create(config, out)
+        if status:
+            raise error_for(
+                status,
+                f"BuddyMap of {length} offsets (max_length {limit}, unit {unit})",
+                "unit is a power of two, length and max_length are multiples of it, at most 2**26 units",
+            )
+        self._c = ffi.gc(out[0], lib.pp_buddy_map_destroy)
+        self._lock = threading.Lock()
+
+    def take(self, length: int) -> int:
+        """The offset of a free range of at least ``length``: the next power of two of units, aligned to it.
+
+        Raises ``PoolExhausted`` or ``PoolValueError`` (longer than any range could be).
+        """
+        out = ffi.new("uint64_t *")
+        with self._lock:
+            status = lib.pp_buddy_map_take(self._c, _checked(length), out)
+        if status:
+            raise error_for(
+                status,
+                f"take of {length} offsets (the longest free and aligned: {self.levels().largest_take})",
+                "give ranges back sooner, or extend() the map",
+            )
+        return int(out[0])
+
+    def give(self, offset: int) -> None:
+        """Give back what ``take`` or ``reserve`` took at ``offset``.
+
+        Raises ``DoubleRelease`` (it is free) or ``ForeignBlock`` (no range starts there).
+        """
+        with self._lock:
+            status = lib.pp_buddy_map_give(self._c, _checked(offset))
+        if status:
+            raise error_for(
+                status, f"give of offset {offset}", "give back each offset that take() gave, once"
+            )
+
+    def reserve(self, offset: int, length: int) -> None:
+        """Take exactly the units that ``offset`` to ``offset + length`` touches.
+
+        Raises ``PoolExhausted`` (a part is not free) or ``PoolValueError`` (not managed, or ``offset`` is
+        no multiple of the unit).
+        """
+        with self._lock:
+            status = lib.pp_buddy_map_reserve(self._c, _checked(offset), _checked(length))
+        if status:
+            raise error_for(
+                status,
+                f"reserve of {length} offsets at {offset}",
+                "stay within what levels() tells to be free",
+            )
+
+    def resize(self, offset: int, length: int) -> None:
+        """Change the length of the range taken at ``offset``, which stays where it is.
+
+        Raises ``PoolExhausted`` (what follows is not free), ``PoolValueError``, ``Unsupported`` (a reserved
+        range that is no power of two), and what ``give`` raises; nothing has changed then.
+        """
+        with self._lock:
+            status = lib.pp_buddy_map_resize(self._c, _checked(offset), _checked(length))
+        if status:
+            raise error_for(status, f"resize of the range at {offset} to {length}", "take another and copy")
+
+    def extend(self, length: int) -> None:
+        """Manage offsets up to ``length`` from now on. Raises ``PoolValueError`` or ``OutOfMemory``."""
+        with self._lock:
+            status = lib.pp_buddy_map_extend(self._c, _checked(length))
+        if status:
+            raise error_for(
+                status,
+                f"extend to {length} offsets",
+                "it is a multiple of the unit, not less than now, at most max_length",
+            )
+
+    def granted(self, offset: int) -> int:
+        """The length of the range taken at ``offset``; 0 where none starts."""
+        with self._lock:
+            return lib.pp_buddy_map_granted(self._c, _checked(offset))
+
+    def levels(self) -> BuddyLevels:
+        """How full the map is; one pass over its ranges."""
+        out = ffi.new("pp_buddy_levels *")
+        with self._lock:
+            lib.pp_buddy_map_levels(self._c, out)
+        return BuddyLevels(*(getattr(out, name) for name in BuddyLevels._fields))
+
+    def check(self) -> None:
+        """Validate every bitmap against the ranges there are. Raises ``PoolCorrupt``."""
+        fault = ffi.new("pp_fault *")
+        with self._lock:
+            status = lib.pp_buddy_map_check(self._c, fault)
+        if status:
+            what = str(ffi.string(fault.what), "ascii")
+            raise PoolCorrupt(f"BuddyMap: {what}, at {fault.where}; please report this")
+
+    def __repr__(self) -> str:
+        levels = self.levels()
+        return f"<BuddyMap {levels.taken} of {levels.length} taken>"
+
+
+def _checked(number: int) -> int:
+    if not 0 <= number < _LIMIT:
+        raise PoolValueError(
+            f"{number} as an offset or length of a BuddyMap: give a number from 0 to 2**63 - 1"
+        )
+    return number
