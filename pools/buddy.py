@@ -112,6 +112,8 @@ class BuddyPool(Pool):
         block = ffi.new("pp_block *")
         number = tag if isinstance(tag, int) else self.tag(tag)
         status = lib.pp_buddy_reserve(self._c, offset, size, number, block)
+        if self._trace is not None:
+            self._site_done()
         if status:
             raise error_for(
                 status,
@@ -131,13 +133,18 @@ class BuddyPool(Pool):
         return buffer
 
     def _is_viewed(self, lease: Lease) -> bool:
-        """Whether anybody but the lease looks at its block; the lease's own view is dropped."""
+        """Whether anybody but the lease looks at its block; if not, the lease's own view is dropped."""
         if lease._view is None:
             return False
         lease._view = None
         seen = [(lease.handle, lease._buffer)]
         lease._buffer = None
-        return _references_in(seen)[0] > _LISTED_AT_REST + self._cached_references
+        if _references_in(seen)[0] <= _LISTED_AT_REST + self._cached_references:
+            return False
+        # Still to be seen by release(), which then waits for whoever looks.
+        lease._buffer = seen[0][1]
+        lease._view = memoryview(lease._buffer)
+        return True
 
     def _resize(self, lease: Lease, size: int) -> None:
         handle = lease._live("resize")

@@ -149,6 +149,20 @@ def test_a_resize_is_refused_while_a_view_or_pin_is_there(pool):
         assert len(lease.view) == 512
 
 
+def test_a_block_is_still_kept_for_a_view_that_refused_its_resize():
+    with BuddyPool(4096, 4096) as pool:
+        lease = pool.acquire(100)
+        part = lease.view[1:]
+        with pytest.raises(BlockPinned):
+            lease.resize(200)
+        lease.release()
+        with pytest.raises(PoolExhausted):
+            pool.acquire(1)
+        part[0] = 1
+        del part
+        pool.acquire(1).release()
+
+
 def test_a_refused_resize_leaves_the_lease_as_it_was(pool):
     with pool.acquire(256) as lease, pool.acquire(1 << 19):
         lease.write(b"kept")
