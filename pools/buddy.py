@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pools._native import CData, ffi, lib
 from pools.errors import BlockPinned, PoolValueError, error_for
 from pools.lease import Lease
-from pools.pool import _INDEX, _LISTED_AT_REST, Pool, _references_in
+from pools.pool import _INDEX, Pool
 
 __all__ = ["BuddyPool"]
 
@@ -131,38 +131,6 @@ class BuddyPool(Pool):
         buffer = self._buffer(lease._address, lease.size)
         self._buffers[index] = (lease._address, buffer)
         return buffer
-
-    def _is_viewed(self, lease: Lease) -> bool:
-        """Whether anybody but the lease looks at its block; if not, the lease's own view is dropped."""
-        if lease._view is None:
-            return False
-        lease._view = None
-        seen = [(lease.handle, lease._buffer)]
-        lease._buffer = None
-        if _references_in(seen)[0] <= _LISTED_AT_REST + self._cached_references:
-            return False
-        # Still to be seen by release(), which then waits for whoever looks.
-        lease._buffer = seen[0][1]
-        lease._view = memoryview(lease._buffer)
-        return True
-
-    def _resize(self, lease: Lease, size: int) -> None:
-        handle = lease._live("resize")
-        if self._is_viewed(lease):
-            error = BlockPinned(
-                f"resize of a block of pool {self.name!r} to {size} bytes: a view of the block is alive; "
-                "drop every view first, and take lease.view again afterwards"
-            )
-            error.status = "PINNED"
-            raise error
-        block = ffi.new("pp_block *")
-        status = lib.pp_pool_resize(self._c, handle, min(max(size, 0), self._provider.max_bytes + 1), block)
-        if status == lib.PP_EXHAUSTED:
-            raise self._refusal(status, 1, size)
-        if status:
-            raise error_for(status, f"resize of a block of pool {self.name!r} to {size} bytes")
-        lease._address = block.data
-        lease.size = block.size
 
     def _remedy_when_exhausted(self) -> str:
         return "release blocks sooner, or create the pool with a larger capacity or max_capacity"

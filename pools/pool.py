@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from types import CodeType, FrameType, TracebackType
 from typing import Any, ClassVar
 
 from pools._native import CData, ffi, lib
-from pools.errors import LeakError, PoolCorrupt, PoolValueError, error_for
+from pools.errors import LeakError, PoolCorrupt, PoolError, PoolValueError, error_for
 from pools.leaks import Leak, LeakReport
 from pools.lease import Batch, Lease, site_text
 from pools.stats import STATES, BlockInfo, read_stats, read_walk
@@ -21,6 +21,7 @@ __all__ = ["Pool"]
 _INDEX = 0xFFFF_FFFF
 _HANDLE_MIN = 1 << 32  # pp_pool_acquire_handle(): smaller results are statuses
 _BATCH_MAX = 1 << 24
+_NAME_TRACED = 200
 _BLOCKS = ffi.typeof("pp_block[]")
 
 
@@ -49,12 +50,25 @@ def _references_on_release() -> int:
     return probe.seen
 
 
-def _references_in(pairs: list[tuple[int, CData]]) -> list[int]:
-    return [sys.getrefcount(buffer) for _, buffer in pairs]
+def _references_to(pair: tuple[int, CData]) -> int:
+    """References to the buffer that a pair of handle and buffer holds."""
+    return sys.getrefcount(pair[1])
 
 
-_RELEASED_AT_REST = _references_on_release()
-_LISTED_AT_REST = _references_in([(0, ffi.buffer(ffi.new("char[1]")))])[0]
+def _untraced(measure: Callable[[], int]) -> int:
+    """A measurement that no debugger, looking at the frames, adds references to."""
+    tracer, profiler = sys.gettrace(), sys.getprofile()
+    sys.settrace(None)
+    sys.setprofile(None)
+    try:
+        return measure()
+    finally:
+        sys.settrace(tracer)
+        sys.setprofile(profiler)
+
+
+_RELEASED_AT_REST = _untraced(_references_on_release)
+_LISTED_AT_REST = _untraced(lambda: _references_to((0, ffi.buffer(ffi.new("char[1]")))))
 
 
 class Pool:
@@ -76,11 +90,13 @@ class Pool:
         self._about = about
         self._default_size: int = about.get("block_size", 0)
         self._tags: dict[str, int] = {}
+        self._marked_site = 0
         self._sites: dict[tuple[CodeType, int], int] = {}
-        self._exported: list[tuple[int, CData]] = []
+        # Released while somebody looked at them. Each call on it is atomic and there is no lock: a
+        # lease can be collected, and so released, in the middle of any other call of this thread.
+        self._exported: deque[tuple[int, CData]] = deque()
         self._trace: Trace | None = None
         self._closed = False
-        self._lock = threading.Lock()
         self._provider: CData = ffi.new("pp_provider *")
         lib.pp_pool_provider(self._c, self._provider)
         # What a buffer's pointer keeps alive: the C pool, and so the memory it points into.
@@ -109,6 +125,8 @@ class Pool:
         tag = self._prepare(size, tag, frame)
         block = ffi.new("pp_block *")
         status = lib.pp_pool_acquire(self._c, size, tag, block)
+        if self._trace is not None:
+            self._site_done()
         if status:
             raise self._refusal(status, 1, size)
         return self._lease_class(self, block.handle, block.data, block.size, frame.f_code, frame.f_lasti)
@@ -138,6 +156,8 @@ class Pool:
         tag = self._prepare(size, tag, frame)
         blocks = ffi.new(_BLOCKS, count)
         status = lib.pp_pool_acquire_batch(self._c, count, size, tag, blocks)
+        if self._trace is not None:
+            self._site_done()
         if status:
             raise self._refusal(status, count, size)
         return Batch(self, blocks, count, frame.f_code, frame.f_lasti)
@@ -157,8 +177,7 @@ class Pool:
         Every good block is released; then the first failure, if any, is raised.
         """
         if not isinstance(batch, Batch):
-            for lease in batch:
-                self.release(lease)
+            self._release_each(batch)
             return
         if batch.pool is not self:
             raise error_for(_FOREIGN, f"release of a batch of pool {batch.pool.name!r} to pool {self.name!r}")
@@ -166,8 +185,19 @@ class Pool:
             raise error_for(_DOUBLE_RELEASE, f"release of a batch of pool {self.name!r}")
         count, batch._count = batch._count, 0
         owned, batch._taken = count - batch._taken, 0
-        if lib.pp_pool_release_blocks(self._c, batch._blocks, count, ffi.NULL) < owned:
-            raise error_for(_DOUBLE_RELEASE, f"release of a batch of {owned} blocks of pool {self.name!r}")
+        why = ffi.new("pp_status *")
+        if lib.pp_pool_release_blocks(self._c, batch._blocks, count, why) < owned:
+            raise error_for(why[0], f"release of a batch of {owned} blocks of pool {self.name!r}")
+
+    def _release_each(self, leases: Iterable[Lease]) -> None:
+        first: PoolError | None = None
+        for lease in leases:
+            try:
+                self.release(lease)
+            except PoolError as error:
+                first = first or error
+        if first is not None:
+            raise first
 
     def lease(self, handle: int, address: int, size: int) -> Lease:
         """Wrap a block that C code acquired from this pool's provider and hands over."""
@@ -186,8 +216,7 @@ class Pool:
     def _take_back(self, handle: int, buffer: CData) -> None:
         """Release a handle, or wait with it while somebody still looks at the block."""
         if sys.getrefcount(buffer) > _RELEASED_AT_REST + self._cached_references:
-            with self._lock:
-                self._exported.append((handle, buffer))
+            self._exported.append((handle, buffer))
             return
         status = lib.pp_pool_release(self._c, handle)
         if status:
@@ -195,26 +224,43 @@ class Pool:
 
     def _sweep(self) -> None:
         """Release what was exported when its owner released it and is no longer."""
-        with self._lock:
-            at_rest = _LISTED_AT_REST + self._cached_references
-            counts = _references_in(self._exported)
-            done = [
-                handle for (handle, _), count in zip(self._exported, counts, strict=True) if count <= at_rest
-            ]
-            self._exported = [
-                pair for pair, count in zip(self._exported, counts, strict=True) if count > at_rest
-            ]
-            for handle in done:
-                lib.pp_pool_release(self._c, handle)
+        at_rest = _LISTED_AT_REST + self._cached_references
+        for _ in range(len(self._exported)):
+            try:
+                pair = self._exported.popleft()
+            except IndexError:
+                return  # another thread sweeps as well
+            if _references_to(pair) > at_rest:
+                self._exported.append(pair)
+            else:
+                lib.pp_pool_release(self._c, pair[0])
+
+    def _is_viewed(self, lease: Lease) -> bool:
+        """Whether anybody but the lease looks at its block; if not, the lease's own view is dropped."""
+        if lease._view is None:
+            return False
+        lease._view = None
+        if _references_to((lease.handle, lease._buffer)) > _LISTED_AT_REST + self._cached_references + 1:
+            lease._view = memoryview(lease._buffer)  # so that its release waits for the others
+            return True
+        lease._buffer = None
+        return False
 
     def _resize(self, lease: Lease, size: int) -> None:
         handle = lease._live("resize")
+        if self._is_viewed(lease):
+            raise error_for(
+                _PINNED,
+                f"resize of a block of pool {self.name!r} to {size} bytes",
+                "somebody looks at it: drop every view first, and take lease.view again afterwards",
+            )
         block = ffi.new("pp_block *")
         status = lib.pp_pool_resize(self._c, handle, min(max(size, 0), self._provider.max_bytes + 1), block)
+        if status == _EXHAUSTED:
+            raise self._refusal(status, 1, size)
         if status:
             raise error_for(status, f"resize of a block of pool {self.name!r} to {size} bytes")
         lease._address = block.data
-        lease._view = None
         lease.size = block.size
 
     def _refusal(self, status: int, count: int, size: int) -> Exception:
@@ -266,7 +312,12 @@ class Pool:
 
     def mark_site(self, text: str) -> None:
         """The acquisition site that blocks carry which C code acquires from now on; empty for none."""
-        lib.pp_pool_set_site(self._c, self.tag(text) if text else 0)
+        self._marked_site = self.tag(text) if text else 0
+        self._site_done()
+
+    def _site_done(self) -> None:
+        """What C code acquires from here on is not from the line of Python that acquired last."""
+        lib.pp_pool_set_site(self._c, self._marked_site)
 
     def _set_site(self, code: CodeType, instruction: int) -> None:
         number = self._sites.get((code, instruction))
@@ -326,17 +377,20 @@ class Pool:
     def attach(self, trace: Trace | None) -> None:
         """Send every later event to ``trace``, live blocks first; None stops it."""
         native = ffi.NULL if trace is None else trace.native
-        about = json.dumps(self._about | {"strategy": self.strategy}).encode()
+        # A text of a trace has a limit, and half an object is none.
+        about = json.dumps(
+            self._about | {"name": self.name[:_NAME_TRACED], "strategy": self.strategy}
+        ).encode()
         status = lib.pp_pool_trace(self._c, native, about)
         if status:
             raise error_for(status, f"attach of pool {self.name!r} to a trace")
         if self._trace is not None:
-            self._trace._users -= 1
+            self._trace._pools.discard(self)
         self._trace = trace
         if trace is not None:
-            trace._users += 1
+            trace._pools.add(self)
         else:
-            lib.pp_pool_set_site(self._c, 0)
+            self._site_done()
 
     def sample(self, interval_seconds: float = 0.0) -> None:
         """Write the pool's levels to the trace, at most once per interval."""
@@ -357,7 +411,7 @@ class Pool:
         created with ``strict=True`` and something is live, ``WrongThread`` if not the owner.
         """
         self._sweep()
-        exported = {handle for handle, _ in self._exported}
+        exported = {handle for handle, _ in list(self._exported)}
         live = [block for block in self.walk() if block.handle and block.state != "cached"]
         report = LeakReport(
             self.name,
@@ -406,6 +460,7 @@ class _Keeper:
 
 
 _EXHAUSTED = lib.PP_EXHAUSTED
+_PINNED = lib.PP_PINNED
 _FOREIGN = lib.PP_FOREIGN
 _DOUBLE_RELEASE = lib.PP_DOUBLE_RELEASE
 _CORRUPT = lib.PP_CORRUPT

@@ -104,6 +104,8 @@ class SlabPool(Pool):
         ):
             tag = self._prepare(size, tag, frame)
         handle = _acquire(self._c, size, tag)
+        if self._trace is not None:
+            self._site_done()
         if handle < _HANDLE_MIN:
             raise self._refusal(handle, 1, size)
         return Lease(self, handle, None, self.block_size, frame.f_code, frame.f_lasti)

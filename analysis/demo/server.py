@@ -29,25 +29,29 @@ HISTORY_BYTES = 192 * 1024
 
 
 class _History:
-    """The latest bytes of one connection, in the blocks they arrived in."""
+    """The latest bytes of one connection, each message in a block that fits it.
+
+    The receive buffer itself goes back at once, echoed: it is the one still in the cache.
+    """
 
     def __init__(self) -> None:
-        self._leases: deque[tuple[Lease, int]] = deque()
+        self._leases: deque[Lease] = deque()
         self._bytes = 0
 
-    def keep(self, lease: Lease, length: int) -> None:
-        """Keep a block, cut to what is in it, and release the oldest ones beyond the bound."""
-        lease.resize(length)
-        self._leases.append((lease, length))
+    def keep(self, connection: Connection, lease: Lease, length: int) -> None:
+        """Copy what arrived, and release the oldest copies beyond the bound."""
+        copy = lease.pool.acquire(length, connection.tag)
+        copy.write(lease.read(0, length))
+        self._leases.append(copy)
         self._bytes += length
         while self._bytes > HISTORY_BYTES:
-            oldest, size = self._leases.popleft()
+            oldest = self._leases.popleft()
+            self._bytes -= oldest.requested
             oldest.release()
-            self._bytes -= size
 
     def clear(self) -> None:
         """Release everything."""
-        for lease, _ in self._leases:
+        for lease in self._leases:
             lease.release()
         self._leases.clear()
 
@@ -59,28 +63,24 @@ class EchoHandler:
         self.lost: list[Lease] = []
 
     def received(self, connection: Connection, lease: Lease, length: int) -> None:
-        """Echo, in place where nothing is kept."""
+        """Echo, without a copy."""
         kept = connection.data
-        if kept is VISITOR:
-            connection.send(lease, length)
-        elif kept is None:
-            self._first(connection, lease, length)
-        else:
-            connection.send(lease.read(0, length))
-            kept.keep(lease, length)
-
-    def _first(self, connection: Connection, lease: Lease, length: int) -> None:
-        kind = lease.read(0, 1)
-        connection.data = VISITOR
-        if kind == RESIDENT:
-            connection.data = _History()
-            connection.send(lease.read(0, length))
-            connection.data.keep(lease, length)
-        elif kind == LEAK:
+        if kept is None:
+            kept = self._first(connection, lease)
+        if kept is LEAK:
+            connection.data = VISITOR
             self.lost.append(lease)  # the leak: nobody will ever release it
             connection.send(lease.read(0, length))
-        else:
-            connection.send(lease, length)
+            return
+        if kept is not VISITOR:
+            kept.keep(connection, lease, length)
+        connection.send(lease, length)
+
+    def _first(self, connection: Connection, lease: Lease) -> Any:
+        """What kind of connection its first byte announces."""
+        kinds = {RESIDENT: _History(), LEAK: LEAK}
+        connection.data = kinds.get(lease.read(0, 1), VISITOR)
+        return connection.data
 
     def disconnected(self, connection: Connection, reason: Exception | None) -> None:  # noqa: ARG002
         """Release what was kept for the connection."""
