@@ -11,7 +11,8 @@ static const struct {
     const char *name;
     const char *files[7];
 } libraries[] = {
-    {"mimalloc", {"libmimalloc.so.3", "libmimalloc.so.2", "libmimalloc.so", "libmimalloc.dylib", "mimalloc.dll"}},
+    {"mimalloc",
+     {"libmimalloc.so.3", "libmimalloc.so.2", "libmimalloc.so", "libmimalloc.dylib", "mimalloc.dll"}},
     {"jemalloc", {"libjemalloc.so.2", "libjemalloc.so", "libjemalloc.dylib", "jemalloc.dll"}},
     {"tcmalloc",
      {"libtcmalloc_minimal.so.4", "libtcmalloc.so.4", "libtcmalloc_minimal.so", "libtcmalloc.so",

@@ -9,7 +9,7 @@
 #include <poolport/status.h>
 
 typedef struct pp_malloc_functions {
-    const char *strategy;       /* "malloc", "mimalloc", "jemalloc", "tcmalloc" */
+    const char *strategy; /* "malloc", "mimalloc", "jemalloc", "tcmalloc" */
     void *(*malloc)(size_t bytes);
     void *(*calloc)(size_t count, size_t bytes);
     void *(*realloc)(void *address, size_t bytes);

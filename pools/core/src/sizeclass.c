@@ -107,7 +107,8 @@ static inline bool release_plain(sizeclass *s, pp_handle handle)
     if (PP_UNLIKELY(top == class->end)) return false;
     *++top = index;
     pp_sc_set_top(class, top);
-    PP_WILL_WRITE(span->base + (size_t)(index % PP_SPAN_BLOCKS) * class->stride); /* its next owner will, and soon */
+    PP_WILL_WRITE(span->base +
+                  (size_t)(index % PP_SPAN_BLOCKS) * class->stride); /* its next owner will, and soon */
     pp_sc_set_word(s, index, pp_sc_next_generation(word));
     pp_note_release(&s->base, pp_sc_requested(word));
     pp_write(&s->granted_bytes, pp_read(&s->granted_bytes) - class->stride);
@@ -148,8 +149,10 @@ static size_t sizeclass_release_many(pp_pool *pool, const pp_handle *handles, si
     for (size_t i = 0; i < count; i++) {
         pp_status status =
             mine ? release_one(s, handles[i]) : pp_note_misuse(pool, pp_sc_release_remote(s, handles[i]));
-        if (PP_LIKELY(status == PP_OK)) done++;
-        else if (first == PP_OK) first = status;
+        if (PP_LIKELY(status == PP_OK))
+            done++;
+        else if (first == PP_OK)
+            first = status;
     }
     if (mine) pp_leave(pool);
     if (why) *why = first;
@@ -240,7 +243,8 @@ static size_t sizeclass_acquire_many(pp_pool *pool, size_t count, size_t bytes, 
     pp_status status = pp_enter(pool);
     if (status == PP_OK) {
         status = refuse(s, bytes);
-        while (status == PP_OK && done < count && (status = acquire_one(s, bytes, tag, &out[done])) == PP_OK) done++;
+        while (status == PP_OK && done < count && (status = acquire_one(s, bytes, tag, &out[done])) == PP_OK)
+            done++;
         pp_leave(pool);
     }
     if (why) *why = status;
@@ -321,7 +325,7 @@ static void sizeclass_announce(pp_pool *pool)
 static void sizeclass_destroy(pp_pool *pool)
 {
     sizeclass *s = sizeclass_of(pool);
-    pp_system_unreserve(s->memory, s->memory_bytes);
+    pp_system_unreserve(s->reservation, s->reservation_bytes);
     pp_system_unreserve(s->tables, s->tables_bytes);
     pp_pool_finish(pool);
     pp_system_free_aligned(s);
@@ -352,16 +356,20 @@ static uint64_t records_needed(const pp_class_table *table, uint64_t pages)
     uint64_t sizes = 1;
     for (uint32_t number = 0; number < table->count; number++)
         for (uint64_t size = 1; size <= PP_GROUP_MAX; size *= 2)
-            if (table->classes[number].group > size / 2 && table->classes[number].group <= size) sizes |= size;
+            if (table->classes[number].group > size / 2 && table->classes[number].group <= size)
+                sizes |= size;
     return sizes * (pages + 1) + 2 * PP_GROUP_MAX; /* a set of powers of two is their sum */
 }
 
 static pp_status furnish(sizeclass *s, uint32_t pages)
 {
     pp_runs *runs = &s->runs;
-    s->memory_bytes = (size_t)pages << PP_RUN_SHIFT;
-    s->memory = pp_system_reserve(s->memory_bytes);
-    if (!s->memory) return PP_NO_MEMORY;
+    size_t bytes = (size_t)pages << PP_RUN_SHIFT, unit = s->huge ? PP_HUGE_BYTES : 1;
+    s->reservation_bytes = bytes + unit - 1;
+    s->reservation = pp_system_reserve(s->reservation_bytes);
+    if (!s->reservation) return PP_NO_MEMORY;
+    s->memory = (char *)(((uintptr_t)s->reservation + unit - 1) & ~(uintptr_t)(unit - 1));
+    if (s->huge) s->huge = pp_system_huge_pages(s->memory, bytes);
     pp_status status = pp_sc_tables_init(s, records_needed(&s->table, pages), pages);
     if (status != PP_OK) return status;
     pp_runs_init(runs, s->memory, pages, runs->tags, runs->next, runs->prev);
@@ -387,6 +395,7 @@ pp_status pp_sizeclass_create(const pp_sizeclass_config *config, pp_pool **out)
     s->base.max_bytes = s->limit_bytes = limit;
     s->quick_limit = limit < s->table.top ? limit : s->table.top;
     if (s->quick_limit > PP_SMALL_BYTES) s->quick_limit = PP_SMALL_BYTES;
+    s->huge = config->pool.huge_pages != 0;
     size_t page = pp_system_page_bytes();
     status = furnish(s, (uint32_t)(((capacity + page - 1) & ~(page - 1)) >> PP_RUN_SHIFT));
     if (status == PP_OK) status = pp_sc_ready_records(s, 1);
@@ -395,7 +404,6 @@ pp_status pp_sizeclass_create(const pp_sizeclass_config *config, pp_pool **out)
         return status;
     }
     atomic_store_explicit(&s->records, 1, memory_order_relaxed); /* record 0 is nobody's */
-    if (config->pool.huge_pages) s->huge = pp_system_huge_pages(s->memory, s->memory_bytes);
     *out = &s->base;
     return PP_OK;
 }

@@ -15,7 +15,8 @@ static void describe(const sizeclass *s, uint32_t place, uint64_t now_ns, pp_blo
         .state = pp_sc_state(word),
     };
     bool outside = !((pp_sc_free(pp_sc_span(s, place)) >> (place % PP_SPAN_BLOCKS)) & 1);
-    if (out->state == PP_BLOCK_FREE || word & PP_SLOT_MOVED) { /* a moved block's home is withheld until the release */
+    if (out->state == PP_BLOCK_FREE ||
+        word & PP_SLOT_MOVED) { /* a moved block's home is withheld until the release */
         if (outside) out->state = PP_BLOCK_CACHED;
         return;
     }
@@ -38,8 +39,10 @@ pp_status pp_sc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
     sizeclass *s = sizeclass_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (pp_sc_owned(s, handle)) describe(s, pp_sc_place(s, pp_handle_index(handle)), pp_system_coarse_ns(), out);
-    else status = pp_sc_diagnose(s, handle);
+    if (pp_sc_owned(s, handle))
+        describe(s, pp_sc_place(s, pp_handle_index(handle)), pp_system_coarse_ns(), out);
+    else
+        status = pp_sc_diagnose(s, handle);
     pp_leave(pool);
     return status;
 }
@@ -48,11 +51,13 @@ pp_status pp_sc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
 
 static pp_status visit_free(uint32_t page, uint32_t pages, pp_walk_fn visit, void *context)
 {
-    pp_block_info info = {.offset = (uint64_t)page << PP_RUN_SHIFT, .granted = (uint64_t)pages << PP_RUN_SHIFT};
+    pp_block_info info = {.offset = (uint64_t)page << PP_RUN_SHIFT,
+                          .granted = (uint64_t)pages << PP_RUN_SHIFT};
     return pages && visit(context, &info) ? PP_STOPPED : PP_OK;
 }
 
-static pp_status visit_group(const sizeclass *s, uint32_t first, uint64_t now_ns, pp_walk_fn visit, void *context)
+static pp_status visit_group(const sizeclass *s, uint32_t first, uint64_t now_ns, pp_walk_fn visit,
+                             void *context)
 {
     uint32_t group = s->spans[first].group;
     for (uint32_t number = first; number < first + group; number++)
@@ -136,7 +141,8 @@ void pp_sc_stats(const pp_pool *pool, pp_stats *out)
     out->peak_granted_bytes = pp_read(&s->peak_granted_bytes);
     out->cached_blocks = pp_read(&s->withheld_blocks);
     pp_sc_add_pending(s, out);
-    uint64_t memory = (uint64_t)pp_runs_level(&s->runs.grown) << PP_RUN_SHIFT, tails = pp_read(&s->tail_bytes);
+    uint64_t memory = (uint64_t)pp_runs_level(&s->runs.grown) << PP_RUN_SHIFT,
+             tails = pp_read(&s->tail_bytes);
     out->metadata_bytes = pp_sc_table_bytes(s) + tails;
     out->free_bytes = memory - out->granted_bytes - tails;
     out->reserved_bytes = out->granted_bytes + out->free_bytes + out->metadata_bytes;
@@ -188,8 +194,10 @@ static uint64_t trim_locked(sizeclass *s, uint64_t keep)
             pages = tag & PP_RUN_LENGTH;
             uint64_t bytes = (uint64_t)pages << PP_RUN_SHIFT;
             if (tag & PP_RUN_DISCARDED) continue;
-            if (bytes <= keep) keep -= bytes;
-            else freed += pp_runs_discard(&s->runs, page);
+            if (bytes <= keep)
+                keep -= bytes;
+            else
+                freed += pp_runs_discard(&s->runs, page);
         } else {
             pages = pp_sc_run_pages(s, &s->spans[tag]);
             if (pages > 1) freed += trim_span(s, tag, &keep);

@@ -43,8 +43,10 @@ static pp_status check_block(const sizeclass *s, uint32_t index, struct census *
     census->cached += state == PP_BLOCK_FREE && !listed_free;
     if (state == PP_BLOCK_FREE) return PP_OK;
     census->hosts += state == PP_BLOCK_CACHED;
-    if (!(word & PP_SLOT_MOVED)) census->granted += pp_sc_stride(span);
-    else if (check_moved(s, index, census, fault) != PP_OK) return PP_CORRUPT;
+    if (!(word & PP_SLOT_MOVED))
+        census->granted += pp_sc_stride(span);
+    else if (check_moved(s, index, census, fault) != PP_OK)
+        return PP_CORRUPT;
     if (state == PP_BLOCK_CACHED) return PP_OK;
     if (pins_of(s, index) != (state != PP_BLOCK_OWNED))
         return fault_at(fault, index, "block index: state and pins disagree");
@@ -90,7 +92,8 @@ static pp_status check_group(const sizeclass *s, uint32_t page, struct census *c
         return fault_at(fault, page, "page: the run ends with another tag than it begins");
     for (uint32_t number = first; number < first + span->group; number++) {
         blocks += s->spans[number].blocks;
-        if (s->spans[number].base != span->base + (size_t)(number - first) * PP_SPAN_BLOCKS * pp_sc_stride(span))
+        if (s->spans[number].base !=
+            span->base + (size_t)(number - first) * PP_SPAN_BLOCKS * pp_sc_stride(span))
             return fault_at(fault, number, "span number: its first block is elsewhere");
         if (check_span(s, number, census, fault) != PP_OK) return PP_CORRUPT;
     }
@@ -130,12 +133,14 @@ static pp_status check_cache(const sizeclass *s, uint32_t number, pp_fault *faul
 {
     const pp_class *class = &s->table.classes[number];
     uint32_t cached = pp_sc_cached(class);
-    if (cached > (size_t)(class->end - class->cache) || class->cache[0]) return fault_at(fault, number, "class: more blocks in its cache than fit");
+    if (cached > (size_t)(class->end - class->cache) || class->cache[0])
+        return fault_at(fault, number, "class: more blocks in its cache than fit");
     for (uint32_t i = 1; i <= cached; i++) {
         uint32_t place = class->cache[i];
         const pp_span *span = pp_sc_span(s, place);
         bool bit = (pp_sc_free(span) >> (place % PP_SPAN_BLOCKS)) & 1;
-        if (!span->base || span->class_number != number || bit || pp_sc_state(pp_sc_word(s, place)) != PP_BLOCK_FREE)
+        if (!span->base || span->class_number != number || bit ||
+            pp_sc_state(pp_sc_word(s, place)) != PP_BLOCK_FREE)
             return fault_at(fault, place, "block index: in the cache, and not a free block of its class");
         for (uint32_t j = 1; j < i; j++)
             if (class->cache[j] == place) return fault_at(fault, place, "block index: in the cache twice");
@@ -152,13 +157,13 @@ static pp_status check_lists(const sizeclass *s, struct census *census, pp_fault
         cached += pp_sc_cached(class);
         if (check_cache(s, number, fault) != PP_OK) return PP_CORRUPT;
         for (uint32_t at = class->head; at; prev = at, at = s->spans[at].next, listed++)
-            if (s->spans[at].prev != prev || s->spans[at].class_number != number ||
-                !s->spans[at].listed)
+            if (s->spans[at].prev != prev || s->spans[at].class_number != number || !s->spans[at].listed)
                 return fault_at(fault, at, "span number: badly linked in its class's list");
         if (class->tail != prev) return fault_at(fault, number, "class: its list ends elsewhere");
     }
     if (listed != census->listed) return fault_at(fault, listed, "listed spans: some are in no list");
-    if (cached != census->cached) return fault_at(fault, cached, "cached blocks: some free block is in no cache");
+    if (cached != census->cached)
+        return fault_at(fault, cached, "cached blocks: some free block is in no cache");
     return PP_OK;
 }
 
@@ -192,7 +197,8 @@ pp_status pp_sc_check(pp_pool *pool, pp_fault *fault)
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
     pp_sc_drain(s);
-    if ((status = pp_runs_check(&s->runs, fault)) == PP_OK && (status = check_tiling(s, &census, fault)) == PP_OK &&
+    if ((status = pp_runs_check(&s->runs, fault)) == PP_OK &&
+        (status = check_tiling(s, &census, fault)) == PP_OK &&
         (status = check_lists(s, &census, fault)) == PP_OK)
         status = check_counters(s, &census, fault);
     pp_leave(pool);

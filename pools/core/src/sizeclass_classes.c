@@ -62,7 +62,8 @@ static void append(pp_class_table *table, uint32_t stride)
 static void append_defaults(pp_class_table *table, size_t alignment, size_t limit_bytes)
 {
     size_t top = limit_bytes < PP_SIZECLASS_DEFAULT_TOP_BYTES ? limit_bytes : PP_SIZECLASS_DEFAULT_TOP_BYTES;
-    for (size_t bytes = 16; bytes < 64 && table->top < top; bytes += 8) append(table, stride_for(bytes, alignment));
+    for (size_t bytes = 16; bytes < 64 && table->top < top; bytes += 8)
+        append(table, stride_for(bytes, alignment));
     for (size_t doubling = 64; table->top < top; doubling *= 2)
         for (size_t step = 0; step < 8 && table->top < top; step++)
             append(table, stride_for(doubling + step * (doubling / 8), alignment));

@@ -44,20 +44,22 @@ enum {
     PP_SPAN_BLOCKS = 64,
     PP_SPAN_SHIFT = 6,
     PP_GROUP_MAX = 8,
-    PP_CLASS_RUN = PP_SIZECLASS_CLASSES_MAX,  /* class number of a run that serves one large request */
-    PP_CACHE_ENTRIES = 64,                    /* of one cache, the sentinel included */
-    PP_CACHE_BYTES = 32768                    /* of free blocks in one class's cache, but at least two */
+    PP_HUGE_BYTES = 2
+        << 20, /* a huge page on most systems; memory grows in such steps where they are asked for */
+    PP_CLASS_RUN = PP_SIZECLASS_CLASSES_MAX, /* class number of a run that serves one large request */
+    PP_CACHE_ENTRIES = 64,                   /* of one cache, the sentinel included */
+    PP_CACHE_BYTES = 32768                   /* of free blocks in one class's cache, but at least two */
 };
 
 typedef struct pp_span {
-    _Atomic uint64_t free;          /* bit k: block k is free, and not in the cache */
-    char *base;                     /* of block 0; NULL while the record is unused */
-    _Atomic uint32_t stride;        /* bytes from block to block, and granted by each */
-    uint32_t next, prev;            /* in the class's list; in the list of unused records; 0 ends */
+    _Atomic uint64_t free;   /* bit k: block k is free, and not in the cache */
+    char *base;              /* of block 0; NULL while the record is unused */
+    _Atomic uint32_t stride; /* bytes from block to block, and granted by each */
+    uint32_t next, prev;     /* in the class's list; in the list of unused records; 0 ends */
     uint8_t class_number;
-    uint8_t blocks;                 /* 1 to 64 */
-    bool listed;                    /* in its class's list of spans with free blocks */
-    uint8_t group;                  /* records on the same run, this one included */
+    uint8_t blocks; /* 1 to 64 */
+    bool listed;    /* in its class's list of spans with free blocks */
+    uint8_t group;  /* records on the same run, this one included */
 } pp_span;
 
 PP_STATIC_ASSERT(sizeof(pp_span) == 32, "two records to a cache line");
@@ -65,13 +67,13 @@ PP_STATIC_ASSERT(sizeof(pp_span) == 32, "two records to a cache line");
 /* The hot half comes first. cache[0] is 0, a place that does not exist, so that popping tells by what it finds
  * whether the cache was empty. */
 typedef struct pp_class {
-    uint32_t *_Atomic top;          /* the last entry of the cache */
-    uint32_t *end;                  /* top when the cache is full */
+    uint32_t *_Atomic top; /* the last entry of the cache */
+    uint32_t *end;         /* top when the cache is full */
     uint32_t stride;
-    uint32_t pages;                 /* of one run */
-    uint32_t head, tail;            /* spans with free blocks, the longest known first */
-    uint16_t blocks;                /* on one run, over all records of the group */
-    uint8_t group;                  /* records on one run */
+    uint32_t pages;      /* of one run */
+    uint32_t head, tail; /* spans with free blocks, the longest known first */
+    uint16_t blocks;     /* on one run, over all records of the group */
+    uint8_t group;       /* records on one run */
     uint32_t *cache;
 } pp_class;
 
@@ -81,26 +83,27 @@ typedef struct pp_class {
 enum { PP_SMALL_BYTES = 8192, PP_SMALL_STEP = 8, PP_LARGE_ORDER = 13, PP_LARGE_BUCKETS = 15 * 16 };
 
 typedef struct pp_class_table {
-    uint8_t small[PP_SMALL_BYTES / PP_SMALL_STEP + 1];  /* class of sizes up to 8 KiB */
-    uint8_t large[PP_LARGE_BUCKETS];                    /* class of the smallest size of a sixteenth of a doubling */
+    uint8_t small[PP_SMALL_BYTES / PP_SMALL_STEP + 1]; /* class of sizes up to 8 KiB */
+    uint8_t large[PP_LARGE_BUCKETS]; /* class of the smallest size of a sixteenth of a doubling */
     uint32_t count;
-    uint32_t top;                                       /* the largest class, in bytes */
-    pp_class classes[PP_SIZECLASS_CLASSES_MAX + 1];     /* the last stands for runs, and its cache is always full */
+    uint32_t top; /* the largest class, in bytes */
+    pp_class
+        classes[PP_SIZECLASS_CLASSES_MAX + 1]; /* the last stands for runs, and its cache is always full */
     uint32_t caches[PP_SIZECLASS_CLASSES_MAX][PP_CACHE_ENTRIES];
 } pp_class_table;
 
 typedef struct sizeclass {
     pp_pool base;
-    uint64_t stamp_key;             /* the pool's part of every handle */
+    uint64_t stamp_key; /* the pool's part of every handle */
     pp_span *spans;
     _Atomic uint64_t *slots;
     char *memory;
-    size_t quick_limit;             /* the largest request that the fast path serves; 0 from the first label on */
-    size_t limit_bytes;             /* the largest request */
+    size_t quick_limit; /* the largest request that the fast path serves; 0 from the first label on */
+    size_t limit_bytes; /* the largest request */
     pp_counter granted_bytes, peak_granted_bytes;
-    pp_counter withheld_bytes, withheld_blocks;   /* homes of moved blocks */
-    pp_counter tail_bytes;          /* of runs that the blocks on them do not fill */
-    bool labelled;                  /* some block had a tag or a site */
+    pp_counter withheld_bytes, withheld_blocks; /* homes of moved blocks */
+    pp_counter tail_bytes;                      /* of runs that the blocks on them do not fill */
+    bool labelled;                              /* some block had a tag or a site */
     bool huge;
     _Atomic bool pins_used, remote_used, tags_used, moves_used;
     pp_class_table table;
@@ -109,21 +112,22 @@ typedef struct sizeclass {
     /* per block; see above */
     uint32_t *tags;
     pp_slot_pins *pins;
-    uint64_t *births;               /* ns and ordinal; NULL without ages */
-    uint64_t *discarded;            /* per record; bit k: the pages of free block k were given back to the system */
-    uint32_t *partners;             /* of a moved block: where its bytes are; of their host: whose they are */
+    uint64_t *births;    /* ns and ordinal; NULL without ages */
+    uint64_t *discarded; /* per record; bit k: the pages of free block k were given back to the system */
+    uint32_t *partners;  /* of a moved block: where its bytes are; of their host: whose they are */
     _Atomic uint32_t *remote_stamp;
     /* per record */
     _Atomic uint64_t *remote_bits;
     _Atomic uint32_t *word_next;
-    uint32_t unused[4];             /* lists of unused records, in groups of 1, 2, 4, 8 */
-    _Atomic uint32_t records;       /* numbers below it were in use at some time */
-    uint32_t records_ready;         /* numbers below it have memory */
+    uint32_t unused[4];       /* lists of unused records, in groups of 1, 2, 4, 8 */
+    _Atomic uint32_t records; /* numbers below it were in use at some time */
+    uint32_t records_ready;   /* numbers below it have memory */
     uint32_t records_max;
-    char *tables;                   /* the reservation of all arrays */
+    char *tables; /* the reservation of all arrays */
     size_t tables_bytes;
-    size_t memory_bytes;
-    _Alignas(64) _Atomic uint32_t remote_head;    /* record with remote releases; 0 ends */
+    void *reservation; /* of the memory, which is aligned inside it */
+    size_t reservation_bytes;
+    _Alignas(64) _Atomic uint32_t remote_head; /* record with remote releases; 0 ends */
 } sizeclass;
 
 static inline sizeclass *sizeclass_of(pp_pool *pool) { return (sizeclass *)pool; }
@@ -192,7 +196,10 @@ pp_status pp_sc_diagnose(const sizeclass *s, pp_handle handle);
 
 /* ---- spans --------------------------------------------------------------------------- */
 
-static inline pp_span *pp_sc_span(const sizeclass *s, uint32_t index) { return &s->spans[index >> PP_SPAN_SHIFT]; }
+static inline pp_span *pp_sc_span(const sizeclass *s, uint32_t index)
+{
+    return &s->spans[index >> PP_SPAN_SHIFT];
+}
 
 static inline uint32_t pp_sc_stride(const pp_span *span)
 {
@@ -219,9 +226,15 @@ static inline void pp_sc_set_top(pp_class *class, uint32_t *top)
     atomic_store_explicit(&class->top, top, memory_order_relaxed);
 }
 
-static inline uint32_t pp_sc_cached(const pp_class *class) { return (uint32_t)(pp_sc_top(class) - class->cache); }
+static inline uint32_t pp_sc_cached(const pp_class *class)
+{
+    return (uint32_t)(pp_sc_top(class) - class->cache);
+}
 
-static inline uint64_t pp_sc_all(const pp_span *span) { return ~UINT64_C(0) >> (PP_SPAN_BLOCKS - span->blocks); }
+static inline uint64_t pp_sc_all(const pp_span *span)
+{
+    return ~UINT64_C(0) >> (PP_SPAN_BLOCKS - span->blocks);
+}
 
 /* Where the bytes of an owned block are: its own place, or the place it was moved to. */
 static inline uint32_t pp_sc_place(const sizeclass *s, uint32_t index)
@@ -279,7 +292,8 @@ static inline uint32_t pp_class_of(const pp_class_table *table, size_t bytes)
     if (PP_LIKELY(bytes <= PP_SMALL_BYTES)) return table->small[(bytes + PP_SMALL_STEP - 1) / PP_SMALL_STEP];
     if (PP_UNLIKELY(bytes > table->top)) return PP_CLASS_RUN;
     uint32_t order = 31 - (uint32_t)__builtin_clz((uint32_t)bytes - 1);
-    uint32_t number = table->large[(order - PP_LARGE_ORDER) * 16 + (((uint32_t)bytes - 1) >> (order - 4) & 15)];
+    uint32_t number =
+        table->large[(order - PP_LARGE_ORDER) * 16 + (((uint32_t)bytes - 1) >> (order - 4) & 15)];
     while (PP_UNLIKELY(table->classes[number].stride < bytes)) number++;
     return number;
 }

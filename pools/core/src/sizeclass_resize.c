@@ -116,10 +116,14 @@ static pp_status resize_locked(sizeclass *s, pp_handle handle, size_t bytes, pp_
     bool held = pp_sc_state(pp_sc_word(s, index)) == PP_BLOCK_OWNED_IN_FLIGHT;
     pp_span *span = pp_sc_span(s, place);
     pp_status status;
-    if (span->class_number == PP_CLASS_RUN) status = resize_run(s, index, span, bytes, held);
-    else if (bytes <= pp_sc_stride(span)) status = in_place(s, index, bytes, pp_sc_stride(span));
-    else if (held) status = PP_PINNED;
-    else status = move_block(s, handle, place, bytes);
+    if (span->class_number == PP_CLASS_RUN)
+        status = resize_run(s, index, span, bytes, held);
+    else if (bytes <= pp_sc_stride(span))
+        status = in_place(s, index, bytes, pp_sc_stride(span));
+    else if (held)
+        status = PP_PINNED;
+    else
+        status = move_block(s, handle, place, bytes);
     if (status != PP_OK) return status;
     place = pp_sc_place(s, index);
     *out = (pp_block){handle, pp_sc_address(s, place), pp_sc_stride(pp_sc_span(s, place))};

@@ -78,8 +78,10 @@ static void unlink_run(pp_runs *runs, uint32_t page)
     uint32_t pages = length_at(runs, page), bin = bin_of(pages);
     uint32_t next = runs->next[page], prev = runs->prev[page];
     if (next != PP_RUN_NONE) runs->prev[next] = prev;
-    if (prev != PP_RUN_NONE) runs->next[prev] = next;
-    else if ((runs->heads[bin] = next) == PP_RUN_NONE) runs->filled[bin / 64] &= ~(UINT64_C(1) << (bin % 64));
+    if (prev != PP_RUN_NONE)
+        runs->next[prev] = next;
+    else if ((runs->heads[bin] = next) == PP_RUN_NONE)
+        runs->filled[bin / 64] &= ~(UINT64_C(1) << (bin % 64));
     set_level(&runs->free_runs, pp_runs_level(&runs->free_runs) - 1);
     set_level(&runs->free_pages, pp_runs_level(&runs->free_pages) - pages);
     if (pages == pp_runs_level(&runs->largest)) set_level(&runs->largest, longest(runs));
@@ -120,7 +122,8 @@ uint32_t pp_runs_lacking(const pp_runs *runs, uint32_t pages)
 
 uint32_t pp_runs_take(pp_runs *runs, uint32_t pages, bool fresh)
 {
-    for (uint32_t bin = next_filled(runs, bin_of(pages)); bin != PP_RUN_NONE; bin = next_filled(runs, bin + 1)) {
+    for (uint32_t bin = next_filled(runs, bin_of(pages)); bin != PP_RUN_NONE;
+         bin = next_filled(runs, bin + 1)) {
         uint32_t page = search_bin(runs, bin, pages);
         if (page == PP_RUN_NONE) continue;
         cut(runs, page, pages);

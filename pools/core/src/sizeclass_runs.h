@@ -20,12 +20,7 @@
 
 #include "pool_base.h"
 
-enum {
-    PP_RUN_SHIFT = 12,
-    PP_RUN_EXACT = 64,
-    PP_RUN_BINS = 192,
-    PP_RUN_NONE = UINT32_MAX
-};
+enum { PP_RUN_SHIFT = 12, PP_RUN_EXACT = 64, PP_RUN_BINS = 192, PP_RUN_NONE = UINT32_MAX };
 
 #define PP_RUN_FREE UINT32_C(0x80000000)
 #define PP_RUN_DISCARDED UINT32_C(0x40000000)
@@ -34,14 +29,14 @@ enum {
 typedef struct pp_runs {
     char *memory;
     uint32_t *tags;
-    uint32_t *next, *prev;      /* of free runs, at their first page; PP_RUN_NONE ends */
+    uint32_t *next, *prev; /* of free runs, at their first page; PP_RUN_NONE ends */
     uint32_t heads[PP_RUN_BINS];
     uint64_t filled[PP_RUN_BINS / 64];
     uint32_t max;
     /* Read by other threads' statistics; written by the owner. */
     _Atomic uint32_t grown, frontier, free_runs, free_pages;
-    _Atomic uint32_t largest;   /* pages of the longest free run below the frontier */
-    _Atomic uint32_t edge;      /* pages of the free run that ends at the frontier; 0 if there is none */
+    _Atomic uint32_t largest; /* pages of the longest free run below the frontier */
+    _Atomic uint32_t edge;    /* pages of the free run that ends at the frontier; 0 if there is none */
 } pp_runs;
 
 /* The arrays and the memory are the caller's, with room for `max` pages; none is grown yet. */

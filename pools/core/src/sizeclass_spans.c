@@ -25,7 +25,7 @@ enum { LOOKED_AT = 4, FIRST_RECORDS = 64, GROW_BYTES_MIN = 1 << 20, LARGE_BYTES 
 /* One array inside the reservation. */
 struct table {
     void **start;
-    size_t bytes_each;      /* per record or per page */
+    size_t bytes_each;        /* per record or per page */
     const _Atomic bool *used; /* NULL: always */
 };
 
@@ -90,7 +90,8 @@ uint64_t pp_sc_table_bytes(const sizeclass *s)
 {
     struct table tables[PER_RECORD_MAX];
     size_t count = list_per_record((sizeclass *)s, tables);
-    uint64_t records = atomic_load_explicit(&((sizeclass *)s)->records, memory_order_relaxed), bytes = sizeof *s;
+    uint64_t records = atomic_load_explicit(&((sizeclass *)s)->records, memory_order_relaxed),
+             bytes = sizeof *s;
     for (size_t i = 0; i < count; i++) {
         const _Atomic bool *used = tables[i].used;
         if (!used || atomic_load_explicit((_Atomic bool *)used, memory_order_relaxed))
@@ -158,8 +159,9 @@ static pp_status grow(sizeclass *s, uint32_t lacking)
 {
     uint32_t grown = pp_runs_level(&s->runs.grown);
     if (lacking > s->runs.max - grown) return PP_EXHAUSTED;
-    uint32_t more = grown / 8 > GROW_BYTES_MIN >> PP_RUN_SHIFT ? grown / 8 : GROW_BYTES_MIN >> PP_RUN_SHIFT;
-    if (more < lacking) more = lacking;
+    uint32_t step = (s->huge ? PP_HUGE_BYTES : GROW_BYTES_MIN) >> PP_RUN_SHIFT;
+    uint32_t more = grown / 8 > lacking ? grown / 8 : lacking;
+    more = (more + step - 1) / step * step;
     if (more > s->runs.max - grown) more = s->runs.max - grown;
     struct table tables[PER_PAGE];
     list_per_page(&s->runs, tables);
@@ -171,8 +173,8 @@ static pp_status grow(sizeclass *s, uint32_t lacking)
         if (commit_part(&tables[i], grown, grown + more) != PP_OK) return PP_NO_MEMORY;
     atomic_store_explicit(&s->runs.grown, grown + more, memory_order_relaxed);
     if (grown) pp_bump(&s->base.grown, 1);
-    pp_note_region(&s->base, PP_OP_REGION_ADD, (uint64_t)grown << PP_RUN_SHIFT, (uint64_t)more << PP_RUN_SHIFT,
-                   (uint64_t)more * 4 * PER_PAGE);
+    pp_note_region(&s->base, PP_OP_REGION_ADD, (uint64_t)grown << PP_RUN_SHIFT,
+                   (uint64_t)more << PP_RUN_SHIFT, (uint64_t)more * 4 * PER_PAGE);
     return PP_OK;
 }
 
@@ -201,8 +203,10 @@ static void list_span(sizeclass *s, pp_span *span)
     uint32_t number = (uint32_t)(span - s->spans);
     span->next = 0;
     span->prev = class->tail;
-    if (class->tail) s->spans[class->tail].next = number;
-    else class->head = number;
+    if (class->tail)
+        s->spans[class->tail].next = number;
+    else
+        class->head = number;
     class->tail = number;
     span->listed = true;
 }
@@ -210,17 +214,22 @@ static void list_span(sizeclass *s, pp_span *span)
 static void unlist_span(sizeclass *s, pp_span *span)
 {
     pp_class *class = &s->table.classes[span->class_number];
-    if (span->next) s->spans[span->next].prev = span->prev;
-    else class->tail = span->prev;
-    if (span->prev) s->spans[span->prev].next = span->next;
-    else class->head = span->next;
+    if (span->next)
+        s->spans[span->next].prev = span->prev;
+    else
+        class->tail = span->prev;
+    if (span->prev)
+        s->spans[span->prev].next = span->next;
+    else
+        class->head = span->next;
     span->listed = false;
 }
 
 /* ---- opening ---------------------------------------------------------------------------------------- */
 
 /* Fills in the records of a run, all blocks free. */
-static void furnish(sizeclass *s, uint32_t first, uint32_t number, uint32_t stride, uint32_t blocks, uint32_t page)
+static void furnish(sizeclass *s, uint32_t first, uint32_t number, uint32_t stride, uint32_t blocks,
+                    uint32_t page)
 {
     uint32_t group = (blocks + PP_SPAN_BLOCKS - 1) / PP_SPAN_BLOCKS;
     for (uint32_t i = 0; i < group; i++) {

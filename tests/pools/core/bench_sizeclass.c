@@ -75,13 +75,16 @@ static inline void replace(strategy *s, uint32_t victim, uint32_t bytes, int who
         if (s->data[victim]) s->give(s->data[victim]);
         data = s->data[victim] = s->take(bytes);
     }
-    if (whole) memset(data, 1, bytes);
-    else *(volatile uint64_t *)data = bytes;
+    if (whole)
+        memset(data, 1, bytes);
+    else
+        *(volatile uint64_t *)data = bytes;
 }
 
 static void run(strategy *s, uint32_t steps, int whole)
 {
-    for (uint32_t i = 0; i < steps; i++, s->at++) replace(s, victims[s->at % SIZES], sizes[s->at % SIZES], whole);
+    for (uint32_t i = 0; i < steps; i++, s->at++)
+        replace(s, victims[s->at % SIZES], sizes[s->at % SIZES], whole);
 }
 
 static void fill(strategy *s, int whole)
@@ -190,8 +193,8 @@ int main(int argc, char **argv)
         for (int i = 0; i < 3; i++)
             printf("shape %.1f  %-10s %6.1f ns a step (%.2f x mimalloc)   peak resident, first word written "
                    "%6.1f MiB (%.3f x), all written %6.1f MiB (%.3f x)\n",
-                   shapes[shape], names[i], time[i], time[i] / time[1], word[i] / (1 << 20), word[i] / word[1],
-                   whole[i] / (1 << 20), whole[i] / whole[1]);
+                   shapes[shape], names[i], time[i], time[i] / time[1], word[i] / (1 << 20),
+                   word[i] / word[1], whole[i] / (1 << 20), whole[i] / whole[1]);
     }
     return 0;
 }

@@ -79,8 +79,10 @@ static void well_known_names_are_looked_for(void)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         pp_malloc_functions functions = {0};
         pp_status status = pp_malloc_functions_load(names[i], &functions);
-        if (status == PP_OK) CHECK_EQ(strcmp(functions.strategy, names[i]), 0);
-        else CHECK_EQ(status, PP_UNSUPPORTED);
+        if (status == PP_OK)
+            CHECK_EQ(strcmp(functions.strategy, names[i]), 0);
+        else
+            CHECK_EQ(status, PP_UNSUPPORTED);
     }
 }
 

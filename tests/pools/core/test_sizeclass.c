@@ -197,7 +197,8 @@ static void memory_moves_between_classes(void)
     enum { CAPACITY = 1 << 20 };
     static pp_handle handles[CAPACITY / 16];
     pp_pool *pool = make_as((pp_sizeclass_config){.max_block_bytes = CAPACITY, .capacity_bytes = CAPACITY});
-    static const size_t sizes[] = {16, 24, 32, 40, 56, 64, 72, 200, 1000, 4096, 5000, 20000, 32768, 300000, CAPACITY};
+    static const size_t sizes[] = {16,   24,   32,   40,    56,    64,     72,      200,
+                                   1000, 4096, 5000, 20000, 32768, 300000, CAPACITY};
     for (int round = 0; round < 2; round++)
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             size_t count = 0;
@@ -211,6 +212,21 @@ static void memory_moves_between_classes(void)
             sound(pool);
         }
     CHECK(stats_of(pool).failed >= 30);
+    pp_pool_destroy(pool);
+}
+
+static void the_shortest_run_that_fits_is_taken(void)
+{
+    pp_pool *pool = make(0);
+    pp_block a = take(pool, 70 * 4096), wall = take(pool, 40000), b = take(pool, 120 * 4096), c;
+    take(pool, 40000);
+    CHECK(wall.data > a.data && b.data > wall.data);
+    CHECK_EQ(pp_pool_release(pool, a.handle), PP_OK);
+    CHECK_EQ(pp_pool_release(pool, b.handle), PP_OK);
+    c = take(pool, 75 * 4096); /* a's run is in the same bin, and too short */
+    CHECK_EQ((uintptr_t)c.data, (uintptr_t)b.data);
+    CHECK_EQ((uintptr_t)take(pool, 66 * 4096).data, (uintptr_t)a.data);
+    sound(pool);
     pp_pool_destroy(pool);
 }
 
@@ -378,7 +394,8 @@ static void trim_gives_memory_back_once(void)
         /* every other one stays, so that neither runs nor spans come together */
         for (int i = 0; i < 64; i += 2) CHECK_EQ(pp_pool_release(pool, handles[i]), PP_OK);
         uint64_t trimmed = pp_pool_trim(pool, 8 * bytes);
-        CHECK(trimmed >= 24 * bytes && trimmed < 28 * bytes); /* the last span has blocks that nobody used yet */
+        CHECK(trimmed >= 24 * bytes &&
+              trimmed < 28 * bytes); /* the last span has blocks that nobody used yet */
         CHECK_EQ(pp_pool_trim(pool, 8 * bytes), 0);
         CHECK_EQ(pp_pool_trim(pool, 0), 8 * bytes);
         sound(pool);
@@ -413,6 +430,7 @@ int main(void)
     RUN(refuses_every_misuse_with_its_own_status);
     RUN(a_handle_stays_stale_when_its_pages_serve_another_class);
     RUN(memory_moves_between_classes);
+    RUN(the_shortest_run_that_fits_is_taken);
     RUN(bulk_calls_give_what_there_is_and_release_around_bad_handles);
     RUN(scrub_hides_the_former_owners_bytes);
     RUN(a_closed_pool_takes_back_but_gives_nothing);

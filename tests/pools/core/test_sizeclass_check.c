@@ -125,7 +125,8 @@ static void finds_what_is_wrong_with_the_runs(void)
 {
     pp_runs *runs = &s->runs;
     uint32_t free_page = 0, frontier = runs->frontier;
-    while (!(runs->tags[free_page] & PP_RUN_FREE)) free_page += pp_sc_run_pages(s, &s->spans[runs->tags[free_page]]);
+    while (!(runs->tags[free_page] & PP_RUN_FREE))
+        free_page += pp_sc_run_pages(s, &s->spans[runs->tags[free_page]]);
     uint32_t tag = runs->tags[free_page], pages = tag & PP_RUN_LENGTH;
     BROKEN(runs->filled[0], 0, "its bit and its list disagree");
     BROKEN(runs->tags[free_page], 5, "listed as a free run and is none");

@@ -14,12 +14,12 @@
 enum { BLOCKS = 400, MAX_BLOCK = 200000 };
 
 typedef struct block {
-    pp_handle handle;           /* 0: none */
+    pp_handle handle; /* 0: none */
     unsigned char *data;
     size_t requested, size;
     unsigned char pattern;
     uint32_t pins;
-    int released;               /* while pinned */
+    int released; /* while pinned */
 } block;
 
 static block blocks[BLOCKS];
@@ -78,8 +78,10 @@ static void release(pp_pool *pool, block *b)
     CHECK_EQ(pp_pool_release(pool, b->handle), PP_OK);
     CHECK_EQ(pp_pool_release(pool, b->handle), PP_DOUBLE_RELEASE);
     old_handles[draw(64)] = b->handle;
-    if (b->pins) b->released = 1;
-    else b->handle = 0;
+    if (b->pins)
+        b->released = 1;
+    else
+        b->handle = 0;
 }
 
 static void resize(pp_pool *pool, block *b)
@@ -168,14 +170,22 @@ static void step(pp_pool *pool)
 {
     block *b = &blocks[draw(BLOCKS)];
     uint32_t what = draw(100);
-    if (what == 0) pp_pool_trim(pool, draw(3) * 100000u);
-    else if (what < 5) misuse(pool);
-    else if (!b->handle) acquire(pool, b);
-    else if (b->released) unpin(pool, b);
-    else if (what < 25) resize(pool, b);
-    else if (what < 35) pin(pool, b);
-    else if (b->pins && what < 60) unpin(pool, b);
-    else release(pool, b);
+    if (what == 0)
+        pp_pool_trim(pool, draw(3) * 100000u);
+    else if (what < 5)
+        misuse(pool);
+    else if (!b->handle)
+        acquire(pool, b);
+    else if (b->released)
+        unpin(pool, b);
+    else if (what < 25)
+        resize(pool, b);
+    else if (what < 35)
+        pin(pool, b);
+    else if (b->pins && what < 60)
+        unpin(pool, b);
+    else
+        release(pool, b);
 }
 
 static void drive(const pp_sizeclass_config *config, int steps)
@@ -210,8 +220,10 @@ int main(int argc, char **argv)
         int before = checks_failed;
         state = seed * 2 + 1 + i;
         drive(&configs[i], steps);
-        if (checks_failed == before) cases_passed++;
-        else cases_failed++;
+        if (checks_failed == before)
+            cases_passed++;
+        else
+            cases_failed++;
     }
     return report();
 }

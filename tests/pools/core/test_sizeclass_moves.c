@@ -187,7 +187,8 @@ static void releases_of_other_threads_come_home(void)
             h.handles[h.count] = take(h.pool, 16 + h.count * 37 % 9000).handle;
         test_thread_start(&thread, release_all, &h);
         /* The owner goes on meanwhile. */
-        for (int i = 0; i < 2000; i++) CHECK_EQ(pp_pool_release(h.pool, take(h.pool, 100 + (size_t)i).handle), PP_OK);
+        for (int i = 0; i < 2000; i++)
+            CHECK_EQ(pp_pool_release(h.pool, take(h.pool, 100 + (size_t)i).handle), PP_OK);
         test_thread_join(thread);
         CHECK_EQ(stats_of(h.pool).live_blocks, 0);
     }

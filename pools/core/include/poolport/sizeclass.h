@@ -6,22 +6,22 @@
 
 enum {
     PP_SIZECLASS_CLASSES_MAX = 254,
-    PP_SIZECLASS_PAGE_BYTES = 4096,           /* what runs are counted in, on every system */
-    PP_SIZECLASS_DEFAULT_TOP_BYTES = 32768,   /* the largest of the default classes */
+    PP_SIZECLASS_PAGE_BYTES = 4096,         /* what runs are counted in, on every system */
+    PP_SIZECLASS_DEFAULT_TOP_BYTES = 32768, /* the largest of the default classes */
     PP_SIZECLASS_BLOCK_BYTES_MAX = 1 << 27
 };
 
 typedef struct pp_sizeclass_config {
     pp_pool_config pool;
-    size_t max_block_bytes;     /* the largest request, 1 to 2^27; 0 for 1 MiB */
-    size_t capacity_bytes;      /* hard limit of memory for blocks, at least max_block_bytes rounded up to
+    size_t max_block_bytes; /* the largest request, 1 to 2^27; 0 for 1 MiB */
+    size_t capacity_bytes;  /* hard limit of memory for blocks, at least max_block_bytes rounded up to
                                    pages, at most 2^34; committed as needed; 0 for 1 GiB */
-    size_t alignment;           /* of every block: a power of two, 8 to 4096; 0 for 8. A block of a class that
+    size_t alignment;       /* of every block: a power of two, 8 to 4096; 0 for 8. A block of a class that
                                    is a multiple of 2^k bytes is aligned to 2^k all the same, k up to 12 */
-    const size_t *classes;      /* ascending block sizes, rounded up to the alignment, and above
+    const size_t *classes;  /* ascending block sizes, rounded up to the alignment, and above
                                    PP_SIZECLASS_DEFAULT_TOP_BYTES to whole pages; NULL: 8 to a doubling up to
                                    that. Read only during the call. */
-    size_t class_count;         /* 1 to PP_SIZECLASS_CLASSES_MAX where classes are given, otherwise 0 */
+    size_t class_count;     /* 1 to PP_SIZECLASS_CLASSES_MAX where classes are given, otherwise 0 */
 } pp_sizeclass_config;
 
 PP_BEGIN_DECLS
