@@ -1,7 +1,7 @@
 /* Measures the size-class pool against mimalloc and the C library: Pareto sizes, random lifetimes.
  *
- *     bench_sizeclass MIMALLOC_LIBRARY [seed]          the table
- *     bench_sizeclass rss STRATEGY LIBRARY MODE seed   peak resident bytes of one strategy, for the table
+ *     bench_sizeclass MIMALLOC_LIBRARY [seed [live]]   the table, with so many live blocks
+ *     bench_sizeclass rss STRATEGY LIBRARY MODE seed live   peak resident bytes of one strategy, for the table
  *
  * Not a test: it decides nothing and is built only with -DPOOLPORT_BENCH=ON. Time: all
  * strategies serve the same sequence in turns within one process, so that what else the machine does
@@ -20,9 +20,10 @@
 
 #include "system.h"
 
-enum { LIVE = 100000, STEPS = 200000, TURNS = 41, SIZES = 1 << 20, RSS_STEPS = 4000000 };
+enum { LIVE_DEFAULT = 100000, STEPS = 200000, TURNS = 41, SIZES = 1 << 20, RSS_STEPS = 4000000 };
 
 static uint64_t state;
+static uint32_t live = LIVE_DEFAULT;
 static uint32_t *sizes;
 static uint32_t *victims;
 
@@ -48,7 +49,7 @@ static void plan(uint64_t seed, double shape)
     if (!sizes) sizes = malloc(SIZES * sizeof *sizes), victims = malloc(SIZES * sizeof *victims);
     for (int i = 0; i < SIZES; i++) {
         sizes[i] = pareto(shape);
-        victims[i] = (uint32_t)(draw() % LIVE);
+        victims[i] = (uint32_t)(draw() % live);
     }
 }
 
@@ -89,9 +90,9 @@ static void run(strategy *s, uint32_t steps, int whole)
 
 static void fill(strategy *s, int whole)
 {
-    s->data = calloc(LIVE, sizeof *s->data);
-    s->handles = calloc(LIVE, sizeof *s->handles);
-    for (uint32_t i = 0; i < LIVE; i++) replace(s, i, sizes[i], whole);
+    s->data = calloc(live, sizeof *s->data);
+    s->handles = calloc(live, sizeof *s->handles);
+    for (uint32_t i = 0; i < live; i++) replace(s, i, sizes[i], whole);
 }
 
 static void open_strategy(strategy *s, const char *name, const char *library)
@@ -138,6 +139,7 @@ static int measure_resident(char **argv)
 {
     strategy s;
     int mode = atoi(argv[2]);
+    live = (uint32_t)strtoul(argv[4], NULL, 10);
     plan((uint64_t)strtoull(argv[3], NULL, 10), shapes[mode / 2]);
     open_strategy(&s, argv[0], argv[1]);
     s.data = NULL;
@@ -151,7 +153,7 @@ static int measure_resident(char **argv)
 static double resident_of(const char *self, const char *name, const char *library, int mode, const char *seed)
 {
     char command[4096], line[64] = "0";
-    snprintf(command, sizeof command, "'%s' rss %s '%s' %d %s", self, name, library, mode, seed);
+    snprintf(command, sizeof command, "'%s' rss %s '%s' %d %s %u", self, name, library, mode, seed, live);
     FILE *child = popen(command, "r");
     if (!child || !fgets(line, sizeof line, child)) abort();
     pclose(child);
@@ -160,10 +162,11 @@ static double resident_of(const char *self, const char *name, const char *librar
 
 int main(int argc, char **argv)
 {
-    if (argc == 6 && strcmp(argv[1], "rss") == 0) return measure_resident(argv + 2);
-    if (argc < 2) return fprintf(stderr, "usage: %s MIMALLOC_LIBRARY [seed]\n", argv[0]), 2;
+    if (argc == 7 && strcmp(argv[1], "rss") == 0) return measure_resident(argv + 2);
+    if (argc < 2) return fprintf(stderr, "usage: %s MIMALLOC_LIBRARY [seed [live]]\n", argv[0]), 2;
     const char *seed = argc > 2 ? argv[2] : "1";
-    printf("seed %s, %d live blocks, bounded Pareto 64 B to 64 KiB\n", seed, LIVE);
+    if (argc > 3) live = (uint32_t)strtoul(argv[3], NULL, 10);
+    printf("seed %s, %u live blocks, bounded Pareto 64 B to 64 KiB\n", seed, live);
     for (int shape = 0; shape < 4; shape++) {
         strategy s[3];
         static double ns[3][TURNS];
@@ -184,7 +187,7 @@ int main(int argc, char **argv)
             time[i] = median(ns[i], TURNS);
             word[i] = resident_of(argv[0], names[i], argv[1], shape * 2, seed);
             whole[i] = resident_of(argv[0], names[i], argv[1], shape * 2 + 1, seed);
-            for (uint32_t at = 0; at < LIVE; at++)
+            for (uint32_t at = 0; at < live; at++)
                 if (!s[i].pool) s[i].give(s[i].data[at]);
             pp_pool_destroy(s[i].pool);
             free(s[i].data);
