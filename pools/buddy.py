@@ -6,7 +6,7 @@ import sys
 from typing import Any, Literal
 
 from pools._native import CData, ffi, lib
-from pools.errors import BlockPinned, PoolValueError, error_for
+from pools.errors import PoolValueError, error_for
 from pools.lease import Lease
 from pools.pool import _INDEX, Pool
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 __all__ = ["Leak", "LeakReport"]
@@ -22,7 +23,8 @@ class Leak(NamedTuple):
     """Released, but a memoryview of it is still alive."""
 
 
-class LeakReport(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LeakReport:
     """All leaks of one pool; true when there are any, and readable as text."""
 
     pool: str
@@ -34,7 +36,7 @@ class LeakReport(NamedTuple):
     def __len__(self) -> int:
         return len(self.leaks)
 
-    def __iter__(self) -> Iterator[Leak]:  # type: ignore[override]  # a report iterates over its leaks
+    def __iter__(self) -> Iterator[Leak]:
         return iter(self.leaks)
 
     @property

@@ -133,7 +133,11 @@ class Lease:
             )
 
     def resize(self, size: int) -> None:
-        """Change the requested size; the block may move, so earlier views must be gone."""
+        """Change the requested size. The block may move: earlier views must be gone.
+
+        Raises ``BlockPinned`` while somebody looks at it or a pin holds it where it would have to
+        move, ``PoolExhausted``, ``PoolValueError``, ``WrongThread``; the block is then as it was.
+        """
         self.pool._resize(self, size)
 
     @contextmanager
@@ -195,15 +199,17 @@ class Lease:
             return
         self.pool.lost_leases += 1
         where = self.site
-        warnings.warn(
-            f"a lease of pool {self.pool.name!r} was lost without release, acquired "
-            + (f"in {where}" if where else "by the engine")
-            + "; release it or use it as a context manager",
-            ResourceWarning,
-            stacklevel=2,
-            source=self,
-        )
-        self.release()
+        try:
+            warnings.warn(
+                f"a lease of pool {self.pool.name!r} was lost without release, acquired "
+                + (f"in {where}" if where else "by the engine")
+                + "; release it or use it as a context manager",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+        finally:  # also where warnings are errors
+            self.release()
 
 
 class Batch:
@@ -273,12 +279,14 @@ class Batch:
         if not getattr(self, "_count", 0) or len(self) == 0 or sys is None or sys.is_finalizing():
             return
         self.pool.lost_leases += len(self)
-        warnings.warn(
-            f"a batch of {len(self)} blocks of pool {self.pool.name!r} was lost without release, "
-            f"acquired in {site_text(self._code, self._instruction)}; "
-            "call release_many(), or use it as a context manager",
-            ResourceWarning,
-            stacklevel=2,
-            source=self,
-        )
-        self.release()
+        try:
+            warnings.warn(
+                f"a batch of {len(self)} blocks of pool {self.pool.name!r} was lost without release, "
+                f"acquired in {site_text(self._code, self._instruction)}; "
+                "call release_many(), or use it as a context manager",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+        finally:
+            self.release()

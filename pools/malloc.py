@@ -50,8 +50,10 @@ class MallocPool(Pool):
         strict: bool = False,
     ):
         wanted = None if library is None else os.fspath(library)
-        if max_bytes < 0:
-            raise PoolValueError(f"max_bytes={max_bytes} of a MallocPool: give 0 for no limit, or more")
+        if not 0 <= max_bytes < 1 << 63:
+            raise PoolValueError(
+                f"max_bytes={max_bytes} of a MallocPool: give 0 for no limit, or up to 2**63 - 1"
+            )
         encoded = ffi.NULL if name is None else ffi.new("char[]", name.encode())
         config = ffi.new("pp_malloc_config *")
         config.pool.name = encoded

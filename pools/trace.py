@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import weakref
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from pools._native import CData, ffi, lib
 from pools.errors import PoolClosed, error_for, trace_file_error
+
+if TYPE_CHECKING:
+    from pools.pool import Pool
 
 __all__ = ["Trace"]
 
@@ -20,8 +25,9 @@ class Trace:
     ``path`` must not exist unless ``replace``; ``limit_bytes`` bounds the file, later
     records are dropped and counted in ``dropped``.
 
-    Raises ``FileExistsError`` or another ``OSError``; nothing is then left behind.
-    Close it after every pool that writes to it is detached or closed: attaching
+    Raises ``FileExistsError`` or another ``OSError``, or ``ValueError`` for a path with a zero byte;
+    nothing is then left behind.
+    Close it after every pool that writes to it is detached, closed or gone: attaching
     keeps the trace alive, so that its memory never goes away under a pool.
     """
 
@@ -32,13 +38,15 @@ class Trace:
         out = ffi.new("pp_trace **")
         os_error = ffi.new("int *")
         encoded = self.path.encode("utf-8") if os.name == "nt" else os.fsencode(self.path)
+        if 0 in encoded:
+            raise ValueError(f"the path {self.path!r} of a trace holds a zero byte; choose another name")
         status = lib.pp_trace_open(encoded, int(replace), limit_bytes, out, os_error)
         if os_error[0] or status == lib.PP_EXISTS:
             raise trace_file_error(status, self.path, os_error[0])
         if status != lib.PP_OK:
             raise error_for(status, f"cannot create the trace {self.path!r}")
         self._c: CData | None = out[0]
-        self._users = 0
+        self._pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
     @property
     def native(self) -> CData:
@@ -86,9 +94,9 @@ class Trace:
         """
         if self._c is None:
             return
-        if self._users:
+        if self._pools:
             raise RuntimeError(
-                f"{self._users} pool(s) still write to {self.path!r}; close them or attach(None) first"
+                f"{len(self._pools)} pool(s) still write to {self.path!r}; close them or attach(None) first"
             )
         native, self._c = self._c, None
         status = lib.pp_trace_close(native)
@@ -101,7 +109,7 @@ class Trace:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        if kind is not None and self._users:
+        if kind is not None and self._pools:
             return  # what went wrong matters more; the file is readable as it is
         self.close()
 

@@ -1,0 +1,452 @@
+"""What SlabPool and MallocPool give, refuse and tell, from one thread."""
+
+from __future__ import annotations
+
+import pytest
+
+from pools import (
+    DoubleRelease,
+    ForeignBlock,
+    LeakError,
+    MallocPool,
+    OutOfMemory,
+    Pool,
+    PoolClosed,
+    PoolError,
+    PoolExhausted,
+    PoolValueError,
+    SlabPool,
+    StaleHandle,
+    Unsupported,
+)
+
+
+@pytest.fixture(params=["slab", "shared slab", "malloc", "shared malloc"])
+def pool(request):
+    shared = request.param.startswith("shared")
+    if request.param.endswith("slab"):
+        made: Pool = SlabPool(4096, 16, thread_safe=shared)
+    else:
+        made = MallocPool(thread_safe=shared)
+    with made as pool:
+        yield pool
+        pool.check()
+
+
+# ---- acquire and release -----------------------------------------------------------------
+
+
+def test_a_lease_has_at_least_the_size_asked_for_and_is_writable(pool):
+    for size in (1, 17, 100, 4096):
+        with pool.acquire(size) as lease:
+            assert len(lease) == lease.size == len(lease.view) >= size
+            assert lease.requested == size
+            lease.view[:] = b"\xa5" * lease.size
+            assert lease.read(lease.size - 1) == b"\xa5"
+            assert not lease.view.readonly
+            assert lease.view.format == "B"
+        assert lease.released
+
+
+def test_without_a_size_a_block_has_the_block_size(pool):
+    with pool.acquire() as lease:
+        assert lease.requested == 4096
+
+
+def test_live_blocks_do_not_overlap(pool):
+    leases = [pool.acquire(500) for _ in range(16)]
+    for number, lease in enumerate(leases):
+        lease.write(bytes([number]) * 500)
+    assert [lease.read(0, 500) for lease in leases] == [bytes([number]) * 500 for number in range(16)]
+    for lease in leases:
+        lease.release()
+
+
+@pytest.mark.parametrize("size", [0, -1, -(2**64), 2**41, 2**63, 2**64, 2**64 + 1])
+def test_an_impossible_size_is_refused(pool, size):
+    before = pool.stats()
+    with pytest.raises(PoolValueError, match=str(size)):
+        pool.acquire(size)
+    with pytest.raises(PoolValueError, match=str(size)):
+        pool.acquire_many(2, size)
+    with pool.acquire(10) as lease, pytest.raises(PoolValueError):
+        lease.resize(size)
+    assert pool.stats().live_blocks == before.live_blocks
+
+
+@pytest.mark.parametrize("size", [1.5, "1", b"1"])
+def test_a_size_that_is_no_integer_is_a_type_error(pool, size):
+    with pytest.raises(TypeError):
+        pool.acquire(size)
+    assert pool.stats().live_blocks == 0
+
+
+def test_a_second_release_is_refused_and_changes_nothing(pool):
+    lease = pool.acquire(10)
+    lease.release()
+    with pytest.raises(DoubleRelease, match="already released"):
+        lease.release()
+    with pytest.raises(DoubleRelease):
+        pool.release(lease)
+    assert pool.stats().released == 1
+
+
+def test_a_released_lease_refuses_everything(pool):
+    lease = pool.acquire(10)
+    lease.release()
+    for use in (
+        lambda: lease.view,
+        lambda: lease.requested,
+        lambda: lease.tag,
+        lease.read,
+        lambda: lease.write(b""),
+        lambda: lease.resize(5),
+        lease.detach,
+        lambda: lease.pin().__enter__(),
+        lease.__enter__,
+    ):
+        with pytest.raises(DoubleRelease) as caught:
+            use()
+        assert isinstance(caught.value, StaleHandle)
+        assert caught.value.status == "DOUBLE_RELEASE"
+    assert lease.released
+    assert "released" in repr(lease)
+
+
+def test_a_lease_of_another_pool_is_foreign(pool):
+    with SlabPool(64, 2) as other, other.acquire() as lease:
+        with pytest.raises(ForeignBlock, match="slab"):
+            pool.release(lease)
+        with pytest.raises(ForeignBlock):
+            pool.inspect(lease.handle)
+    assert pool.stats().foreign_handles == 0  # looking is no misuse
+
+
+def test_a_handle_behind_the_lease_is_checked_by_the_core(pool):
+    lease = pool.acquire(10)
+    handle = lease.detach()
+    assert lease.released
+    pool.lease(handle, 0, 10).release()
+    with pytest.raises(DoubleRelease):
+        pool.lease(handle, 0, 10).release()
+    with pool.acquire(10) as again:
+        assert again.handle & 0xFFFFFFFF == handle & 0xFFFFFFFF  # the same block, another generation
+        with pytest.raises(StaleHandle) as caught:
+            pool.lease(handle, 0, 10).release()
+        assert not isinstance(caught.value, DoubleRelease)
+        with pytest.raises(StaleHandle):
+            pool.inspect(handle)
+    assert pool.stats().double_releases == 1
+    assert pool.stats().stale_handles == 1
+
+
+def test_the_end_of_the_with_block_releases_whatever_happened(pool):
+    with pytest.raises(ZeroDivisionError), pool.acquire(10):
+        raise ZeroDivisionError
+    with pool.acquire(10) as lease:
+        lease.release()  # early is fine
+    assert pool.stats().live_blocks == 0
+
+
+# ---- reading and writing -------------------------------------------------------------------
+
+
+def test_write_takes_any_contiguous_bytes(pool):
+    with pool.acquire(64) as lease:
+        assert lease.write(b"abc") == 3
+        assert lease.write(bytearray(b"def"), 3) == 3
+        assert lease.write(memoryview(b"xghix")[1:4], 6) == 3
+        assert lease.write(memoryview(bytes(range(8))).cast("I"), 9) == 8
+        assert lease.write(memoryview(bytes(6)).cast("B", (2, 3)), 20) == 6
+        assert lease.write(b"", 64) == 0
+        assert lease.read(0, 17) == b"abcdefghi" + bytes(range(8))
+
+
+@pytest.mark.parametrize("data", ["text", 5, None, [1, 2], memoryview(b"abcdef")[::2]])
+def test_write_refuses_what_is_no_run_of_bytes(pool, data):
+    with pool.acquire(64) as lease, pytest.raises(TypeError):
+        lease.write(data)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size"), [(-1, 1), (0, -1), (0, 2**40), (2**40, 1), (1, 2**64), (4090, 7)]
+)
+def test_a_read_stays_within_the_block(pool, offset, size):
+    with pool.acquire(4096) as lease:
+        with pytest.raises(PoolValueError, match="stay within"):
+            lease.read(offset, size)
+        if size > 0:
+            with pytest.raises(PoolValueError):
+                lease.write(bytes(min(size, 9000)), min(offset, 2**50) if offset else 4090)
+        assert lease.read(lease.size) == b""
+
+
+def test_resize_keeps_the_bytes_and_the_handle(pool):
+    with pool.acquire(16) as lease:
+        lease.write(b"0123456789abcdef")
+        handle = lease.handle
+        lease.resize(4000)
+        assert lease.handle == handle
+        assert lease.requested == 4000
+        assert lease.size >= 4000
+        assert lease.read(0, 16) == b"0123456789abcdef"
+        lease.resize(3)
+        assert lease.read(0, 3) == b"012"
+        assert pool.stats().requested_bytes == 3
+
+
+# ---- tags and looking ----------------------------------------------------------------------
+
+
+def test_blocks_carry_their_tag(pool):
+    tags = ["conn-1", pool.tag("conn-1"), 0]
+    leases = [pool.acquire(10, tag) for tag in tags]
+    assert [lease.tag for lease in leases] == ["conn-1", "conn-1", ""]
+    assert sorted(info.tag for info in pool.walk() if info.handle) == ["", "conn-1", "conn-1"]
+    assert pool.tag_text(pool.tag("conn-1")) == "conn-1"
+    assert pool.tag_text(0) == pool.tag_text(99) == ""
+    pool.release_many(leases)
+
+
+@pytest.mark.parametrize("text", ["", "x" * 4097, "é" * 2049])
+def test_an_impossible_tag_is_refused(pool, text):
+    with pytest.raises(PoolValueError, match="4096"):
+        pool.tag(text)
+    with pytest.raises(PoolValueError):
+        pool.acquire(10, text)
+
+
+def test_any_other_text_is_a_tag(pool):
+    for text in ("é" * 2048, "a\0b", "line\nbreak", "\ud800 half a character"):
+        assert pool.tag(text) == pool.tag(text)
+    assert pool.tag_text(pool.tag("a\0b")) == "a\0b"
+
+
+def test_walk_and_inspect_tell_the_same(pool):
+    leases = [pool.acquire(10 + number, f"t{number}") for number in range(5)]
+    with leases[2].pin():
+        seen = {info.handle: info for info in pool.walk() if info.handle}
+        assert set(seen) == {lease.handle for lease in leases}
+        for number, lease in enumerate(leases):
+            info = pool.inspect(lease.handle)
+            assert info._replace(age_seconds=0) == seen[lease.handle]._replace(age_seconds=0)
+            assert info.requested == 10 + number
+            assert info.granted >= info.requested
+            assert info.ordinal == number
+            assert info.age_seconds >= 0
+            assert info.state == ("owned and in flight" if number == 2 else "owned")
+            assert info.pins == ((0, 0, 1) if number == 2 else (0, 0, 0))
+    offsets = [info.offset for info in pool.walk()]
+    assert offsets == sorted(set(offsets))
+    pool.release_many(leases)
+
+
+def test_a_pinned_block_is_reused_only_after_the_last_pin(pool):
+    lease = pool.acquire(10)
+    index = lease.handle & 0xFFFFFFFF
+    with lease.pin():
+        lease.release()
+        assert pool.stats().deferred_blocks == 1
+        with pool.acquire(10) as other:
+            assert other.handle & 0xFFFFFFFF != index
+    levels = pool.stats()
+    assert (levels.deferred_blocks, levels.deferred_releases, levels.live_blocks) == (0, 1, 0)
+    leases = [pool.acquire(10) for _ in range(16)]
+    assert index in [lease.handle & 0xFFFFFFFF for lease in leases]
+    pool.release_many(leases)
+
+
+def test_pins_nest(pool):
+    with pool.acquire(10) as lease:
+        with lease.pin(), lease.pin():
+            assert pool.inspect(lease.handle).pins == (0, 0, 2)
+            assert pool.stats().pinned_blocks == 1
+        assert pool.stats().pinned_blocks == 0
+
+
+def test_scrubbed_blocks_read_as_zeros():
+    for scrubbed in (SlabPool(64, 1, scrub=True), MallocPool(block_size=64, scrub=True)):
+        with scrubbed as pool:
+            for _ in range(3):
+                with pool.acquire() as lease:
+                    assert bytes(lease.view) == bytes(64)
+                    lease.view[:] = b"\xff" * 64
+
+
+def test_trim_gives_pages_of_free_blocks_back_once():
+    with SlabPool(1 << 16, 8) as pool:
+        leases = [pool.acquire() for _ in range(8)]
+        assert pool.trim() == 0
+        leases[3].write(b"kept")
+        pool.release_many(leases[:3] + leases[4:])
+        assert pool.trim(keep_bytes=3 << 16) == 4 << 16
+        assert pool.trim() == 3 << 16
+        assert pool.trim() == pool.trim(-5) == pool.trim(2**63) == 0
+        assert pool.stats().trimmed_bytes == 7 << 16
+        assert leases[3].read(0, 4) == b"kept"
+        leases[3].release()
+    with MallocPool() as pool:
+        assert pool.trim() == 0
+
+
+# ---- exhaustion ------------------------------------------------------------------------------
+
+
+def test_an_exhausted_slab_says_how_it_stands():
+    with SlabPool(64, 4, name="tiny") as pool:
+        leases = [pool.acquire(tag="greedy") for _ in range(4)]
+        with pytest.raises(PoolExhausted) as caught:
+            pool.acquire()
+        for part in ("tiny", "4 of 4", "'greedy'", "256 bytes", "max_count"):
+            assert part in str(caught.value)
+        assert caught.value.status == "EXHAUSTED"
+        assert pool.stats().failed == 1
+        leases.pop().release()
+        pool.acquire().release()
+        pool.release_many(leases)
+
+
+def test_a_slab_grows_to_its_limit():
+    with SlabPool(64, 2, max_count=7) as pool:
+        leases = [pool.acquire() for _ in range(7)]
+        assert pool.stats().capacity_blocks == 7
+        assert pool.stats().grown == 2
+        with pytest.raises(PoolExhausted):
+            pool.acquire()
+        pool.release_many(leases)
+        pool.check()
+
+
+def test_the_malloc_baseline_keeps_to_its_limit():
+    with MallocPool(max_bytes=10_000) as pool, pool.acquire(6000) as lease:
+        with pytest.raises(PoolExhausted, match="max_bytes"):
+            pool.acquire(6000)
+        with pytest.raises(PoolExhausted, match="max_bytes"):
+            lease.resize(11_000)
+        assert lease.requested == 6000
+
+
+def test_memory_that_the_system_refuses_is_a_memory_error():
+    with pytest.raises(OutOfMemory) as caught:
+        SlabPool(1 << 30, 1 << 28)
+    assert isinstance(caught.value, MemoryError)
+    with MallocPool() as pool, pytest.raises((OutOfMemory, PoolValueError)):
+        pool.acquire((1 << 40) - 1).release()
+
+
+# ---- creation ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"block_size": 0},
+        {"block_size": -1},
+        {"block_size": (1 << 30) + 1},
+        {"block_size": 2**64},
+        {"block_count": 0},
+        {"block_count": -1},
+        {"block_count": (1 << 28) + 1},
+        {"block_count": 2**64},
+        {"max_count": 3},
+        {"max_count": -1},
+        {"max_count": 2**64},
+        {"alignment": 3},
+        {"alignment": 8},
+        {"alignment": 1 << 20},
+        {"alignment": -16},
+    ],
+)
+def test_a_slab_that_cannot_be_is_refused(parameters):
+    with pytest.raises(PoolValueError, match=str(next(iter(parameters.values())))) as caught:
+        SlabPool(**({"block_size": 64, "block_count": 4} | parameters))
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_malloc_pool_that_cannot_be_is_refused():
+    for limit in (-1, 2**64):
+        with pytest.raises(PoolValueError, match=str(limit)):
+            MallocPool(max_bytes=limit)
+
+
+@pytest.mark.parametrize("alignment", [16, 64, 512, 4096])
+def test_blocks_are_aligned(alignment):
+    with SlabPool(48, 8, alignment=alignment) as pool:
+        leases = [pool.acquire() for _ in range(8)]
+        assert all(pool.inspect(lease.handle).offset % alignment == 0 for lease in leases)
+        assert all(lease.size == 48 for lease in leases)
+        pool.release_many(leases)
+
+
+def test_names_of_any_kind_are_kept():
+    for name in ("", "é" * 100, "a\0b", "x" * 1000):
+        with SlabPool(64, 1, name=name) as pool:
+            assert pool.name == name
+            assert repr(name) in repr(pool)
+
+
+def test_ages_are_optional():
+    with SlabPool(64, 1, ages=False) as pool, pool.acquire() as lease:
+        assert pool.inspect(lease.handle).age_seconds == 0
+        assert pool.inspect(lease.handle).ordinal == 0
+
+
+def test_huge_pages_may_be_asked_for():
+    with SlabPool(1 << 20, 4, huge_pages=True) as pool, pool.acquire() as lease:
+        lease.write(b"x", (1 << 20) - 1)
+
+
+# ---- the end --------------------------------------------------------------------------------------
+
+
+def test_a_closed_pool_takes_back_and_gives_nothing(pool):
+    lease = pool.acquire(10)
+    pinned = pool.acquire(10)
+    with pinned.pin():
+        report = pool.close()
+        assert pool.closed
+        assert len(report) == 2
+        for refused in (lambda: pool.acquire(10), lambda: pool.acquire_many(2, 10)):
+            with pytest.raises(PoolClosed, match="closed"):
+                refused()
+        with pytest.raises(PoolClosed):
+            lease.pin().__enter__()
+        lease.write(b"still mine")
+    assert lease.read(0, 5) == b"still"
+    lease.release()
+    pinned.release()
+    assert not pool.close()
+    assert "closed" in repr(pool)
+    assert pool.stats().live_blocks == 0
+    assert all(not info.handle for info in pool.walk())
+
+
+def test_a_strict_pool_raises_its_leaks():
+    pool = SlabPool(64, 2, strict=True, name="strict")
+    lease = pool.acquire(tag="forgotten")
+    with pytest.raises(LeakError, match=r"(?s)strict.*forgotten"):
+        pool.close()
+    assert pool.closed
+    lease.release()
+    assert not pool.close()
+
+
+def test_a_shared_pool_is_not_adopted():
+    with SlabPool(64, 1, thread_safe=True) as pool, pytest.raises(Unsupported):
+        pool.adopt()
+    with SlabPool(64, 1) as pool:
+        pool.adopt()  # by its owner: nothing changes
+        pool.acquire().release()
+
+
+def test_every_error_is_a_pool_error():
+    for error in (
+        PoolExhausted,
+        PoolClosed,
+        StaleHandle,
+        ForeignBlock,
+        PoolValueError,
+        OutOfMemory,
+        LeakError,
+    ):
+        assert issubclass(error, PoolError)
