@@ -6,8 +6,9 @@
  * spans, pages, other threads' releases - happens when a cache is empty or full.
  *
  * What must always hold: a block is free by its word if and only if its span's bit is set or its
- * class's cache has it, and not both; granted bytes are the strides of all places that hold an owner's bytes; reserved = granted + free +
- * metadata, where the ends of runs that no block fills are metadata. */
+ * class's cache has it, and not both; granted bytes are the strides of all places that hold an
+ * owner's bytes; reserved = granted + free + metadata, where free bytes are all that nobody was
+ * granted, the ends of runs that no block fills included. */
 #include "sizeclass_pool.h"
 
 #include <string.h>
@@ -42,9 +43,21 @@ pp_status pp_sc_diagnose(const sizeclass *s, pp_handle handle)
     return next && state == PP_BLOCK_FREE ? PP_DOUBLE_RELEASE : PP_STALE;
 }
 
+/* Tells the trace of tables that grew or came into use since it was told last: they lie in no region,
+ * so they are announced as a region of no bytes that came with metadata. */
+static void note_tables(sizeclass *s)
+{
+    uint64_t bytes = pp_sc_table_bytes(s);
+    if (PP_LIKELY(bytes <= s->announced_bytes)) return;
+    pp_note_region(&s->base, PP_OP_REGION_ADD, (uint64_t)s->runs.max << PP_RUN_SHIFT, 0,
+                   bytes - s->announced_bytes);
+    s->announced_bytes = bytes;
+}
+
 void pp_sc_trace(sizeclass *s, pp_trace_op op, uint32_t index, uint64_t aux)
 {
     if (PP_LIKELY(!s->base.trace)) return;
+    note_tables(s);
     uint32_t place = pp_sc_place(s, index);
     pp_event event = {
         .handle = pp_sc_handle(s, index),
@@ -318,8 +331,9 @@ static pp_status sizeclass_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind ki
 static void sizeclass_announce(pp_pool *pool)
 {
     sizeclass *s = sizeclass_of(pool);
+    s->announced_bytes = pp_sc_table_bytes(s);
     pp_note_region(pool, PP_OP_REGION_ADD, 0, (uint64_t)pp_runs_level(&s->runs.grown) << PP_RUN_SHIFT,
-                   pp_sc_table_bytes(s));
+                   s->announced_bytes);
 }
 
 static void sizeclass_destroy(pp_pool *pool)

@@ -49,24 +49,25 @@ pp_status pp_sc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
 
 /* ---- all of them -------------------------------------------------------------------------------- */
 
-static pp_status visit_free(uint32_t page, uint32_t pages, pp_walk_fn visit, void *context)
+static pp_status visit_free(uint64_t offset, uint64_t end, pp_walk_fn visit, void *context)
 {
-    pp_block_info info = {.offset = (uint64_t)page << PP_RUN_SHIFT,
-                          .granted = (uint64_t)pages << PP_RUN_SHIFT};
-    return pages && visit(context, &info) ? PP_STOPPED : PP_OK;
+    pp_block_info info = {.offset = offset, .granted = end - offset};
+    return offset < end && visit(context, &info) ? PP_STOPPED : PP_OK;
 }
 
-static pp_status visit_group(const sizeclass *s, uint32_t first, uint64_t now_ns, pp_walk_fn visit,
-                             void *context)
+static pp_status visit_group(const sizeclass *s, uint32_t first, uint64_t end, uint64_t now_ns,
+                             pp_walk_fn visit, void *context)
 {
     uint32_t group = s->spans[first].group;
+    uint64_t offset = 0;
     for (uint32_t number = first; number < first + group; number++)
         for (uint32_t block = 0; block < s->spans[number].blocks; block++) {
             pp_block_info info;
             describe(s, number << PP_SPAN_SHIFT | block, now_ns, &info);
             if (visit(context, &info)) return PP_STOPPED;
+            offset = info.offset + info.granted;
         }
-    return PP_OK;
+    return visit_free(offset, end, visit, context); /* no block fills the run's end */
 }
 
 static pp_status walk_locked(const sizeclass *s, pp_walk_fn visit, void *context)
@@ -78,15 +79,17 @@ static pp_status walk_locked(const sizeclass *s, pp_walk_fn visit, void *context
         uint32_t tag = runs->tags[page], pages = tag & PP_RUN_LENGTH;
         pp_status status;
         if (tag & PP_RUN_FREE) {
-            status = visit_free(page, pages, visit, context);
+            status = visit_free((uint64_t)page << PP_RUN_SHIFT, (uint64_t)(page + pages) << PP_RUN_SHIFT,
+                                visit, context);
         } else {
             pages = pp_sc_run_pages(s, &s->spans[tag]);
-            status = visit_group(s, tag, now, visit, context);
+            status = visit_group(s, tag, (uint64_t)(page + pages) << PP_RUN_SHIFT, now, visit, context);
         }
         if (status != PP_OK) return status;
         page += pages;
     }
-    return visit_free(end, pp_runs_level(&runs->grown) - end, visit, context);
+    return visit_free((uint64_t)end << PP_RUN_SHIFT, (uint64_t)pp_runs_level(&runs->grown) << PP_RUN_SHIFT,
+                      visit, context);
 }
 
 pp_status pp_sc_walk(pp_pool *pool, pp_walk_fn visit, void *context)
@@ -141,10 +144,9 @@ void pp_sc_stats(const pp_pool *pool, pp_stats *out)
     out->peak_granted_bytes = pp_read(&s->peak_granted_bytes);
     out->cached_blocks = pp_read(&s->withheld_blocks);
     pp_sc_add_pending(s, out);
-    uint64_t memory = (uint64_t)pp_runs_level(&s->runs.grown) << PP_RUN_SHIFT,
-             tails = pp_read(&s->tail_bytes);
-    out->metadata_bytes = pp_sc_table_bytes(s) + tails;
-    out->free_bytes = memory - out->granted_bytes - tails;
+    uint64_t memory = (uint64_t)pp_runs_level(&s->runs.grown) << PP_RUN_SHIFT;
+    out->metadata_bytes = pp_sc_table_bytes(s);
+    out->free_bytes = memory - out->granted_bytes;
     out->reserved_bytes = out->granted_bytes + out->free_bytes + out->metadata_bytes;
     out->committed_bytes = out->reserved_bytes;
     out->regions = memory ? 1 + out->grown : 0;

@@ -102,6 +102,7 @@ typedef struct sizeclass {
     size_t limit_bytes; /* the largest request */
     pp_counter granted_bytes, peak_granted_bytes;
     pp_counter withheld_bytes, withheld_blocks; /* homes of moved blocks */
+    uint64_t announced_bytes;                   /* of tables, that the trace was told of */
     pp_counter tail_bytes;                      /* of runs that the blocks on them do not fill */
     bool labelled;                              /* some block had a tag or a site */
     bool huge;

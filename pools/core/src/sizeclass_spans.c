@@ -174,7 +174,7 @@ static pp_status grow(sizeclass *s, uint32_t lacking)
     atomic_store_explicit(&s->runs.grown, grown + more, memory_order_relaxed);
     if (grown) pp_bump(&s->base.grown, 1);
     pp_note_region(&s->base, PP_OP_REGION_ADD, (uint64_t)grown << PP_RUN_SHIFT,
-                   (uint64_t)more << PP_RUN_SHIFT, (uint64_t)more * 4 * PER_PAGE);
+                   (uint64_t)more << PP_RUN_SHIFT, 0); /* the tables are told of with the next event */
     return PP_OK;
 }
 
