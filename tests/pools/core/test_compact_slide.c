@@ -471,7 +471,8 @@ static void compacts_before_the_size_in_demand_is_asked_for_again(void)
     pp_handle handles[BLOCKS];
     CHECK_EQ(pp_pool_release(pool, take(pool, SEGMENT)), PP_OK); /* this size is in demand */
     scatter(pool, handles);
-    for (int i = 0; i < 200; i++) CHECK_EQ(pp_pool_release(pool, take(pool, 64)), PP_OK);
+    for (int i = 0; i < 20000; i++) /* many short steps, should the machine be slow */
+        CHECK_EQ(pp_pool_release(pool, take(pool, 64)), PP_OK);
     CHECK(stats_of(pool).moved_blocks > 0);
     uint64_t moved = stats_of(pool).moved_blocks;
     take(pool, SEGMENT);
