@@ -26,6 +26,7 @@ class Library(Protocol):
     PP_FOREIGN: int
     PP_DOUBLE_RELEASE: int
     PP_CORRUPT: int
+    PP_THREADS_OWNER: int
     PP_THREADS_SHARED: int
     PP_PINNED: int
     PP_PIN_EXPORT: int

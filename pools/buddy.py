@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from pools._native import CData, ffi, lib
 from pools.errors import PoolValueError, error_for
 from pools.lease import Lease
+from pools.options import RegionOptions, create
 from pools.pool import _INDEX, Pool
 
 __all__ = ["BuddyPool"]
@@ -49,11 +50,7 @@ class BuddyPool(Pool):
         block_size: int = 4096,
         max_capacity: int | None = None,
         merge: Literal["lazy", "eager"] = "lazy",
-        thread_safe: bool = False,
-        scrub: bool = False,
-        ages: bool = True,
-        huge_pages: bool = False,
-        strict: bool = False,
+        **options: Unpack[RegionOptions],
     ):
         about: dict[str, Any] = {
             "name": name,
@@ -62,27 +59,18 @@ class BuddyPool(Pool):
             "max_capacity": capacity if max_capacity is None else max_capacity,
             "min_block": min_block,
             "merge": merge,
-            "thread_safe": thread_safe,
-            "scrub": scrub,
         }
         for what in ("capacity", "max_capacity", "min_block"):
             if not 0 < about[what] < _RANGE:
                 raise PoolValueError(f"{what}={about[what]} of pool {name!r}: {_REMEDY}")
         if merge not in ("lazy", "eager"):
             raise PoolValueError(f"merge={merge!r} of pool {name!r}: choose 'lazy' or 'eager'")
-        encoded = ffi.new("char[]", name.encode())
         config = ffi.new("pp_buddy_config *")
-        config.pool.name = encoded
-        config.pool.threads = lib.PP_THREADS_SHARED if thread_safe else 0
-        config.pool.scrub = scrub
-        config.pool.ages = ages
-        config.pool.huge_pages = huge_pages
         config.capacity_bytes = capacity
         config.max_capacity_bytes = about["max_capacity"]
         config.min_block_bytes = min_block
         config.merge = lib.PP_BUDDY_EAGER if merge == "eager" else 0
-        out = ffi.new("pp_pool **")
-        status = lib.pp_buddy_create(config, out)
+        status, native = create(lib.pp_buddy_create, config, name, options, about)
         if status:
             raise error_for(
                 status,
@@ -90,7 +78,7 @@ class BuddyPool(Pool):
                 f"{min_block})",
                 _REMEDY,
             )
-        super().__init__(out[0], strict=strict, about=about)
+        super().__init__(native, strict=options.get("strict", False), about=about)
         self._buffers: dict[int, tuple[CData, CData]] = {}  # by slot: address and buffer of its last lease
 
     def reserve(self, offset: int, size: int, tag: str | int = 0) -> Lease:

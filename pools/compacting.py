@@ -6,11 +6,12 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Unpack
 
 from pools._native import CData, ffi, lib
 from pools.compaction import AutoCompact, Compaction, Forecast, PinnedBlock
 from pools.errors import PoolValueError, error_for
+from pools.options import RegionOptions, create
 from pools.pinning import CompactingLease, unpin_or_defer
 from pools.pool import Pool
 
@@ -67,11 +68,7 @@ class CompactingPool(Pool):
         segment_size: int = 0,
         keep_bytes: int = 0,
         auto_compact: AutoCompact | None = None,
-        thread_safe: bool = False,
-        scrub: bool = False,
-        ages: bool = True,
-        huge_pages: bool = False,
-        strict: bool = False,
+        **options: Unpack[RegionOptions],
     ):
         about: dict[str, Any] = {
             "name": name,
@@ -80,29 +77,20 @@ class CompactingPool(Pool):
             "alignment": alignment,
             "segment_size": segment_size,
             "keep_bytes": keep_bytes,
-            "thread_safe": thread_safe,
-            "scrub": scrub,
         }
         for what in ("capacity", "alignment", "segment_size", "keep_bytes"):
             if not 0 <= about[what] < 1 << 63:
                 raise PoolValueError(
                     f"{what}={about[what]} of pool {name!r}: give a number from 0 to 2**63 - 1"
                 )
-        encoded = ffi.new("char[]", name.encode())
         config = ffi.new("pp_compacting_config *")
-        config.pool.name = encoded
-        config.pool.threads = lib.PP_THREADS_SHARED if thread_safe else 0
-        config.pool.scrub = scrub
-        config.pool.ages = ages
-        config.pool.huge_pages = huge_pages
         config.capacity_bytes = capacity
         config.alignment = alignment
         config.segment_bytes = segment_size
         config.keep_bytes = keep_bytes
         if auto_compact is not None:
             _set_policy(config.policy, auto_compact, name)
-        out = ffi.new("pp_pool **")
-        status = lib.pp_compacting_create(config, out)
+        status, native = create(lib.pp_compacting_create, config, name, options, about)
         if status:
             raise error_for(
                 status,
@@ -111,7 +99,7 @@ class CompactingPool(Pool):
                 "capacity is 1 to 2**30 alignments, alignment a power of two from 16 to the page, "
                 "segment_size a power of two from 64 KiB to 1 GiB, or 0",
             )
-        super().__init__(out[0], strict=strict, about=about)
+        super().__init__(native, strict=options.get("strict", False), about=about)
         self.capacity = capacity
         self._dropped_pins: deque[tuple[int, int]] = deque()
         self._on_move: OnMove | None = None

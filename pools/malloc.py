@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from importlib import metadata
-from typing import Any
+from typing import Any, Unpack
 
-from pools._native import ffi, lib
+from pools._native import CData, ffi, lib
 from pools.errors import PoolValueError, Unsupported, error_for
+from pools.options import PoolOptions, create
 from pools.pool import Pool
 
 __all__ = ["MallocPool"]
@@ -44,37 +45,31 @@ class MallocPool(Pool):
         name: str | None = None,
         max_bytes: int = 0,
         block_size: int = 4096,
-        thread_safe: bool = False,
-        scrub: bool = False,
-        ages: bool = True,
-        strict: bool = False,
+        **options: Unpack[PoolOptions],
     ):
         wanted = None if library is None else os.fspath(library)
         if not 0 <= max_bytes < 1 << 63:
             raise PoolValueError(
                 f"max_bytes={max_bytes} of a MallocPool: give 0 for no limit, or up to 2**63 - 1"
             )
-        encoded = ffi.NULL if name is None else ffi.new("char[]", name.encode())
         config = ffi.new("pp_malloc_config *")
-        config.pool.name = encoded
-        config.pool.threads = lib.PP_THREADS_SHARED if thread_safe else 0
-        config.pool.scrub = scrub
-        config.pool.ages = ages
         config.max_bytes = max_bytes
-        out = ffi.new("pp_pool **")
-        status = _create(config, wanted, out)
-        if status:
-            raise _refusal(status, wanted)
-        self.strategy = str(ffi.string(lib.pp_pool_strategy(out[0])), "ascii")
         about: dict[str, Any] = {
-            "name": self.strategy if name is None else name,
+            "name": name,
             "block_size": block_size,
             "max_bytes": max_bytes,
-            "thread_safe": thread_safe,
-            "scrub": scrub,
             "library": wanted,
         }
-        super().__init__(out[0], strict=strict, about=about)
+
+        def constructor(config: CData, out: CData) -> int:
+            return _create(config, wanted, out)
+
+        status, native = create(constructor, config, name, options, about, PoolOptions)
+        if status:
+            raise _refusal(status, wanted)
+        self.strategy = str(ffi.string(lib.pp_pool_strategy(native)), "ascii")
+        about["name"] = name or self.strategy
+        super().__init__(native, strict=options.get("strict", False), about=about)
 
     def _remedy_when_exhausted(self) -> str:
         return "release blocks sooner, or create the pool with a larger max_bytes"

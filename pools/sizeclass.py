@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from pools._native import ffi, lib
 from pools.errors import PoolValueError, error_for
 from pools.learning import CLASSES_MAX, histogram, learn_classes
+from pools.options import RegionOptions, create
 from pools.pool import Pool
 from pools.trace import Trace
 
@@ -45,20 +46,16 @@ class SizeClassPool(Pool):
         classes: Sequence[int] | None = None,
         name: str = "sizeclass",
         alignment: int = 0,
-        thread_safe: bool = False,
-        scrub: bool = False,
-        ages: bool = True,
-        huge_pages: bool = False,
-        strict: bool = False,
+        **options: Unpack[RegionOptions],
     ):
         _check_configuration(name, max_block, capacity, classes, alignment)
-        encoded = ffi.new("char[]", name.encode())
+        about: dict[str, Any] = {
+            "name": name,
+            "max_block": max_block,
+            "capacity": capacity,
+            "alignment": alignment,
+        }
         config = ffi.new("pp_sizeclass_config *")
-        config.pool.name = encoded
-        config.pool.threads = lib.PP_THREADS_SHARED if thread_safe else 0
-        config.pool.scrub = scrub
-        config.pool.ages = ages
-        config.pool.huge_pages = huge_pages
         config.max_block_bytes = max_block
         config.capacity_bytes = capacity
         config.alignment = alignment
@@ -66,23 +63,14 @@ class SizeClassPool(Pool):
             sizes = ffi.new("size_t[]", list(classes))
             config.classes = sizes
             config.class_count = len(classes)
-        out = ffi.new("pp_pool **")
-        status = lib.pp_sizeclass_create(config, out)
+        status, native = create(lib.pp_sizeclass_create, config, name, options, about)
         if status:
             raise error_for(status, f"SizeClassPool {name!r} with a capacity of {capacity} bytes")
         self.max_block = max_block
-        self.classes: tuple[int, ...] = _classes_of(out[0])
+        self.classes: tuple[int, ...] = _classes_of(native)
         """The block sizes in use, ascending, in bytes."""
-        about: dict[str, Any] = {
-            "name": name,
-            "max_block": max_block,
-            "capacity": capacity,
-            "classes": list(self.classes),
-            "alignment": alignment,
-            "thread_safe": thread_safe,
-            "scrub": scrub,
-        }
-        super().__init__(out[0], strict=strict, about=about)
+        about["classes"] = list(self.classes)
+        super().__init__(native, strict=options.get("strict", False), about=about)
 
     def granted(self, size: int) -> int:
         """The bytes that a request of ``size`` bytes gets. Raises ``PoolValueError`` if none."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Unpack
 
 from pools._native import CData, ffi, lib
 from pools.errors import PoolValueError, error_for
 from pools.lease import Lease
+from pools.options import RegionOptions, create
 from pools.pool import _HANDLE_MIN, _INDEX, Pool
 
 __all__ = ["SlabPool"]
@@ -40,11 +41,7 @@ class SlabPool(Pool):
         name: str = "slab",
         max_count: int | None = None,
         alignment: int = 0,
-        thread_safe: bool = False,
-        scrub: bool = False,
-        ages: bool = True,
-        huge_pages: bool = False,
-        strict: bool = False,
+        **options: Unpack[RegionOptions],
     ):
         about: dict[str, Any] = {
             "name": name,
@@ -52,27 +49,18 @@ class SlabPool(Pool):
             "block_count": block_count,
             "max_count": block_count if max_count is None else max_count,
             "alignment": alignment,
-            "thread_safe": thread_safe,
-            "scrub": scrub,
         }
         for what in ("block_size", "block_count", "max_count", "alignment"):
             if not 0 <= about[what] < 1 << 63:
                 raise PoolValueError(
                     f"{what}={about[what]} of pool {name!r}: give a number from 0 to 2**63 - 1"
                 )
-        encoded = ffi.new("char[]", name.encode())
         config = ffi.new("pp_slab_config *")
-        config.pool.name = encoded
-        config.pool.threads = lib.PP_THREADS_SHARED if thread_safe else 0
-        config.pool.scrub = scrub
-        config.pool.ages = ages
-        config.pool.huge_pages = huge_pages
         config.block_bytes = block_size
         config.block_count = block_count
         config.max_count = about["max_count"]
         config.alignment = alignment
-        out = ffi.new("pp_pool **")
-        status = lib.pp_slab_create(config, out)
+        status, native = create(lib.pp_slab_create, config, name, options, about)
         if status:
             raise error_for(
                 status,
@@ -81,10 +69,10 @@ class SlabPool(Pool):
                 "block_size is 1 to 2**30, block_count 1 to 2**28 and at most max_count, alignment a power "
                 "of two from 16 to the page",
             )
-        super().__init__(out[0], strict=strict, about=about)
+        super().__init__(native, strict=options.get("strict", False), about=about)
         self.block_size = block_size
         stride = ffi.new("size_t *")
-        self._memory = int(ffi.cast("uintptr_t", lib.pp_slab_memory(out[0], stride)))
+        self._memory = int(ffi.cast("uintptr_t", lib.pp_slab_memory(native, stride)))
         self._stride = int(stride[0])
         self._buffers: dict[int, CData] = {}
 

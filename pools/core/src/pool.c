@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pool_base.h"
+#include "layer.h"
 
 /* ---- life ------------------------------------------------------------------------ */
 
@@ -36,6 +36,18 @@ void pp_pool_finish(pp_pool *pool)
 {
     pp_tags_end(&pool->tags);
     pp_lock_end(&pool->lock);
+}
+
+pp_status pp_layer_push(pp_pool *pool, pp_layer_kind kind, pp_layer *layer)
+{
+    if (pp_read(&pool->acquired)) return PP_INVALID;
+    for (int further = (int)kind; further < PP_LAYER_COUNT; further++)
+        if (pool->layers[further]) return PP_INVALID;
+    layer->ops = *pool->ops;
+    layer->below = pool->ops;
+    pool->layers[kind] = layer;
+    pool->ops = &layer->ops;
+    return PP_OK;
 }
 
 pp_status pp_pool_adopt(pp_pool *pool)

@@ -28,6 +28,9 @@
 
 typedef _Atomic uint64_t pp_counter;
 
+/* Innermost first; see layer.h. */
+typedef enum pp_layer_kind { PP_LAYER_IDLE, PP_LAYER_DEBUG, PP_LAYER_POLICY, PP_LAYER_COUNT } pp_layer_kind;
+
 /* Cache lines matter here: what releasing threads read is not on a line with what the owner
  * writes at each acquire, or each acquire would cost each release a miss. */
 struct pp_pool {
@@ -52,6 +55,7 @@ struct pp_pool {
     pp_counter failed, grown, trimmed_bytes, moved_blocks, moved_bytes;
 
     uint64_t next_sample_ns;
+    struct pp_layer *layers[PP_LAYER_COUNT];
     pp_lock lock; /* shared pools: every mutation but what magazines do */
     struct pp_tags tags;
     char name[PP_NAME_BYTES];

@@ -1,0 +1,32 @@
+/* layer.h - what stands between a pool's public calls and its strategy.
+ *
+ *     pp_pool_acquire() -> pool->ops -> layer -> layer -> the strategy's table
+ *
+ * A layer adds what no strategy needs to know: returning idle memory, debugging, quotas and the
+ * policy of exhaustion. It is a table of functions like a strategy's. pp_layer_push() copies the
+ * table that the pool's calls lead to now; the layer then replaces the functions it wants, and calls
+ * those of `below` from them. A pool without layers keeps its strategy's table, so a layer costs
+ * nothing where it is not asked for.
+ *
+ * Layers are pushed when the pool is new, before its first block, by the thread that created it, from
+ * the innermost kind to the outermost; a kind at most once. `destroy` is the layer's to replace:
+ * it takes from its own struct what it needs, frees it, and calls destroy of `below` last, after
+ * which the pool is gone. */
+#ifndef POOLPORT_LAYER_H
+#define POOLPORT_LAYER_H
+
+#include "pool_base.h"
+
+typedef struct pp_layer {
+    pp_pool_ops ops;
+    const pp_pool_ops *below;
+} pp_layer;
+
+/* Puts `layer`, the first member of the layer's own struct, on top of the pool's layers. PP_INVALID:
+ * there is one of this kind or of a kind further out, or the pool has served blocks. */
+pp_status pp_layer_push(pp_pool *pool, pp_layer_kind kind, pp_layer *layer);
+
+/* The pool's layer of a kind; NULL without one. */
+static inline pp_layer *pp_layer_of(const pp_pool *pool, pp_layer_kind kind) { return pool->layers[kind]; }
+
+#endif
