@@ -53,6 +53,15 @@ def test_jemalloc_opens_with_the_room_that_its_refusal_asks_for() -> None:
     assert run.stdout == "jemalloc\n"
 
 
+@pytest.mark.parametrize("library", ["mimalloc", "tcmalloc"])
+def test_libraries_that_are_loaded_later_keep_the_allocator_they_expect(library: str) -> None:
+    opened(library)
+    pytest.importorskip("numpy")
+    code = f"import pools; pools.MallocPool({library!r}).acquire().release(); import numpy; print(numpy.ones(9).sum())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "9.0\n"
+
+
 def test_blocks_are_distinct_and_hold_what_is_written(pool: MallocPool) -> None:
     leases = [pool.acquire(size) for size in (1, 100, 4096, 70_000, 3 << 20) for _ in range(20)]
     for number, lease in enumerate(leases):

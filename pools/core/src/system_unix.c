@@ -253,6 +253,13 @@ size_t pp_system_malloc_size(void *address) { return malloc_usable_size(address)
 
 /* ---- shared libraries ------------------------------------------------------------ */
 
-void *pp_system_library_open(const char *path) { return dlopen(path, RTLD_NOW | RTLD_LOCAL); }
+void *pp_system_library_open(const char *path)
+{
+    /* An allocator in C++ brings the C++ library, which then finds that allocator's operators before its
+     * own, for everybody: what another library allocated would be freed there. Loaded first, by
+     * itself, it knows nothing of the allocator. Where there is none, none is needed. */
+    dlopen("libstdc++.so.6", RTLD_NOW | RTLD_LOCAL);
+    return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+}
 
 void *pp_system_library_symbol(void *library, const char *name) { return dlsym(library, name); }
