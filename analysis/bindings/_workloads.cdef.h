@@ -1,2 +1,4 @@
-/* What Python sees of the workloads: the public header as it is, and the table it needs to describe. */
+/* What Python sees of the workloads and probes: the public headers as they are, and the table they
+ * need to describe. */
+#include <poolport/probe.h>
 #include <poolport/workload.h>

@@ -1,1 +1,2 @@
+#include <poolport/probe.h>
 #include <poolport/workload.h>

@@ -6,12 +6,15 @@ import argparse
 import platform
 import time
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.benchmarks import Result
 from analysis.commands.terminal import print_json, print_next, print_table, progress, warn
 from analysis.results import document
 from analysis.units import bytes_text, count_text, duration_text, percent_text
+
+if TYPE_CHECKING:
+    from analysis.benchmarks.bars import Standing
 
 NAME = "bench"
 HELP = "run allocation workloads under every strategy and compare time and memory"
@@ -46,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help=f"from {','.join(STRATEGIES)} (default: all that the machine has)",
     )
+    parser.add_argument(
+        "--bars",
+        action="store_true",
+        help="measure where each of the project's bars stands, with the rivals that the machine has",
+    )
     parser.add_argument("--size", type=int, help="bytes of each block; 0: the workload's mixed sizes")
     parser.add_argument("--threads", type=int, default=2, help="for larson and mstress (default: 2)")
     parser.add_argument("--reps", type=int, default=9, help="repetitions, interleaved (default: 9)")
@@ -77,6 +85,8 @@ def _check(arguments: argparse.Namespace) -> list[str]:
         value = getattr(arguments, name)
         if value is not None and not low <= value <= high:
             raise UsageError(f"--{name} {value}: give {low} to {high}")
+    if arguments.bars and (arguments.workloads or arguments.size is not None):
+        raise UsageError("--bars has workloads and sizes of its own; leave yours out")
     return arguments.workloads or list(WORKLOADS)
 
 
@@ -116,11 +126,68 @@ def _print_workload(workload: str, rows: list[Result]) -> None:
     )
 
 
+def _value_text(value: float, text: str) -> str:
+    """A measured value in the unit that the bar's words imply."""
+    if "RSS" in text:
+        return bytes_text(int(value))
+    if "fragmentation" in text:
+        return percent_text(value)
+    return duration_text(value)
+
+
+def _print_bars(standings: list[Standing]) -> None:
+    print_table(
+        "bars: ours over theirs, or the share of theirs reached where a bar says so",
+        ["bar", "ours", "theirs", "against", "ratio", "must", "aim", "stands"],
+        [
+            (
+                row.bar,
+                _value_text(row.ours, row.bar),
+                _value_text(row.theirs, row.bar),
+                row.against,
+                f"{row.ratio:.2f}",
+                f"{row.must:g}",
+                f"{row.aim:g}",
+                row.verdict,
+            )
+            for row in standings
+        ],
+        [[7] if row.verdict == "aim" else [] for row in standings],
+    )
+
+
+def _run_bars(arguments: argparse.Namespace) -> int:
+    from analysis.benchmarks import bars  # noqa: PLC0415  # compiled
+
+    with progress("starting") as tell:
+        standings, rows = bars.stand(
+            reps=arguments.reps,
+            seed=arguments.seed,
+            skipped=lambda _name, why: warn(why),
+            progress=tell,
+        )
+    if arguments.json:
+        print_json(
+            document(
+                "bench",
+                environment=environment(arguments.seed, arguments.reps),
+                bars=[standing._asdict() for standing in standings],
+                results=[row.as_dict() for row in rows],
+            )
+        )
+    else:
+        _print_bars(standings)
+    print_next("poolport bench steady", json_output=arguments.json)
+    return 0
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the workloads and print every row, also those that ours lose."""
     from analysis import benchmarks  # noqa: PLC0415  # compiled
 
     workloads = _check(arguments)
+    if arguments.bars:
+        return _run_bars(arguments)
     with progress("starting") as tell:
         rows = benchmarks.run(
             workloads,

@@ -205,4 +205,5 @@ void (*const pp_patterns[PP_WORKLOAD_COUNT])(worker *w) = {
     [PP_WORKLOAD_larson] = run_larson,   [PP_WORKLOAD_mstress] = run_mstress,
     [PP_WORKLOAD_bleed] = run_bleed,     [PP_WORKLOAD_burst_idle] = run_burst_idle,
     [PP_WORKLOAD_pin_mix] = run_pin_mix, [PP_WORKLOAD_steady] = run_random,
+    [PP_WORKLOAD_powers] = run_random,
 };

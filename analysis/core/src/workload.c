@@ -38,18 +38,17 @@ static uint64_t pareto_size(worker *w, uint64_t max)
 uint64_t pp_pick_size(worker *w)
 {
     const pp_workload_config *config = &w->workload->config;
-    uint64_t size = config->size ? config->size : pareto_size(w, config->max_size);
-    if (config->powers_of_two == 0) return size;
-    uint64_t rounded = 64;
-    while (rounded < size) rounded *= 2;
-    return rounded;
+    if (config->size) return config->size;
+    if (config->kind == PP_WORKLOAD_powers) return UINT64_C(4096) << pp_random_below(w, 5);
+    return pareto_size(w, config->max_size);
 }
 
 /* ---- one block ------------------------------------------------------------------------------ */
 
 /* One word of each page, as whoever fills the block would touch them all. */
-static void touch(void *data, uint64_t size)
+static void touch(const worker *w, void *data, uint64_t size)
 {
+    if (w->workload->config.kind == PP_WORKLOAD_powers && size > 4096) size = 4096;
     for (uint64_t at = 0; at + sizeof(uint64_t) <= size; at += 4096)
         *(volatile uint64_t *)((char *)data + at) = size;
 }
@@ -64,11 +63,11 @@ bool pp_get(worker *w, uint64_t size, held *out)
         return false;
     }
     if (block.data) {
-        touch(block.data, size);
+        touch(w, block.data, size);
     } else { /* it has an address only while it is pinned */
         void *data;
         if (provider->pin(provider->context, block.handle, PP_PIN_USER, &data) == PP_OK) {
-            touch(data, size);
+            touch(w, data, size);
             provider->unpin(provider->context, block.handle, PP_PIN_USER);
         }
     }

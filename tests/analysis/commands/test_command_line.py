@@ -150,7 +150,13 @@ def test_bench_gives_a_row_for_each_workload_and_strategy(poolport: Poolport) ->
 
 @pytest.mark.parametrize(
     "arguments",
-    [("nonsense",), ("lifo", "--reps", "0"), ("lifo", "--size", "-5"), ("lifo", "--threads", "99")],
+    [
+        ("nonsense",),
+        ("lifo", "--reps", "0"),
+        ("lifo", "--size", "-5"),
+        ("lifo", "--threads", "99"),
+        ("lifo", "--bars"),
+    ],
 )
 def test_bench_refuses_what_it_cannot_run(poolport: Poolport, arguments: tuple[str, ...]) -> None:
     says_in_one_sentence(poolport("bench", *arguments), 2, arguments[-1])

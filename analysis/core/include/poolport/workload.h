@@ -7,7 +7,8 @@
  * nothing else within each thread), so every strategy gets the same.
  *
  * An operation is one acquire together with one release. One word of each page of a block is
- * written, as whoever fills it would touch them all; a block that has an address only while
+ * written, as whoever fills it would touch them all (but `powers` writes the first word only: what is
+ * timed is the allocator); a block that has an address only while
  * it is pinned is pinned for that. */
 #ifndef POOLPORT_WORKLOAD_H
 #define POOLPORT_WORKLOAD_H
@@ -25,7 +26,8 @@
     X(bleed, "small blocks, most of them released, survivors scattered; then larger ones, in rounds")        \
     X(burst_idle, "bursts of many blocks that all go again")                                                 \
     X(pin_mix, "random replacement of mixed sizes while one block in fifty is pinned for long")              \
-    X(steady, "Pareto sizes with random lifetimes")
+    X(steady, "Pareto sizes with random lifetimes")                                                          \
+    X(powers, "powers of two from 4 to 64 KiB with random lifetimes")
 
 typedef enum pp_workload_kind {
 #define PP_WORKLOAD_ENUM(name, text) PP_WORKLOAD_##name,
@@ -42,7 +44,6 @@ typedef struct pp_workload_config {
     uint64_t live;       /* blocks that are live at once, over all threads */
     uint64_t operations; /* over all threads */
     uint64_t seed;
-    double powers_of_two; /* 1: sizes are rounded up to powers of two */
 } pp_workload_config;
 
 typedef struct pp_workload_result {

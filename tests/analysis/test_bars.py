@@ -1,0 +1,64 @@
+"""The bars: what is measured for them, and what is said of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from analysis.benchmarks import Result
+from analysis.benchmarks.bars import BARS, Bar, stand
+from analysis.benchmarks.bars import _of_workload as of_workload
+from analysis.benchmarks.probes import PROBES, run_probe
+from analysis.benchmarks.workloads import WORKLOADS
+from analysis.errors import AnalysisError
+
+
+def row(strategy: str, ns: float, rss: int = 100) -> Result:
+    return Result("lifo", 4096, 1, strategy, ns, ns, rss, rss, 80.0, 0.0, 0.0, 0)
+
+
+@pytest.mark.parametrize(("ns", "verdict"), [(4.0, "aim"), (5.0, "aim"), (8.0, "holds"), (10.1, "missed")])
+def test_a_bar_is_measured_against_the_fastest_rival_there_is(ns: float, verdict: str) -> None:
+    bar = Bar("ours", 1.0, 0.5, "lifo", "slab", ("mimalloc", "malloc", "jemalloc"))
+    found = of_workload(bar, [row("slab", ns), row("malloc", 30.0), row("mimalloc", 10.0)])
+    assert found is not None
+    assert (found.against, found.ratio, found.verdict) == ("mimalloc", ns / 10, verdict)
+
+
+def test_without_any_rival_there_is_nothing_to_say() -> None:
+    assert of_workload(Bar("ours", 1.0, 0.5, "lifo", "slab", ("mimalloc",)), [row("slab", 1.0)]) is None
+
+
+def test_memory_is_measured_against_live_bytes_where_no_rival_is_named() -> None:
+    found = of_workload(Bar("RSS", 1.25, 1.1, "lifo", "slab", (), "rss_bytes"), [row("slab", 1.0, rss=100)])
+    assert found is not None
+    assert (found.ratio, found.verdict) == (1.25, "holds")
+
+
+def test_every_bar_names_what_can_be_measured() -> None:
+    for bar in BARS:
+        assert bool(bar.probe) != bool(bar.workload), bar
+        assert not bar.probe or bar.probe in PROBES
+        assert not bar.workload or bar.workload in WORKLOADS
+        assert bar.aim >= bar.must if bar.more_is_better else bar.aim <= bar.must
+
+
+def test_every_probe_is_asked_by_some_bar() -> None:
+    assert {bar.probe for bar in BARS} - {""} == set(PROBES)
+
+
+@pytest.mark.parametrize("name", ["bulk", "buddy-worst", "buddy-lazy-worst", "handle", "python-many"])
+def test_a_probe_times_both_sides_as_often_as_asked(name: str) -> None:
+    times = run_probe(name, 2, 1)
+    assert [len(side) for side in times] == [2, 2]
+    assert all(value > 0 for side in times for value in side)
+
+
+def test_a_bar_of_a_probe_stands_somewhere() -> None:
+    bar = next(bar for bar in BARS if bar.probe == "settled")
+    (found,), rows = stand([bar], reps=1)
+    assert (found.ratio, found.verdict, rows) == (0.0, "aim", [])
+
+
+def test_what_cannot_be_measured_is_an_error() -> None:
+    with pytest.raises(AnalysisError, match="nonsense"):
+        stand([Bar("ours", 1.0, 1.0, probe="nonsense")], reps=1)
