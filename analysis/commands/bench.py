@@ -74,6 +74,14 @@ def environment(seed: int, reps: int) -> dict[str, Any]:
     }
 
 
+def _environment_text(arguments: argparse.Namespace) -> str:
+    facts = environment(arguments.seed, arguments.reps)
+    return (
+        f"poolport {facts['poolport']}, Python {facts['python']}, {facts['system']} on {facts['machine']}; "
+        f"medians of {facts['reps']} repetitions in turn, seed {facts['seed']}"
+    )
+
+
 def _check(arguments: argparse.Namespace) -> list[str]:
     from analysis.benchmarks.workloads import WORKLOADS  # noqa: PLC0415  # compiled
     from analysis.errors import UsageError  # noqa: PLC0415
@@ -177,6 +185,7 @@ def _run_bars(arguments: argparse.Namespace) -> int:
         )
     else:
         _print_bars(standings)
+        print(_environment_text(arguments))
     print_next("poolport bench steady", json_output=arguments.json)
     return 0
 
@@ -210,5 +219,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for workload in workloads:
             _print_workload(workload, [row for row in rows if row.workload == workload])
+        print(_environment_text(arguments))
     print_next("poolport demo", json_output=arguments.json)
     return 0
