@@ -36,6 +36,12 @@ STATISTICS: tuple[Statistic, ...] = _read_list()
 """Every statistic of a pool: name, kind, unit, meaning."""
 
 
+def markdown() -> str:
+    """The list as a table, which ``docs/statistics.md`` ends with."""
+    rows = [f"| `{entry.name}` | {entry.kind} | {entry.unit} | {entry.meaning} |" for entry in STATISTICS]
+    return "\n".join(["| name | kind | unit | meaning |", "|---|---|---|---|", *rows]) + "\n"
+
+
 class _StatsBase:
     """Levels and counters of a pool at one instant; see ``STATISTICS`` for units and meanings."""
 
@@ -52,6 +58,15 @@ class _StatsBase:
     def external_fragmentation(self) -> float:
         """1 - L/F: the share of the free bytes that is not in the largest extent; 0 where F = 0."""
         return 1 - self.largest_free_bytes / self.free_bytes if self.free_bytes else 0.0
+
+    def as_json(self) -> str:
+        """The statistics as the core writes them: one JSON object, with the list's ``version``."""
+        out = ffi.new("pp_stats *", {"size": ffi.sizeof("pp_stats"), "version": lib.PP_STATS_VERSION})
+        for entry in STATISTICS:
+            setattr(out, entry.name, getattr(self, entry.name))
+        text = ffi.new("char[]", lib.pp_stats_json(out, ffi.NULL, 0) + 1)
+        lib.pp_stats_json(out, text, len(text))
+        return str(ffi.string(text), "ascii")
 
     def as_dict(self) -> dict[str, int]:
         """The statistics by name, in the list's order."""

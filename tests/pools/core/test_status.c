@@ -32,10 +32,31 @@ static void the_list_of_statistics_describes_the_struct(void)
     CHECK(pp_stats_describe(count) == NULL);
 }
 
+static void statistics_are_written_as_json_and_cut_to_the_room_there_is(void)
+{
+    pp_stats stats = {
+        .size = sizeof stats, .version = PP_STATS_VERSION, .acquired = UINT64_MAX, .regions = 7};
+    char whole[4096], part[4096];
+    size_t length = pp_stats_json(&stats, whole, sizeof whole);
+    CHECK_EQ(strlen(whole), length);
+    CHECK(strstr(whole, "{\"version\":1,\"acquired\":18446744073709551615,\"released\":0,") == whole);
+    CHECK(strstr(whole, ",\"regions\":7") != NULL);
+    CHECK_EQ(whole[length - 1], '}');
+    CHECK_EQ(pp_stats_json(&stats, NULL, 0), length);
+    for (size_t room = 1; room <= length + 1; room++) {
+        memset(part, 'x', sizeof part);
+        CHECK_EQ(pp_stats_json(&stats, part, room), length);
+        CHECK_EQ(strlen(part), room - 1);
+        CHECK_EQ(memcmp(part, whole, room - 1), 0);
+        CHECK_EQ(part[room], 'x');
+    }
+}
+
 int main(void)
 {
     RUN(each_status_has_a_name_and_a_sentence_of_its_own);
     RUN(an_unknown_status_is_said_to_be_unknown);
     RUN(the_list_of_statistics_describes_the_struct);
+    RUN(statistics_are_written_as_json_and_cut_to_the_room_there_is);
     return report();
 }

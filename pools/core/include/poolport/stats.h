@@ -72,6 +72,11 @@ PP_BEGIN_DECLS
  * fields; NULL past the end. Static lifetime. */
 const pp_stats_entry *pp_stats_describe(size_t index);
 
+/* Writes the statistics as one JSON object, {"version":1,"acquired":12,...}, and a terminating zero to
+ * out[0..capacity), cut where it does not fit; returns the characters of the whole text without the
+ * zero. `out` may be NULL where `capacity` is 0. */
+size_t pp_stats_json(const pp_stats *stats, char *out, size_t capacity);
+
 PP_END_DECLS
 
 #endif
