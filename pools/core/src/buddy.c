@@ -202,6 +202,8 @@ static uint32_t capacity_for(const buddy *b, uint32_t order)
 
 static pp_status grow(buddy *b, uint32_t order)
 {
+    if (max > b->base.hard_limit >> b->unit_shift) max = (uint32_t)(b->base.hard_limit >> b->unit_shift);
+    if (max < units) max = units;
     uint32_t from = pp_map_units(&b->map), to = capacity_for(b, order);
     size_t described = pp_map_metadata_bytes(&b->map);
     if (to == 0) return PP_EXHAUSTED;

@@ -161,8 +161,8 @@ static pp_status acquire_one(compacting *c, size_t bytes, uint32_t tag, pp_block
     if (c->policy.cpu_percent) pp_policy_watch(c, length);
     int32_t before = find_room(c, length);
     if (before == PP_NOWHERE) return pp_note_failure(&c->base, bytes, tag, PP_EXHAUSTED);
-    if (pp_segments_hold(c, pp_end_of(c, before), length) != PP_OK)
-        return pp_note_failure(&c->base, bytes, tag, PP_NO_MEMORY);
+    pp_status held = pp_segments_hold(c, pp_end_of(c, before), length);
+    if (held != PP_OK) return pp_note_failure(&c->base, bytes, tag, held);
     uint32_t index = take_slot(c);
     if (index == PP_SLOT_NONE) return pp_note_failure(&c->base, bytes, tag, PP_NO_MEMORY);
     if (before != pp_last(c)) pp_slide_disturb(c);
@@ -203,7 +203,8 @@ static pp_status move_block(compacting *c, int32_t index, int32_t to, uint32_t l
 {
     pp_place *place = pp_place_of(c, index);
     uint32_t from = pp_start(c, place), old = pp_length(place), into = pp_end_of(c, to);
-    if (pp_segments_hold(c, into, length) != PP_OK) return PP_NO_MEMORY;
+    pp_status held = pp_segments_hold(c, into, length);
+    if (held != PP_OK) return held;
     memmove(pp_address_of(c, into), pp_address_of(c, from), pp_bytes_of(c, old));
     pp_segments_leave(c, from, old);
     pp_gaps_remove(c, index);
@@ -221,7 +222,8 @@ static pp_status stretch_block(compacting *c, int32_t index, uint32_t length)
     pp_place *place = pp_place_of(c, index);
     uint32_t old = pp_length(place), start = pp_start(c, place);
     if (length > old) {
-        if (pp_segments_hold(c, start + old, length - old) != PP_OK) return PP_NO_MEMORY;
+        pp_status held = pp_segments_hold(c, start + old, length - old);
+        if (held != PP_OK) return held;
         pp_segments_enter(c, start + old, length - old);
     } else {
         pp_segments_leave(c, start + length, old - length);

@@ -204,7 +204,8 @@ pp_status pp_compact_furnish(compacting *c, uint32_t capacity);
 
 /* ---- compact_segments.c --------------------------------------------------------------- */
 
-/* Commits what is not held of a range. PP_NO_MEMORY; segments committed before the refusal stay. */
+/* Commits what is not held of a range. PP_NO_MEMORY, PP_EXHAUSTED (the hard limit); segments committed
+ * before the refusal stay. */
 pp_status pp_segments_hold(compacting *c, uint32_t start, uint32_t length);
 
 /* Counts a range as living in blocks, or no longer. */

@@ -30,6 +30,7 @@ static uint64_t segment_bytes(const compacting *c) { return pp_bytes_of(c, 1u <<
 static pp_status hold_one(compacting *c, uint32_t at)
 {
     uint64_t bytes = segment_bytes(c);
+    if (pp_read(&c->held_bytes) + bytes > c->base.hard_limit) return PP_EXHAUSTED;
     if (pp_system_commit(c->memory + at * bytes, bytes) != PP_OK) return PP_NO_MEMORY;
     pp_put(&c->segments[at].held, 1);
     pp_bump(&c->held_bytes, bytes);
@@ -41,9 +42,10 @@ static pp_status hold_one(compacting *c, uint32_t at)
 pp_status pp_segments_hold(compacting *c, uint32_t start, uint32_t length)
 {
     reach r = reach_of(c, start, length);
-    for (uint32_t at = r.first; at <= r.last; at++)
-        if (PP_UNLIKELY(!pp_get(&c->segments[at].held)) && hold_one(c, at) != PP_OK) return PP_NO_MEMORY;
-    return PP_OK;
+    pp_status status = PP_OK;
+    for (uint32_t at = r.first; status == PP_OK && at <= r.last; at++)
+        if (PP_UNLIKELY(!pp_get(&c->segments[at].held))) status = hold_one(c, at);
+    return status;
 }
 
 void pp_segments_enter(compacting *c, uint32_t start, uint32_t length)

@@ -130,9 +130,14 @@ static pp_status acquire_locked(malloc_pool *m, size_t bytes, uint32_t tag, pp_b
 {
     pp_pool *base = &m->base;
     if (atomic_load_explicit(&base->closed, memory_order_relaxed)) return PP_CLOSED;
+static uint64_t limit_of(const malloc_pool *m)
+{
+    return m->limit_bytes && m->limit_bytes < m->base.hard_limit ? m->limit_bytes : m->base.hard_limit;
+}
+
     if (bytes - 1 >= base->max_bytes) return PP_SIZE;
     drain(m); /* what others released goes back to malloc before more is asked of it */
-    if (m->limit_bytes && pp_read(&m->granted_bytes) + bytes > m->limit_bytes)
+    if (pp_read(&m->granted_bytes) + bytes > limit_of(m))
         return pp_note_failure(base, bytes, tag, PP_EXHAUSTED);
     void *data = base->scrub ? m->heap.calloc(1, bytes) : m->heap.malloc(bytes);
     if (!data) return pp_note_failure(base, bytes, tag, PP_NO_MEMORY);
@@ -175,7 +180,7 @@ static pp_status resize_locked(malloc_pool *m, pp_handle handle, size_t bytes, p
     uint64_t before = pp_slot_requested(slot);
     uint64_t granted_before = c->granted;
     uint64_t others = pp_read(&m->granted_bytes) - granted_before;
-    if (m->limit_bytes && bytes > before && others + bytes > m->limit_bytes) return PP_EXHAUSTED;
+    if (bytes > before && others + bytes > limit_of(m)) return PP_EXHAUSTED;
     void *moved = m->heap.realloc(c->data, bytes);
     if (!moved) return PP_NO_MEMORY;
     if (m->base.scrub && bytes > before) memset((char *)moved + before, 0, bytes - before);

@@ -19,6 +19,7 @@ pp_status pp_pool_init(pp_pool *pool, const pp_pool_ops *ops, const pp_pool_conf
     pool->shared = config->threads == PP_THREADS_SHARED;
     pool->scrub = config->scrub != 0;
     pool->ages = config->ages != 0;
+    pool->hard_limit = UINT64_MAX;
     pool->watched = pool->scrub || pool->ages;
     atomic_store_explicit(&pool->owner, pool->shared ? 0 : pp_system_self(), memory_order_relaxed);
     const char *name = config->name ? config->name : ops->strategy;

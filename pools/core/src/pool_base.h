@@ -38,6 +38,7 @@ struct pp_pool {
     _Atomic uintptr_t owner; /* pp_system_self() of the owner; 0 in shared pools */
     pp_trace *trace;
     size_t max_bytes;      /* the largest request the strategy can serve */
+    uint64_t hard_limit;   /* bytes that may be committed for blocks; UINT64_MAX without a limit */
     _Atomic uint32_t site; /* tag id for later acquires */
     uint16_t trace_pool;   /* our number in the trace */
     uint8_t scrub;

@@ -157,12 +157,13 @@ static void drop_records(sizeclass *s, uint32_t first, uint32_t group)
 
 static pp_status grow(sizeclass *s, uint32_t lacking)
 {
-    uint32_t grown = pp_runs_level(&s->runs.grown);
-    if (lacking > s->runs.max - grown) return PP_EXHAUSTED;
+    uint32_t grown = pp_runs_level(&s->runs.grown), max = s->runs.max;
+    if (max > s->base.hard_limit >> PP_RUN_SHIFT) max = (uint32_t)(s->base.hard_limit >> PP_RUN_SHIFT);
+    if (grown > max || lacking > max - grown) return PP_EXHAUSTED;
     uint32_t step = (s->huge ? PP_HUGE_BYTES : GROW_BYTES_MIN) >> PP_RUN_SHIFT;
     uint32_t more = grown / 8 > lacking ? grown / 8 : lacking;
     more = (more + step - 1) / step * step;
-    if (more > s->runs.max - grown) more = s->runs.max - grown;
+    if (more > max - grown) more = max - grown;
     struct table tables[PER_PAGE];
     list_per_page(&s->runs, tables);
     size_t system_page = pp_system_page_bytes();

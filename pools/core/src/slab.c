@@ -151,9 +151,10 @@ static size_t slab_release_many(pp_pool *pool, const pp_handle *handles, size_t 
 
 pp_status pp_slab_grow(slab *s)
 {
-    uint32_t from = s->slots.capacity;
-    if (from == s->slots.max) return PP_EXHAUSTED;
-    uint32_t to = s->slots.max - from > from ? from * 2 : s->slots.max;
+    uint32_t from = s->slots.capacity, max = s->slots.max;
+    if (max > s->base.hard_limit / s->stride) max = (uint32_t)(s->base.hard_limit / s->stride);
+    if (from >= max) return PP_EXHAUSTED;
+    uint32_t to = max - from > from ? from * 2 : max;
     size_t page = pp_system_page_bytes();
     size_t start = (size_t)from * s->stride & ~(page - 1);
     size_t end = ((size_t)to * s->stride + page - 1) & ~(page - 1);

@@ -81,6 +81,21 @@ void pp_lock_take(pp_lock *lock);
 void pp_lock_drop(pp_lock *lock);
 void pp_lock_end(pp_lock *lock);
 
+/* What threads wait for under a lock. */
+typedef struct pp_condition {
+    void *word[8];
+} pp_condition;
+
+void pp_condition_init(pp_condition *condition);
+
+/* Drops the lock, waits to be woken, at most `ns` nanoseconds, and takes the lock again. May return
+ * without either having happened. The caller holds the lock. */
+void pp_condition_wait(pp_condition *condition, pp_lock *lock, uint64_t ns);
+
+/* Wakes every thread that waits. The caller holds the lock of those. */
+void pp_condition_wake(pp_condition *condition);
+void pp_condition_end(pp_condition *condition);
+
 /* ---- files that are mapped ---------------------------------------------------- */
 
 typedef struct pp_file {

@@ -146,6 +146,46 @@ void pp_lock_take(pp_lock *lock) { pthread_mutex_lock((pthread_mutex_t *)lock->w
 void pp_lock_drop(pp_lock *lock) { pthread_mutex_unlock((pthread_mutex_t *)lock->word); }
 void pp_lock_end(pp_lock *lock) { pthread_mutex_destroy((pthread_mutex_t *)lock->word); }
 
+_Static_assert(sizeof(pthread_cond_t) <= sizeof(pp_condition), "a condition variable fits a pp_condition");
+
+#if defined(__APPLE__)
+
+void pp_condition_init(pp_condition *condition)
+{
+    pthread_cond_init((pthread_cond_t *)condition->word, NULL);
+}
+
+void pp_condition_wait(pp_condition *condition, pp_lock *lock, uint64_t ns)
+{
+    struct timespec time = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    pthread_cond_timedwait_relative_np((pthread_cond_t *)condition->word, (pthread_mutex_t *)lock->word,
+                                       &time);
+}
+
+#else
+
+void pp_condition_init(pp_condition *condition)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init((pthread_cond_t *)condition->word, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+void pp_condition_wait(pp_condition *condition, pp_lock *lock, uint64_t ns)
+{
+    uint64_t end = pp_system_now_ns() + ns;
+    struct timespec time = {(time_t)(end / 1000000000u), (long)(end % 1000000000u)};
+    pthread_cond_timedwait((pthread_cond_t *)condition->word, (pthread_mutex_t *)lock->word, &time);
+}
+
+#endif
+
+void pp_condition_wake(pp_condition *condition) { pthread_cond_broadcast((pthread_cond_t *)condition->word); }
+
+void pp_condition_end(pp_condition *condition) { pthread_cond_destroy((pthread_cond_t *)condition->word); }
+
 /* ---- files that are mapped ---------------------------------------------------- */
 
 pp_status pp_file_create(const char *path, int replace, pp_file *out, int *os_error)

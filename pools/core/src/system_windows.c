@@ -107,6 +107,28 @@ void pp_lock_take(pp_lock *lock) { AcquireSRWLockExclusive((SRWLOCK *)lock->word
 void pp_lock_drop(pp_lock *lock) { ReleaseSRWLockExclusive((SRWLOCK *)lock->word); }
 void pp_lock_end(pp_lock *lock) { (void)lock; }
 
+_Static_assert(sizeof(CONDITION_VARIABLE) <= sizeof(pp_condition),
+               "a condition variable fits a pp_condition");
+
+void pp_condition_init(pp_condition *condition)
+{
+    InitializeConditionVariable((CONDITION_VARIABLE *)condition->word);
+}
+
+void pp_condition_wait(pp_condition *condition, pp_lock *lock, uint64_t ns)
+{
+    uint64_t ms = ns / 1000000 + (ns % 1000000 != 0); /* rounded up, or the last one would spin */
+    SleepConditionVariableSRW((CONDITION_VARIABLE *)condition->word, (SRWLOCK *)lock->word,
+                              ms < INFINITE ? (DWORD)ms : INFINITE - 1, 0);
+}
+
+void pp_condition_wake(pp_condition *condition)
+{
+    WakeAllConditionVariable((CONDITION_VARIABLE *)condition->word);
+}
+
+void pp_condition_end(pp_condition *condition) { (void)condition; }
+
 /* ---- files that are mapped ---------------------------------------------------- */
 
 enum { PATH_CHARS = 4096 };
