@@ -111,11 +111,20 @@ static inline void retire(buddy *b, uint32_t index)
     shelf->slots[shelf->count++] = index;
 }
 
+static void watch_end(buddy *b, uint32_t index)
+{
+    if (b->base.retains) {
+        pp_slots_retain(&b->slots, index, &b->base);
+        pp_buddy_trace(b, PP_OP_PIN, index, PP_PIN_USER);
+    }
+    pp_buddy_trace(b, PP_OP_FREE, index, 0);
+}
+
 /* Ends the ownership of a block that is known to be owned. */
 static inline void end_ownership(buddy *b, uint32_t index)
 {
     pp_slot *slot = &b->slots.slots[index];
-    if (PP_UNLIKELY(b->base.trace)) pp_buddy_trace(b, PP_OP_FREE, index, 0);
+    if (PP_UNLIKELY(b->base.watched_end)) watch_end(b, index);
     pp_note_release(&b->base, pp_slot_requested(slot));
     if (PP_UNLIKELY(pp_slot_state(slot) == PP_BLOCK_OWNED_IN_FLIGHT)) {
         pp_slot_set(slot, PP_BLOCK_IN_FLIGHT, 0);
@@ -193,6 +202,8 @@ static void limit_shelves(buddy *b)
 static uint32_t capacity_for(const buddy *b, uint32_t order)
 {
     uint32_t units = pp_map_units(&b->map), max = b->map.max_units, size = 1u << order;
+    if (max > b->base.hard_limit >> b->unit_shift) max = (uint32_t)(b->base.hard_limit >> b->unit_shift);
+    if (max < units) max = units;
     uint32_t start = units & ~(size - 1);
     if (!pp_map_range_free(&b->map, start, units)) start += size;
     uint32_t wanted = start + size, twice = max - units > units ? units * 2 : max;
@@ -202,8 +213,6 @@ static uint32_t capacity_for(const buddy *b, uint32_t order)
 
 static pp_status grow(buddy *b, uint32_t order)
 {
-    if (max > b->base.hard_limit >> b->unit_shift) max = (uint32_t)(b->base.hard_limit >> b->unit_shift);
-    if (max < units) max = units;
     uint32_t from = pp_map_units(&b->map), to = capacity_for(b, order);
     size_t described = pp_map_metadata_bytes(&b->map);
     if (to == 0) return PP_EXHAUSTED;

@@ -23,10 +23,26 @@ static void free_place(compacting *c, uint32_t index)
     pp_slide_disturb(c);
 }
 
+static void retain(compacting *c, uint32_t index)
+{
+    pp_place *place = pp_place_of(c, (int32_t)index);
+    if (c->ticks && c->slots.pins[index].pins[PP_PIN_USER] == 0)
+        c->ticks[index][PP_PIN_USER] = (uint32_t)(pp_system_coarse_ns() >> PP_TICK_SHIFT);
+    pp_slots_retain(&c->slots, index, &c->base);
+    pp_put(&place->length, pp_get(&place->length) | PP_PINNED_BIT);
+    pp_compact_trace(c, PP_OP_PIN, (int32_t)index, PP_PIN_USER);
+}
+
+static void watch_end(compacting *c, uint32_t index)
+{
+    if (c->base.retains) retain(c, index);
+    pp_compact_trace(c, PP_OP_FREE, (int32_t)index, 0);
+}
+
 static void end_ownership(compacting *c, uint32_t index)
 {
     pp_slot *slot = &c->slots.slots[index];
-    pp_compact_trace(c, PP_OP_FREE, (int32_t)index, 0);
+    if (PP_UNLIKELY(c->base.watched_end)) watch_end(c, index);
     pp_note_release(&c->base, pp_slot_requested(slot));
     if (PP_UNLIKELY(pp_slot_state(slot) == PP_BLOCK_OWNED_IN_FLIGHT)) {
         pp_slot_set(slot, PP_BLOCK_IN_FLIGHT, 0);

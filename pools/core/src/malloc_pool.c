@@ -68,6 +68,10 @@ static void free_chunk(malloc_pool *m, uint32_t index)
 static void end_ownership(malloc_pool *m, uint32_t index)
 {
     pp_slot *slot = &m->slots.slots[index];
+    if (PP_UNLIKELY(m->base.retains)) {
+        pp_slots_retain(&m->slots, index, &m->base);
+        trace_chunk(m, PP_OP_PIN, index, PP_PIN_USER);
+    }
     trace_chunk(m, PP_OP_FREE, index, 0);
     pp_note_release(&m->base, pp_slot_requested(slot));
     if (PP_UNLIKELY(pp_slot_state(slot) == PP_BLOCK_OWNED_IN_FLIGHT)) {
@@ -126,15 +130,15 @@ static uint32_t take_slot(malloc_pool *m)
     return pp_slots_take_fresh(&m->slots);
 }
 
-static pp_status acquire_locked(malloc_pool *m, size_t bytes, uint32_t tag, pp_block *out)
-{
-    pp_pool *base = &m->base;
-    if (atomic_load_explicit(&base->closed, memory_order_relaxed)) return PP_CLOSED;
 static uint64_t limit_of(const malloc_pool *m)
 {
     return m->limit_bytes && m->limit_bytes < m->base.hard_limit ? m->limit_bytes : m->base.hard_limit;
 }
 
+static pp_status acquire_locked(malloc_pool *m, size_t bytes, uint32_t tag, pp_block *out)
+{
+    pp_pool *base = &m->base;
+    if (atomic_load_explicit(&base->closed, memory_order_relaxed)) return PP_CLOSED;
     if (bytes - 1 >= base->max_bytes) return PP_SIZE;
     drain(m); /* what others released goes back to malloc before more is asked of it */
     if (pp_read(&m->granted_bytes) + bytes > limit_of(m))

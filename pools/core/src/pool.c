@@ -253,13 +253,14 @@ pp_status pp_note_misuse(pp_pool *pool, pp_status status)
 
 void pp_trace_failure(pp_pool *pool, size_t bytes, uint32_t tag, pp_status status)
 {
+    if (pool->spare) return;
     pp_event event = {.requested = bytes, .tag = tag, .site = pool->site};
     pp_trace_block(pool, PP_OP_FAIL, &event, (uint64_t)status);
 }
 
 pp_status pp_note_failure(pp_pool *pool, size_t bytes, uint32_t tag, pp_status status)
 {
-    pp_bump(&pool->failed, 1);
+    if (!pool->spare) pp_bump(&pool->failed, 1);
     pp_trace_failure(pool, bytes, tag, status);
     return status;
 }
@@ -307,7 +308,7 @@ void pp_trace_block(pp_pool *pool, pp_trace_op op, const pp_event *event, uint64
     pp_trace_record record = {
         .block = event->handle,
         .offset = event->offset,
-        .requested = event->requested,
+        .requested = event->requested > pool->padding ? event->requested - pool->padding : 0,
         .granted = event->granted,
         .aux = aux,
         .tag = trace_text_of(pool, event->tag, PP_TEXT_TAG),
@@ -350,6 +351,7 @@ pp_status pp_pool_trace(pp_pool *pool, pp_trace *trace, const char *about)
     forget_trace_ids(pool);
     pool->trace = trace;
     pool->watched = pool->scrub || pool->ages || pool->site || trace;
+    pool->watched_end = pool->retains || trace;
     if (!trace) return PP_OK;
     uint32_t number = pp_trace_next_pool(trace);
     if (number == 0) {

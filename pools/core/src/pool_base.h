@@ -43,7 +43,10 @@ struct pp_pool {
     uint16_t trace_pool;   /* our number in the trace */
     uint8_t scrub;
     uint8_t ages;
-    uint8_t watched; /* trace, scrub, ages or sites: the acquire path has more to do */
+    uint8_t watched;     /* trace, scrub, ages or sites: the acquire path has more to do */
+    uint8_t watched_end; /* trace or retains: the release path has more to do */
+    uint8_t retains;     /* a released block gets a pin of kind USER, which the debug layer takes away */
+    uint8_t spare;       /* the debug layer can give blocks back: it counts a failure, if it comes to that */
     uint8_t shared;
     _Atomic uint8_t closed;
 
@@ -56,6 +59,7 @@ struct pp_pool {
     pp_counter failed, grown, trimmed_bytes, moved_blocks, moved_bytes;
 
     uint64_t next_sample_ns;
+    uint32_t padding; /* bytes that the debug layer adds to each request, and nobody asked for */
     struct pp_layer *layers[PP_LAYER_COUNT];
     pp_lock lock; /* shared pools: every mutation but what magazines do */
     struct pp_tags tags;

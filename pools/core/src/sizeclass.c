@@ -93,10 +93,30 @@ void pp_sc_shut(sizeclass *s, uint32_t index)
     pp_sc_give_place(s, index);
 }
 
-void pp_sc_end_ownership(sizeclass *s, uint32_t index)
+/* As pp_slots_retain(). */
+static void retain(sizeclass *s, uint32_t index)
 {
     uint64_t word = pp_sc_word(s, index);
-    if (PP_UNLIKELY(s->base.trace)) pp_sc_trace(s, PP_OP_FREE, index, 0);
+    if (pp_sc_state(word) == PP_BLOCK_OWNED) {
+        pp_bump(&s->base.pinned_blocks, 1);
+        pp_bump(&s->base.deferred_releases, (uint64_t)-1);
+    }
+    pp_sc_set_word(s, index, word | PP_BLOCK_OWNED_IN_FLIGHT);
+    atomic_store_explicit(&s->pins_used, true, memory_order_relaxed);
+    s->pins[index].pins[PP_PIN_USER]++;
+    pp_sc_trace(s, PP_OP_PIN, index, PP_PIN_USER);
+}
+
+static void watch_end(sizeclass *s, uint32_t index)
+{
+    if (s->base.retains) retain(s, index);
+    pp_sc_trace(s, PP_OP_FREE, index, 0);
+}
+
+void pp_sc_end_ownership(sizeclass *s, uint32_t index)
+{
+    if (PP_UNLIKELY(s->base.watched_end)) watch_end(s, index);
+    uint64_t word = pp_sc_word(s, index);
     pp_note_release(&s->base, pp_sc_requested(word));
     if (PP_UNLIKELY(pp_sc_state(word) == PP_BLOCK_OWNED_IN_FLIGHT)) {
         pp_sc_set_word(s, index, pp_sc_reworded(word, PP_BLOCK_IN_FLIGHT | (word & PP_SLOT_MOVED), 0));
@@ -131,7 +151,7 @@ static inline bool release_plain(sizeclass *s, pp_handle handle)
 /* Every other way: pinned, moved, on a run of its own, into a full cache, traced, or wrong. */
 static pp_status release_one(sizeclass *s, pp_handle handle)
 {
-    if (!s->base.trace && release_plain(s, handle)) return PP_OK;
+    if (!s->base.watched_end && release_plain(s, handle)) return PP_OK;
     if (!pp_sc_owned(s, handle)) return pp_note_misuse(&s->base, pp_sc_diagnose(s, handle));
     pp_sc_end_ownership(s, pp_handle_index(handle));
     return PP_OK;
@@ -148,7 +168,7 @@ static PP_SLOW pp_status release_slowly(pp_pool *pool, pp_handle handle)
 
 static pp_status sizeclass_release(pp_pool *pool, pp_handle handle)
 {
-    bool quick = pp_owned_by_caller(pool) && !pool->trace;
+    bool quick = pp_owned_by_caller(pool) && !pool->watched_end;
     if (PP_LIKELY(quick && release_plain(sizeclass_of(pool), handle))) return PP_OK;
     return release_slowly(pool, handle);
 }

@@ -42,11 +42,21 @@ void pp_slab_trace(slab *s, pp_trace_op op, pp_handle handle, uint64_t aux)
 
 /* ---- giving back ------------------------------------------------------------------- */
 
+static void watch_end(slab *s, uint32_t index)
+{
+    pp_handle handle = pp_slots_handle(&s->slots, index);
+    if (s->base.retains) {
+        pp_slots_retain(&s->slots, index, &s->base);
+        pp_slab_trace(s, PP_OP_PIN, handle, PP_PIN_USER);
+    }
+    pp_slab_trace(s, PP_OP_FREE, handle, 0);
+}
+
 /* Ends the ownership of a block that is known to be owned. */
 static void end_ownership(slab *s, uint32_t index)
 {
     pp_slot *slot = &s->slots.slots[index];
-    if (PP_UNLIKELY(s->base.trace)) pp_slab_trace(s, PP_OP_FREE, pp_slots_handle(&s->slots, index), 0);
+    if (PP_UNLIKELY(s->base.watched_end)) watch_end(s, index);
     pp_note_release(&s->base, pp_slot_requested(slot));
     if (PP_UNLIKELY(pp_slot_state(slot) == PP_BLOCK_OWNED_IN_FLIGHT)) {
         pp_slot_set(slot, PP_BLOCK_IN_FLIGHT, 0);
@@ -100,7 +110,7 @@ static pp_status slab_release(pp_pool *pool, pp_handle handle)
 }
 
 /* Releases blocks up to the first that needs a closer look: a bad handle, one that is pinned, or one
- * that another thread has released. Counters are raised once. Returns how many; not for traced pools. */
+ * that another thread has released. Counters are raised once. Returns how many; not where ends are watched. */
 static size_t release_run(slab *s, const pp_handle *handles, size_t count)
 {
     pp_slots *slots = &s->slots;
@@ -129,7 +139,7 @@ static size_t slab_release_many(pp_pool *pool, const pp_handle *handles, size_t 
     size_t done = 0;
     bool mine = pp_enter(pool) == PP_OK;
     for (size_t i = 0; i < count; i++) {
-        if (mine && !pool->trace) {
+        if (mine && !pool->watched_end) {
             size_t run = release_run(s, handles + i, count - i);
             done += run;
             i += run;

@@ -84,7 +84,7 @@ static pp_status take_one(slab *s, pp_magazine *magazine, size_t bytes, uint32_t
     if (PP_UNLIKELY(count == 0)) {
         pp_status status = refill(s, magazine);
         if (status != PP_OK) {
-            pp_bump(&magazine->failed, 1);
+            if (!s->base.spare) pp_bump(&magazine->failed, 1);
             return status;
         }
         count = atomic_load_explicit(&magazine->count, memory_order_relaxed);
@@ -151,6 +151,8 @@ static pp_status release_unclaimed(slab *s, pp_handle handle)
     return status;
 }
 
+static pp_status release_retained(slab *s, pp_handle handle);
+
 /* Ends the generation for exactly one caller. */
 static bool claim(pp_slot *slot, pp_handle handle)
 {
@@ -167,6 +169,7 @@ pp_status pp_shared_slab_release(pp_pool *pool, pp_handle handle)
     uint32_t index = pp_handle_index(handle);
     if (PP_UNLIKELY(index >= atomic_load_explicit(&s->slots.fresh, memory_order_acquire)))
         return pp_note_misuse(pool, PP_FOREIGN);
+    if (PP_UNLIKELY(pool->retains)) return release_retained(s, handle);
     pp_slot *slot = &s->slots.slots[index];
     /* Inside before the claim: who seizes all magazines then finds every cached block in one. */
     pp_magazine *magazine = pp_magazine_enter(&s->magazines);
@@ -189,7 +192,7 @@ pp_status pp_shared_slab_release(pp_pool *pool, pp_handle handle)
     return PP_OK;
 }
 
-/* ---- pins and resizing ---------------------------------------------------------------------------- */
+/* ---- pins, retaining and resizing ---------------------------------------------------------------------------- */
 
 /* Makes an owned block one that release serialises on the lock. Lock held. */
 static pp_status hold(slab *s, pp_handle handle)
@@ -204,6 +207,19 @@ static pp_status hold(slab *s, pp_handle handle)
         expected == held)
         return PP_OK;
     return pp_note_misuse(&s->base, pp_slots_diagnose(&s->slots, handle));
+}
+
+/* A release in a pool that retains: pinned first, so that it takes the way of pinned blocks. */
+static pp_status release_retained(slab *s, pp_handle handle)
+{
+    pp_lock_take(&s->base.lock);
+    pp_status status = hold(s, handle);
+    if (status == PP_OK) {
+        pp_slots_retain(&s->slots, pp_handle_index(handle), &s->base);
+        pp_slab_trace(s, PP_OP_PIN, handle, PP_PIN_USER);
+    }
+    pp_lock_drop(&s->base.lock);
+    return status == PP_OK ? release_unclaimed(s, handle) : status;
 }
 
 pp_status pp_shared_slab_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data)

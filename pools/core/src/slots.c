@@ -213,6 +213,13 @@ void pp_slots_pin(pp_slots *slots, uint32_t index, pp_pin_kind kind, pp_pool *po
     slots->pins[index].pins[kind]++;
 }
 
+void pp_slots_retain(pp_slots *slots, uint32_t index, pp_pool *pool)
+{
+    /* the strategy will count the release as deferred, but that is not what its owner sees */
+    if (!pp_slot_pinned(slots, index)) pp_bump(&pool->deferred_releases, (uint64_t)-1);
+    pp_slots_pin(slots, index, PP_PIN_USER, pool);
+}
+
 pp_status pp_slots_unpin(pp_slots *slots, pp_handle handle, pp_pin_kind kind, pp_pool *pool)
 {
     uint32_t index = pp_handle_index(handle);

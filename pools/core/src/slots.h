@@ -121,6 +121,9 @@ void pp_slots_pending(const pp_slots *slots, uint64_t *blocks, uint64_t *request
 void pp_slots_pin(pp_slots *slots, uint32_t index, pp_pin_kind kind, pp_pool *pool);
 pp_status pp_slots_unpin(pp_slots *slots, pp_handle handle, pp_pin_kind kind, pp_pool *pool);
 
+/* Gives a block that is being released the pin that `retains` asks for. Owner. */
+void pp_slots_retain(pp_slots *slots, uint32_t index, pp_pool *pool);
+
 /* Everything of `*out` but offset and granted. Owner. */
 void pp_slots_describe(const pp_slots *slots, uint32_t index, uint64_t now_ns, pp_block_info *out);
 
