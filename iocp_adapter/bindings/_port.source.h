@@ -1,1 +1,2 @@
 #include <poolport/port.h>
+#include <poolport/serve.h>
