@@ -83,6 +83,12 @@ void pp_pool_destroy(pp_pool *pool)
     if (pool) pool->ops->destroy(pool);
 }
 
+int pp_pool_may_wait(const pp_pool *pool)
+{
+    /* A policy waits and has callbacks; a compaction has one, under the lock of a shared pool. */
+    return pool->layers[PP_LAYER_POLICY] || (pool->shared && pool->ops->compact);
+}
+
 const char *pp_pool_name(const pp_pool *pool) { return pool->name; }
 const char *pp_pool_strategy(const pp_pool *pool) { return pool->ops->strategy; }
 

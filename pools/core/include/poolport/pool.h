@@ -148,6 +148,11 @@ uint64_t pp_pool_close(pp_pool *pool);
 /* Frees all memory, whatever is live. The pool and every address from it are then invalid. */
 void pp_pool_destroy(pp_pool *pool);
 
+/* 1 where a call may wait for what another thread does, or call back into the program while other threads
+ * wait for the pool: nobody who holds a lock that they or it might need calls it without giving that up.
+ * 0: calls end by themselves. Constant once the pool is created. */
+int pp_pool_may_wait(const pp_pool *pool);
+
 const char *pp_pool_name(const pp_pool *pool);
 const char *pp_pool_strategy(const pp_pool *pool);
 
