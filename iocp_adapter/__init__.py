@@ -25,11 +25,14 @@ from iocp_adapter.errors import (
     PortValueError,
     StaleEndpoint,
 )
+from iocp_adapter.native_handler import DISCARD, ECHO, NativeHandler
 from iocp_adapter.native_port import CloseReport
 from iocp_adapter.server import Handler, Server, ServerStats
 from iocp_adapter.stats import PORT_STATISTICS, Outstanding, PortStatistic, PortStats
 
 __all__ = [
+    "DISCARD",
+    "ECHO",
     "PORT_STATISTICS",
     "BackendUnavailable",
     "CloseReport",
@@ -39,6 +42,7 @@ __all__ = [
     "Endpoint",
     "Handler",
     "ListenError",
+    "NativeHandler",
     "Operation",
     "Outstanding",
     "PortClosed",

@@ -1,7 +1,7 @@
 """The compiled engine, with types.
 
 cffi's objects carry no types that a checker could see; the Protocol below says what
-of ``poolport/port.h`` Python uses. The contracts are in that header.
+of ``poolport/port.h`` and ``poolport/serve.h`` Python uses. The contracts are in that header.
 """
 
 from __future__ import annotations
@@ -74,6 +74,16 @@ class Library(Protocol):
     def pp_port_outstanding(self, port: CData, out: CData, capacity: int) -> int: ...
     def pp_port_read_stats(self, port: CData, out: CData) -> None: ...
     def pp_port_stats_describe(self, index: int) -> CData: ...
+
+    pp_serve_echo: CData
+    pp_serve_discard: CData
+
+    def pp_serve_create(
+        self, port: CData, provider: CData, handler: CData, context: CData, out: CData
+    ) -> int: ...
+    def pp_serve_turn(self, serve: CData, out: CData, capacity: int, timeout_ns: int, why: CData) -> int: ...
+    def pp_serve_read_stats(self, serve: CData, out: CData) -> None: ...
+    def pp_serve_destroy(self, serve: CData) -> None: ...
 
 
 ffi: Any = _port.ffi

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from iocp_adapter._native import ffi, lib
 from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortError, error_for, listen_error
+from iocp_adapter.native_handler import NativeHandler, NativeServing
 from iocp_adapter.native_port import CloseReport, NativePort
 from iocp_adapter.serving import Received, Serving
 from pools import Lease, Pool, Unsupported
@@ -68,7 +69,8 @@ class ServerStats:
 class Server:
     """Listens on ``host:port`` and gives what arrives to ``handler``.
 
-    ``handler`` is a ``Handler`` or a plain function, which is then used as ``received``.
+    ``handler`` is a ``Handler`` or a plain function, which is then used as ``received``; or a
+    ``NativeHandler``, a function in C whose data never comes to Python (``ECHO``, ``DISCARD``).
     ``provider`` is the pool of all receive buffers; an owner-only pool belongs to the serving
     thread while that runs. ``port=0`` takes any free port; see ``address``.
     ``tag(number, peer)`` gives the label of a connection's blocks, ``conn-17 127.0.0.1:45678`` by
@@ -87,7 +89,7 @@ class Server:
         self,
         host: str,
         port: int,
-        handler: Handler | Received,
+        handler: Handler | Received | NativeHandler,
         *,
         provider: Pool,
         backend: str = "auto",
@@ -101,7 +103,12 @@ class Server:
     ):
         self._port = NativePort(backend, 0, 0, {"batch_bytes": batch_bytes})
         limits = {"high_bytes": high_bytes, "low_bytes": low_bytes, "receive_bytes": receive_size}
-        self._serving = Serving(self._port, handler, provider, tag or _tag, max_connections, limits)
+        shared = (provider, tag or _tag, max_connections, limits)
+        self._serving: Serving
+        if isinstance(handler, NativeHandler):
+            self._serving = NativeServing(self._port, handler, *shared)
+        else:
+            self._serving = Serving(self._port, handler, *shared)
         self.provider = provider
         self._socket = _listen(host, port, backlog)
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
@@ -139,7 +146,7 @@ class Server:
         """What the server has done so far."""
         port, serving = self._port.stats(), self._serving
         return ServerStats(
-            messages=serving.messages,
+            messages=serving.message_count,
             received_bytes=port.received_bytes,
             sent_bytes=port.sent_bytes,
             accepted=serving.accepted,

@@ -26,11 +26,12 @@ from iocp_adapter.errors import PortError, PortValueError, completion_error, err
 from iocp_adapter.native_port import NativePort, nanoseconds
 from pools import Lease, Pool, PoolError
 
-__all__ = ["Serving"]
+__all__ = ["BATCH_ROWS", "Serving"]
 
 _log = logging.getLogger("iocp_adapter")
 
-_ROWS = 256
+BATCH_ROWS = 256
+"""The most completions of one crossing."""
 _WORDS = 8
 _PEER_BYTES = 64
 _LISTENER_KEY = 0
@@ -90,7 +91,7 @@ class Serving:
         self._limits = limits
         self._held: dict[int, object] = {}
         self._holds = 0
-        self._rows = ffi.new("pp_completion[]", _ROWS)
+        self._rows = ffi.new("pp_completion[]", BATCH_ROWS)
         self._words = memoryview(ffi.buffer(self._rows)).cast("B").cast("Q")
         self._why = ffi.new("pp_status *")
         self._peer = ffi.new("char[]", _PEER_BYTES)
@@ -111,17 +112,28 @@ class Serving:
             flat = array("Q", sends)
             sends.clear()
             outgoing, messages = ffi.from_buffer(_SENDS, flat), len(flat) // 3
-        count = lib.pp_port_exchange(self.port.c, outgoing, messages, self._rows, _ROWS, wait_ns, self._why)
+        count = lib.pp_port_exchange(
+            self.port.c, outgoing, messages, self._rows, BATCH_ROWS, wait_ns, self._why
+        )
         if count:
-            it = iter(self._words[: count * _WORDS].tolist())
-            batch = zip(it, it, it, it, it, it, it, it, strict=False)
-            self.busy = True
-            try:
-                self._serve(batch)
-            finally:
-                self.busy = False
-                self._abandon(batch)
+            self.serve_rows(count)
         return bool(count) or self._why[0] != lib.PP_CLOSED
+
+    def serve_rows(self, count: int) -> None:
+        """Serve the first ``count`` rows; where that is interrupted, give back what the others carry."""
+        it = iter(self._words[: count * _WORDS].tolist())
+        batch = zip(it, it, it, it, it, it, it, it, strict=False)
+        self.busy = True
+        try:
+            self._serve(batch)
+        finally:
+            self.busy = False
+            self._abandon(batch)
+
+    @property
+    def message_count(self) -> int:
+        """Receives that were given to the handler."""
+        return self.messages
 
     def run_down(self) -> None:
         """After the port is closed: serve what had completed before."""
@@ -222,7 +234,7 @@ class Serving:
             flags=lib.PP_OWN_DESCRIPTOR | lib.PP_SELF_CLOSING,
             **self._limits,
         )
-        status = lib.pp_port_recv_stream(self.port.c, endpoint, 0, ffi.NULL)
+        status = lib.pp_port_recv_stream(self.port.c, endpoint, endpoint, ffi.NULL)
         if status:
             # The descriptor is the engine's now: ending the endpoint closes it.
             lib.pp_port_end(self.port.c, endpoint, lib.PP_CLOSE_RESET)

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from types import FrameType
+from typing import Any
 
 from analysis.commands.terminal import note, print_json, print_next, print_table, require_tables
 from analysis.results import document
@@ -28,12 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=("auto", "io_uring", "epoll"), default="auto")
     parser.add_argument("--strategy", choices=tuple(STRATEGIES), default=next(iter(STRATEGIES)))
     parser.add_argument("--handler", choices=("echo", "discard"), default="echo")
+    parser.add_argument(
+        "--native", action="store_true", help="keep the handler in C; without it Python sees every message"
+    )
     parser.add_argument("--json", action="store_true", help="print the statistics as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve; the statistics come last."""
-    from iocp_adapter import Connection, Server  # noqa: PLC0415  # compiled: only when it is needed
+    from iocp_adapter import DISCARD, ECHO, Connection, Server  # noqa: PLC0415  # compiled: only when it is needed
     from pools import Lease  # noqa: PLC0415
 
     require_tables(json_output=arguments.json)
@@ -44,7 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     def discard(_connection: Connection, lease: Lease, _length: int) -> None:
         lease.release()
 
-    handler = echo if arguments.handler == "echo" else discard
+    handler: Any = echo if arguments.handler == "echo" else discard
+    if arguments.native:
+        handler = ECHO if arguments.handler == "echo" else DISCARD
     pool = STRATEGIES[arguments.strategy].build(_CAPACITY_BYTES)
     stop = threading.Event()
 

@@ -20,7 +20,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-CONTENDERS = ("c", "asyncio", "uvloop", "io_uring", "epoll")
+CONTENDERS = ("c", "asyncio", "uvloop", "io_uring", "epoll", "native-io_uring", "native-epoll")
 BLOCK_BYTES = 128 << 10
 BYTES_PER_ROUND = 96 << 20
 MOST_MESSAGES = 60_000
@@ -58,7 +58,7 @@ def serve_asyncio(loop_of: str) -> None:
 
 
 def serve_ours(backend: str) -> None:
-    from iocp_adapter import Connection, Server
+    from iocp_adapter import ECHO, Connection, Server
     from pools import Lease, SlabPool
 
     class Echo:
@@ -66,7 +66,8 @@ def serve_ours(backend: str) -> None:
             connection.send(lease, length)
 
     pool = SlabPool(BLOCK_BYTES, 256, name="recv")
-    server = Server("127.0.0.1", 0, Echo(), provider=pool, backend=backend)
+    handler = ECHO if backend.startswith("native-") else Echo()
+    server = Server("127.0.0.1", 0, handler, provider=pool, backend=backend.removeprefix("native-"))
     print(server.address[1], flush=True)
     threading.Thread(target=answer_cpu, daemon=True).start()
     server.serve_forever()

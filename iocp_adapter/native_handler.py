@@ -1,0 +1,101 @@
+"""Handlers in C: a server's data is served without a crossing into Python for each batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from iocp_adapter._native import CData, ffi, lib
+from iocp_adapter.errors import PortValueError, error_for
+from iocp_adapter.native_port import NativePort, nanoseconds
+from iocp_adapter.serving import BATCH_ROWS, Serving
+from pools import Pool
+
+__all__ = ["DISCARD", "ECHO", "NativeHandler", "NativeServing"]
+
+
+class NativeHandler(NamedTuple):
+    """A ``pp_received_fn`` of ``poolport/serve.h``, which a ``Server`` takes for its handler.
+
+    It is called without the GIL by the serving thread; ``ECHO`` and ``DISCARD`` are two that ship.
+    """
+
+    name: str
+    address: int
+    """Of the function."""
+    context: int = 0
+    """Its first argument, as an address."""
+    keep: Any = None
+    """Whatever must live as long as the server, such as the library that the function is in."""
+
+
+ECHO = NativeHandler("echo", int(ffi.cast("uintptr_t", lib.pp_serve_echo)))
+"""Sends back what comes."""
+DISCARD = NativeHandler("discard", int(ffi.cast("uintptr_t", lib.pp_serve_discard)))
+"""Gives every block back at once."""
+
+
+class _Destroyer:
+    """Keeps the port until the loop, which may still have answers to submit, is freed."""
+
+    __slots__ = ("_port",)
+
+    def __init__(self, port: NativePort):
+        self._port = port
+
+    def __call__(self, loop: CData) -> None:
+        lib.pp_serve_destroy(loop)
+
+
+class NativeServing(Serving):
+    """The loop of a server whose data never comes to Python; connections do."""
+
+    def __init__(
+        self,
+        port: NativePort,
+        handler: NativeHandler,
+        provider: Pool,
+        tag: Callable[[int, str], str],
+        max_connections: int,
+        limits: dict[str, int],
+    ):
+        super().__init__(port, _never_called, provider, tag, max_connections, limits)
+        if not handler.address:
+            raise PortValueError(f"handler {handler.name!r} has no address; give that of a pp_received_fn")
+        self._handler = handler
+        out = ffi.new("pp_serve **")
+        function = ffi.cast("pp_received_fn", handler.address)
+        context = ffi.cast("void *", handler.context)
+        status = lib.pp_serve_create(port.c, port.provider(provider), function, context, out)
+        if status:
+            raise error_for(status, f"a loop for the handler {handler.name!r}")
+        self._loop = ffi.gc(out[0], _Destroyer(port))
+        self._counted = ffi.new("pp_serve_stats *")
+
+    @property
+    def message_count(self) -> int:
+        """Receives that were given to the handler."""
+        if self._loop is not None:
+            lib.pp_serve_read_stats(self._loop, self._counted)
+        return int(self._counted.messages)
+
+    def turn(self, timeout: float | None) -> bool:
+        """Serve data in C until something else has happened, and attend to that."""
+        if self.sends:
+            self.flush()
+        wait_ns = -1 if timeout is None else nanoseconds(timeout)
+        count = lib.pp_serve_turn(self._loop, self._rows, BATCH_ROWS, wait_ns, self._why)
+        if count:
+            self.serve_rows(count)
+        return bool(count) or self._why[0] != lib.PP_CLOSED
+
+    def run_down(self) -> None:
+        """After the port is closed: serve what had completed before; the loop is then freed."""
+        super().run_down()
+        _ = self.message_count  # the last count is kept
+        loop, self._loop = self._loop, None
+        ffi.release(loop)
+
+
+def _never_called(*_arguments: object) -> None:
+    raise AssertionError("data of a native handler came to Python")
