@@ -161,17 +161,24 @@ pp_status pp_port_accept(pp_port *port, pp_endpoint listener, uint64_t user, pp_
 
 void pp_connect_finish(pp_port *port, uint32_t index)
 {
+    int64_t outcome = pp_os_connect_result(port->ends[index].descriptor);
+    if (!pp_os_in_progress(-outcome)) pp_connected(port, index, (uint32_t)-outcome);
+}
+
+void pp_connected(pp_port *port, uint32_t index, uint32_t error)
+{
     pp_end *end = &port->ends[index];
     uint32_t slot = end->connect;
-    int64_t outcome = pp_os_connect_result(end->descriptor);
-    if (pp_os_in_progress(-outcome)) return;
     end->connecting = 0;
     end->connect = PP_NONE;
-    if (outcome == 0) {
+    if (error == 0) {
         end->edges |= PP_EDGE_OUT;
         port->stats.connects++;
     }
-    pp_complete(port, slot, 0, (uint32_t)-outcome);
+    if (port->slots[slot].in_kernel) end->in_kernel--;
+    pp_complete(port, slot, 0, error);
+    if (end->send_head != PP_NONE) pp_ready(port, index, end->edges);
+    if (end->life != PP_LIFE_OPEN) pp_end_settle(port, index);
 }
 
 static pp_status begin_connect(pp_port *port, pp_endpoint endpoint, const void *address, uint32_t bytes,
@@ -184,9 +191,14 @@ static pp_status begin_connect(pp_port *port, pp_endpoint endpoint, const void *
     uint32_t slot = pp_slot_take(port, PP_KIND_CONNECT, index);
     if (slot == PP_NONE) return PP_EXHAUSTED;
     port->slots[slot].user = user;
-    int64_t outcome = pp_os_set_nonblocking(end->descriptor);
-    if (outcome == 0) outcome = pp_os_connect(end->descriptor, address, bytes);
     end->connect = slot;
+    int64_t outcome = pp_os_set_nonblocking(end->descriptor);
+    if (outcome == 0) {
+        if (port->backend->connect)
+            outcome = port->backend->connect(port, slot, address, bytes);
+        else
+            outcome = pp_os_connect(end->descriptor, address, bytes);
+    }
     end->connecting = 1;
     end->edges = 0;
     pp_slot_begin(port, slot);

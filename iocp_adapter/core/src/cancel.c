@@ -12,8 +12,9 @@ void pp_cancel_slot(pp_port *port, uint32_t name, uint32_t error)
     pp_slot *slot = &port->slots[name];
     pp_end *end = &port->ends[slot->endpoint];
     if (slot->in_kernel) {
-        if (!slot->cancelled) port->backend->cancel(port, name);
+        bool asked = slot->cancelled;
         slot->cancelled = 1;
+        if (!asked) port->backend->cancel(port, name);
         return;
     }
     slot->cancelled = 1;

@@ -142,6 +142,7 @@ static void finish(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
     if (end->watched) port->backend->unwatch(port, index);
+    if (port->backend->forget) port->backend->forget(port, index);
     if (end->flags & PP_OWN_DESCRIPTOR) pp_os_close(end->descriptor, end->reset);
     end->life = PP_LIFE_FREE;
     port->stats.endpoints--;

@@ -6,11 +6,11 @@
  *      backend_*.c                                 the kernel's news
  *      os_*.c                                      the system's calls
  *
- * A back end reports readiness edges (pp_ready()) or finished operations
- * (pp_complete()). Everything above it is the same for all: transfers are attempted
- * when the kernel says that there is something to transfer, straight into a block
- * acquired for that purpose. A new back end is one file with one pp_backend, and
- * one line in pp_backends[].
+ * A back end reports readiness edges (pp_ready()) or what has become of operations
+ * that it took over (pp_sent(), pp_accepted(), pp_connected()). Everything above it
+ * is the same for all: a receive is attempted when the kernel says that there is
+ * something to receive, straight into a block acquired for that purpose. A new back
+ * end is one file with one pp_backend, and one line in pp_backends[].
  *
  * All state is guarded by port->lock, except where a field says otherwise. */
 #ifndef POOLPORT_ENGINE_H
@@ -74,6 +74,8 @@ typedef struct pp_end {
         previous_starved;                  /* rearm: the back end's own */
     uint32_t recv, accept, connect, close; /* slots */
     uint32_t send_head, send_tail;
+    uint32_t sending;   /* sends at the head of the queue that are in the kernel's hands */
+    uint32_t fault;     /* what the kernel's news of data was, if it was an error */
     uint32_t reason;    /* error for PP_KIND_CLOSE */
     uint32_t in_kernel; /* operations that the kernel still holds */
     uint32_t tag;
@@ -144,9 +146,24 @@ typedef struct pp_backend {
     pp_status (*watch)(pp_port *port, uint32_t index);
     void (*unwatch)(pp_port *port, uint32_t index);
 
+    /* The endpoint receives, and its last attempt found nothing more: reports the next data as an edge.
+     * NULL: every change is reported unasked. */
+    void (*expect)(pp_port *port, uint32_t index);
+    /* The endpoint ends; NULL: nothing is kept of one that is not watched. */
+    void (*forget)(pp_port *port, uint32_t index);
+
+    /* Sends what is at the head of an endpoint's queue: the bytes that have left, or minus an error.
+     * With pp_os_would_block() the kernel may have taken all `count` of them (pp_sending()), which must
+     * then stay where they are until pp_sent(). NULL: pp_os_send(). */
+    int64_t (*send)(pp_port *port, uint32_t index, const pp_os_span *spans, size_t count);
+    uint64_t send_bytes; /* the most that one such call takes; 0: no limit */
+    /* As pp_os_connect(); in progress, it has taken the slot and calls pp_connected(). NULL: readiness
+     * tells the outcome. */
+    int64_t (*connect)(pp_port *port, uint32_t slot, const void *address, uint32_t bytes);
+
     /* Accepts by itself and calls pp_accepted() for each outcome; NULL: on readiness. */
     pp_status (*accept)(pp_port *port, uint32_t slot);
-    /* Asks the kernel for an operation back that has in_kernel set. */
+    /* Asks the kernel for an operation back that has in_kernel set, and cancelled. */
     void (*cancel)(pp_port *port, uint32_t slot);
 
     /* Blocks until there is news, somebody wakes, or the timeout (< 0: never) has passed. Without the
@@ -162,7 +179,7 @@ typedef struct pp_backend {
 
 /* ---- operations.c ------------------------------------------------------------------ */
 
-pp_status pp_slots_init(pp_port *port, uint32_t limit);
+pp_status pp_operations_init(pp_port *port, uint32_t limit);
 uint32_t pp_slot_take(pp_port *port, pp_operation_kind kind, uint32_t endpoint); /* PP_NONE: none left */
 void pp_slot_drop(pp_port *port, uint32_t slot);
 void pp_slot_begin(pp_port *port, uint32_t slot); /* counts a submission */
@@ -216,11 +233,17 @@ void pp_send_refused(pp_port *port, const pp_send *send, pp_status status);
 void pp_send_flush_all(pp_port *port);
 void pp_send_some(pp_port *port, uint32_t index);
 void pp_send_drop(pp_port *port, uint32_t index, uint32_t error);
+/* The first `count` sends of an endpoint's queue are the kernel's from now on; and what came of them:
+ * bytes that have left, or minus an error number. */
+void pp_sending(pp_port *port, uint32_t index, size_t count);
+void pp_sent(pp_port *port, uint32_t index, int64_t outcome);
 void pp_accept_some(pp_port *port, uint32_t index);
 void pp_accept_resume(pp_port *port, uint32_t index);
 /* One outcome of accepting: a descriptor, or minus an error number. `ended`: the kernel no longer accepts. */
 void pp_accepted(pp_port *port, uint32_t slot, int64_t outcome, bool ended);
 void pp_connect_finish(pp_port *port, uint32_t index);
+/* The outcome of connecting: 0 or an error number. */
+void pp_connected(pp_port *port, uint32_t index, uint32_t error);
 void pp_cancel_slot(pp_port *port, uint32_t slot, uint32_t error);
 
 /* ---- dequeue.c ------------------------------------------------------------------------ */

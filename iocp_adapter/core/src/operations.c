@@ -14,7 +14,7 @@
 
 #include "engine.h"
 
-pp_status pp_slots_init(pp_port *port, uint32_t limit)
+pp_status pp_operations_init(pp_port *port, uint32_t limit)
 {
     port->slots = calloc((size_t)limit + 1, sizeof *port->slots);
     port->slot_limit = limit + 1;

@@ -37,14 +37,22 @@ static bool forbidden(const pp_backend *backend, char *reason)
     return true;
 }
 
+static void say_what_there_is(char *reason)
+{
+    int used = snprintf(reason, PP_REASON_BYTES, "this platform has no such back end; it has ");
+    for (const pp_backend *const *at = pp_backends; *at; at++)
+        used += snprintf(reason + used, PP_REASON_BYTES - (size_t)used, "%s%s", at == pp_backends ? "" : ", ",
+                         (*at)->name);
+    if (!*pp_backends) snprintf(reason, PP_REASON_BYTES, "poolport has no back end for this platform");
+}
+
 /* Opens the back end that was asked for, or the first that can be opened. */
 static pp_status choose(pp_port *port, const pp_port_config *config, int *os_error)
 {
     char refusal[PP_REASON_BYTES] = "";
     uint32_t entries = config->entries ? config->entries : ENTRIES;
     pp_status status = PP_UNSUPPORTED;
-    snprintf(port->reason, sizeof port->reason,
-             "this platform has no such back end yet: only Linux is supported");
+    say_what_there_is(port->reason);
     for (const pp_backend *const *at = pp_backends; *at; at++) {
         const pp_backend *backend = *at;
         char why[PP_REASON_BYTES] = "";
@@ -95,7 +103,7 @@ pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reas
     port->now_ns = pp_os_now_ns();
     port->reserve = -1;
     port->running = calloc(config->concurrency + 1, sizeof *port->running);
-    pp_status status = port->running ? pp_slots_init(port, operations) : PP_NO_MEMORY;
+    pp_status status = port->running ? pp_operations_init(port, operations) : PP_NO_MEMORY;
     if (status == PP_OK) status = pp_ends_init(port, endpoints);
     if (status == PP_OK) status = choose(port, config, os_error);
     if (reason) memcpy(reason, port->reason, PP_REASON_BYTES);

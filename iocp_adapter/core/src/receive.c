@@ -109,14 +109,19 @@ static bool judge(pp_port *port, uint32_t index, int64_t got, uint64_t room)
 {
     pp_end *end = &port->ends[index];
     if (PP_LIKELY(got > 0)) {
-        if ((uint64_t)got < room && !(end->edges & PP_EDGE_HANGUP)) end->edges &= ~PP_EDGE_IN;
+        if ((uint64_t)got < room && !(end->edges & PP_EDGE_HANGUP)) {
+            end->edges &= ~PP_EDGE_IN;
+            if (port->backend->expect) port->backend->expect(port, index);
+        }
         port->stats.receives++;
         port->stats.received_bytes += (uint64_t)got;
         return true;
     }
+    if (PP_UNLIKELY(end->fault)) got = -(int64_t)end->fault;
     if (got < 0 && pp_os_would_block(-got)) {
         end->edges &= ~(PP_EDGE_IN | PP_EDGE_HANGUP);
         port->stats.empty_receives++;
+        if (port->backend->expect) port->backend->expect(port, index);
     } else if (got < 0 || !defer_end(port, index)) {
         stop(port, index, (uint32_t)-got);
     }
@@ -243,7 +248,10 @@ static pp_status begin(pp_port *port, pp_endpoint endpoint, const pp_block *into
     end->recv = slot;
     pp_slot_begin(port, slot);
     if (out) *out = pp_slot_name(port, slot);
-    if (end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP)) pp_ready(port, index, end->edges);
+    if (end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP))
+        pp_ready(port, index, end->edges);
+    else if (port->backend->expect)
+        port->backend->expect(port, index);
     return PP_OK;
 }
 

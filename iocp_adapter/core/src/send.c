@@ -5,6 +5,10 @@
  * again, and nothing ever overtakes. Submitting only queues; the queues are flushed
  * when the call ends, so that the sends of one batch to one peer leave together.
  *
+ * Where the kernel takes sends over instead of copying what it has room for, the head
+ * of the queue is its property until it says what has left (pp_sending(), pp_sent());
+ * a cancel then only asks, and what is asked back completes as whatever became of it.
+ *
  * A block is pinned while it is queued. One that was taken over is released with
  * the last pin; a program that releases a block it did not give away, while it is
  * queued, has its release deferred by the pool.
@@ -47,13 +51,17 @@ static void detach(pp_port *port, uint32_t index, uint32_t slot)
 
 static size_t gather(const pp_port *port, const pp_end *end, pp_os_span *spans, uint64_t *total)
 {
+    uint64_t limit = port->backend->send_bytes ? port->backend->send_bytes : UINT64_MAX;
     size_t count = 0;
     *total = 0;
-    for (uint32_t at = end->send_head; at != PP_NONE && count < PP_OS_SPANS; at = port->slots[at].next) {
+    for (uint32_t at = end->send_head; at != PP_NONE && count < PP_OS_SPANS && *total < limit;
+         at = port->slots[at].next) {
         const pp_slot *slot = &port->slots[at];
+        uint64_t bytes = slot->size - slot->moved;
+        if (bytes > limit - *total) bytes = limit - *total;
         spans[count].data = slot->data + slot->moved;
-        spans[count].bytes = (size_t)(slot->size - slot->moved);
-        *total += slot->size - slot->moved;
+        spans[count].bytes = (size_t)bytes;
+        *total += bytes;
         count++;
     }
     return count;
@@ -79,6 +87,7 @@ static void advance(pp_port *port, pp_end *end, uint64_t sent)
         uint64_t left = slot->size - slot->moved;
         if (sent < left) {
             slot->moved += sent;
+            port->stats.partial_sends++;
             return;
         }
         sent -= left;
@@ -117,10 +126,11 @@ void pp_send_some(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
     pp_os_span spans[PP_OS_SPANS];
-    while (end->send_head != PP_NONE && end->edges & PP_EDGE_OUT && !end->connecting) {
+    while (end->send_head != PP_NONE && end->edges & PP_EDGE_OUT && !end->connecting && !end->sending) {
         uint64_t total;
         size_t count = gather(port, end, spans, &total);
-        int64_t sent = pp_os_send(end->descriptor, spans, count);
+        int64_t sent = port->backend->send ? port->backend->send(port, index, spans, count)
+                                           : pp_os_send(end->descriptor, spans, count);
         if (sent < 0 && !pp_os_would_block(-sent)) {
             fail(port, index, (uint32_t)-sent);
             return;
@@ -128,7 +138,6 @@ void pp_send_some(pp_port *port, uint32_t index)
         if (count > 1) port->stats.gathered_sends += count;
         if (sent > 0) advance(port, end, (uint64_t)sent);
         if (PP_LIKELY(sent == (int64_t)total)) continue;
-        if (sent > 0) port->stats.partial_sends++;
         end->edges &= ~PP_EDGE_OUT;
         if (pp_end_watch(port, index) != PP_OK) {
             fail(port, index, PP_ERROR_STATUS + PP_IO);
@@ -157,14 +166,20 @@ void pp_send_drop(pp_port *port, uint32_t index, uint32_t error)
 {
     pp_end *end = &port->ends[index];
     bool told = end->flags & PP_SELF_CLOSING;
-    while (end->send_head != PP_NONE) {
-        uint32_t slot = end->send_head;
-        detach(port, index, slot);
-        if (port->slots[slot].flags & PP_SLOT_QUIET && told) {
-            pp_complete_quietly(port, slot);
+    uint32_t at = end->send_head, next;
+    for (uint32_t left = end->sending; left > 0; left--, at = port->slots[at].next) {
+        if (port->slots[at].flags & PP_SLOT_QUIET && !told)
+            told = true, port->slots[at].flags &= (uint8_t)~PP_SLOT_QUIET;
+        pp_cancel_slot(port, at, error);
+    }
+    for (; at != PP_NONE; at = next) {
+        next = port->slots[at].next;
+        detach(port, index, at);
+        if (port->slots[at].flags & PP_SLOT_QUIET && told) {
+            pp_complete_quietly(port, at);
         } else {
-            told |= (port->slots[slot].flags & PP_SLOT_QUIET) != 0;
-            pp_complete(port, slot, port->slots[slot].moved, error);
+            told |= (port->slots[at].flags & PP_SLOT_QUIET) != 0;
+            pp_complete(port, at, port->slots[at].moved, error);
         }
     }
     regulate(port, index);
@@ -177,6 +192,55 @@ void pp_send_cancel(pp_port *port, uint32_t slot, uint32_t error)
     pp_complete(port, slot, port->slots[slot].moved, error);
     regulate(port, index);
     if (port->ends[index].life != PP_LIFE_OPEN) pp_end_settle(port, index);
+}
+
+/* ---- what the kernel has taken over -------------------------------------------------------- */
+
+void pp_sending(pp_port *port, uint32_t index, size_t count)
+{
+    pp_end *end = &port->ends[index];
+    uint32_t at = end->send_head;
+    end->sending = (uint32_t)count;
+    end->in_kernel++;
+    for (; count > 0; count--, at = port->slots[at].next) port->slots[at].in_kernel = 1;
+}
+
+/* Completes the sends that were asked back and have not left; how many. */
+static unsigned give_back(pp_port *port, uint32_t index, uint32_t count, uint32_t error)
+{
+    unsigned given = 0;
+    uint32_t next;
+    for (uint32_t at = port->ends[index].send_head; count > 0 && at != PP_NONE; count--, at = next) {
+        pp_slot *slot = &port->slots[at];
+        next = slot->next;
+        slot->in_kernel = 0;
+        if (!slot->cancelled) continue;
+        detach(port, index, at);
+        if (slot->flags & PP_SLOT_QUIET)
+            pp_complete_quietly(port, at);
+        else
+            pp_complete(port, at, slot->moved, error);
+        given++;
+    }
+    return given;
+}
+
+void pp_sent(pp_port *port, uint32_t index, int64_t outcome)
+{
+    pp_end *end = &port->ends[index];
+    uint64_t finished = port->stats.sends;
+    uint32_t held = end->sending, reason = end->reason ? end->reason : pp_os_cancelled;
+    end->sending = 0;
+    end->in_kernel--;
+    end->edges |= PP_EDGE_OUT;
+    if (outcome > 0) advance(port, end, (uint64_t)outcome);
+    held -= (uint32_t)(port->stats.sends - finished);
+    unsigned given = give_back(port, index, held, reason);
+    if (outcome < 0 && !given)
+        fail(port, index, (uint32_t)-outcome);
+    else
+        pp_send_some(port, index);
+    if (end->life != PP_LIFE_OPEN && end->life != PP_LIFE_FREE) pp_end_settle(port, index);
 }
 
 /* ---- submission ------------------------------------------------------------------------------ */

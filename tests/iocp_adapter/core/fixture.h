@@ -2,28 +2,25 @@
 #ifndef POOLPORT_TESTS_FIXTURE_H
 #define POOLPORT_TESTS_FIXTURE_H
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
 #include <poolport/port.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "check.h"
+#include "os.h"
+#include "sockets.h"
 
 #define SECONDS(n) ((int64_t)(n) * 1000000000)
 
 static pp_backend_id backend; /* the one under test */
 
 /* Runs a case once per back end. */
-#define RUN_ON_BOTH(name)                                                                                    \
+#define RUN_ON_ALL(name)                                                                                     \
     do {                                                                                                     \
-        backend = PP_BACKEND_IO_URING;                                                                       \
-        RUN(name);                                                                                           \
-        backend = PP_BACKEND_EPOLL;                                                                          \
-        RUN(name);                                                                                           \
+        for (size_t at = 0; at < sizeof backends_here / sizeof *backends_here; at++) {                       \
+            backend = backends_here[at];                                                                     \
+            RUN(name);                                                                                       \
+        }                                                                                                    \
     } while (0)
 
 /* ---- a provider ------------------------------------------------------------------------------ */
@@ -173,12 +170,10 @@ static inline bool nothing_comes(pp_port *port)
     return pp_port_dequeue(port, &row, 1, 0, NULL) == 0;
 }
 
-static inline void pair(int fds[2]) { CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0); }
-
 static inline int listener(struct sockaddr_in *address)
 {
     socklen_t size = sizeof *address;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int fd = (int)socket(AF_INET, SOCK_STREAM, 0);
     *address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     CHECK_EQ(bind(fd, (struct sockaddr *)address, sizeof *address), 0);
     CHECK_EQ(listen(fd, 128), 0);
@@ -188,7 +183,7 @@ static inline int listener(struct sockaddr_in *address)
 
 static inline int dial(const struct sockaddr_in *address)
 {
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int fd = (int)socket(AF_INET, SOCK_STREAM, 0);
     CHECK_EQ(connect(fd, (const struct sockaddr *)address, sizeof *address), 0);
     return fd;
 }
@@ -199,8 +194,8 @@ static inline void tcp_pair(int fds[2])
     struct sockaddr_in address;
     int fd = listener(&address);
     fds[0] = dial(&address);
-    fds[1] = accept(fd, NULL, NULL);
-    close(fd);
+    fds[1] = (int)accept(fd, NULL, NULL);
+    sock_close(fd);
 }
 
 #endif

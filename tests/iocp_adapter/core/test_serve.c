@@ -33,7 +33,7 @@ static void finish(void)
     end_port(port);
     CHECK_EQ(heap.live, 0);
     CHECK_EQ(heap.misuses, 0);
-    close(fds[0]), close(fds[1]);
+    sock_close(fds[0]), sock_close(fds[1]);
 }
 
 /* Serves until a row comes that is no data. */
@@ -58,8 +58,8 @@ static void echo_sends_back_what_comes_and_then_the_end_comes_out(void)
 {
     char heard[12] = {0};
     begin(pp_serve_echo, NULL);
-    CHECK_EQ(write(fds[1], "hello again", 11), 11);
-    shutdown(fds[1], SHUT_WR);
+    CHECK_EQ(sock_write(fds[1], "hello again", 11), 11);
+    sock_end_sending(fds[1]);
     pp_completion row = other();
     CHECK_EQ(row.event & PP_KIND_MASK, PP_KIND_CLOSE);
     CHECK_EQ(row.key, 5);
@@ -73,12 +73,12 @@ static void echo_sends_back_what_comes_and_then_the_end_comes_out(void)
 static void discard_gives_every_block_back(void)
 {
     begin(pp_serve_discard, NULL);
-    CHECK_EQ(write(fds[1], "nobody listens", 14), 14);
+    CHECK_EQ(sock_write(fds[1], "nobody listens", 14), 14);
     CHECK_EQ(pp_port_post(port, 77, 1, 2), PP_OK);
     pp_completion row = other();
     CHECK_EQ(row.event, PP_KIND_POST);
     CHECK_EQ(row.key, 77);
-    shutdown(fds[1], SHUT_WR);
+    sock_end_sending(fds[1]);
     CHECK_EQ(other().event & PP_KIND_MASK, PP_KIND_CLOSE);
     CHECK_EQ(counted().messages, 1);
     CHECK_EQ(counted().answers, 0);
@@ -109,8 +109,8 @@ static void a_handler_may_change_what_it_sends_and_how_much(void)
     struct wish wish = {.answer = PP_ANSWER_SEND, .length = 2};
     char heard[3] = {0};
     begin(grant, &wish);
-    CHECK_EQ(write(fds[1], "hello", 5), 5);
-    shutdown(fds[1], SHUT_WR);
+    CHECK_EQ(sock_write(fds[1], "hello", 5), 5);
+    sock_end_sending(fds[1]);
     CHECK_EQ(other().event & PP_KIND_MASK, PP_KIND_CLOSE);
     CHECK_EQ(recv(fds[1], heard, 2, MSG_WAITALL), 2);
     CHECK_EQ(strcmp(heard, "He"), 0);
@@ -121,8 +121,8 @@ static void a_kept_block_is_the_handlers(void)
 {
     struct wish wish = {.answer = PP_ANSWER_KEEP};
     begin(grant, &wish);
-    CHECK_EQ(write(fds[1], "keep", 4), 4);
-    shutdown(fds[1], SHUT_WR);
+    CHECK_EQ(sock_write(fds[1], "keep", 4), 4);
+    sock_end_sending(fds[1]);
     CHECK_EQ(other().event & PP_KIND_MASK, PP_KIND_CLOSE);
     CHECK_EQ(heap.live, 1);
     CHECK_EQ(heap_release(&heap, wish.seen), PP_OK);
@@ -134,7 +134,7 @@ static void an_abort_and_a_length_beyond_the_block_reset_the_connection(void)
     struct wish wishes[] = {{.answer = PP_ANSWER_ABORT}, {.answer = PP_ANSWER_SEND, .length = UINT64_MAX}};
     for (int i = 0; i < 2; i++) {
         begin(grant, &wishes[i]);
-        CHECK_EQ(write(fds[1], "bad", 3), 3);
+        CHECK_EQ(sock_write(fds[1], "bad", 3), 3);
         CHECK_EQ(other().event & PP_KIND_MASK, PP_KIND_CLOSE);
         CHECK_EQ(counted().aborts, 1);
         CHECK_EQ(counted().answers, 0);
@@ -146,7 +146,7 @@ static void rows_for_which_there_was_no_room_come_next_time(void)
 {
     begin(pp_serve_echo, NULL);
     for (uint64_t key = 1; key <= 5; key++) CHECK_EQ(pp_port_post(port, key, 0, 0), PP_OK);
-    CHECK_EQ(write(fds[1], "between", 7), 7);
+    CHECK_EQ(sock_write(fds[1], "between", 7), 7);
     for (uint64_t key = 1; key <= 5; key++) CHECK_EQ(other().key, key);
     pp_completion row;
     pp_status why;
@@ -160,7 +160,7 @@ static void destroying_it_gives_back_what_was_not_served(void)
     pp_completion row;
     CHECK_EQ(pp_port_post(port, 1, 0, 0), PP_OK);
     CHECK_EQ(pp_port_post(port, 2, 0, 0), PP_OK);
-    CHECK_EQ(write(fds[1], "unread", 6), 6);
+    CHECK_EQ(sock_write(fds[1], "unread", 6), 6);
     CHECK_EQ(pp_serve_turn(serve, &row, 1, SECONDS(20), NULL), 1);
     finish();
 }
@@ -203,15 +203,15 @@ static void what_cannot_work_is_refused(void)
 
 int main(void)
 {
-    RUN_ON_BOTH(echo_sends_back_what_comes_and_then_the_end_comes_out);
-    RUN_ON_BOTH(discard_gives_every_block_back);
-    RUN_ON_BOTH(a_handler_may_change_what_it_sends_and_how_much);
-    RUN_ON_BOTH(a_kept_block_is_the_handlers);
-    RUN_ON_BOTH(an_abort_and_a_length_beyond_the_block_reset_the_connection);
-    RUN_ON_BOTH(rows_for_which_there_was_no_room_come_next_time);
-    RUN_ON_BOTH(destroying_it_gives_back_what_was_not_served);
-    RUN_ON_BOTH(a_closed_port_ends_it);
-    RUN_ON_BOTH(a_timeout_is_told);
-    RUN_ON_BOTH(what_cannot_work_is_refused);
+    RUN_ON_ALL(echo_sends_back_what_comes_and_then_the_end_comes_out);
+    RUN_ON_ALL(discard_gives_every_block_back);
+    RUN_ON_ALL(a_handler_may_change_what_it_sends_and_how_much);
+    RUN_ON_ALL(a_kept_block_is_the_handlers);
+    RUN_ON_ALL(an_abort_and_a_length_beyond_the_block_reset_the_connection);
+    RUN_ON_ALL(rows_for_which_there_was_no_room_come_next_time);
+    RUN_ON_ALL(destroying_it_gives_back_what_was_not_served);
+    RUN_ON_ALL(a_closed_port_ends_it);
+    RUN_ON_ALL(a_timeout_is_told);
+    RUN_ON_ALL(what_cannot_work_is_refused);
     return report();
 }

@@ -1,6 +1,6 @@
 /* test_threads.c - any thread may do anything. */
-#define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "fixture.h"
@@ -92,7 +92,7 @@ static void what_a_thread_armed_outlives_it(void)
     pthread_create(&thread, NULL, arm_and_exit, NULL);
     pthread_join(thread, NULL);
     for (int i = 0; i < 3; i++) {
-        CHECK_EQ(write(fds[1], "later", 5), 5);
+        CHECK_EQ(sock_write(fds[1], "later", 5), 5);
         pp_completion row = next(port);
         CHECK_EQ(row.key, 3);
         CHECK_EQ(row.error, 0);
@@ -100,7 +100,7 @@ static void what_a_thread_armed_outlives_it(void)
         CHECK_EQ(heap_release(&heap, row.block), PP_OK);
     }
     end_port(port);
-    close(fds[0]), close(fds[1]);
+    sock_close(fds[0]), sock_close(fds[1]);
 }
 
 static void *await_one(void *context)
@@ -118,22 +118,22 @@ static void a_waiting_thread_sees_what_another_submits(void)
     port = new_port();
     pthread_create(&thread, NULL, await_one, &row);
     pp_endpoint endpoint = add(port, fds[0], 4, &heap, 0);
-    CHECK_EQ(write(fds[1], "already", 7), 7);
+    CHECK_EQ(sock_write(fds[1], "already", 7), 7);
     CHECK_EQ(pp_port_recv_stream(port, endpoint, 0, NULL), PP_OK);
     pthread_join(thread, NULL);
     CHECK_EQ(row.key, 4);
     CHECK_EQ(row.result, 7);
     CHECK_EQ(heap_release(&heap, row.block), PP_OK);
     end_port(port);
-    close(fds[0]), close(fds[1]);
+    sock_close(fds[0]), sock_close(fds[1]);
 }
 
 int main(void)
 {
-    RUN_ON_BOTH(packets_reach_some_thread_exactly_once);
-    RUN_ON_BOTH(no_more_threads_run_than_the_concurrency);
-    RUN_ON_BOTH(closing_wakes_every_waiter);
-    RUN_ON_BOTH(what_a_thread_armed_outlives_it);
-    RUN_ON_BOTH(a_waiting_thread_sees_what_another_submits);
+    RUN_ON_ALL(packets_reach_some_thread_exactly_once);
+    RUN_ON_ALL(no_more_threads_run_than_the_concurrency);
+    RUN_ON_ALL(closing_wakes_every_waiter);
+    RUN_ON_ALL(what_a_thread_armed_outlives_it);
+    RUN_ON_ALL(a_waiting_thread_sees_what_another_submits);
     return report();
 }

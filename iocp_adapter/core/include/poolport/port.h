@@ -28,7 +28,8 @@ typedef uint64_t pp_operation; /* generation and index; 0 names none */
 typedef enum pp_backend_id {
     PP_BACKEND_AUTO = 0, /* the best that this kernel and its policy allow */
     PP_BACKEND_IO_URING = 1,
-    PP_BACKEND_EPOLL = 2
+    PP_BACKEND_EPOLL = 2,
+    PP_BACKEND_IOCP = 3
 } pp_backend_id;
 
 typedef enum pp_operation_kind {
@@ -72,7 +73,7 @@ typedef enum pp_endpoint_flag {
 } pp_endpoint_flag;
 
 typedef struct pp_endpoint_config {
-    int64_t descriptor;          /* a socket */
+    int64_t descriptor;          /* a socket; on Windows it becomes non-blocking, and this port's for life */
     uint64_t key;                /* comes back in each completion */
     const pp_provider *provider; /* for receives without a block, and for sends of blocks; may be NULL */
     uint32_t tag;                /* carried by each block acquired for this endpoint */
@@ -151,7 +152,7 @@ typedef struct pp_outstanding {
     X(empty_receives, counter, calls, "receive attempts that found nothing")                                 \
     X(sends, counter, operations, "sends completed in full")                                                 \
     X(sent_bytes, counter, bytes, "bytes handed to the kernel")                                              \
-    X(partial_sends, counter, calls, "send calls that the kernel took only in part")                         \
+    X(partial_sends, counter, calls, "send calls that left a part of a message behind")                      \
     X(gathered_sends, counter, operations, "sends that left together with another one in one call")          \
     X(queued_bytes, gauge, bytes, "bytes waiting to be sent")                                                \
     X(accepted, counter, connections, "connections accepted")                                                \
@@ -192,7 +193,7 @@ PP_BEGIN_DECLS
  * forbids io_uring. */
 pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reason, int *os_error);
 
-const char *pp_port_backend(const pp_port *port); /* "io_uring" or "epoll" */
+const char *pp_port_backend(const pp_port *port); /* "io_uring", "epoll" or "iocp" */
 const char *pp_port_reason(const pp_port *port);  /* why this one */
 
 /* Refuses new work, cancels what is outstanding, ends every endpoint, wakes every waiting thread; at

@@ -1,0 +1,7 @@
+/* backends_windows.c - the list. */
+#include "backends_windows.h"
+
+const pp_backend *const pp_backends[] = {
+    &pp_backend_iocp,
+    NULL,
+};

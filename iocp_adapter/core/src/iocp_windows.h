@@ -1,0 +1,83 @@
+/* iocp_windows.h - operations as Windows has them: an OVERLAPPED, and what it was for.
+ *
+ * The kernel knows an operation by the address of its OVERLAPPED, which is the first
+ * member of an iocp_operation: the pointer that comes out of the port is the operation.
+ * It belongs to the kernel from the call that starts it until its packet has been taken
+ * out of the port, whatever a cancel said in between, and only then goes back to the
+ * slab that it came from. The slab has all it will ever need after the first burst:
+ * nothing is allocated for an operation. */
+#ifndef POOLPORT_IOCP_WINDOWS_H
+#define POOLPORT_IOCP_WINDOWS_H
+
+#define WIN32_LEAN_AND_MEAN
+#include "engine.h"
+
+#include <winsock2.h>
+#include <ws2tcpip.h>
+/* after winsock2.h */
+#include <mswsock.h>
+#include <poolport/slab.h>
+
+enum { IOCP_PACKETS = 128, IOCP_ADDRESS_BYTES = sizeof(struct sockaddr_in6) + 16 };
+
+typedef enum iocp_kind { IOCP_NEWS, IOCP_SEND, IOCP_ACCEPT, IOCP_CONNECT } iocp_kind;
+
+typedef struct iocp_operation {
+    OVERLAPPED overlapped; /* first */
+    pp_handle handle;      /* in the slab */
+    pp_endpoint endpoint;
+    pp_operation name; /* accept, connect: the engine's operation */
+    SOCKET socket;     /* that it was started on */
+    SOCKET taken;      /* accept: the connection to be */
+    iocp_kind kind;
+    uint32_t refused; /* not 0: the kernel never had it, for this reason */
+    struct iocp_operation *overdue;
+    char addresses[2 * IOCP_ADDRESS_BYTES]; /* accept: where the kernel writes; connect: where to */
+} iocp_operation;
+
+PP_STATIC_ASSERT(offsetof(iocp_operation, overlapped) == 0, "the kernel's pointer is ours");
+
+/* What a back end knows of an endpoint, besides the engine. */
+typedef struct iocp_end {
+    iocp_operation *news, *send, *connect;
+    bool attached;
+    bool immediate; /* what succeeds at once posts no packet */
+    int family, type, protocol;
+} iocp_end;
+
+typedef struct iocp_state {
+    HANDLE port;
+    pp_pool *operations;
+    uint64_t in_kernel;      /* operations started and not yet taken out of the port */
+    iocp_operation *overdue; /* that could not be posted to the port */
+    iocp_end *ends;          /* by endpoint index */
+    int64_t *kept;           /* sockets that outlived their endpoint: this port's for life */
+    size_t kept_count, kept_room;
+    LPFN_ACCEPTEX accept_ex;
+    LPFN_CONNECTEX connect_ex;
+    ULONG count; /* packets of the last wait */
+    bool rung;
+    OVERLAPPED_ENTRY packets[IOCP_PACKETS]; /* the leader's */
+} iocp_state;
+
+/* An operation to start, or NULL where no slot is left; and its end. */
+iocp_operation *iocp_take(pp_port *port, iocp_kind kind, uint32_t index);
+void iocp_drop(iocp_state *state, iocp_operation *operation);
+/* Lets an operation that the kernel refused come out of the port all the same. */
+void iocp_refuse(iocp_state *state, iocp_operation *operation, uint32_t error);
+/* What has become of an operation: 0 and the bytes moved, or an error number. */
+uint32_t iocp_outcome(iocp_operation *operation, uint64_t *bytes);
+
+/* Makes an endpoint's socket the port's. 0 or an error number. */
+uint32_t iocp_attach(pp_port *port, uint32_t index);
+
+/* Starting. The error numbers are Winsock's, as those of pp_os_ functions. */
+void iocp_expect(pp_port *port, uint32_t index);
+int64_t iocp_send(pp_port *port, uint32_t index, const pp_os_span *spans, size_t count);
+int64_t iocp_connect(pp_port *port, uint32_t slot, const void *address, uint32_t bytes);
+pp_status iocp_accept(pp_port *port, uint32_t slot);
+/* What came out of the port. */
+void iocp_accepted(pp_port *port, iocp_operation *operation);
+void iocp_connected(pp_port *port, iocp_operation *operation);
+
+#endif

@@ -1,0 +1,156 @@
+/* test_linux.c - what only Linux can do to a port: forks, refused rings, too few descriptors. */
+#define _GNU_SOURCE
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "fixture.h"
+
+static void a_child_of_fork_is_refused_and_harms_nothing(void)
+{
+    struct heap heap;
+    int fds[2];
+    heap_init(&heap, 4, 4096);
+    pair(fds);
+    pp_port *port = new_port();
+    CHECK_EQ(pp_port_recv_stream(port, add(port, fds[0], 1, &heap, 0), 0, NULL), PP_OK);
+    pid_t child = fork();
+    if (child == 0) {
+        pp_completion row;
+        pp_status why = PP_OK;
+        bool refused = pp_port_dequeue(port, &row, 1, PP_TIMEOUT_NEVER, &why) == 0 && why == PP_CLOSED;
+        refused = refused && pp_port_post(port, 1, 1, 1) == PP_CLOSED;
+        pp_port_destroy(port);
+        _exit(refused ? 0 : 1);
+    }
+    int status = -1;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    CHECK_EQ(sock_write(fds[1], "still here", 10), 10);
+    pp_completion row = next(port);
+    CHECK_EQ(row.result, 10);
+    CHECK_EQ(heap_release(&heap, row.block), PP_OK);
+    end_port(port);
+    sock_close(fds[0]), sock_close(fds[1]);
+}
+
+static void the_environment_forbids_io_uring(void)
+{
+    pp_port_config config = {.backend = PP_BACKEND_AUTO};
+    char reason[PP_REASON_BYTES];
+    pp_port *port = NULL;
+    int os_error;
+    setenv("POOLPORT_NO_IO_URING", "1", 1);
+    CHECK_EQ(pp_port_create(&config, &port, reason, &os_error), PP_OK);
+    CHECK(strcmp(pp_port_backend(port), "epoll") == 0);
+    CHECK(strstr(pp_port_reason(port), "POOLPORT_NO_IO_URING") != NULL);
+    pp_port_destroy(port);
+    config.backend = PP_BACKEND_IO_URING;
+    CHECK_EQ(pp_port_create(&config, &port, reason, &os_error), PP_UNSUPPORTED);
+    CHECK(strstr(reason, "POOLPORT_NO_IO_URING") != NULL);
+    unsetenv("POOLPORT_NO_IO_URING");
+    config.backend = PP_BACKEND_AUTO;
+    CHECK_EQ(pp_port_create(&config, &port, reason, &os_error), PP_OK);
+    CHECK(strlen(pp_port_reason(port)) > 0);
+    pp_port_destroy(port);
+}
+
+/* Runs `judge` in a child; true when it returns true there. */
+static bool in_a_child(bool (*judge)(int), int argument)
+{
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0) _exit(judge(argument) ? 0 : 1);
+    waitpid(child, &status, 0);
+    return status == 0;
+}
+
+/* Makes io_uring_setup answer `error`, as a container's profile or an old kernel does. */
+static bool refuse_rings(int error)
+{
+    enum { IO_URING_SETUP = 425 };
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IO_URING_SETUP, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof rules / sizeof *rules, rules};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+static bool falls_back_on(int error)
+{
+    pp_port_config config = {.backend = PP_BACKEND_AUTO};
+    pp_port *port = NULL;
+    int os_error;
+    if (!refuse_rings(error) || pp_port_create(&config, &port, NULL, &os_error) != PP_OK) return false;
+    bool epoll = strcmp(pp_port_backend(port), "epoll") == 0;
+    bool told = strstr(pp_port_reason(port), strerror(error)) != NULL;
+    config.backend = PP_BACKEND_IO_URING;
+    return epoll && told && pp_port_create(&config, &port, NULL, &os_error) == PP_UNSUPPORTED;
+}
+
+static bool is_an_error_on(int error)
+{
+    pp_port_config config = {.backend = PP_BACKEND_AUTO};
+    pp_port *port = NULL;
+    int os_error = 0;
+    return refuse_rings(error) && pp_port_create(&config, &port, NULL, &os_error) == PP_IO &&
+           os_error == error;
+}
+
+static void only_a_lasting_refusal_falls_back(void)
+{
+    CHECK(in_a_child(falls_back_on, ENOSYS));
+    CHECK(in_a_child(falls_back_on, EPERM));
+    CHECK(in_a_child(falls_back_on, EINVAL));
+    CHECK(in_a_child(is_an_error_on, ENOMEM));
+    CHECK(in_a_child(is_an_error_on, EMFILE));
+}
+
+static void the_listener_survives_a_lack_of_descriptors(void)
+{
+    struct sockaddr_in address;
+    struct rlimit old, tight;
+    char byte;
+    int fd = listener(&address);
+    pp_port *port = new_port();
+    int first = (int)socket(AF_INET, SOCK_STREAM, 0), second = (int)socket(AF_INET, SOCK_STREAM, 0),
+        last = dup(second);
+    getrlimit(RLIMIT_NOFILE, &old);
+    tight = (struct rlimit){(rlim_t)last + 1, old.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &tight);
+    CHECK_EQ(pp_port_accept(port, add(port, fd, 1, NULL, 0), 0, NULL), PP_OK);
+    CHECK_EQ(connect(first, (struct sockaddr *)&address, sizeof address), 0);
+    pp_completion row = next(port);
+    CHECK_EQ(row.event, PP_KIND_ACCEPT | PP_MORE);
+    CHECK_EQ(row.error, EMFILE);
+    CHECK(nothing_comes(port));
+    CHECK(sock_read(first, &byte, 1) <= 0); /* told, not left hanging */
+    sock_close(last);
+    CHECK_EQ(connect(second, (struct sockaddr *)&address, sizeof address), 0);
+    row = next(port);
+    CHECK_EQ(row.error, 0);
+    sock_close((int)row.result);
+    setrlimit(RLIMIT_NOFILE, &old);
+    pp_port_stats stats;
+    pp_port_read_stats(port, &stats);
+    CHECK_EQ(stats.refused, 1);
+    CHECK_EQ(stats.accepted, 1);
+    end_port(port);
+    sock_close(fd), sock_close(first), sock_close(second);
+}
+
+int main(void)
+{
+    RUN_ON_ALL(a_child_of_fork_is_refused_and_harms_nothing);
+    RUN(the_environment_forbids_io_uring);
+    RUN(only_a_lasting_refusal_falls_back);
+    RUN_ON_ALL(the_listener_survives_a_lack_of_descriptors);
+    return report();
+}

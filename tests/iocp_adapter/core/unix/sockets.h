@@ -1,0 +1,28 @@
+/* sockets.h - what the engine's tests need of Unix sockets; windows/sockets.h is its twin. */
+#ifndef POOLPORT_TESTS_SOCKETS_H
+#define POOLPORT_TESTS_SOCKETS_H
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "check.h"
+
+static const pp_backend_id backends_here[] = {PP_BACKEND_IO_URING, PP_BACKEND_EPOLL};
+
+enum { ERROR_REFUSED = ECONNREFUSED, ERROR_RESET = ECONNRESET, ERROR_NO_LISTENER = EINVAL };
+
+static inline bool is_broken(uint64_t error) { return error == ECONNRESET || error == EPIPE; }
+
+static inline int64_t sock_read(int fd, void *data, size_t bytes) { return read(fd, data, bytes); }
+static inline int64_t sock_write(int fd, const void *data, size_t bytes) { return write(fd, data, bytes); }
+static inline void sock_close(int fd) { close(fd); }
+static inline void sock_end_sending(int fd) { shutdown(fd, SHUT_WR); }
+static inline void sock_block(int fd, bool yes) { fcntl(fd, F_SETFL, yes ? 0 : O_NONBLOCK); }
+static inline bool sock_is_inherited(int fd) { return !(fcntl(fd, F_GETFD) & FD_CLOEXEC); }
+static inline void pair(int fds[2]) { CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0); }
+
+#endif
