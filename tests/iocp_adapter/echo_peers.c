@@ -1,6 +1,7 @@
-/* echo_peers.c - the far end of bench_echo.py, and its yardstick.
+/* echo_peers.c - the far end of bench_echo.py and bench_connections.py, and a yardstick.
  *
  *     echo_peers client PORT CONNECTIONS BYTES MESSAGES   each connection sends, waits for the echo, again
+ *     echo_peers churn PORT CONNECTIONS BYTES             one connection after the other: send, echo, close
  *     echo_peers server                                   a minimal epoll echo; prints its port
  *
  * The client verifies the last byte of each message and prints the seconds it took. The
@@ -91,6 +92,28 @@ static int client(int port, int count, long bytes, long messages)
     return 0;
 }
 
+static int churn(int port, long connections, long bytes)
+{
+    enum { SOURCES = 200 }; /* addresses to connect from, so that ports in TIME_WAIT never run out */
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    char *out = malloc((size_t)bytes), *in = malloc((size_t)bytes);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (long i = 0; i < connections; i++) {
+        struct sockaddr_in source = {.sin_family = AF_INET};
+        int fd = socket(AF_INET, SOCK_STREAM, 0), later = 1;
+        source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 256 + (uint32_t)(i % SOURCES));
+        setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &later, sizeof later);
+        if (bind(fd, (struct sockaddr *)&source, sizeof source) < 0) die("bind");
+        if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) die("connect");
+        memset(out, (int)i, (size_t)bytes);
+        if (send(fd, out, (size_t)bytes, MSG_NOSIGNAL) != bytes) die("send");
+        if (recv(fd, in, (size_t)bytes, MSG_WAITALL) != bytes) die("recv");
+        if (memcmp(in, out, (size_t)bytes) != 0) die("wrong echo");
+        close(fd);
+    }
+    return 0;
+}
+
 static void report_cpu(void)
 {
     struct rusage usage;
@@ -141,6 +164,7 @@ static int server(void)
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "server") == 0) return server();
+    if (argc == 5 && strcmp(argv[1], "churn") == 0) return churn(atoi(argv[2]), atol(argv[3]), atol(argv[4]));
     if (argc != 6) return 2;
     return client(atoi(argv[2]), atoi(argv[3]), atol(argv[4]), atol(argv[5]));
 }
