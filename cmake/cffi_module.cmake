@@ -1,11 +1,12 @@
-# cffi_module(NAME PACKAGE package CORE target)
+# cffi_module(NAME PACKAGE package CORE target [SOURCES file...])
 #
 # Builds package/NAME as an abi3 extension module. What crosses the language border
 # is package/bindings/NAME.cdef.h, an ordinary header that includes the core's own:
 # the C preprocessor flattens it (with PP_CDEF defined) and cffi turns the result
-# into C. package/bindings/NAME.source.h is what that C file includes.
+# into C. package/bindings/NAME.source.h is what that C file includes. SOURCES are linked in as well:
+# written by hand, against the limited API of Python.
 function(cffi_module name)
-  cmake_parse_arguments(arg "" "PACKAGE;CORE" "" ${ARGN})
+  cmake_parse_arguments(arg "" "PACKAGE;CORE" "SOURCES" ${ARGN})
   set(bindings ${CMAKE_SOURCE_DIR}/${arg_PACKAGE}/bindings)
   set(flat ${CMAKE_CURRENT_BINARY_DIR}/${name}.cdef)
   set(source ${CMAKE_CURRENT_BINARY_DIR}/${name}.c)
@@ -30,13 +31,13 @@ function(cffi_module name)
     DEPENDS ${bindings}/${name}.cdef.h ${bindings}/${name}.source.h ${headers}
             ${CMAKE_SOURCE_DIR}/cmake/emit_cffi.py
     VERBATIM)
-  python_add_library(${name} MODULE USE_SABI 3.11 WITH_SOABI ${source})
+  python_add_library(${name} MODULE USE_SABI 3.11 WITH_SOABI ${source} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_CORE})
   # cffi's code uses alloca(), which the C library declares only with extensions.
   set_target_properties(${name} PROPERTIES C_EXTENSIONS ON)
   if(NOT MSVC)
     # Generated code: cffi's casts are not ours to mend.
-    target_compile_options(${name} PRIVATE -w)
+    set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS -w)
   endif()
   install(TARGETS ${name} DESTINATION ${arg_PACKAGE})
 endfunction()

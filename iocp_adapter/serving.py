@@ -170,7 +170,7 @@ class Serving:
     def _references_at_rest(self) -> int:
         """How many references a lease has in ``_serve`` that the handler did not keep."""
         kept = sys.getrefcount
-        lease = Lease(self.provider, 0, None, 0)
+        lease = self.provider.lease(0, 0, 0)
         return kept(lease)
 
     def _abandon(self, batch: Iterator[tuple[int, int, int, int, int, int, int, int]]) -> None:

@@ -7,11 +7,18 @@ under ``poolport/``.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+import importlib.util
+import sys
+from importlib.machinery import ExtensionFileLoader
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from pools import _pools  # type: ignore[attr-defined]  # compiled; it has no stub but this Protocol
 
-__all__ = ["CData", "Library", "ffi", "lib"]
+if TYPE_CHECKING:
+    from pools._leases import Batch, Export, Lease, Lender, Pin, set_up
+
+__all__ = ["Batch", "CData", "Export", "Lease", "Lender", "Library", "Pin", "ffi", "lib", "set_up"]
 
 CData: TypeAlias = Any
 """A C pointer, struct or array as cffi hands it over."""
@@ -80,12 +87,9 @@ class Library(Protocol):
 
     def pp_pool_strategy(self, pool: CData) -> CData: ...
     def pp_pool_acquire(self, pool: CData, size: int, tag: int, out: CData) -> int: ...
-    def pp_pool_acquire_handle(self, pool: CData, size: int, tag: int) -> int: ...
     def pp_pool_top_tag(self, pool: CData, tag: CData, size: CData) -> None: ...
-    def pp_pool_acquire_batch(self, pool: CData, count: int, size: int, tag: int, out: CData) -> int: ...
     def pp_pool_release(self, pool: CData, handle: int) -> int: ...
     def pp_pool_release_many(self, pool: CData, handles: CData, count: int, why: CData) -> int: ...
-    def pp_pool_release_blocks(self, pool: CData, blocks: CData, count: int, why: CData) -> int: ...
     def pp_pool_resize(self, pool: CData, handle: int, size: int, out: CData) -> int: ...
     def pp_pool_pin(self, pool: CData, handle: int, kind: int, data: CData) -> int: ...
     def pp_pool_unpin(self, pool: CData, handle: int, kind: int) -> int: ...
@@ -115,3 +119,23 @@ class Library(Protocol):
 
 ffi: Any = _pools.ffi
 lib: Library = _pools.lib
+
+
+def _load_leases() -> ModuleType:
+    """The second module in the library that cffi's is in: a file of its own would hold a second core."""
+    name = f"{__package__}._leases"
+    loader = ExtensionFileLoader(name, _pools.__file__)
+    spec = importlib.util.spec_from_file_location(name, _pools.__file__, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    sys.modules[name] = module
+    return module
+
+
+if not TYPE_CHECKING:
+    _leases = _load_leases()
+    Batch, Export, Lease, Lender, Pin = (
+        _leases.Batch, _leases.Export, _leases.Lease, _leases.Lender, _leases.Pin
+    )  # fmt: skip
+    set_up = _leases.set_up

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal, Unpack
 
-from pools._native import CData, ffi, lib
+from pools._native import ffi, lib
 from pools.errors import PoolValueError, error_for
 from pools.lease import Lease
 from pools.options import RegionOptions, create
-from pools.pool import _INDEX, Pool
+from pools.pool import Pool
 
 __all__ = ["BuddyPool"]
 
@@ -39,7 +39,6 @@ class BuddyPool(Pool):
     """
 
     strategy = "buddy"
-    _cached_references = 1
 
     def __init__(
         self,
@@ -79,7 +78,6 @@ class BuddyPool(Pool):
                 _REMEDY,
             )
         super().__init__(native, strict=options.get("strict", False), about=about)
-        self._buffers: dict[int, tuple[CData, CData]] = {}  # by slot: address and buffer of its last lease
 
     def reserve(self, offset: int, size: int, tag: str | int = 0) -> Lease:
         """Take the ``size`` bytes at ``offset`` (bytes from the pool's origin, as ``walk()`` tells them).
@@ -93,32 +91,22 @@ class BuddyPool(Pool):
             raise PoolValueError(
                 f"reserve of {size} bytes at {offset} of pool {self.name!r}: stay within its capacity"
             )
-        if self._exported:
-            self._sweep()
-        if self._trace is not None:
-            self._set_site(frame.f_code, frame.f_lasti)
+        self._sweep()
+        if self._records_sites:
+            lib.pp_pool_set_site(self._c, self._site_number(frame.f_code, frame.f_lasti))
         block = ffi.new("pp_block *")
         number = tag if isinstance(tag, int) else self.tag(tag)
         status = lib.pp_buddy_reserve(self._c, offset, size, number, block)
-        if self._trace is not None:
-            self._site_done()
+        if self._records_sites:
+            lib.pp_pool_set_site(self._c, self._marked_site)
         if status:
             raise error_for(
                 status,
                 f"reserve of {size} bytes at {offset} of pool {self.name!r}",
                 "walk() tells which extents are free",
             )
-        return Lease(self, block.handle, block.data, block.size, frame.f_code, frame.f_lasti)
-
-    def _buffer_of(self, lease: Lease) -> CData:
-        # A slot stands for the same block again and again while blocks wait unmerged.
-        index = lease.handle & _INDEX
-        known = self._buffers.get(index)
-        if known is not None and known[0] == lease._address and len(known[1]) == lease.size:
-            return known[1]
-        buffer = self._buffer(lease._address, lease.size)
-        self._buffers[index] = (lease._address, buffer)
-        return buffer
+        address = int(ffi.cast("uintptr_t", block.data))
+        return self.lease(block.handle, address, block.size, frame.f_code, frame.f_lasti)
 
     def _remedy_when_exhausted(self) -> str:
         return "release blocks sooner, or create the pool with a larger capacity or max_capacity"

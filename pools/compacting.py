@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections import deque
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, Unpack
 
 from pools._native import CData, ffi, lib
 from pools.compaction import AutoCompact, Compaction, Forecast, PinnedBlock
 from pools.errors import PoolValueError, error_for
 from pools.options import RegionOptions, create
-from pools.pinning import CompactingLease, unpin_or_defer
+from pools.pinning import CompactingLease
 from pools.pool import Pool
 
 __all__ = ["CompactingPool"]
@@ -101,7 +99,6 @@ class CompactingPool(Pool):
             )
         super().__init__(native, strict=options.get("strict", False), about=about)
         self.capacity = capacity
-        self._dropped_pins: deque[tuple[int, int]] = deque()
         self._on_move: OnMove | None = None
         self._move_error: BaseException | None = None
         self._self_handle = ffi.new_handle(weakref.ref(self))
@@ -195,18 +192,6 @@ class CompactingPool(Pool):
             self._move_error = self._move_error or error
 
     # ---- what is special about it ---------------------------------------------------------
-
-    def _sweep(self) -> None:
-        """Take away the pins of buffers that ended in a thread that may not."""
-        super()._sweep()
-        for _ in range(len(self._dropped_pins)):
-            handle, kind = self._dropped_pins.popleft()
-            unpin_or_defer(self, handle, kind)
-
-    def _prepare(self, size: int, tag: str | int, frame: FrameType) -> int:
-        if self._dropped_pins:
-            self._sweep()
-        return super()._prepare(size, tag, frame)
 
     def _remedy_when_exhausted(self) -> str:
         return (

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Unpack
 
-from pools._native import CData, ffi, lib
+from pools._native import ffi, lib
 from pools.errors import PoolValueError, error_for
-from pools.lease import Lease
 from pools.options import RegionOptions, create
-from pools.pool import _HANDLE_MIN, _INDEX, Pool
+from pools.pool import Pool
 
 __all__ = ["SlabPool"]
-
-_acquire = lib.pp_pool_acquire_handle
-_getframe = sys._getframe
 
 
 class SlabPool(Pool):
@@ -31,7 +26,6 @@ class SlabPool(Pool):
     """
 
     strategy = "slab"
-    _cached_references = 1
 
     def __init__(
         self,
@@ -71,44 +65,6 @@ class SlabPool(Pool):
             )
         super().__init__(native, strict=options.get("strict", False), about=about)
         self.block_size = block_size
-        stride = ffi.new("size_t *")
-        self._memory = int(ffi.cast("uintptr_t", lib.pp_slab_memory(native, stride)))
-        self._stride = int(stride[0])
-        self._buffers: dict[int, CData] = {}
-
-    def acquire(self, size: int | None = None, tag: str | int = 0) -> Lease:
-        """One block of at least ``size`` bytes (default: the block size), labelled ``tag``.
-
-        Raises ``PoolExhausted``, ``PoolValueError`` (size out of range), ``PoolClosed``,
-        ``WrongThread`` or ``OutOfMemory``.
-        """
-        frame = _getframe(1)
-        size = self.block_size if size is None else size
-        if (
-            self._trace is not None
-            or self._exported
-            or tag.__class__ is not int
-            or not 0 < size <= self.block_size
-        ):
-            tag = self._prepare(size, tag, frame)
-        handle = _acquire(self._c, size, tag)
-        if self._trace is not None:
-            self._site_done()
-        if handle < _HANDLE_MIN:
-            raise self._refusal(handle, 1, size)
-        return Lease(self, handle, None, self.block_size, frame.f_code, frame.f_lasti)
-
-    def lease(self, handle: int, address: int, size: int) -> Lease:  # noqa: ARG002  # a slab knows both
-        """Wrap a block that C code acquired from this pool's provider and hands over."""
-        return Lease(self, handle, None, self.block_size)
-
-    def _buffer_of(self, lease: Lease) -> CData:
-        index = lease.handle & _INDEX
-        buffer = self._buffers.get(index)
-        if buffer is None:
-            address = ffi.cast("char *", self._memory + index * self._stride)
-            buffer = self._buffers.setdefault(index, self._buffer(address, self.block_size))
-        return buffer
 
     def _remedy_when_exhausted(self) -> str:
         return "release blocks sooner, or create the pool with a larger block_count or max_count"

@@ -22,39 +22,6 @@ static size_t pp_pool_walk_into(pp_pool *pool, pp_block_info *out, size_t capaci
     return sink.seen;
 }
 
-static size_t pp_pool_release_blocks(pp_pool *pool, const pp_block *blocks, size_t count, pp_status *why)
-{
-    enum { BATCH = 64 };
-    pp_handle handles[BATCH];
-    size_t done = 0;
-    pp_status first = PP_OK;
-    for (size_t at = 0; at < count;) {
-        pp_status status;
-        size_t filled = 0;
-        for (; at < count && filled < BATCH; at++)
-            if (blocks[at].handle) handles[filled++] = blocks[at].handle;
-        done += pp_pool_release_many(pool, handles, filled, &status);
-        if (first == PP_OK) first = status;
-    }
-    if (why) *why = first;
-    return done;
-}
-
-static pp_status pp_pool_acquire_batch(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out)
-{
-    pp_status status;
-    size_t given = pp_pool_acquire_many(pool, count, bytes, tag, out, &status);
-    if (given < count) pp_pool_release_blocks(pool, out, given, NULL);
-    return status;
-}
-
-static uint64_t pp_pool_acquire_handle(pp_pool *pool, size_t bytes, uint32_t tag)
-{
-    pp_block block;
-    pp_status status = pp_pool_acquire(pool, bytes, tag, &block);
-    return status == PP_OK ? block.handle : (uint64_t)status;
-}
-
 struct tag_sums {
     uint64_t *bytes;
     uint32_t count;

@@ -1,0 +1,270 @@
+/* batch.c - blocks that were acquired in one call and are released in one. */
+#include "leases.h"
+
+PyTypeObject *batch_type, *batch_iterator_type;
+
+/* ---- life -------------------------------------------------------------------------------- */
+
+Batch *batch_prepare(Lender *pool, Py_ssize_t count)
+{
+    pp_block *blocks = PyMem_Malloc((size_t)count * sizeof *blocks);
+    if (!blocks) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    Batch *self = (Batch *)PyType_GenericAlloc(batch_type, 0);
+    if (!self) {
+        PyMem_Free(blocks);
+        return NULL;
+    }
+    self->blocks = blocks;
+    Py_INCREF((PyObject *)pool);
+    self->pool = pool;
+    return self;
+}
+
+static int batch_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Batch *self = (Batch *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->pool);
+    Py_VISIT(self->code);
+    return 0;
+}
+
+static int batch_clear(PyObject *op)
+{
+    Batch *self = (Batch *)op;
+    Py_CLEAR(self->code);
+    Py_CLEAR(self->pool);
+    return 0;
+}
+
+/* Takes the blocks out of the batch and gives them back; how many failed. */
+static Py_ssize_t give_back(Batch *self, pp_status *why)
+{
+    pp_block *blocks = self->blocks;
+    Py_ssize_t count = self->count;
+    Home *home = self->pool->home;
+    self->blocks = NULL;
+    self->count = self->taken = 0;
+    pp_handle *handles = (pp_handle *)(void *)blocks; /* each lies no further back than its block */
+    size_t owned = 0, done;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        pp_handle handle = blocks[i].handle;
+        if (handle) handles[owned++] = handle;
+    }
+    if (home->may_wait) {
+        Py_BEGIN_ALLOW_THREADS done = pp_pool_release_many(home->pool, handles, owned, why);
+        Py_END_ALLOW_THREADS
+    } else {
+        done = pp_pool_release_many(home->pool, handles, owned, why);
+    }
+    PyMem_Free(blocks);
+    return (Py_ssize_t)(owned - done);
+}
+
+/* Also called for a batch that nothing refers to: it must not be handed to anybody. */
+static void lose(Batch *self)
+{
+    pp_status why;
+    Py_ssize_t lost = self->count - self->taken;
+    if (lost == 0 || interpreter_ends()) return;
+    self->pool->lost_leases += (unsigned long long)lost;
+    give_back(self, &why); /* what is wrong with it the pool has counted */
+    warn_lost(self->pool, self->code, self->instruction, lost);
+}
+
+static void batch_dealloc(PyObject *op)
+{
+    Batch *self = (Batch *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    lose(self);
+    batch_clear(op);
+    PyMem_Free(self->blocks);
+    PyObject_GC_Del(op);
+    Py_DECREF((PyObject *)type);
+}
+
+static void batch_finalize(PyObject *op) { lose((Batch *)op); }
+
+/* ---- use ----------------------------------------------------------------------------------- */
+
+PyObject *batch_release(Batch *self)
+{
+    pp_status why;
+    Py_ssize_t owned = self->count - self->taken;
+    if (self->count == 0) return raise_status(PP_DOUBLE_RELEASE, self->pool, NULL, "release of a batch of");
+    if (give_back(self, &why) == 0) Py_RETURN_NONE;
+    return raise_status(why, self->pool, NULL, "release of a batch of %zd blocks of", owned);
+}
+
+static PyObject *batch_release_method(PyObject *op, PyObject *unused)
+{
+    /* By way of the pool, which may be of a class that wants to know. */
+    return PyObject_CallMethod((PyObject *)((Batch *)op)->pool, "release_many", "O", op);
+}
+
+PyObject *batch_take(Batch *self, Py_ssize_t index)
+{
+    Lease *taken = lease_prepare(self->pool);
+    if (!taken) return NULL;
+    if (index >= self->count || !self->blocks[index].handle) { /* preparing may have run code */
+        Py_DECREF((PyObject *)taken);
+        return raise_status(PP_DOUBLE_RELEASE, self->pool, "keep the lease that take() gave",
+                            "block %zd has left the batch of", index);
+    }
+    Py_XINCREF(self->code);
+    lease_fill(taken, &self->blocks[index], self->code, self->instruction);
+    self->blocks[index].handle = 0;
+    self->taken++;
+    return (PyObject *)taken;
+}
+
+static PyObject *batch_item(PyObject *op, PyObject *number)
+{
+    Batch *self = (Batch *)op;
+    Py_ssize_t index = PyNumber_AsSsize_t(number, PyExc_IndexError);
+    if (index == -1 && PyErr_Occurred()) return NULL;
+    Py_ssize_t at = index < 0 ? index + self->count : index;
+    if (at >= 0 && at < self->count) return batch_take(self, at);
+    return PyErr_Format(PyExc_IndexError, "block %zd of a batch of %zd", index, self->count);
+}
+
+static Py_ssize_t batch_length(PyObject *op) { return ((Batch *)op)->count - ((Batch *)op)->taken; }
+
+static PyObject *batch_handles(PyObject *op, void *unused)
+{
+    Batch *self = (Batch *)op;
+    PyObject *list = PyList_New(0);
+    for (Py_ssize_t i = 0; list && i < self->count; i++) {
+        if (!self->blocks[i].handle) continue;
+        PyObject *handle = PyLong_FromUnsignedLongLong(self->blocks[i].handle);
+        if (!handle || PyList_Append(list, handle) < 0) Py_CLEAR(list);
+        Py_XDECREF(handle);
+    }
+    return list;
+}
+
+static PyObject *batch_enter(PyObject *op, PyObject *unused)
+{
+    Py_INCREF(op);
+    return op;
+}
+
+static PyObject *batch_exit(PyObject *op, PyObject *const *args, Py_ssize_t count)
+{
+    if (((Batch *)op)->count) return batch_release_method(op, NULL);
+    Py_RETURN_NONE;
+}
+
+static PyObject *batch_repr(PyObject *op)
+{
+    PyObject *name = PyObject_GetAttrString((PyObject *)((Batch *)op)->pool, "name");
+    PyObject *text = name ? PyUnicode_FromFormat("<Batch %R %zd blocks>", name, batch_length(op)) : NULL;
+    Py_XDECREF(name);
+    return text;
+}
+
+/* ---- iteration -------------------------------------------------------------------------------- */
+
+typedef struct BatchIterator {
+    PyObject_HEAD Batch *batch;
+    Py_ssize_t index;
+} BatchIterator;
+
+static PyObject *batch_iterate(PyObject *op)
+{
+    BatchIterator *self = (BatchIterator *)PyType_GenericAlloc(batch_iterator_type, 0);
+    if (!self) return NULL;
+    Py_INCREF(op);
+    self->batch = (Batch *)op;
+    return (PyObject *)self;
+}
+
+static PyObject *iterator_next(PyObject *op)
+{
+    BatchIterator *self = (BatchIterator *)op;
+    while (self->index < self->batch->count) {
+        Py_ssize_t index = self->index++;
+        if (self->batch->blocks[index].handle) return batch_take(self->batch, index);
+    }
+    return NULL;
+}
+
+static int iterator_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((BatchIterator *)op)->batch);
+    return 0;
+}
+
+static void iterator_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    Py_XDECREF((PyObject *)((BatchIterator *)op)->batch);
+    PyObject_GC_Del(op);
+    Py_DECREF((PyObject *)type);
+}
+
+/* ---- the types ----------------------------------------------------------------------------------- */
+
+static PyMethodDef batch_methods[] = {
+    {"take", batch_item, METH_O,
+     "take($self, index, /)\n--\n\nThe block acquired as number index as a lease of its own."},
+    {"release", batch_release_method, METH_NOARGS,
+     "release($self, /)\n--\n\nGive every block back that the batch still owns; releasing twice raises "
+     "DoubleRelease."},
+    {"__enter__", batch_enter, METH_NOARGS, NULL},
+    {"__exit__", (PyCFunction)(void (*)(void))batch_exit, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef batch_members[] = {
+    {"pool", T_OBJECT_EX, offsetof(Batch, pool), READONLY, "The pool that the blocks go back to."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef batch_attributes[] = {
+    {"handles", batch_handles, NULL, "The handles of the blocks that the batch still owns.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot batch_slots[] = {
+    {Py_tp_doc, (void *)"Blocks that were acquired in one call and are released in one.\n\n"
+                        "Indexing gives a lease of one block, which then leaves the batch and is released by "
+                        "itself."},
+    {Py_tp_dealloc, batch_dealloc},
+    {Py_tp_finalize, batch_finalize},
+    {Py_tp_traverse, batch_traverse},
+    {Py_tp_clear, batch_clear},
+    {Py_tp_repr, batch_repr},
+    {Py_tp_iter, batch_iterate},
+    {Py_mp_length, batch_length},
+    {Py_mp_subscript, batch_item},
+    {Py_tp_methods, batch_methods},
+    {Py_tp_members, batch_members},
+    {Py_tp_getset, batch_attributes},
+    {0, NULL},
+};
+
+int batch_types(PyObject *module)
+{
+    const unsigned flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+    static PyType_Slot iterator_slots[] = {
+        {Py_tp_dealloc, iterator_dealloc},
+        {Py_tp_traverse, iterator_traverse},
+        {Py_tp_iter, PyObject_SelfIter},
+        {Py_tp_iternext, iterator_next},
+        {0, NULL},
+    };
+    PyType_Spec batch_spec = {"pools.Batch", sizeof(Batch), 0, flags, batch_slots};
+    PyType_Spec iterator_spec = {"pools._leases.BatchIterator", sizeof(BatchIterator), 0, flags,
+                                 iterator_slots};
+    batch_type = (PyTypeObject *)PyType_FromSpec(&batch_spec);
+    batch_iterator_type = (PyTypeObject *)PyType_FromSpec(&iterator_spec);
+    if (!batch_type || !batch_iterator_type) return -1;
+    return PyModule_AddType(module, batch_type);
+}

@@ -1,0 +1,146 @@
+/* export.c - what memoryviews of blocks are made over, and the C pool that they keep mapped. */
+#include "leases.h"
+
+PyTypeObject *home_type, *export_type;
+
+/* ---- the C pool ------------------------------------------------------------------------- */
+
+Home *home_new(pp_pool *pool, PyObject *keep)
+{
+    Home *self = (Home *)PyType_GenericAlloc(home_type, 0);
+    if (!self) return NULL;
+    Py_INCREF(keep);
+    self->keep = keep;
+    self->pool = pool;
+    self->may_wait = pp_pool_may_wait(pool) != 0;
+    return self;
+}
+
+static void home_dealloc(PyObject *op)
+{
+    Home *self = (Home *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    for (pin_note *note = self->dropped, *next; note; note = next) {
+        next = note->next;
+        PyMem_Free(note);
+    }
+    Py_DECREF(self->keep);
+    PyObject_Free(op);
+    Py_DECREF((PyObject *)type);
+}
+
+pp_status home_release(Home *self, pp_handle handle)
+{
+    pp_status status;
+    if (!self->may_wait) return pp_pool_release(self->pool, handle);
+    Py_BEGIN_ALLOW_THREADS status = pp_pool_release(self->pool, handle);
+    Py_END_ALLOW_THREADS return status;
+}
+
+pin_note *home_pin_note(pp_handle handle, pp_pin_kind kind)
+{
+    pin_note *note = PyMem_Malloc(sizeof *note);
+    if (!note) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    *note = (pin_note){NULL, handle, kind};
+    return note;
+}
+
+void home_unpin(Home *self, pin_note *note)
+{
+    pp_status status = pp_pool_unpin(self->pool, note->handle, note->kind);
+    if (status != PP_WRONG_THREAD && status != PP_BUSY) {
+        PyMem_Free(note);
+        return;
+    }
+    note->next = self->dropped;
+    self->dropped = note;
+}
+
+void home_sweep(Home *self)
+{
+    pin_note *note = self->dropped;
+    self->dropped = NULL;
+    while (note) {
+        pin_note *next = note->next;
+        home_unpin(self, note);
+        note = next;
+    }
+}
+
+/* ---- exports -------------------------------------------------------------------------------- */
+
+Export *export_new(Home *home, void *data, Py_ssize_t size)
+{
+    Export *self = (Export *)PyType_GenericAlloc(export_type, 0);
+    if (!self) return NULL;
+    Py_INCREF((PyObject *)home);
+    self->home = home;
+    self->data = data;
+    self->size = size;
+    return self;
+}
+
+void export_owe_release(Export *self, pp_handle handle)
+{
+    Home *home = self->home;
+    self->handle = handle;
+    self->debt = EXPORT_OWES_RELEASE;
+    self->next = home->owing;
+    self->link = &home->owing;
+    if (self->next) self->next->link = &self->next;
+    home->owing = self;
+}
+
+void export_owe_unpin(Export *self, pin_note *note)
+{
+    self->handle = note->handle;
+    self->debt = EXPORT_OWES_UNPIN;
+    self->note = note;
+}
+
+static void export_settle(Export *self)
+{
+    if (self->debt == EXPORT_OWES_UNPIN) home_unpin(self->home, self->note);
+    if (self->debt != EXPORT_OWES_RELEASE) return;
+    *self->link = self->next;
+    if (self->next) self->next->link = self->link;
+    home_release(self->home, self->handle); /* what is wrong with it the pool has counted */
+}
+
+static void export_dealloc(PyObject *op)
+{
+    Export *self = (Export *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    export_settle(self);
+    Py_DECREF((PyObject *)self->home);
+    PyObject_Free(op);
+    Py_DECREF((PyObject *)type);
+}
+
+static int export_get(PyObject *op, Py_buffer *out, int flags)
+{
+    Export *self = (Export *)op;
+    return PyBuffer_FillInfo(out, op, self->data, self->size, 0, flags);
+}
+
+int home_and_export_types(PyObject *module)
+{
+    static PyType_Slot home_slots[] = {{Py_tp_dealloc, home_dealloc}, {0, NULL}};
+    static PyType_Spec home_spec = {"pools._leases.Home", sizeof(Home), 0,
+                                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, home_slots};
+    static PyType_Slot export_slots[] = {
+        {Py_tp_doc, (void *)"The bytes of a block that somebody looks at; not reused while this lives."},
+        {Py_tp_dealloc, export_dealloc},
+        {Py_bf_getbuffer, export_get},
+        {0, NULL},
+    };
+    static PyType_Spec export_spec = {"pools._leases.Export", sizeof(Export), 0,
+                                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, export_slots};
+    home_type = (PyTypeObject *)PyType_FromSpec(&home_spec);
+    export_type = (PyTypeObject *)PyType_FromSpec(&export_spec);
+    if (!home_type || !export_type) return -1;
+    return PyModule_AddType(module, export_type);
+}

@@ -1,0 +1,144 @@
+/* lease_bytes.c - what a lease lets its owner do with the bytes of the block. */
+#include <string.h>
+
+#include "leases.h"
+
+/* Whether the lease has not ended, and its bytes can be reached without a pin. */
+static bool reachable(Lease *self, const char *what)
+{
+    if (!lease_live(self, what)) return false;
+    if (self->data) return true;
+    raise_status(PP_UNSUPPORTED, self->pool, "use `with lease.pin() as view`",
+                 "%s of a block that has no address until it is pinned, of", what);
+    return false;
+}
+
+PyObject *lease_view(PyObject *op, void *unused)
+{
+    Lease *self = (Lease *)op;
+    if (self->view) {
+        Py_INCREF(self->view);
+        return self->view;
+    }
+    if (!reachable(self, "view")) return NULL;
+    if (!self->lent && !(self->lent = export_new(self->pool->home, self->data, self->size))) return NULL;
+    Export *lent = self->lent;
+    Py_INCREF((PyObject *)lent); /* the lease may end meanwhile, see leases.h */
+    PyObject *view = PyMemoryView_FromObject((PyObject *)lent);
+    Py_DECREF((PyObject *)lent);
+    if (view && !lease_live(self, "view")) Py_CLEAR(view);
+    if (!view || self->view) return view;
+    Py_INCREF(view);
+    self->view = view;
+    return view;
+}
+
+/* Bytes `offset` to `end` of the block; false with PoolValueError where it has not so many. */
+static bool inside(Lease *self, const char *what, Py_ssize_t offset, Py_ssize_t bytes)
+{
+    if (offset >= 0 && bytes >= 0 && bytes <= self->size && offset <= self->size - bytes) return true;
+    raise_status(PP_SIZE, self->pool, "stay within the block", "%s of %zd bytes at %zd of a block of %zd of",
+                 what, bytes, offset, self->size);
+    return false;
+}
+
+PyObject *lease_read(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"offset", "size", NULL};
+    Lease *self = (Lease *)op;
+    Py_ssize_t offset = 0;
+    PyObject *size = Py_None;
+    if (!lease_live(self, "read")) return NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|nO:read", names, &offset, &size)) return NULL;
+    Py_ssize_t bytes = size == Py_None ? self->size - offset : PyNumber_AsSsize_t(size, NULL);
+    if (bytes == -1 && PyErr_Occurred()) return NULL;
+    if (!inside(self, "read", offset, bytes)) return NULL;
+    PyObject *copy = PyBytes_FromStringAndSize(NULL, bytes);
+    if (!copy) return NULL;
+    /* Arguments and allocations may have run code that ended the lease. */
+    if (!reachable(self, "read") || !inside(self, "read", offset, bytes)) {
+        Py_DECREF(copy);
+        return NULL;
+    }
+    memcpy(PyBytes_AsString(copy), (char *)self->data + offset, (size_t)bytes);
+    return copy;
+}
+
+PyObject *lease_write(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"data", "offset", NULL};
+    Lease *self = (Lease *)op;
+    PyObject *data;
+    Py_buffer source;
+    Py_ssize_t offset = 0;
+    if (!lease_live(self, "write")) return NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|n:write", names, &data, &offset)) return NULL;
+    if (PyObject_GetBuffer(data, &source, PyBUF_SIMPLE) < 0) {
+        if (PyErr_ExceptionMatches(PyExc_BufferError))
+            PyErr_SetString(PyExc_TypeError, "write of what is no run of bytes: copy it with bytes() first");
+        return NULL;
+    }
+    PyObject *written = PyLong_FromSsize_t(source.len);
+    if (written && reachable(self, "write") && inside(self, "write", offset, source.len)) {
+        memmove((char *)self->data + offset, source.buf, (size_t)source.len);
+    } else {
+        Py_CLEAR(written);
+    }
+    PyBuffer_Release(&source);
+    return written;
+}
+
+static PyObject *refuse_resize(Lease *self, pp_status status, PyObject *size)
+{
+    if (status == PP_EXHAUSTED) {
+        PyObject *error =
+            PyObject_CallMethod((PyObject *)self->pool, "_refusal", "iiO", (int)status, 1, size);
+        if (error) PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        Py_XDECREF(error);
+        return NULL;
+    }
+    return raise_status(status, self->pool, NULL, "resize to %S bytes of a block of", size);
+}
+
+PyObject *lease_resize(PyObject *op, PyObject *size)
+{
+    Lease *self = (Lease *)op;
+    pp_block moved;
+    pp_status status;
+    if (!lease_live(self, "resize")) return NULL;
+    PyObject *number = PyNumber_Index(size);
+    if (!number) return NULL;
+    long long wanted = PyLong_AsLongLong(number);
+    Py_DECREF(number);
+    if (wanted == -1 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) return NULL;
+        PyErr_Clear();
+        wanted = 0;
+    }
+    size_t limit = self->pool->max_bytes;
+    size_t bytes = wanted <= 0 ? 0 : (unsigned long long)wanted > limit ? limit + 1 : (size_t)wanted;
+    Export *others = lease_stop_looking(self);
+    pp_handle handle = lease_live(self, "resize");
+    if (others || self->lent || !handle) {
+        if (others && handle && !self->lent)
+            self->lent = others; /* so that the release waits for them */
+        else
+            Py_XDECREF((PyObject *)others);
+        return handle ? raise_status(PP_PINNED, self->pool, "somebody looks at it: drop every view first",
+                                     "resize to %S bytes of a block of", size)
+                      : NULL;
+    }
+    Home *home = self->pool->home;
+    void *before = self->data;
+    self->data = NULL; /* nobody looks at it meanwhile */
+    if (home->may_wait) {
+        Py_BEGIN_ALLOW_THREADS status = pp_pool_resize(home->pool, handle, bytes, &moved);
+        Py_END_ALLOW_THREADS
+    } else {
+        status = pp_pool_resize(home->pool, handle, bytes, &moved);
+    }
+    self->data = status == PP_OK ? moved.data : before;
+    if (status != PP_OK) return refuse_resize(self, status, size);
+    self->size = (Py_ssize_t)moved.size;
+    Py_RETURN_NONE;
+}

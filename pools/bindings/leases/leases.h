@@ -1,0 +1,202 @@
+/* leases.h - leases, batches and exported views as Python types of their own.
+ *
+ * `with pool.acquire() as lease` is compared with one `bytearray(4096)`. Two calls through cffi
+ * cost more than that alone, so this path is written against the interpreter itself:
+ *
+ *     Lender   base class of pools.Pool: acquire, acquire_many, release_many, lease
+ *     Lease    one block; its memory is kept for the next lease when it is collected (lease.c)
+ *     Batch    the blocks of one acquire_many, as the core wrote them down (batch.c)
+ *     Export   what memoryviews of a block are made over (export.c)
+ *     Pin      what lease.pin() gives (pin.c)
+ *     Home     the C pool, for as long as anything points into it (export.c)
+ *
+ * Where it lives. These types call the core directly, and the core has state of its own, such as
+ * the pool ids given so far. A second copy in a second library would give every id twice, so the
+ * types are linked into the library that cffi's module is in: it has two entry points, PyInit__pools
+ * and PyInit__leases, and pools/_native.py loads it under both names. All of it keeps to the limited
+ * API of Python 3.11, so one binary serves every later version.
+ *
+ * What is looked at is not reused. Every memoryview of a block, and whatever is made from one, holds
+ * a reference to the lease's Export, and nothing else does. A lease that is released while there are
+ * any leaves the release to the Export, which does it when the last of them is gone - in whatever
+ * thread that happens, since any thread may release. Nobody counts anything: the interpreter does.
+ *
+ * What keeps memory mapped. Leases refer to their pool object; Exports only to the Home, so that a
+ * view in a cycle with its pool is no cycle at all, and neither Home nor Export has to be known to
+ * the collector.
+ *
+ * Reentrancy. Any allocation of an object may run the collector, and any decref a finalizer, a weak
+ * reference's callback: Python code that uses the same pool, or the same lease. So a block is
+ * acquired when the object that is to carry it exists, and what ends a lease takes its handle out
+ * first: whoever comes in between finds a lease that has ended.
+ *
+ * Threads. Fields are guarded by the interpreter's lock: the module does not say that it can do
+ * without (Py_mod_gil), so a free-threaded interpreter switches the lock on when it is imported.
+ * The core's calls end within nanoseconds and are made with the lock held, except for pools that may
+ * wait for another thread or call back (pp_pool_may_wait()): those give it up meanwhile. */
+#ifndef POOLPORT_LEASES_H
+#define POOLPORT_LEASES_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <poolport/poolport.h>
+#include <structmember.h>
+
+typedef struct Export Export;
+
+/* A pin that is to be taken away, by the owner's next call if not at once. */
+typedef struct pin_note {
+    struct pin_note *next;
+    pp_handle handle;
+    pp_pin_kind kind;
+} pin_note;
+
+typedef struct Home {
+    PyObject_HEAD PyObject *keep; /* destroys the C pool when it goes */
+    pp_pool *pool;
+    pin_note *dropped; /* pins that ended where they could not be taken away */
+    Export *owing;     /* exports that have yet to release their block */
+    bool may_wait;
+} Home;
+
+typedef enum export_debt { EXPORT_OWES_NOTHING, EXPORT_OWES_RELEASE, EXPORT_OWES_UNPIN } export_debt;
+
+struct Export {
+    PyObject_HEAD Home *home;
+    void *data;
+    Py_ssize_t size;
+    pp_handle handle; /* this and what follows: of the debt */
+    export_debt debt;
+    pin_note *note;
+    Export *next, **link; /* in home->owing */
+};
+
+typedef struct Lender {
+    PyObject_HEAD Home *home;
+    PyTypeObject *lease_type;
+    PyObject *tags; /* dict of text to number */
+    size_t default_size, max_bytes;
+    unsigned long long lost_leases;
+    unsigned int marked_site; /* what blocks carry that C code acquires */
+    char records_sites;       /* blocks carry the line that acquired them */
+} Lender;
+
+typedef PyObject *(*call_function)(PyObject *, PyObject *const *, size_t, PyObject *);
+
+typedef struct Lease {
+    PyObject_HEAD call_function call;
+    pp_handle handle; /* 0 once released or detached */
+    void *data;       /* NULL where a block has no address until it is pinned */
+    Py_ssize_t size;
+    Lender *pool;
+    PyObject *code; /* with instruction: where it was acquired; NULL for the engine */
+    int instruction;
+    bool finalized;
+    PyObject *view; /* with lent: made when first asked for */
+    Export *lent;
+} Lease;
+
+typedef struct Batch {
+    PyObject_HEAD Lender *pool;
+    PyObject *code;
+    int instruction;
+    pp_block *blocks; /* handle 0: it has left the batch */
+    Py_ssize_t count; /* 0 once released */
+    Py_ssize_t taken;
+} Batch;
+
+/* As in the limited API since 3.12, and in what precedes it. */
+#ifndef Py_TPFLAGS_HAVE_VECTORCALL
+#define Py_TPFLAGS_HAVE_VECTORCALL (1UL << 11)
+#endif
+
+extern PyTypeObject *home_type, *export_type, *lender_type, *lease_type, *batch_type, *batch_iterator_type,
+    *pin_type;
+
+/* Creates the types of one file and adds the public ones to the module; -1 with an exception. */
+int home_and_export_types(PyObject *module);
+int lender_types(PyObject *module);
+int lease_types(PyObject *module);
+int batch_types(PyObject *module);
+int pin_types(PyObject *module);
+
+/* ---- home and export (export.c) -------------------------------------------------------- */
+
+Home *home_new(pp_pool *pool, PyObject *keep);
+
+/* pp_pool_release(), giving up the interpreter's lock where the pool may wait. */
+pp_status home_release(Home *self, pp_handle handle);
+
+/* Takes the pin away, or leaves it to the owner's next call where this thread or moment may not. The note
+ * is this function's from now on; home_pin_note() gives one beforehand, so that this cannot fail. */
+void home_unpin(Home *self, pin_note *note);
+pin_note *home_pin_note(pp_handle handle, pp_pin_kind kind);
+
+/* Takes away the pins that were left. Owner. */
+void home_sweep(Home *self);
+
+/* Bytes to make memoryviews over. */
+Export *export_new(Home *home, void *data, Py_ssize_t size);
+
+/* Who drops the last reference releases the block. */
+void export_owe_release(Export *self, pp_handle handle);
+
+/* Who drops the last reference takes the pin away. */
+void export_owe_unpin(Export *self, pin_note *note);
+
+/* ---- lease (lease.c) ---------------------------------------------------------------------- */
+
+/* A lease of no block yet, unknown to the collector if it is of the base type. */
+Lease *lease_prepare(Lender *pool);
+
+/* It owns the block from now on; takes over the reference to `code`. */
+void lease_fill(Lease *self, const pp_block *block, PyObject *code, int instruction);
+
+/* The lease's part in what is looked at ends. Gives the export, a reference, if others have a part. */
+Export *lease_stop_looking(Lease *self);
+
+/* The handle, or 0 and DoubleRelease. */
+pp_handle lease_live(Lease *self, const char *what);
+
+/* The cached memoryview, a new reference. */
+PyObject *lease_view(PyObject *self, void *unused);
+
+/* Methods of the type (lease_bytes.c); their contracts are in pools/_leases.pyi. */
+PyObject *lease_read(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *lease_write(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *lease_resize(PyObject *self, PyObject *size);
+
+/* Where the caller is: a new reference to its code object, NULL if no Python code calls. Runs no Python
+ * code, but the collector may. 0, or -1 with an exception. */
+int current_site(PyObject **code, int *instruction);
+
+/* ---- batch and pin ------------------------------------------------------------------------ */
+
+/* Gives every block back that the batch still owns; None, or NULL with an exception. */
+PyObject *batch_release(Batch *self);
+
+/* A batch with room for so many blocks, none yet. */
+Batch *batch_prepare(Lender *pool, Py_ssize_t count);
+
+/* A lease of block `index`, which leaves the batch. */
+PyObject *batch_take(Batch *self, Py_ssize_t index);
+
+PyObject *pin_new(PyObject *lease, PyObject *unused);
+
+/* ---- what is left to Python (module.c) -------------------------------------------------------- */
+
+/* Raises what pools.errors.error_for() gives for the status. What happened is told as `format` and then
+ * " pool <name>"; `remedy` is NULL for the usual one. Always NULL. */
+PyObject *raise_status(pp_status status, Lender *pool, const char *remedy, const char *format, ...);
+
+/* pools.lease.site_text(). */
+PyObject *site_text(PyObject *code, int instruction);
+
+/* Warns that a lease (`count` 0) or a batch of so many blocks was lost; errors go to the unraisable hook.
+ * Keeps the exception that is set. */
+void warn_lost(Lender *pool, PyObject *code, int instruction, Py_ssize_t count);
+
+/* Whether the interpreter is ending: nothing can be warned of or released then. */
+bool interpreter_ends(void);
+
+#endif

@@ -1,0 +1,368 @@
+/* lender.c - the base class of pools.Pool: handing out, and taking back many.
+ *
+ * Whatever runs Python code (a tag met for the first time, the site of a traced pool, an argument's
+ * __index__) comes before the block is acquired, and so does every allocation. */
+#include <stdint.h>
+
+#include "leases.h"
+
+PyTypeObject *lender_type;
+static PyObject *text_count, *text_size, *text_tag;
+
+enum { BATCH_MAX = 1 << 24 };
+
+/* What is asked for, and by whom. */
+typedef struct request {
+    size_t bytes;
+    uint32_t tag;
+    PyObject *code;
+    int instruction;
+} request;
+
+/* ---- arguments --------------------------------------------------------------------------- */
+
+/* Puts each argument into the place of its parameter; places of those not given stay NULL. */
+static int sort_arguments(PyObject *const *args, Py_ssize_t count, PyObject *names,
+                          PyObject *const *parameters, Py_ssize_t places, PyObject **out)
+{
+    Py_ssize_t named = names ? PyTuple_Size(names) : 0;
+    if (count > places) {
+        PyErr_Format(PyExc_TypeError, "at most %zd arguments are taken, %zd were given", places, count);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) out[i] = args[i];
+    for (Py_ssize_t i = 0; i < named; i++) {
+        PyObject *name = PyTuple_GetItem(names, i);
+        Py_ssize_t place = 0;
+        while (place < places && name != parameters[place]) place++;
+        if (place == places) /* not the interned text */
+            for (place = 0; place < places && PyUnicode_Compare(name, parameters[place]);) place++;
+        if (place == places || out[place]) {
+            PyErr_Format(PyExc_TypeError, "keyword argument %R is unknown or given twice", name);
+            return -1;
+        }
+        out[place] = args[count + i];
+    }
+    return 0;
+}
+
+static int read_tag(Lender *self, PyObject *tag, uint32_t *out)
+{
+    *out = 0;
+    if (!tag) return 0;
+    PyObject *number = PyLong_Check(tag) ? tag : PyDict_GetItemWithError(self->tags, tag);
+    Py_XINCREF(number);
+    if (!number && !PyErr_Occurred()) number = PyObject_CallMethod((PyObject *)self, "tag", "O", tag);
+    if (!number) return -1;
+    unsigned long value = PyLong_AsUnsignedLong(number);
+    Py_DECREF(number);
+    if (value == (unsigned long)-1 && PyErr_Occurred()) return -1;
+    *out = (uint32_t)value;
+    if (*out == value) return 0;
+    PyErr_Format(PyExc_OverflowError, "tag %lu: give a text, or a number that tag() gave", value);
+    return -1;
+}
+
+static int read_size(Lender *self, PyObject *size, size_t *out)
+{
+    char remedy[64];
+    Py_ssize_t bytes = (Py_ssize_t)self->default_size;
+    if (size && size != Py_None) {
+        bytes = PyNumber_AsSsize_t(size, NULL); /* beyond the range: the nearest */
+        if (bytes == -1 && PyErr_Occurred()) return -1;
+    }
+    *out = (size_t)bytes;
+    if (bytes > 0 && *out <= self->max_bytes) return 0;
+    if (!self->home) {
+        PyErr_SetString(PyExc_ValueError, "this pool was never initialised: call super().__init__()");
+        return -1;
+    }
+    PyOS_snprintf(remedy, sizeof remedy, "it serves 1 to %zu bytes", self->max_bytes);
+    if (size && size != Py_None)
+        raise_status(PP_SIZE, self, remedy, "a block of %S bytes from", size);
+    else
+        raise_status(PP_SIZE, self, remedy, "a block of the default size, %zd bytes, from", bytes);
+    return -1;
+}
+
+/* Reads what is asked for and sees to what precedes every acquire; 0, or -1 with an exception. */
+static int begin(Lender *self, PyObject *size, PyObject *tag, request *out)
+{
+    if (read_size(self, size, &out->bytes) < 0 || read_tag(self, tag, &out->tag) < 0) return -1;
+    if (self->home->dropped) home_sweep(self->home);
+    if (current_site(&out->code, &out->instruction) < 0) return -1;
+    if (!self->records_sites) return 0;
+    PyObject *number = PyObject_CallMethod((PyObject *)self, "_site_number", "Oi",
+                                           out->code ? out->code : Py_None, out->instruction);
+    unsigned long site = number ? PyLong_AsUnsignedLong(number) : 0;
+    Py_XDECREF(number);
+    if (PyErr_Occurred()) {
+        Py_XDECREF(out->code);
+        return -1;
+    }
+    pp_pool_set_site(self->home->pool, (uint32_t)site);
+    return 0;
+}
+
+/* What C code acquires from here on is not from the line of Python that acquired last. */
+static void end(Lender *self)
+{
+    if (self->records_sites) pp_pool_set_site(self->home->pool, self->marked_site);
+}
+
+static PyObject *refuse(Lender *self, pp_status status, Py_ssize_t count, size_t bytes)
+{
+    PyObject *error =
+        PyObject_CallMethod((PyObject *)self, "_refusal", "inn", (int)status, count, (Py_ssize_t)bytes);
+    if (error) PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_XDECREF(error);
+    return NULL;
+}
+
+/* ---- handing out ------------------------------------------------------------------------------- */
+
+static PyObject *lender_acquire(PyObject *op, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    Lender *self = (Lender *)op;
+    PyObject *const parameters[] = {text_size, text_tag};
+    PyObject *given[2] = {NULL, NULL};
+    request wanted;
+    pp_block block;
+    pp_status status;
+    if ((count || names) && sort_arguments(args, count, names, parameters, 2, given) < 0) return NULL;
+    if (begin(self, given[0], given[1], &wanted) < 0) return NULL;
+    Lease *made = lease_prepare(self);
+    if (!made) {
+        end(self);
+        Py_XDECREF(wanted.code);
+        return NULL;
+    }
+    Home *home = self->home;
+    if (!home->may_wait) {
+        status = pp_pool_acquire(home->pool, wanted.bytes, wanted.tag, &block);
+    } else {
+        Py_BEGIN_ALLOW_THREADS status = pp_pool_acquire(home->pool, wanted.bytes, wanted.tag, &block);
+        Py_END_ALLOW_THREADS
+    }
+    end(self);
+    if (status == PP_OK) {
+        lease_fill(made, &block, wanted.code, wanted.instruction);
+        return (PyObject *)made;
+    }
+    Py_XDECREF(wanted.code);
+    Py_DECREF((PyObject *)made);
+    return refuse(self, status, 1, wanted.bytes);
+}
+
+/* `count` blocks or none. */
+static pp_status fill_batch(Home *home, Batch *into, Py_ssize_t count, const request *wanted)
+{
+    pp_status status;
+    size_t given =
+        pp_pool_acquire_many(home->pool, (size_t)count, wanted->bytes, wanted->tag, into->blocks, &status);
+    if (given == (size_t)count) return PP_OK;
+    for (size_t i = 0; i < given; i++) pp_pool_release(home->pool, into->blocks[i].handle);
+    return status;
+}
+
+static PyObject *lender_acquire_many(PyObject *op, PyObject *const *args, Py_ssize_t arg_count,
+                                     PyObject *names)
+{
+    Lender *self = (Lender *)op;
+    PyObject *const parameters[] = {text_count, text_size, text_tag};
+    PyObject *given[3] = {NULL, NULL, NULL};
+    request wanted;
+    pp_status status;
+    if (sort_arguments(args, arg_count, names, parameters, 3, given) < 0) return NULL;
+    if (!given[0]) return PyErr_Format(PyExc_TypeError, "acquire_many() needs a count");
+    Py_ssize_t count = PyNumber_AsSsize_t(given[0], NULL);
+    if (count == -1 && PyErr_Occurred()) return NULL;
+    if (self->home && (count <= 0 || count > BATCH_MAX))
+        return raise_status(PP_INVALID, self, "ask for 1 to 16777216", "acquire_many of %S blocks of",
+                            given[0]);
+    if (begin(self, given[1], given[2], &wanted) < 0) return NULL;
+    Batch *made = batch_prepare(self, count);
+    if (!made) {
+        end(self);
+        Py_XDECREF(wanted.code);
+        return NULL;
+    }
+    made->code = wanted.code;
+    made->instruction = wanted.instruction;
+    if (self->home->may_wait) {
+        Py_BEGIN_ALLOW_THREADS status = fill_batch(self->home, made, count, &wanted);
+        Py_END_ALLOW_THREADS
+    } else {
+        status = fill_batch(self->home, made, count, &wanted);
+    }
+    end(self);
+    if (status == PP_OK) {
+        made->count = count;
+        return (PyObject *)made;
+    }
+    Py_DECREF((PyObject *)made);
+    return refuse(self, status, count, wanted.bytes);
+}
+
+/* A block that C code, or a function of a strategy, has acquired. */
+static PyObject *lender_lease(PyObject *op, PyObject *const *args, Py_ssize_t count)
+{
+    Lender *self = (Lender *)op;
+    if (count != 3 && count != 5)
+        return PyErr_Format(PyExc_TypeError, "lease() takes a handle, an address and a size");
+    if (!self->home) return PyErr_Format(PyExc_ValueError, "this pool was never initialised");
+    pp_handle handle = PyLong_AsUnsignedLongLong(args[0]);
+    if (handle == (pp_handle)-1 && PyErr_Occurred()) return NULL;
+    size_t address = PyLong_AsSize_t(args[1]);
+    if (address == (size_t)-1 && PyErr_Occurred()) return NULL;
+    Py_ssize_t size = PyLong_AsSsize_t(args[2]);
+    if (size == -1 && PyErr_Occurred()) return NULL;
+    int instruction = count == 5 ? (int)PyLong_AsLong(args[4]) : 0;
+    if (instruction == -1 && PyErr_Occurred()) return NULL;
+    if (size < 0) return PyErr_Format(PyExc_ValueError, "a lease of %zd bytes: give 0 or more", size);
+    Lease *made = lease_prepare(self);
+    if (!made) return NULL;
+    PyObject *code = count == 5 ? args[3] : NULL;
+    Py_XINCREF(code);
+    pp_block block = {handle, (void *)(uintptr_t)address, (size_t)size};
+    lease_fill(made, &block, code, instruction);
+    return (PyObject *)made;
+}
+
+static PyObject *lender_release_many(PyObject *op, PyObject *batch_or_leases)
+{
+    if (Py_TYPE((PyObject *)batch_or_leases) != batch_type)
+        return PyObject_CallMethod(op, "_release_each", "O", batch_or_leases);
+    Batch *released = (Batch *)batch_or_leases;
+    if (released->pool == (Lender *)op) return batch_release(released);
+    return raise_status(PP_FOREIGN, (Lender *)op, NULL, "release of the batch %R to", released);
+}
+
+/* ---- what the Python side of the pool needs -------------------------------------------------------- */
+
+static PyObject *lender_bind(PyObject *op, PyObject *args)
+{
+    Lender *self = (Lender *)op;
+    PyObject *address, *keep, *tags;
+    PyTypeObject *leases;
+    Py_ssize_t default_size;
+    if (!PyArg_ParseTuple(args, "OOnO!O!:_bind", &address, &keep, &default_size, &PyType_Type, &leases,
+                          &PyDict_Type, &tags))
+        return NULL;
+    pp_pool *pool = PyLong_AsVoidPtr(address);
+    if (!pool && PyErr_Occurred()) return NULL;
+    if (!pool || self->home || default_size < 0 || !PyType_IsSubtype(leases, lease_type))
+        return PyErr_Format(PyExc_ValueError, "_bind() is called once, with a pool and a class of leases");
+    self->home = home_new(pool, keep);
+    if (!self->home) return NULL;
+    pp_provider table;
+    pp_pool_provider(pool, &table);
+    self->max_bytes = table.max_bytes;
+    self->default_size = (size_t)default_size;
+    Py_INCREF((PyObject *)leases);
+    self->lease_type = leases;
+    Py_INCREF(tags);
+    self->tags = tags;
+    Py_RETURN_NONE;
+}
+
+static PyObject *lender_sweep(PyObject *op, PyObject *unused)
+{
+    Lender *self = (Lender *)op;
+    if (self->home) home_sweep(self->home);
+    Py_RETURN_NONE;
+}
+
+/* The handles of blocks that are released but looked at. */
+static PyObject *lender_exported(PyObject *op, PyObject *unused)
+{
+    Export *first = ((Lender *)op)->home ? ((Lender *)op)->home->owing : NULL;
+    size_t count = 0;
+    for (Export *each = first; each; each = each->next) count++;
+    pp_handle *copied = PyMem_Malloc((count + 1) * sizeof *copied);
+    if (!copied) return PyErr_NoMemory();
+    count = 0;
+    for (Export *each = first; each; each = each->next) copied[count++] = each->handle;
+    /* From here on objects are made, and any export may end. */
+    PyObject *handles = PySet_New(NULL);
+    for (size_t i = 0; handles && i < count; i++) {
+        PyObject *handle = PyLong_FromUnsignedLongLong(copied[i]);
+        if (!handle || PySet_Add(handles, handle) < 0) Py_CLEAR(handles);
+        Py_XDECREF(handle);
+    }
+    PyMem_Free(copied);
+    return handles;
+}
+
+static int lender_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Lender *self = (Lender *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->lease_type);
+    Py_VISIT(self->tags);
+    return 0;
+}
+
+static void lender_dealloc(PyObject *op)
+{
+    Lender *self = (Lender *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    Py_CLEAR(self->tags);
+    Py_CLEAR(self->lease_type);
+    Py_CLEAR(self->home);
+    PyObject_GC_Del(op);
+    Py_DECREF((PyObject *)type);
+}
+
+/* ---- the type --------------------------------------------------------------------------------------- */
+
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef lender_methods[] = {
+    {"acquire", FAST(lender_acquire), METH_FASTCALL | METH_KEYWORDS,
+     "acquire($self, /, size=None, tag=0)\n--\n\nOne block of at least size bytes (default: the block size), "
+     "labelled tag.\n\nRaises PoolExhausted, PoolValueError (size out of range), PoolClosed,\nWrongThread or "
+     "OutOfMemory."},
+    {"acquire_many", FAST(lender_acquire_many), METH_FASTCALL | METH_KEYWORDS,
+     "acquire_many($self, /, count, size=None, tag=0)\n--\n\ncount blocks in one call, all or none; a block "
+     "then costs a few nanoseconds.\n\nRaises what acquire raises."},
+    {"lease", FAST(lender_lease), METH_FASTCALL,
+     "lease($self, handle, address, size, /)\n--\n\nWrap a block that C code acquired from this pool's "
+     "provider and hands over."},
+    {"release_many", lender_release_many, METH_O,
+     "release_many($self, batch, /)\n--\n\nGive back a whole batch in one call, or each lease of an iterable."
+     "\n\nEvery good block is released; then the first failure, if any, is raised."},
+    {"_bind", lender_bind, METH_VARARGS, NULL},
+    {"_sweep", lender_sweep, METH_NOARGS, NULL},
+    {"_exported", lender_exported, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef lender_members[] = {
+    {"lost_leases", T_ULONGLONG, offsetof(Lender, lost_leases), 0,
+     "Leases that were garbage-collected without release."},
+    {"_marked_site", T_UINT, offsetof(Lender, marked_site), 0, NULL},
+    {"_records_sites", T_BOOL, offsetof(Lender, records_sites), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+int lender_types(PyObject *module)
+{
+    static PyType_Slot slots[] = {
+        {Py_tp_doc, (void *)"Base class of pools: gives out leases and batches."},
+        {Py_tp_dealloc, lender_dealloc},
+        {Py_tp_traverse, lender_traverse},
+        {Py_tp_methods, lender_methods},
+        {Py_tp_members, lender_members},
+        {0, NULL},
+    };
+    static PyType_Spec spec = {"pools._leases.Lender", sizeof(Lender), 0,
+                               Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
+    text_count = PyUnicode_InternFromString("count");
+    text_size = PyUnicode_InternFromString("size");
+    text_tag = PyUnicode_InternFromString("tag");
+    lender_type = (PyTypeObject *)PyType_FromSpec(&spec);
+    if (!text_count || !text_size || !text_tag || !lender_type) return -1;
+    return PyModule_AddType(module, lender_type);
+}

@@ -1,0 +1,85 @@
+/* module.c - the module pools._leases: its types, and what they leave to Python. */
+#include <stdarg.h>
+
+#include "leases.h"
+
+/* Set once, by pools/lease.py. */
+static PyObject *error_for, *text_of_site, *warn_of_lost;
+
+PyObject *raise_status(pp_status status, Lender *pool, const char *remedy, const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    PyObject *what = PyUnicode_FromFormatV(format, values);
+    va_end(values);
+    PyObject *name = what ? PyObject_GetAttrString((PyObject *)pool, "name") : NULL;
+    PyObject *full = name ? PyUnicode_FromFormat("%U pool %R", what, name) : NULL;
+    PyObject *error =
+        full ? PyObject_CallFunction(error_for, "iOs", (int)status, full, remedy ? remedy : "") : NULL;
+    if (error) PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_XDECREF(error);
+    Py_XDECREF(full);
+    Py_XDECREF(name);
+    Py_XDECREF(what);
+    return NULL;
+}
+
+PyObject *site_text(PyObject *code, int instruction)
+{
+    return PyObject_CallFunction(text_of_site, "Oi", code ? code : Py_None, instruction);
+}
+
+void warn_lost(Lender *pool, PyObject *code, int instruction, Py_ssize_t count)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *done =
+        PyObject_CallFunction(warn_of_lost, "OOin", pool, code ? code : Py_None, instruction, count);
+    if (!done) PyErr_WriteUnraisable((PyObject *)pool);
+    Py_XDECREF(done);
+    PyErr_Restore(type, value, traceback);
+}
+
+bool interpreter_ends(void)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *ask = PySys_GetObject("is_finalizing");
+    PyObject *answer = ask ? PyObject_CallFunctionObjArgs(ask, NULL) : NULL;
+    bool ends = answer != Py_False;
+    Py_XDECREF(answer);
+    PyErr_Restore(type, value, traceback);
+    return ends;
+}
+
+static PyObject *set_up(PyObject *module, PyObject *args)
+{
+    PyObject *error, *text, *warn;
+    if (!PyArg_ParseTuple(args, "OOO:set_up", &error, &text, &warn)) return NULL;
+    if (error_for) return PyErr_Format(PyExc_RuntimeError, "set_up() is called once");
+    Py_INCREF(error);
+    Py_INCREF(text);
+    Py_INCREF(warn);
+    error_for = error;
+    text_of_site = text;
+    warn_of_lost = warn;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"set_up", set_up, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_leases", .m_size = -1,
+                                        .m_methods = functions};
+
+PyMODINIT_FUNC PyInit__leases(void)
+{
+    PyObject *module = PyModule_Create(&definition);
+    if (!module) return NULL;
+    if (home_and_export_types(module) < 0 || lender_types(module) < 0 || lease_types(module) < 0 ||
+        batch_types(module) < 0 || pin_types(module) < 0)
+        Py_CLEAR(module);
+    return module;
+}
