@@ -32,6 +32,7 @@ from pools.errors import (
 from pools.leaks import Leak, LeakReport
 from pools.lease import Batch, Lease
 from pools.malloc import MallocPool
+from pools.memory_pool import MemoryPool
 from pools.pinning import CompactingLease
 from pools.pool import Pool
 from pools.sizeclass import SizeClassPool
@@ -59,6 +60,7 @@ __all__ = [
     "LeakReport",
     "Lease",
     "MallocPool",
+    "MemoryPool",
     "OutOfMemory",
     "PinnedBlock",
     "Pool",
