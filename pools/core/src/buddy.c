@@ -439,6 +439,7 @@ static pp_status measure(const pp_buddy_config *config, uint32_t *shift, uint32_
     uint64_t unit = config->min_block_bytes ? config->min_block_bytes : DEFAULT_UNIT_BYTES;
     uint64_t capacity = config->capacity_bytes, page = pp_system_page_bytes();
     uint64_t limit = config->max_capacity_bytes ? config->max_capacity_bytes : capacity;
+    if (config->pool.canaries) capacity *= 2, limit *= 2; /* a canary doubles a request of a power of two */
     if (unit & (unit - 1) || unit < 1 << UNIT_SHIFT_MIN || unit > 1 << UNIT_SHIFT_MAX) return PP_ALIGNMENT;
     if (capacity == 0 || capacity > CAPACITY_MAX || limit > CAPACITY_MAX) return PP_SIZE;
     if (limit < capacity || (config->merge != PP_BUDDY_LAZY && config->merge != PP_BUDDY_EAGER))

@@ -394,6 +394,7 @@ pp_status pp_malloc_create(const pp_malloc_config *config, pp_pool **out)
     }
     m->limit_bytes = config->max_bytes;
     m->base.max_bytes = PP_REQUESTED_MAX;
+    m->base.grants_more = 1;
     status = pp_slots_init(&m->slots, SLOTS_MAX, config->pool.ages, sizeof(chunk));
     if (status == PP_OK) status = pp_slots_grow(&m->slots, FIRST_SLOTS);
     if (status != PP_OK) {

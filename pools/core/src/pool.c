@@ -171,6 +171,7 @@ void pp_stats_begin(const pp_pool *pool, pp_stats *out)
     out->trimmed_bytes = pp_read(&pool->trimmed_bytes);
     out->moved_blocks = pp_read(&pool->moved_blocks);
     out->moved_bytes = pp_read(&pool->moved_bytes);
+    out->corrupt_blocks = pp_read(&pool->corrupt_blocks);
     out->live_blocks = out->acquired - out->released;
     out->peak_live_blocks = pp_read(&pool->peak_live_blocks);
     out->pinned_blocks = pp_read(&pool->pinned_blocks);
@@ -243,7 +244,7 @@ void pp_pool_provider(pp_pool *pool, pp_provider *out)
         .release_many = take_back_many,
         .pin = hold,
         .unpin = let_go,
-        .max_bytes = pool->max_bytes,
+        .max_bytes = pool->max_bytes - pool->padding,
     };
 }
 

@@ -46,6 +46,9 @@ struct pp_pool {
     uint8_t watched;     /* trace, scrub, ages or sites: the acquire path has more to do */
     uint8_t watched_end; /* trace or retains: the release path has more to do */
     uint8_t retains;     /* a released block gets a pin of kind USER, which the debug layer takes away */
+    uint8_t fixed_size;  /* a slab: blocks are of one size, whatever is requested */
+    uint8_t canary_room; /* and there are PP_CANARY_BYTES behind each */
+    uint8_t grants_more; /* what counts as granted is not pp_block.size */
     uint8_t spare;       /* the debug layer can give blocks back: it counts a failure, if it comes to that */
     uint8_t shared;
     _Atomic uint8_t closed;
@@ -56,7 +59,7 @@ struct pp_pool {
 
     _Alignas(64) pp_counter double_releases; /* this and the next two: atomic adds, any thread */
     pp_counter stale_handles, foreign_handles;
-    pp_counter failed, grown, trimmed_bytes, moved_blocks, moved_bytes;
+    pp_counter failed, grown, trimmed_bytes, moved_blocks, moved_bytes, corrupt_blocks;
 
     uint64_t next_sample_ns;
     uint32_t padding; /* bytes that the debug layer adds to each request, and nobody asked for */

@@ -11,6 +11,8 @@
  * granted, the ends of runs that no block fills included. */
 #include "sizeclass_pool.h"
 
+#include <poolport/debug.h>
+
 #include <string.h>
 
 enum { CACHE_LINE = 64 };
@@ -417,6 +419,7 @@ pp_status pp_sizeclass_create(const pp_sizeclass_config *config, pp_pool **out)
     size_t capacity = config->capacity_bytes ? config->capacity_bytes : (size_t)1 << 30;
     if (limit > PP_SIZECLASS_BLOCK_BYTES_MAX) return PP_SIZE;
     if (capacity < limit || capacity > PP_SIZECLASS_CAPACITY_MAX) return PP_SIZE;
+    if (config->pool.canaries) limit += PP_CANARY_BYTES; /* which the debug layer asks for */
     sizeclass *s = pp_system_alloc_aligned(CACHE_LINE, sizeof *s);
     if (!s) return PP_NO_MEMORY;
     memset(s, 0, sizeof *s);

@@ -27,7 +27,7 @@ static pp_event event_of(slab *s, pp_handle handle)
         .handle = handle,
         .offset = (uint64_t)index * s->stride,
         .requested = pp_slot_requested(slot),
-        .granted = s->stride,
+        .granted = s->granted,
         .tag = pp_slot_tag(slot),
         .site = s->slots.pins[index].site,
     };
@@ -191,7 +191,7 @@ void pp_slab_watch_acquire(slab *s, uint32_t index, uint64_t ordinal, uint64_t n
 {
     pp_pool *base = &s->base;
     s->slots.pins[index].site = base->site;
-    if (base->scrub) memset(s->memory + (size_t)index * s->stride, 0, s->stride);
+    if (base->scrub) memset(s->memory + (size_t)index * s->stride, 0, s->granted);
     if (base->ages) {
         s->slots.births[index * 2] = now_ns;
         s->slots.births[index * 2 + 1] = ordinal;
@@ -281,7 +281,7 @@ static pp_status slab_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_b
         pp_bump(&pool->requested_bytes, (uint64_t)bytes - pp_slot_requested(slot));
         pp_slot_set(slot, pp_slot_state(slot), bytes);
         *out = (pp_block){handle, s->memory + (size_t)index * s->stride, s->block_bytes};
-        pp_slab_trace(s, PP_OP_RESIZE, handle, s->stride);
+        pp_slab_trace(s, PP_OP_RESIZE, handle, s->granted);
     } else {
         status = pp_note_misuse(pool, pp_slots_diagnose(&s->slots, handle));
     }
@@ -332,7 +332,7 @@ static void describe(slab *s, uint32_t index, uint64_t now_ns, pp_block_info *ou
 {
     pp_slots_describe(&s->slots, index, now_ns, out);
     out->offset = (uint64_t)index * s->stride;
-    out->granted = s->stride;
+    out->granted = s->granted;
 }
 
 static pp_status slab_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
@@ -363,6 +363,9 @@ static pp_status slab_walk(pp_pool *pool, pp_walk_fn visit, void *context)
     return status;
 }
 
+/* Room for canaries, in all blocks there are. */
+static uint64_t canary_bytes(const slab *s) { return (uint64_t)s->slots.capacity * (s->stride - s->granted); }
+
 static void slab_stats(const pp_pool *pool, pp_stats *out)
 {
     const slab *s = (const slab *)pool;
@@ -379,16 +382,16 @@ static void slab_stats(const pp_pool *pool, pp_stats *out)
     uint64_t idle = out->capacity_blocks - busy;
     if (out->cached_blocks > idle) out->cached_blocks = idle;
     out->free_blocks = idle - out->cached_blocks;
-    out->granted_bytes = busy * s->stride;
-    out->peak_granted_bytes = out->peak_live_blocks * s->stride;
-    out->free_bytes = idle * s->stride;
-    out->metadata_bytes = pp_slots_metadata_bytes(&s->slots) + sizeof *s;
+    out->granted_bytes = busy * s->granted;
+    out->peak_granted_bytes = out->peak_live_blocks * s->granted;
+    out->free_bytes = idle * s->granted;
+    out->metadata_bytes = pp_slots_metadata_bytes(&s->slots) + sizeof *s + canary_bytes(s);
     out->reserved_bytes = out->granted_bytes + out->free_bytes + out->metadata_bytes;
     out->committed_bytes = out->reserved_bytes;
     out->regions = 1 + out->grown;
     uint64_t longest;
     pp_slots_free_runs(&s->slots, &out->free_extents, &longest);
-    out->largest_free_bytes = longest * s->stride;
+    out->largest_free_bytes = longest * s->granted;
 }
 
 static pp_status slab_check(pp_pool *pool, pp_fault *fault)
@@ -499,7 +502,10 @@ static pp_status measure(const pp_slab_config *config, slab *s, uint32_t *max)
     if (wanted_max < config->block_count) return PP_INVALID;
     if (alignment == 0) alignment = config->block_bytes % page == 0 ? page : PP_CACHE_LINE;
     if (alignment & (alignment - 1) || alignment < 16 || alignment > page) return PP_ALIGNMENT;
-    s->stride = (config->block_bytes + alignment - 1) & ~(alignment - 1);
+    s->granted = (config->block_bytes + alignment - 1) & ~(alignment - 1);
+    s->stride = s->granted;
+    if (config->pool.canaries)
+        s->stride = (config->block_bytes + PP_CANARY_BYTES + alignment - 1) & ~(alignment - 1);
     s->block_bytes = config->block_bytes;
     if (wanted_max > (SIZE_MAX / 4) / s->stride) return PP_SIZE;
     s->reservation_bytes = (wanted_max * s->stride + page - 1) & ~(page - 1);
@@ -535,6 +541,8 @@ pp_status pp_slab_create(const pp_slab_config *config, pp_pool **out)
         return status;
     }
     s->base.max_bytes = s->block_bytes;
+    s->base.fixed_size = s->base.grants_more = 1;
+    s->base.canary_room = config->pool.canaries != 0;
     status = furnish(s, (uint32_t)config->block_count, max);
     if (status == PP_OK && shared) status = pp_magazines_init(&s->magazines);
     if (status != PP_OK) {

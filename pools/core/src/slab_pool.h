@@ -2,6 +2,7 @@
 #ifndef POOLPORT_SLAB_POOL_H
 #define POOLPORT_SLAB_POOL_H
 
+#include <poolport/debug.h>
 #include <poolport/slab.h>
 
 #include "magazine.h"
@@ -11,7 +12,8 @@ typedef struct slab {
     pp_pool base;
     pp_slots slots;
     char *memory;
-    size_t stride;      /* bytes from block to block, and granted by each */
+    size_t stride;      /* bytes from block to block */
+    size_t granted;     /* of them by each block; the rest is room for its canary */
     size_t block_bytes; /* the largest request */
     size_t reservation_bytes;
     bool huge;

@@ -267,7 +267,7 @@ pp_status pp_shared_slab_resize(pp_pool *pool, pp_handle handle, size_t bytes, p
         bool pinned = pp_slot_pinned(&s->slots, index);
         *out = (pp_block){handle, s->memory + (size_t)index * s->stride, s->block_bytes};
         atomic_store_explicit(&slot->info, (uint64_t)pp_slot_tag(slot) << 40 | bytes, memory_order_relaxed);
-        pp_slab_trace(s, PP_OP_RESIZE, handle, s->stride);
+        pp_slab_trace(s, PP_OP_RESIZE, handle, s->granted);
         if (!pinned)
             atomic_store_explicit(&slot->key, pp_slot_key_of(pp_handle_stamp(handle), PP_BLOCK_OWNED),
                                   memory_order_release);

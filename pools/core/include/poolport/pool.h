@@ -30,6 +30,7 @@ typedef struct pp_pool_config {
     uint32_t scrub;      /* 1: a block reads as zeros to its next owner */
     uint32_t ages;       /* 1: keep the acquisition time of each block (5.6 ns per acquire) */
     uint32_t huge_pages; /* 1: ask for huge pages where the system gives them on request */
+    uint32_t canaries;   /* 1: leave room for the canaries of pp_pool_debug() */
 } pp_pool_config;
 
 /* One block as walk reports it. Free extents of variable-size pools are reported with handle 0. */

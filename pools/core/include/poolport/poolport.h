@@ -6,6 +6,7 @@
 #include <poolport/block.h>
 #include <poolport/buddy.h>
 #include <poolport/compacting.h>
+#include <poolport/debug.h>
 #include <poolport/malloc_pool.h>
 #include <poolport/pool.h>
 #include <poolport/provider.h>

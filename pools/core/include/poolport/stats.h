@@ -46,7 +46,9 @@
     X(free_bytes, gauge, bytes, "bytes that could be granted (F), caches included")                          \
     X(largest_free_bytes, gauge, bytes, "the largest free extent (L)")                                       \
     X(free_extents, gauge, extents, "maximal runs of free bytes (n)")                                        \
-    X(regions, gauge, regions, "regions the pool holds")
+    X(regions, gauge, regions, "regions the pool holds")                                                     \
+    X(corrupt_blocks, counter, blocks, "blocks found damaged by a debug level")                              \
+    X(quarantined_blocks, gauge, blocks, "released blocks that a debug level keeps; cached_blocks has them")
 
 enum { PP_STATS_VERSION = 1 };
 

@@ -31,7 +31,8 @@
     X(TIMEOUT, "no block came free within the time given")                                                   \
     X(IO, "the operating system reported an input or output error")                                          \
     X(EXISTS, "the file exists already")                                                                     \
-    X(BUSY, "the pool is inside a callback, from which it may not be called")
+    X(BUSY, "the pool is inside a callback, from which it may not be called")                                \
+    X(CORRUPT_BLOCK, "a block was written to where, or when, its owner may not")
 
 typedef enum pp_status {
 #define PP_STATUS_ENUM(name, text) PP_##name,

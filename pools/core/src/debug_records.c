@@ -1,0 +1,77 @@
+/* debug_records.c - what the debug layer knows of each block, and the block's history. */
+#include <string.h>
+
+#include "debug_layer.h"
+
+enum { CHUNK_RECORDS = 1 << PP_RECORD_SHIFT };
+
+static size_t directory_bytes(void) { return PP_RECORD_CHUNKS * sizeof(pp_record *); }
+
+static size_t chunk_bytes(const pp_debug *d)
+{
+    size_t page = pp_system_page_bytes();
+    return (CHUNK_RECORDS * d->record_bytes + page - 1) & ~(page - 1);
+}
+
+pp_status pp_side_init(pp_side *side, pp_pool *pool, const pp_pool_ops *ops)
+{
+    side->pool = pool;
+    side->ops = ops;
+    side->chunks = pp_system_reserve(directory_bytes());
+    if (!side->chunks) return PP_NO_MEMORY;
+    return pp_system_commit((void *)side->chunks, directory_bytes());
+}
+
+void pp_side_end(const pp_debug *d, pp_side *side)
+{
+    if (!side->chunks) return;
+    for (uint32_t i = 0; i < PP_RECORD_CHUNKS; i++) pp_system_unreserve(side->chunks[i], chunk_bytes(d));
+    pp_system_unreserve((void *)side->chunks, directory_bytes());
+}
+
+pp_record *pp_record_make(pp_debug *d, pp_side *side, uint32_t index)
+{
+    pp_record *record = pp_record_at(d, side, index);
+    if (PP_LIKELY(record != NULL)) return record;
+    pp_record *chunk = pp_system_reserve(chunk_bytes(d));
+    if (!chunk) return NULL;
+    if (pp_system_commit(chunk, chunk_bytes(d)) != PP_OK) {
+        pp_system_unreserve(chunk, chunk_bytes(d));
+        return NULL;
+    }
+    pp_bump(&d->record_memory, chunk_bytes(d));
+    atomic_store_explicit(&side->chunks[index >> PP_RECORD_SHIFT], chunk, memory_order_release);
+    return pp_record_at(d, side, index);
+}
+
+static pp_debug_event *events_of(const pp_record *r) { return (pp_debug_event *)(void *)(r + 1); }
+
+void pp_record_note(pp_debug *d, pp_record *r, pp_trace_op op, uint64_t bytes, uint64_t now_ns)
+{
+    static _Thread_local uint32_t thread;
+    uint32_t kept = d->config.history;
+    if (!kept) return;
+    if (PP_UNLIKELY(thread == 0)) thread = pp_system_thread_number();
+    events_of(r)[r->events++ % kept] = (pp_debug_event){now_ns, bytes, thread, r->tag, r->site, op};
+}
+
+uint32_t pp_record_history(const pp_debug *d, const pp_record *r, pp_debug_event *out, uint32_t capacity)
+{
+    uint32_t kept = d->config.history, count = r->events < kept ? r->events : kept;
+    if (count > capacity) count = capacity;
+    for (uint32_t i = 0; i < count; i++) out[i] = events_of(r)[(r->events - count + i) % kept];
+    return count;
+}
+
+size_t pp_debug_history(pp_pool *pool, pp_handle handle, pp_debug_event *out, size_t capacity)
+{
+    pp_debug *d = pp_debug_of(pool);
+    size_t count = 0;
+    if (!d || !d->config.history || !pp_debug_enter(d)) return 0;
+    pp_debug_bring_home(d);
+    const pp_record *r = pp_record_of(d, handle);
+    if (r && pp_record_key(r) >> 32 == handle >> 32)
+        count = pp_record_history(d, r, out, capacity < UINT32_MAX ? (uint32_t)capacity : UINT32_MAX);
+    pp_debug_leave(d);
+    return count;
+}
