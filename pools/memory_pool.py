@@ -43,8 +43,10 @@ class MemoryPool:
         return block
 
     def deallocate(self, block: memoryview) -> None:
-        """Give a block back; the object can no longer be used then. A slice or array made from it still can,
-        and keeps the memory from being allocated again until the last of them is gone.
+        """Give a block back; the object can no longer be used then.
+
+        A slice or array made from it still can, and keeps the memory from being allocated again until the
+        last of them is gone.
 
         Raises ``DoubleRelease`` for a block that was deallocated before, ``ForeignBlock`` for anything
         else that did not come from this pool's ``allocate()``.
