@@ -12,6 +12,7 @@ from pools.errors import LeakError, PoolCorrupt, PoolError, error_for
 from pools.leaks import Leak, LeakReport
 from pools.lease import Lease, site_text
 from pools.stats import STATES, BlockInfo, read_stats, read_walk
+from pools.strip import html_of
 from pools.trace import Trace
 
 __all__ = ["Pool"]
@@ -250,6 +251,9 @@ class Pool(Lender):
     ) -> None:
         if not self._closed:
             self.close()
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     def __repr__(self) -> str:
         levels = self.stats()
