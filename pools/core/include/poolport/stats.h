@@ -31,7 +31,7 @@
     X(moved_blocks, counter, blocks, "blocks moved by compaction or resize")                                 \
     X(moved_bytes, counter, bytes, "bytes moved by compaction or resize")                                    \
     X(live_blocks, gauge, blocks, "blocks in the hands of an owner now")                                     \
-    X(peak_live_blocks, gauge, blocks, "the most blocks ever live at once")                                  \
+    X(peak_live_blocks, gauge, blocks, "the most blocks live at once; shared slabs look at each refill")     \
     X(pinned_blocks, gauge, blocks, "blocks held by at least one pin")                                       \
     X(deferred_blocks, gauge, blocks, "released blocks still held by a pin")                                 \
     X(cached_blocks, gauge, blocks, "free blocks in thread caches or on their way to the owner")             \
@@ -48,7 +48,16 @@
     X(free_extents, gauge, extents, "maximal runs of free bytes (n)")                                        \
     X(regions, gauge, regions, "regions the pool holds")                                                     \
     X(corrupt_blocks, counter, blocks, "blocks found damaged by a debug level")                              \
-    X(quarantined_blocks, gauge, blocks, "released blocks that a debug level keeps; cached_blocks has them")
+    X(quarantined_blocks, gauge, blocks, "released blocks that a debug level keeps; cached_blocks has them") \
+    X(quota_refusals, counter, requests, "requests refused by a quota at least once")                        \
+    X(waits, counter, requests, "requests that waited for a release")                                        \
+    X(waited_ns, counter, nanoseconds, "time that requests have waited, in all")                             \
+    X(wait_timeouts, counter, requests, "requests that waited in vain until their timeout")                  \
+    X(waiting, gauge, requests, "requests that wait now")                                                    \
+    X(soft_trims, counter, calls, "times that the soft limit had memory given back")                         \
+    X(fallback_bytes, counter, bytes, "bytes requested of blocks that malloc served")                        \
+    X(fallback_live_blocks, gauge, blocks, "blocks of malloc held now, deferred ones included")              \
+    X(fallback_live_bytes, gauge, bytes, "bytes granted to them")
 
 enum { PP_STATS_VERSION = 1 };
 
