@@ -185,7 +185,7 @@ class Submission:
 
 def socket_address(family: int, address: Any) -> bytes:
     """A ``struct sockaddr`` as the system has it."""
-    if family == socket.AF_UNIX:
+    if family == getattr(socket, "AF_UNIX", None):
         return struct.pack("=H", family) + os.fsencode(address) + b"\0"
     head = struct.pack("=H", family) + struct.pack("!H", address[1])
     if family == socket.AF_INET:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 
 from iocp_adapter._native import ffi, lib
 
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 _FIRST_FREE_PORT = 1024
+_WINSOCK_TEXTS: dict[int, str] = getattr(socket, "errorTab", {})
 
 
 class PortError(Exception):
@@ -95,7 +97,10 @@ def completion_error(number: int) -> Exception | None:
         error = PortError(f"the buffers' provider refused: {text}")
         error.status = status_name(status)
         return error
-    return OSError(number, os.strerror(number))
+    if number == lib.pp_port_cancelled_error():
+        return OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+    text = _WINSOCK_TEXTS.get(number) or os.strerror(number)
+    return OSError(number, text, None, number)  # on Windows the last one decides the class
 
 
 def listen_error(error: OSError, host: str, port: int) -> ListenError:

@@ -15,6 +15,7 @@ _BACKENDS = {
     "auto": lib.PP_BACKEND_AUTO,
     "io_uring": lib.PP_BACKEND_IO_URING,
     "epoll": lib.PP_BACKEND_EPOLL,
+    "iocp": lib.PP_BACKEND_IOCP,
 }
 _FOREVER_SECONDS = 1 << 32
 _REPORTED = 4096

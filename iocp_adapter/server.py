@@ -125,7 +125,7 @@ class Server:
 
     @property
     def backend(self) -> str:
-        """``io_uring`` or ``epoll``."""
+        """``io_uring``, ``epoll`` or ``iocp``."""
         return self._port.backend
 
     @property
@@ -237,6 +237,10 @@ class Server:
         return f"<Server {host}:{port} {self.backend} {state}>"
 
 
+# On Windows SO_REUSEADDR would let two servers share a port, and its opposite needs no time to expire.
+_ADDRESS_OPTION: int = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+
+
 def _tag(number: int, peer: str) -> str:
     return f"conn-{number} {peer}"
 
@@ -245,7 +249,7 @@ def _listen(host: str, port: int, backlog: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, _ADDRESS_OPTION, 1)
         # Accepted sockets inherit it: an answer must not wait for the acknowledgement of the last one.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.bind((host, port))

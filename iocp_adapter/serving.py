@@ -13,7 +13,7 @@ lease nobody kept has on this very path.
 from __future__ import annotations
 
 import logging
-import os
+import socket
 import sys
 from array import array
 from collections.abc import Callable, Iterator
@@ -179,7 +179,7 @@ class Serving:
             if event == _RECEIVED and not error:
                 self.provider.lease(block, address, size).release()
             elif event & _KIND == _ACCEPT and event & lib.PP_MORE and not error:
-                os.close(result)
+                socket.close(result)
 
     # ---- everything that is not data --------------------------------------------------------
 
@@ -204,7 +204,7 @@ class Serving:
         full = self._max_connections and len(self.connections) >= self._max_connections
         if full or self.refuse:
             self.refused += 1
-            os.close(descriptor)
+            socket.close(descriptor)
             return
         self.accepted += 1
         number = self.accepted
@@ -214,7 +214,7 @@ class Serving:
             text = self._tag(number, peer)
             endpoint = self._associate(descriptor, number, text)
         except (PortError, PoolError):
-            os.close(descriptor)
+            socket.close(descriptor)
             _log.exception("connection %d from %s was closed at once", number, peer)
             self.refused += 1
             return

@@ -110,7 +110,8 @@ server = Server("127.0.0.1", 0, DISCARD, provider=SlabPool(16384, 64), backend={
 def flood():
     with socket.create_connection(server.address) as peer:
         data = bytes(1 << 20)
-        peer.sendall(data)
+        while server.port_stats().received_bytes == 0:
+            peer.sendall(data)
         os.kill(os.getpid(), signal.SIGINT)
         try:
             while True:

@@ -23,8 +23,9 @@
 #include "backends_windows.h"
 #include "iocp_windows.h"
 
-/* A wake-up that could not be posted, because the system was out of memory, is late by no more than this. */
-enum { LONGEST_WAIT_MS = 1000, FIRST_OPERATIONS = 1024, SHUT_MS = 2000 };
+/* By no more than this is a wake-up late that could not be posted because the system was out of memory;
+ * and so often does a wait without end come up to look for a signal, which does not interrupt it here. */
+enum { LONGEST_WAIT_MS = 500, FIRST_OPERATIONS = 1024, SHUT_MS = 2000 };
 
 /* ---- operations --------------------------------------------------------------------------- */
 
@@ -137,7 +138,7 @@ static bool await(pp_port *port, int64_t timeout_ns)
     if (!GetQueuedCompletionStatusEx(state->port, state->packets, IOCP_PACKETS, &state->count, timeout_ms,
                                      FALSE))
         state->count = 0;
-    return false;
+    return timeout_ns < 0 && state->count == 0;
 }
 
 static void flush(pp_port *port) {}
@@ -214,7 +215,8 @@ static bool run_dry(pp_port *port)
     iocp_state *state = port->state;
     uint64_t end_ns = pp_os_now_ns() + (uint64_t)SHUT_MS * 1000000;
     while (state->in_kernel && pp_os_now_ns() < end_ns) {
-        if (!await(port, 10000000)) harvest(port, true);
+        await(port, 10000000);
+        harvest(port, true);
     }
     return state->in_kernel == 0;
 }
@@ -244,6 +246,8 @@ static pp_status open_iocp(pp_port *port, uint32_t entries, char *reason, int *o
                            .block_bytes = sizeof(iocp_operation),
                            .block_count = FIRST_OPERATIONS,
                            .max_count = (size_t)port->slot_limit + FIRST_OPERATIONS};
+    const char *no_skip = pp_os_environment("POOLPORT_NO_IOCP_SKIP");
+    if (state) state->patient = no_skip && *no_skip && strcmp(no_skip, "0") != 0;
     if (state) state->ends = calloc(port->end_limit, sizeof *state->ends);
     pp_status status = PP_NO_MEMORY;
     if (state && state->ends) status = pp_slab_create(&slab, &state->operations);

@@ -39,6 +39,8 @@ void pp_cancel_slot(pp_port *port, uint32_t name, uint32_t error)
     pp_complete(port, name, 0, error);
 }
 
+uint32_t pp_port_cancelled_error(void) { return pp_os_cancelled; }
+
 pp_status pp_port_cancel(pp_port *port, pp_operation operation)
 {
     uint32_t index = (uint32_t)operation;

@@ -34,7 +34,7 @@ uint32_t iocp_attach(pp_port *port, uint32_t index)
         getsockopt(socket, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&about, &bytes))
         return (uint32_t)WSAGetLastError();
     UCHAR modes = FILE_SKIP_COMPLETION_PORT_ON_SUCCESS | FILE_SKIP_SET_EVENT_ON_HANDLE;
-    if (!port->ends[index].accept && about.dwServiceFlags1 & XP1_IFS_HANDLES)
+    if (!state->patient && !port->ends[index].accept && about.dwServiceFlags1 & XP1_IFS_HANDLES)
         mine->immediate = SetFileCompletionNotificationModes((HANDLE)socket, modes);
     mine->family = about.iAddressFamily;
     mine->type = about.iSocketType;

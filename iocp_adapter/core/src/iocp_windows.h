@@ -57,6 +57,7 @@ typedef struct iocp_state {
     LPFN_CONNECTEX connect_ex;
     ULONG count; /* packets of the last wait */
     bool rung;
+    bool patient;                           /* wants a packet for everything */
     OVERLAPPED_ENTRY packets[IOCP_PACKETS]; /* the leader's */
 } iocp_state;
 

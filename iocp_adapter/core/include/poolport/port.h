@@ -190,7 +190,7 @@ PP_BEGIN_DECLS
 /* Creates a port. `reason` (PP_REASON_BYTES, may be NULL) says why the back end was chosen, or why none
  * could be. `*os_error` is the system's number where it refused. PP_UNSUPPORTED: this platform, kernel or
  * policy has no such back end; PP_INVALID; PP_NO_MEMORY; PP_IO. POOLPORT_NO_IO_URING=1 in the environment
- * forbids io_uring. */
+ * forbids io_uring; POOLPORT_NO_IOCP_SKIP=1 makes iocp post a packet for what succeeds at once, too. */
 pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reason, int *os_error);
 
 const char *pp_port_backend(const pp_port *port); /* "io_uring", "epoll" or "iocp" */
@@ -254,6 +254,9 @@ pp_status pp_port_post(pp_port *port, uint64_t key, uint64_t value, uint64_t use
 /* Asks for an operation back. PP_OK: its completion tells whether it was cancelled or had its result
  * all the same. PP_STALE: it had completed. */
 pp_status pp_port_cancel(pp_port *port, pp_operation operation);
+
+/* The system's number that pp_completion.error carries for a cancelled operation. */
+uint32_t pp_port_cancelled_error(void);
 
 /* Cancels all operations of an endpoint; how many, in `*count` (may be NULL). */
 pp_status pp_port_cancel_all(pp_port *port, pp_endpoint endpoint, size_t *count);

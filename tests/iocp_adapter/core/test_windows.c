@@ -1,0 +1,181 @@
+/* test_windows.c - what only Windows can do to a port: operations that are the kernel's until dequeued. */
+#include "fixture.h"
+#include "iocp_windows.h"
+
+static pp_stats operations_of(const pp_port *port)
+{
+    pp_stats stats;
+    pp_pool_stats(((const iocp_state *)port->state)->operations, &stats);
+    return stats;
+}
+
+static void echo_once(pp_port *port, struct heap *heap, pp_endpoint endpoint, int peer)
+{
+    char in[8];
+    CHECK_EQ(sock_write(peer, "ping", 4), 4);
+    pp_completion row = next(port), none;
+    CHECK_EQ(row.result, 4);
+    pp_block_send answer = {endpoint, row.block, 4};
+    pp_port_exchange(port, &answer, 1, &none, 0, 0, NULL);
+    CHECK_EQ(sock_read(peer, in, sizeof in), 4);
+    while (heap->live > 0 && nothing_comes(port)) {
+    }
+}
+
+static void steady_state_allocates_nothing(void)
+{
+    struct heap heap;
+    int fds[2];
+    heap_init(&heap, 8, 4096);
+    tcp_pair(fds);
+    pp_port *port = new_port();
+    pp_endpoint endpoint = add(port, fds[0], 1, &heap, PP_OWN_DESCRIPTOR);
+    CHECK_EQ(pp_port_recv_stream(port, endpoint, 0, NULL), PP_OK);
+    for (int i = 0; i < 10; i++) echo_once(port, &heap, endpoint, fds[1]);
+    pp_stats before = operations_of(port);
+    for (int i = 0; i < 1000; i++) echo_once(port, &heap, endpoint, fds[1]);
+    pp_stats after = operations_of(port);
+    CHECK(after.acquired >= before.acquired + 2000); /* a receive of nothing and a send for each echo */
+    CHECK_EQ(after.reserved_bytes, before.reserved_bytes);
+    CHECK_EQ(after.committed_bytes, before.committed_bytes);
+    CHECK_EQ(after.peak_live_blocks, before.peak_live_blocks);
+    CHECK_EQ(after.failed, 0);
+    CHECK_EQ(heap.live, 0);
+    end_port(port);
+    sock_close(fds[1]);
+}
+
+static void an_idle_connection_has_one_operation_and_no_block(void)
+{
+    struct heap heap;
+    int fds[2];
+    heap_init(&heap, 8, 4096);
+    tcp_pair(fds);
+    pp_port *port = new_port();
+    CHECK_EQ(pp_port_recv_stream(port, add(port, fds[0], 1, &heap, PP_OWN_DESCRIPTOR), 0, NULL), PP_OK);
+    CHECK(nothing_comes(port));
+    CHECK_EQ(operations_of(port).live_blocks, 1);
+    CHECK_EQ(heap.asked, 0);
+    end_port(port);
+    sock_close(fds[1]);
+}
+
+static void a_listener_keeps_32_accepts_outstanding(void)
+{
+    struct sockaddr_in address;
+    int fd = listener(&address);
+    pp_port *port = new_port();
+    CHECK_EQ(pp_port_accept(port, add(port, fd, 1, NULL, 0), 0, NULL), PP_OK);
+    CHECK_EQ(operations_of(port).live_blocks, 32);
+    for (int i = 0; i < 40; i++) {
+        int peer = dial(&address);
+        pp_completion row = next(port);
+        CHECK_EQ(row.error, 0);
+        sock_close((int)row.result);
+        sock_close(peer);
+    }
+    CHECK_EQ(operations_of(port).live_blocks, 32);
+    end_port(port);
+    sock_close(fd);
+}
+
+/* Whatever the cancel said, the bytes may be read until the packet is out of the port. */
+static void a_send_in_flight_keeps_its_block_until_its_packet_is_taken(void)
+{
+    struct heap heap;
+    int fds[2];
+    heap_init(&heap, 2, 64 << 20);
+    tcp_pair(fds);
+    pp_port *port = new_port();
+    pp_endpoint endpoint = add(port, fds[0], 1, &heap, PP_OWN_DESCRIPTOR);
+    pp_block block = {0};
+    CHECK_EQ(heap_acquire(&heap, 32 << 20, 0, &block), PP_OK);
+    pp_send send = {.endpoint = endpoint, .block = block.handle, .bytes = 32 << 20, .flags = PP_SEND_TAKE};
+    CHECK_EQ(pp_port_send(port, &send, NULL), PP_OK);
+    CHECK_EQ(operations_of(port).live_blocks, 1);
+    CHECK_EQ(pp_port_end(port, endpoint, PP_CLOSE_RESET), PP_OK);
+    CHECK_EQ(heap.pinned, 1);
+    pp_completion row = next(port);
+    CHECK_EQ(row.event, PP_KIND_SEND);
+    CHECK_EQ(row.error, pp_os_cancelled);
+    CHECK_EQ(heap.pinned, 0);
+    CHECK_EQ(heap.live, 0);
+    CHECK_EQ(next(port).event, PP_KIND_CLOSE);
+    CHECK_EQ(operations_of(port).live_blocks, 0);
+    end_port(port);
+    sock_close(fds[1]);
+}
+
+static void a_cancel_leaves_alone_what_was_gathered_with_it(void)
+{
+    static char data[8 << 20], in[1 << 16];
+    int fds[2];
+    pp_operation second;
+    tcp_pair(fds);
+    pp_port *port = new_port();
+    pp_endpoint endpoint = add(port, fds[0], 1, NULL, PP_OWN_DESCRIPTOR);
+    pp_send large = {.endpoint = endpoint, .address = (uintptr_t)data, .bytes = sizeof data, .user = 1};
+    pp_send small = {.endpoint = endpoint, .address = (uintptr_t)"tail", .bytes = 4, .user = 2};
+    CHECK_EQ(pp_port_send(port, &large, NULL), PP_OK);
+    CHECK_EQ(pp_port_send(port, &small, &second), PP_OK);
+    CHECK_EQ(pp_port_cancel(port, second), PP_OK);
+    pp_completion row = next(port);
+    CHECK_EQ(row.user, 2);
+    CHECK_EQ(row.error, pp_os_cancelled);
+    sock_block(fds[1], false);
+    size_t got = 0;
+    while (pp_port_dequeue(port, &row, 1, 0, NULL) == 0)
+        for (int64_t part; (part = sock_read(fds[1], in, sizeof in)) > 0;) got += (size_t)part;
+    CHECK_EQ(row.user, 1);
+    CHECK_EQ(row.error, 0);
+    sock_block(fds[1], true);
+    while (got < sizeof data) got += (size_t)sock_read(fds[1], in, sizeof in);
+    CHECK_EQ(got, sizeof data);
+    end_port(port);
+    sock_close(fds[1]);
+}
+
+static void a_socket_belongs_to_one_port(void)
+{
+    struct heap heap;
+    int fds[2];
+    heap_init(&heap, 8, 4096);
+    tcp_pair(fds);
+    pp_port *first = new_port(), *second = new_port();
+    CHECK_EQ(pp_port_recv_stream(first, add(first, fds[0], 1, &heap, 0), 0, NULL), PP_OK);
+    CHECK_EQ(pp_port_recv_stream(second, add(second, fds[0], 1, &heap, 0), 0, NULL), PP_INVALID);
+    end_port(second);
+    end_port(first);
+    sock_close(fds[0]), sock_close(fds[1]);
+}
+
+static void many_endpoints_end_at_once(void)
+{
+    enum { MANY = 200 };
+    struct heap heap;
+    int fds[MANY][2];
+    size_t count = 0;
+    heap_init(&heap, 8, 4096);
+    pp_port *port = new_port();
+    for (int i = 0; i < MANY; i++) {
+        tcp_pair(fds[i]);
+        pp_endpoint endpoint = add(port, fds[i][0], (uint64_t)i, &heap, PP_OWN_DESCRIPTOR);
+        CHECK_EQ(pp_port_recv_stream(port, endpoint, 0, NULL), PP_OK);
+    }
+    CHECK_EQ(pp_port_close(port, SECONDS(5), NULL, 0, &count), PP_OK);
+    CHECK_EQ(count, MANY);
+    end_port(port);
+    for (int i = 0; i < MANY; i++) sock_close(fds[i][1]);
+}
+
+int main(void)
+{
+    RUN_ON_ALL(steady_state_allocates_nothing);
+    RUN_ON_ALL(an_idle_connection_has_one_operation_and_no_block);
+    RUN_ON_ALL(a_listener_keeps_32_accepts_outstanding);
+    RUN_ON_ALL(a_send_in_flight_keeps_its_block_until_its_packet_is_taken);
+    RUN_ON_ALL(a_cancel_leaves_alone_what_was_gathered_with_it);
+    RUN_ON_ALL(a_socket_belongs_to_one_port);
+    RUN_ON_ALL(many_endpoints_end_at_once);
+    return report();
+}
