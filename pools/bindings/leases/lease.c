@@ -9,11 +9,14 @@
  * and a lease can be called: with nothing it enters, with three arguments it exits (with_slot below). */
 #include "leases.h"
 
-enum { KEPT_MAX = 128 };
+/* 0 lets AddressSanitizer see a lease that is used after its end. */
+#ifndef PP_LEASES_KEPT
+#define PP_LEASES_KEPT 128
+#endif
 
 PyTypeObject *lease_type;
 static PyTypeObject *with_slot_type;
-static PyObject *kept[KEPT_MAX];
+static PyObject *kept[PP_LEASES_KEPT + 1];
 static int kept_count;
 static PyObject *text_f_lasti;
 
@@ -153,7 +156,7 @@ static void lease_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     if (self->handle) lose(self);
     lease_clear(op);
-    if (type == lease_type && !self->finalized && kept_count < KEPT_MAX)
+    if (type == lease_type && !self->finalized && kept_count < PP_LEASES_KEPT)
         kept[kept_count++] = op;
     else
         PyObject_GC_Del(op);

@@ -1,0 +1,546 @@
+"""Misuse of leases, batches and pins: from many threads, in the middle of calls, at the end of objects."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import warnings
+import weakref
+from contextlib import ExitStack
+
+import pytest
+
+from pools import (
+    CompactingPool,
+    DoubleRelease,
+    Lease,
+    MallocPool,
+    PoolClosed,
+    PoolError,
+    PoolExhausted,
+    SlabPool,
+    StaleHandle,
+)
+
+INDEX = 0xFFFF_FFFF
+
+
+@pytest.fixture(params=["slab", "shared slab", "malloc", "shared malloc"])
+def pool(request):
+    shared = request.param.startswith("shared")
+    made = SlabPool(64, 256, thread_safe=shared) if "slab" in request.param else None
+    with made or MallocPool(block_size=64, thread_safe=shared) as pool:
+        yield pool
+        pool.check()
+        assert pool.stats().live_blocks == 0
+
+
+def in_threads(count, function):
+    """Run the function in so many threads that start together; what each returned or raised."""
+    barrier = threading.Barrier(count)
+    outcomes = []
+
+    def run():
+        barrier.wait()
+        try:
+            outcomes.append(function())
+        except PoolError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+# ---- threads ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("viewed", [False, True])
+def test_of_many_threads_that_release_one_lease_one_succeeds(pool, viewed):
+    for _ in range(30):
+        lease = pool.acquire()
+        if viewed:
+            lease.view[0] = 1
+        outcomes = in_threads(6, lease.release)
+        assert outcomes.count(None) == 1
+        assert sum(isinstance(outcome, DoubleRelease) for outcome in outcomes) == 5
+    pool.acquire().release()  # takes home what other threads released
+
+
+def test_of_many_threads_that_release_one_handle_one_succeeds(pool):
+    for _ in range(30):
+        handle = pool.acquire().detach()
+        outcomes = in_threads(6, lambda handle=handle: pool.lease(handle, 0, 64).release())
+        assert outcomes.count(None) == 1
+        assert sum(isinstance(outcome, StaleHandle) for outcome in outcomes) == 5
+    pool.acquire().release()
+
+
+def test_of_many_threads_that_release_one_batch_one_succeeds(pool):
+    for _ in range(20):
+        batch = pool.acquire_many(20)
+        outcomes = in_threads(6, batch.release)
+        assert outcomes.count(None) == 1
+    pool.acquire().release()
+
+
+def test_a_view_that_ends_in_another_thread_gives_the_block_back(pool):
+    for _ in range(30):
+        lease = pool.acquire()
+        index = lease.handle & INDEX
+        views = [lease.view[:8], lease.view[8:16]]
+        lease.release()
+        taken = [pool.acquire() for _ in range(100)]
+        assert index not in [other.handle & INDEX for other in taken]
+        pool.release_many(taken)
+        in_threads(2, views.pop)
+        assert pool.stats().live_blocks == 0
+
+
+def test_threads_that_pass_views_around_see_their_own_bytes():
+    with SlabPool(64, 16, thread_safe=True) as pool:
+        torn = []
+
+        def work():
+            mark = threading.get_ident() & 0xFF
+            kept = []
+            for number in range(300):
+                try:
+                    lease = pool.acquire()
+                except PoolExhausted:
+                    kept.clear()
+                    continue
+                lease.view[:] = bytes([mark]) * 64
+                kept.append(lease.view[number % 8 : 32])
+                lease.release()
+                torn.extend(part for part in kept if set(part) != {mark})
+                if len(kept) > 3:
+                    kept.pop(0)
+
+        in_threads(4, work)
+        assert not torn
+        pool.check()
+
+
+def test_a_pin_that_ends_in_another_thread_is_taken_away_by_the_owners_next_call():
+    with CompactingPool(1 << 20) as pool:
+        leases = [pool.acquire(100), pool.acquire(100)]
+        pins = [lease.pin() for lease in leases]
+        for pin in pins:
+            pin.__enter__()[0] = 1
+        assert pool.stats().pinned_blocks == 2
+        in_threads(2, lambda: pins.pop().__exit__(None, None, None))
+        del pin
+        pool.compact()
+        assert pool.stats().pinned_blocks == 0
+        pool.release_many(leases)
+
+
+# ---- code that runs in the middle of a call ------------------------------------------------------------
+
+
+class Meddler:
+    """A number that does something when it is read."""
+
+    def __init__(self, number, deed):
+        self.number = number
+        self.deed = deed
+
+    def __index__(self):
+        self.deed()
+        return self.number
+
+
+def test_a_number_that_ends_the_lease_while_it_is_read(pool):
+    for use in (
+        lambda lease, number: lease.read(number),
+        lambda lease, number: lease.read(0, number),
+        lambda lease, number: lease.write(b"text", number),
+        lambda lease, number: lease.resize(number),
+    ):
+        lease = pool.acquire()
+        with pytest.raises(DoubleRelease):
+            use(lease, Meddler(8, lease.release))
+    batch = pool.acquire_many(4)
+    with pytest.raises(IndexError):
+        batch[Meddler(1, batch.release)]
+
+
+def test_a_number_that_closes_the_pool_while_it_is_read(pool):
+    with pytest.raises(PoolClosed):
+        pool.acquire(Meddler(8, pool.close))
+
+
+def test_a_weak_reference_to_the_view_that_uses_the_lease_when_it_goes(pool):
+    seen = []
+
+    def meddle(reference):
+        for use in (lease.release, lease.detach, lambda: lease.view):
+            with pytest.raises(DoubleRelease):
+                use()
+        seen.append(reference)
+
+    lease = pool.acquire()
+    reference = weakref.ref(lease.view, meddle)
+    lease.release()
+    assert seen == [reference]
+
+
+def test_a_weak_reference_that_looks_again_during_a_resize(pool):
+    lease = pool.acquire()
+    kept = []
+    reference = weakref.ref(lease.view, lambda _: kept.append(lease.view))
+    with pytest.raises(PoolError) as caught:
+        lease.resize(32)
+    assert caught.value.status == "PINNED"
+    del reference
+    kept[0][:4] = b"mine"
+    lease.release()
+    assert bytes(kept[0][:4]) == b"mine"
+    kept.clear()
+
+
+def test_a_collection_that_ends_the_lease_while_it_is_viewed(pool):
+    """Making a memoryview may run the collector, and that anything."""
+    threshold = gc.get_threshold()
+    ended = []
+
+    def meddle(phase, info):
+        if not lease.released:
+            lease.release()
+            ended.append(pool.acquire())
+
+    for _ in range(20):
+        lease = pool.acquire()
+        view = None
+        gc.callbacks.append(meddle)
+        gc.set_threshold(1)
+        try:
+            view = lease.view
+        except DoubleRelease:
+            pass
+        finally:
+            gc.set_threshold(*threshold)
+            gc.callbacks.remove(meddle)
+        if view is not None and lease.released:
+            assert ended[-1].view.obj is not view.obj
+        if not lease.released:
+            lease.release()
+        while ended:
+            ended.pop().release()
+        del view
+
+
+class Chain:
+    """Releases its lease and acquires another when it goes, and takes the next link with it."""
+
+    def __init__(self, pool, following):
+        self.lease = pool.acquire()
+        self.following = following
+        self.view = self.lease.view[:4]
+
+    def __del__(self):
+        pool = self.lease.pool
+        self.lease.release()
+        with pool.acquire() as another:
+            another.view[:4] = b"over"
+
+
+def test_releases_in_a_chain_of_finalizers(pool):
+    chain = None
+    for _ in range(100):
+        chain = Chain(pool, chain)
+    del chain
+    pool.acquire().release()
+
+
+def test_an_exception_passes_a_lease_that_is_lost_on_its_way(pool):
+    def fail():
+        lease = pool.acquire()
+        lease.view[0] = 1
+        raise KeyError("kept")
+
+    with pytest.warns(ResourceWarning), pytest.raises(KeyError, match="kept"):
+        fail()
+    gc.collect()
+    assert pool.lost_leases == 1
+
+
+def test_a_move_that_drops_leases_and_views():
+    with CompactingPool(1 << 20) as pool:
+        leases = [pool.acquire(1000) for _ in range(40)]
+        pins = [lease.pin() for lease in leases[30:]]
+        parts = [pin.__enter__()[:10] for pin in pins]
+        dropped = leases[10:20]
+        pool.release_many(leases[:10])
+
+        def moved(handle, old, new, size):
+            if dropped:
+                dropped.pop().release()
+            if pins:
+                pins.pop().__exit__(None, None, None)
+                parts.pop()
+
+        pool.on_move(moved)
+        del leases[10:20]
+        while not pool.compact().finished:
+            pass
+        pool.on_move(None)
+        pool.check()
+        for pin in pins:
+            pin.__exit__(None, None, None)
+        parts.clear()
+        pool.compact()
+        assert pool.stats().pinned_blocks == 0
+        pool.release_many([lease for lease in (*dropped, *leases[10:]) if not lease.released])
+
+
+# ---- the ends of objects ----------------------------------------------------------------------------------
+
+
+def test_a_lease_that_is_revived_by_another_finalizer_has_ended(pool):
+    revived = []
+
+    class Reviver:
+        def __del__(self):
+            revived.append(self.lease)
+
+    for _ in range(5):
+        reviver = Reviver()
+        reviver.lease = pool.acquire()
+        reviver.me = reviver
+        del reviver
+        with pytest.warns(ResourceWarning):
+            gc.collect()
+        lease = revived.pop()
+        assert lease.released
+        with pytest.raises(DoubleRelease):
+            lease.release()
+        del lease
+        with pytest.warns(ResourceWarning):
+            pool.acquire()  # one that may lie where the revived one was is told of as well
+    assert pool.lost_leases == 10
+
+
+def test_more_leases_than_are_kept_for_reuse(pool):
+    for _ in range(3):
+        leases = [pool.acquire() for _ in range(256)]
+        assert len({lease.handle for lease in leases}) == 256
+        for lease in leases:
+            lease.write(b"x")
+            assert len(lease.view) == lease.size
+            lease.release()
+        del lease
+        leases.clear()
+
+
+def test_leases_pins_and_batches_in_cycles_with_their_pool():
+    for make in (
+        lambda pool: pool.acquire(100),
+        lambda pool: pool.acquire_many(3, 100),
+        lambda pool: pool.acquire(100).pin(),
+    ):
+        for pool_class in (lambda: SlabPool(128, 8), lambda: CompactingPool(1 << 20), MallocPool):
+            pool = pool_class()
+            held = make(pool)
+            pool.held = [held, held.__enter__(), iter([held])]
+            gone = weakref.ref(pool)
+            del held, pool
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                gc.collect()
+            assert gone() is None
+
+
+def test_a_view_in_a_cycle_with_its_pool_keeps_only_the_memory():
+    pool = SlabPool(64, 2)
+    lease = pool.acquire()
+    view = lease.view
+    view[:4] = b"kept"
+    lease.release()
+    pool.view = view
+    gone = weakref.ref(pool)
+    del pool, lease
+    gc.collect()
+    assert gone() is None
+    assert bytes(view[:4]) == b"kept"
+
+
+def test_an_iterator_over_a_batch_that_is_released_meanwhile(pool):
+    batch = pool.acquire_many(3)
+    leases = iter(batch)
+    next(leases).release()
+    batch.release()
+    assert list(leases) == []
+
+
+# ---- what a lease is to the language -----------------------------------------------------------------------
+
+
+def test_a_lease_works_in_an_exit_stack_and_by_its_type(pool):
+    with ExitStack() as stack:
+        lease = stack.enter_context(pool.acquire())
+        assert not lease.released
+    assert lease.released
+    lease = pool.acquire()
+    assert type(lease).__enter__(lease) is lease
+    assert type(lease).__exit__(lease, None, None, None) is None
+    assert lease.released
+    assert lease.__exit__(None, None, None) is None  # nothing to do
+    with pytest.raises(TypeError):
+        lease(1)
+    with pytest.raises(TypeError):
+        lease(1, 2, name=3)
+
+
+def test_an_error_in_the_with_block_is_raised_after_the_release(pool):
+    with pytest.raises(ZeroDivisionError), pool.acquire() as lease:
+        1 / 0  # noqa: B018
+    assert lease.released
+
+
+def test_a_class_of_leases_of_ones_own(pool):
+    class Named(Lease):
+        __slots__ = ("label",)
+
+    class Pool(type(pool)):
+        _lease_class = Named
+
+    with Pool(64, 2) if isinstance(pool, SlabPool) else Pool(block_size=64) as own:
+        for _ in range(5):
+            with own.acquire() as lease:
+                lease.label = [lease]
+                assert type(lease) is Named
+                lease.view[0] = 1
+            del lease
+        with pytest.warns(ResourceWarning):
+            own.acquire()
+        gc.collect()
+        assert own.lost_leases == 1
+
+
+def test_a_lease_shows_its_state_and_lets_nobody_change_it(pool):
+    with pool.acquire() as lease:
+        for name in ("handle", "size", "pool", "view", "tag", "site", "new"):
+            with pytest.raises(AttributeError):
+                setattr(lease, name, 0)
+        assert lease.view is lease.view
+        assert sys.getsizeof(lease) > 0
+    assert lease.handle == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (((1, 0, 0), {}), TypeError),
+        (((1,), {"size": 1}), TypeError),
+        (((), {"bytes": 1}), TypeError),
+        (((1.5,), {}), TypeError),
+        (((1,), {"tag": -1}), OverflowError),
+        (((1,), {"tag": 1 << 32}), OverflowError),
+        (((1,), {"tag": 1 << 70}), OverflowError),
+        (((1,), {"tag": []}), TypeError),
+    ],
+)
+def test_arguments_that_make_no_sense(pool, arguments, error):
+    positional, named = arguments
+    with pytest.raises(error):
+        pool.acquire(*positional, **named)
+    with pytest.raises(error):
+        pool.acquire_many(2, *positional, **named)
+    with pytest.raises(TypeError):
+        pool.acquire_many()
+    pool.acquire(**{"".join(["si", "ze"]): 8}).release()  # the text need not be the same object
+
+
+def test_a_pool_that_was_never_made_refuses():
+    pool = SlabPool.__new__(SlabPool)
+    for use in (
+        pool.acquire,
+        lambda: pool.acquire(8),
+        lambda: pool.acquire_many(2),
+        lambda: pool.lease(1 << 32, 0, 8),
+        lambda: pool._bind(0, pool, 0, Lease, {}),
+    ):
+        with pytest.raises((ValueError, AttributeError)):
+            use()
+    pool._sweep()
+    with SlabPool(64, 1) as made, pytest.raises(ValueError, match="once"):
+        made._bind(1, made, 0, Lease, {})
+
+
+# ---- views of blocks that others release ---------------------------------------------------------------------
+
+
+def test_whoever_releases_a_detached_block_does_not_have_it_reused_under_a_view(pool):
+    lease = pool.acquire()
+    index = lease.handle & INDEX
+    part = lease.view[:4]
+    part[:] = b"mine"
+    handle = lease.detach()
+    assert pool.inspect(handle).pins == (0, 1, 0)
+    pool.lease(handle, 0, 64).release()  # as the engine does
+    others = [pool.acquire() for _ in range(200)]
+    assert index not in [other.handle & INDEX for other in others]
+    assert bytes(part) == b"mine"
+    del part
+    assert pool.stats().deferred_blocks == 0
+    pool.release_many(others)
+
+
+def test_a_detached_lease_that_was_viewed_but_is_no_longer_holds_no_pin(pool):
+    lease = pool.acquire()
+    lease.view[0] = 1
+    handle = lease.detach()
+    assert pool.inspect(handle).pins == (0, 0, 0)
+    pool.lease(handle, 0, 64).release()
+
+
+def test_bytes_that_have_no_address_are_refused(pool):
+    handle = pool.acquire().detach()
+    with pool.lease(handle, 0, 64) as lease:
+        for use in (lambda: lease.view, lease.read, lambda: lease.write(b"x")):
+            with pytest.raises(PoolError, match="no address"):
+                use()
+
+
+# ---- what is left behind -------------------------------------------------------------------------------------
+
+
+def lose_one(pool):
+    pool.acquire()
+    pool.acquire_many(2)
+
+
+def end_all_ways(pool):
+    with pool.acquire(tag="a tag") as lease, lease.pin() as view:
+        part = view[:4]
+    pool.release_many(pool.acquire_many(5))
+    for taken in pool.acquire_many(3):
+        taken.release()
+    lease = pool.acquire()
+    del part, view
+    pool.lease(lease.detach(), 0, 64).release()
+    for refused in (lease.release, lambda: pool.acquire(0), lambda: pool.acquire_many(1 << 20, 64)):
+        with pytest.raises(PoolError):
+            refused()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lose_one(pool)
+
+
+def test_a_thousand_rounds_leave_no_object_behind():
+    with SlabPool(64, 16) as pool:
+        for _ in range(10):
+            end_all_ways(pool)
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for _ in range(1000):
+            end_all_ways(pool)
+        gc.collect()
+        assert sys.getallocatedblocks() - before < 500
+        assert pool.stats().live_blocks == 0
