@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "malloc_levels.h"
 #include "malloc_library.h"
 #include "slots.h"
 
@@ -307,15 +308,22 @@ static pp_status malloc_walk(pp_pool *pool, pp_walk_fn visit, void *context)
     return status;
 }
 
-static void malloc_stats(const pp_pool *pool, pp_stats *out)
+void pp_malloc_own_levels(const pp_pool *pool, pp_stats *out)
 {
     const malloc_pool *m = (const malloc_pool *)pool;
-    pp_heap_levels heap = {0};
     pp_stats_begin(pool, out);
     pp_slots_add_pending(&m->slots, out);
     out->granted_bytes = pp_read(&m->granted_bytes);
     out->peak_granted_bytes = pp_read(&m->peak_granted_bytes);
-    uint64_t table = pp_slots_metadata_bytes(&m->slots) + sizeof *m;
+    out->metadata_bytes = pp_slots_metadata_bytes(&m->slots) + sizeof *m;
+}
+
+static void malloc_stats(const pp_pool *pool, pp_stats *out)
+{
+    const malloc_pool *m = (const malloc_pool *)pool;
+    pp_heap_levels heap = {0};
+    pp_malloc_own_levels(pool, out);
+    uint64_t table = out->metadata_bytes;
     if (m->c_library) pp_system_heap_levels(&heap);
     out->free_bytes = heap.free_bytes;
     out->largest_free_bytes = heap.largest_free_bytes;

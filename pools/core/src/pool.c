@@ -30,6 +30,7 @@ pp_status pp_pool_init(pp_pool *pool, const pp_pool_ops *ops, const pp_pool_conf
     memcpy(pool->name, name, bytes);
     pp_lock_init(&pool->lock);
     pp_tags_init(&pool->tags);
+    pool->names = &pool->tags;
     return PP_OK;
 }
 
@@ -246,6 +247,7 @@ void pp_pool_provider(pp_pool *pool, pp_provider *out)
         .unpin = let_go,
         .max_bytes = pool->max_bytes - pool->padding,
     };
+    if (pool->layers[PP_LAYER_POLICY]) pp_policy_provide(pool, out);
 }
 
 /* ---- misuse and failure ------------------------------------------------------------------- */
@@ -297,7 +299,7 @@ void pp_pool_set_site(pp_pool *pool, uint32_t site)
 /* The trace's id of a tag or site, which is written there at its first use. */
 static uint32_t trace_text_of(pp_pool *pool, uint32_t tag, pp_trace_text_kind kind)
 {
-    struct pp_tag_entry *entry = pp_tags_entry(&pool->tags, tag);
+    struct pp_tag_entry *entry = pp_tags_entry(pool->names, tag);
     if (!entry) return 0;
     /* Two threads may write it at once: the trace gives both the same id. */
     _Atomic uint32_t *known = kind == PP_TEXT_TAG ? &entry->trace_tag : &entry->trace_stack;
@@ -312,6 +314,7 @@ static uint32_t trace_text_of(pp_pool *pool, uint32_t tag, pp_trace_text_kind ki
 void pp_trace_block(pp_pool *pool, pp_trace_op op, const pp_event *event, uint64_t aux)
 {
     if (!pool->trace) return;
+    bool of_fallback = pool->fallback_id && event->handle >> 56 == pool->fallback_id;
     pp_trace_record record = {
         .block = event->handle,
         .offset = event->offset,
@@ -320,7 +323,7 @@ void pp_trace_block(pp_pool *pool, pp_trace_op op, const pp_event *event, uint64
         .aux = aux,
         .tag = trace_text_of(pool, event->tag, PP_TEXT_TAG),
         .stack = trace_text_of(pool, event->site, PP_TEXT_STACK),
-        .pool = pool->trace_pool,
+        .pool = of_fallback ? pool->fallback_trace_pool : pool->trace_pool,
         .op = (uint8_t)op,
         .flags = event->born_before ? PP_FLAG_BORN_BEFORE : 0,
     };
@@ -366,6 +369,7 @@ pp_status pp_pool_trace(pp_pool *pool, pp_trace *trace, const char *about)
         return PP_INVALID;
     }
     pool->trace_pool = (uint16_t)number;
+    pool->fallback_id = 0;
     if (about) pp_trace_text(trace, PP_TEXT_POOL, number, about, strlen(about));
     if (pool->ops->announce) pool->ops->announce(pool);
     return pp_pool_walk(pool, announce_block, pool);

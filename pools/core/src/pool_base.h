@@ -37,10 +37,12 @@ struct pp_pool {
     const pp_pool_ops *ops;
     _Atomic uintptr_t owner; /* pp_system_self() of the owner; 0 in shared pools */
     pp_trace *trace;
-    size_t max_bytes;      /* the largest request the strategy can serve */
-    uint64_t hard_limit;   /* bytes that may be committed for blocks; UINT64_MAX without a limit */
-    _Atomic uint32_t site; /* tag id for later acquires */
-    uint16_t trace_pool;   /* our number in the trace */
+    size_t max_bytes;             /* the largest request the strategy can serve */
+    uint64_t hard_limit;          /* bytes that may be committed for blocks; UINT64_MAX without a limit */
+    _Atomic uint32_t site;        /* tag id for later acquires */
+    uint16_t trace_pool;          /* our number in the trace */
+    uint16_t fallback_trace_pool; /* that of the policy's fallback, and the pool id of its handles, or 0 */
+    uint8_t fallback_id;
     uint8_t scrub;
     uint8_t ages;
     uint8_t watched;     /* trace, scrub, ages or sites: the acquire path has more to do */
@@ -66,6 +68,7 @@ struct pp_pool {
     struct pp_layer *layers[PP_LAYER_COUNT];
     pp_lock lock; /* shared pools: every mutation but what magazines do */
     struct pp_tags tags;
+    struct pp_tags *names; /* those that the blocks' tags are of: its own, or of the pool it stands in for */
     char name[PP_NAME_BYTES];
 };
 

@@ -13,7 +13,11 @@
 
 #include <poolport/block.h>
 
-enum { PP_PROVIDER_VERSION = 1 };
+enum { PP_PROVIDER_VERSION = 2 };
+
+/* Memory came back. Called once, by the thread that releases, within its release: wakes somebody, and
+ * does not call the provider. */
+typedef void (*pp_memory_fn)(void *argument);
 
 typedef struct pp_provider {
     uint32_t size;    /* sizeof(pp_provider) of whoever filled it in */
@@ -42,6 +46,15 @@ typedef struct pp_provider {
 
     /* The largest request `acquire` can ever serve, in bytes. */
     size_t max_bytes;
+
+    /* Version 2. NULL where nobody tells; otherwise arranges that `fn(argument)` is called when memory
+     * next comes back. After PP_OK the caller tries `acquire` once more before it sleeps, since memory may
+     * have come back before. PP_NO_MEMORY: nobody will call. */
+    pp_status (*notify)(void *context, pp_memory_fn fn, void *argument);
+
+    /* With `notify`: takes back every request for `fn(argument)` that is not yet called. Once it
+     * returns, none is called any more. */
+    void (*forget)(void *context, pp_memory_fn fn, void *argument);
 } pp_provider;
 
 #endif

@@ -1,0 +1,459 @@
+/* policy.c - the outermost layer of a pool: quotas, and what happens when there is nothing to give.
+ *
+ *     acquire -> quotas -> strategy -> fallback          one attempt
+ *                  |           |           |
+ *                  +--- no ----+---- no ---+--> on_exhausted: refuse | wait | ask the program, and again
+ *
+ *     release -> claim -> strategy or fallback, by the handle -> accounts -> those who wait
+ *
+ * An attempt either gives what is asked for or leaves everything as it was; what is counted for blocks that
+ * were not to be had is returned. Only PP_EXHAUSTED, PP_NO_MEMORY and PP_QUOTA are the policy's
+ * business. A strategy counts each attempt it refuses as a failed request; those of a request that
+ * was served in the end, or that was counted once already, are forgiven in the statistics. A trace
+ * keeps a FAIL record of each attempt. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "policy_layer.h"
+
+static _Thread_local pp_refusal last_refusal;
+
+void pp_last_refusal(pp_refusal *out) { *out = last_refusal; }
+
+/* ---- one attempt -------------------------------------------------------------------------------------- */
+
+static size_t ask_strategy(policy *p, size_t count, const pp_request *request, pp_block *out, pp_status *why)
+{
+    const pp_pool_ops *below = p->layer.below;
+    size_t done = 0;
+    *why = PP_OK;
+    if (count > 1 && below->acquire_many)
+        return below->acquire_many(p->pool, count, request->bytes, request->tag, out, why);
+    while (done < count &&
+           (*why = below->acquire(p->pool, request->bytes, request->tag, &out[done])) == PP_OK)
+        done++;
+    return done;
+}
+
+static pp_status give_to_owner(policy *p, pp_handle handle)
+{
+    if (pp_fallback_owns(p, handle)) return pp_pool_release(pp_fallback_ready(p), handle);
+    return p->layer.below->release(p->pool, handle);
+}
+
+/* `count` blocks from the strategy, and where it has none left and there is a fallback, from that. */
+static size_t gather(policy *p, pp_request *request, size_t count, pp_block *out)
+{
+    pp_status *why = &request->status;
+    size_t done = ask_strategy(p, count, request, out, why);
+    if (PP_UNLIKELY(*why == PP_EXHAUSTED || *why == PP_NO_MEMORY)) request->counted++;
+    if (PP_LIKELY(!p->fallback)) return done;
+    if (done && PP_UNLIKELY(pp_fallback_owns(p, out[0].handle))) { /* the ids are the same, see there */
+        for (size_t i = 0; i < done; i++) p->layer.below->release(p->pool, out[i].handle);
+        done = 0;
+        *why = PP_EXHAUSTED;
+    }
+    if (*why != PP_EXHAUSTED && *why != PP_NO_MEMORY) return done;
+    return done + pp_fallback_acquire(p, count - done, request->bytes, request->tag, out + done, why);
+}
+
+/* Writes new blocks into the ledger; where it has no memory for one, that and all behind it go back. */
+static size_t enter_blocks(policy *p, pp_request *request, size_t count, pp_block *out)
+{
+    size_t done = 0;
+    while (done < count) {
+        pp_ledger *ledger = pp_ledger_of(p, out[done].handle);
+        if (pp_ledger_enter(ledger, out[done].handle, request->bytes, request->tag) != PP_OK) break;
+        done++;
+    }
+    if (PP_UNLIKELY(done < count)) request->status = PP_NO_MEMORY;
+    for (size_t i = done; i < count; i++) give_to_owner(p, out[i].handle);
+    return done;
+}
+
+pp_status pp_policy_attempt(policy *p, pp_request *request)
+{
+    size_t lacking = request->count - request->done, room = lacking;
+    pp_block *out = request->out + request->done;
+    if (p->counts) {
+        room = pp_books_take(p, request, lacking);
+        if (room == 0) return request->status = request->refusal.status;
+    }
+    size_t got = gather(p, request, room, out);
+    if (PP_UNLIKELY(got < lacking && !request->partly)) {
+        for (size_t i = 0; i < got; i++) give_to_owner(p, out[i].handle);
+        got = 0;
+    }
+    if (p->counts) {
+        if (got) got = enter_blocks(p, request, got, out);
+        if (PP_UNLIKELY(got < room)) pp_books_return(p, request, room - got);
+    }
+    request->done += got;
+    if (got == lacking) return request->status = PP_OK;
+    if (got == room) return request->status = PP_QUOTA;
+    request->refusal.status = request->status;
+    return request->status;
+}
+
+/* ---- what becomes of a request ----------------------------------------------------------------------------- */
+
+/* Asks the program until there is a block, or it has had enough. */
+static pp_status ask_program(policy *p, pp_request *request)
+{
+    for (uint32_t attempt = 1;; attempt++) {
+        request->refusal.attempts = attempt;
+        size_t bytes = request->bytes * (request->count - request->done);
+        int answer =
+            p->config.exhausted(p->config.context, p->pool, bytes, request->tag, request->status, attempt);
+        if (answer < 0) return PP_STOPPED;
+        if (answer == 0) return request->status;
+        pp_status status = pp_policy_attempt(p, request);
+        if (!pp_policy_applies(status)) return status;
+    }
+}
+
+/* After a first attempt that was refused, or instead of one. */
+static pp_status decide(policy *p, pp_request *request)
+{
+    pp_status status = request->status;
+    switch (p->config.on_exhausted) {
+    case PP_EXHAUSTION_WAIT:
+        if (!request->hopeless) return pp_queue_wait(p, request);
+        request->partly = true; /* no use in waiting: what there is now, or nothing */
+        return request->count > 1 ? pp_policy_attempt(p, request) : status;
+    case PP_EXHAUSTION_CALL:
+        return ask_program(p, request);
+    default:
+        return status;
+    }
+}
+
+/* Books the end of a request: of each the strategy has counted as failed, at most one has. */
+static void settle(policy *p, pp_request *request, pp_status status)
+{
+    uint32_t failed = status == PP_OK ? 0 : 1;
+    if (request->counted > failed) pp_add_any_thread(&p->forgiven, request->counted - failed);
+    if (request->refusal.limit) pp_add_any_thread(&p->quota_refusals, 1);
+    if (failed && pp_policy_applies(request->refusal.status)) {
+        if (!request->counted) {
+            pp_add_any_thread(&p->refused, 1);
+            pp_trace_failure(p->pool, request->bytes, request->tag, status);
+        }
+        last_refusal = request->refusal;
+        last_refusal.pool = p->pool;
+    }
+    if (PP_UNLIKELY(request->crossings.count)) pp_books_tell(p, &request->crossings);
+    if (p->config.soft_limit) pp_books_soften(p);
+}
+
+/* Some blocks or one; the status. */
+static pp_status serve(policy *p, pp_request *request)
+{
+    pp_status status;
+    if (PP_UNLIKELY(pp_queue_any(p)) && p->config.on_exhausted == PP_EXHAUSTION_WAIT)
+        status = pp_queue_wait(p, request);
+    else
+        status = pp_policy_attempt(p, request);
+    if (PP_UNLIKELY(pp_policy_applies(status))) status = decide(p, request);
+    if (PP_UNLIKELY(status != PP_OK || request->counted || request->crossings.count || p->config.soft_limit))
+        settle(p, request, status);
+    return status;
+}
+
+/* A request for one block of which the strategy has refused the first attempt. */
+static pp_status serve_refused(policy *p, pp_request *request, pp_status status)
+{
+    request->counted = 1;
+    request->status = request->refusal.status = status;
+    if (p->fallback)
+        request->done =
+            pp_fallback_acquire(p, 1, request->bytes, request->tag, request->out, &request->status);
+    status = request->status;
+    if (pp_policy_applies(status)) status = decide(p, request);
+    settle(p, request, status);
+    return status;
+}
+
+static pp_status policy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+{
+    policy *p = policy_of(pool);
+    pp_status status = PP_OK;
+    if (p->counts) {
+        if (PP_UNLIKELY(bytes - 1 >= pool->max_bytes || !pp_policy_mine(p)))
+            return p->layer.below->acquire(pool, bytes, tag, out);
+    } else if (PP_LIKELY(!pp_queue_any(p))) {
+        status = p->layer.below->acquire(pool, bytes, tag, out);
+        if (PP_LIKELY(status == PP_OK && !pp_fallback_owns(p, out->handle))) return PP_OK;
+        if (status != PP_OK && !pp_policy_applies(status)) return status;
+        if (status == PP_OK) p->layer.below->release(pool, out->handle); /* the ids are the same */
+    }
+    pp_request request;
+    memset(&request, 0, offsetof(pp_request, crossings));
+    request.crossings.count = 0;
+    request.count = 1;
+    request.bytes = bytes;
+    request.tag = tag;
+    request.out = out;
+    return status == PP_OK ? serve(p, &request) : serve_refused(p, &request, status);
+}
+
+static size_t policy_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
+                                  pp_status *why)
+{
+    policy *p = policy_of(pool);
+    pp_status status = PP_OK;
+    pp_request request = {.count = count, .bytes = bytes, .tag = tag, .out = out};
+    request.partly = p->config.on_exhausted != PP_EXHAUSTION_WAIT;
+    if (bytes - 1 >= pool->max_bytes)
+        status = PP_SIZE;
+    else if (!pp_policy_mine(p))
+        status = PP_WRONG_THREAD;
+    else if (count)
+        status = serve(p, &request);
+    if (why) *why = status;
+    return request.done;
+}
+
+/* ---- giving back ----------------------------------------------------------------------------------------------- */
+
+/* After blocks of a tag came back. */
+static inline void came_back(policy *p, uint32_t tag, pp_crossings *crossings)
+{
+    bool mine = pp_policy_mine(p);
+    if (p->signals) pp_queue_signal(p, tag, mine);
+    if (PP_UNLIKELY(crossings->count)) pp_books_tell(p, crossings);
+    if (p->config.soft_limit && mine) pp_books_soften(p);
+}
+
+static pp_status release_counted(policy *p, pp_handle handle, pp_claim *claim, pp_crossings *crossings)
+{
+    pp_status status = pp_ledger_claim(pp_ledger_of(p, handle), handle, claim);
+    if (PP_UNLIKELY(status != PP_OK)) return pp_note_misuse(p->pool, status);
+    status = give_to_owner(p, handle);
+    if (PP_LIKELY(claim->entry != NULL)) {
+        if (PP_LIKELY(status == PP_OK))
+            pp_books_give(p, claim, crossings);
+        else
+            pp_ledger_restore(claim);
+    }
+    return status;
+}
+
+static pp_status policy_release(pp_pool *pool, pp_handle handle)
+{
+    policy *p = policy_of(pool);
+    pp_crossings crossings;
+    pp_claim claim;
+    crossings.count = 0;
+    claim.tag = PP_TAG_NONE;
+    pp_status status = p->counts ? release_counted(p, handle, &claim, &crossings) : give_to_owner(p, handle);
+    if (PP_LIKELY(status == PP_OK)) came_back(p, claim.tag, &crossings);
+    return status;
+}
+
+static size_t policy_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
+{
+    policy *p = policy_of(pool);
+    const pp_pool_ops *below = p->layer.below;
+    pp_crossings crossings = {.count = 0};
+    if (!p->counts && !p->fallback && below->release_many) {
+        size_t released = below->release_many(pool, handles, count, why);
+        if (released) came_back(p, PP_TAG_NONE, &crossings);
+        return released;
+    }
+    pp_status first = PP_OK;
+    size_t done = 0;
+    for (size_t i = 0; i < count; i++) {
+        pp_status status = policy_release(pool, handles[i]);
+        if (PP_LIKELY(status == PP_OK))
+            done++;
+        else if (first == PP_OK)
+            first = status;
+    }
+    if (why) *why = first;
+    return done;
+}
+
+/* ---- calls by handle ------------------------------------------------------------------------------------------------ */
+
+static pp_status resize_there(policy *p, pp_handle handle, size_t bytes, pp_block *out)
+{
+    if (pp_fallback_owns(p, handle)) return pp_pool_resize(pp_fallback_ready(p), handle, bytes, out);
+    return p->layer.below->resize ? p->layer.below->resize(p->pool, handle, bytes, out) : PP_UNSUPPORTED;
+}
+
+static pp_status policy_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out)
+{
+    policy *p = policy_of(pool);
+    pp_request request = {.count = 0};
+    pp_claim claim = {0};
+    pp_status status = PP_OK;
+    bool counted = p->counts && pp_policy_mine(p) && bytes - 1 < pool->max_bytes;
+    if (counted) {
+        if (pp_ledger_look_up(pp_ledger_of(p, handle), handle, &claim) != PP_OK) claim.entry = NULL;
+        status = pp_books_stretch(p, &claim, bytes, &request);
+    }
+    if (status == PP_OK) {
+        status = resize_there(p, handle, bytes, out);
+        if (counted) pp_books_stretched(p, &claim, bytes, status == PP_OK, &request.crossings);
+    } else {
+        pp_add_any_thread(&p->quota_refusals, 1);
+        last_refusal = request.refusal;
+        last_refusal.pool = pool;
+    }
+    came_back(p, claim.tag, &request.crossings);
+    return status;
+}
+
+static pp_status policy_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data)
+{
+    policy *p = policy_of(pool);
+    if (pp_fallback_owns(p, handle)) return pp_pool_pin(pp_fallback_ready(p), handle, kind, data);
+    return p->layer.below->pin(pool, handle, kind, data);
+}
+
+/* The last pin of a released block brings it back. */
+static pp_status policy_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
+{
+    policy *p = policy_of(pool);
+    pp_crossings none = {.count = 0};
+    pp_status status = pp_fallback_owns(p, handle) ? pp_pool_unpin(pp_fallback_ready(p), handle, kind)
+                                                   : p->layer.below->unpin(pool, handle, kind);
+    if (status == PP_OK) came_back(p, PP_TAG_NONE, &none);
+    return status;
+}
+
+static pp_status policy_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
+{
+    policy *p = policy_of(pool);
+    if (pp_fallback_owns(p, handle)) return pp_pool_inspect(pp_fallback_ready(p), handle, out);
+    return p->layer.below->inspect(pool, handle, out);
+}
+
+/* ---- the pool as a whole ------------------------------------------------------------------------------------------------ */
+
+static void policy_stats(const pp_pool *pool, pp_stats *out)
+{
+    policy *p = policy_of(pool);
+    /* before the strategy's, which then has seen at least as many failures */
+    uint64_t forgiven = pp_read(&p->forgiven);
+    p->layer.below->stats(pool, out);
+    out->failed += pp_read(&p->refused);
+    out->failed -= forgiven < out->failed ? forgiven : out->failed;
+    out->quota_refusals = pp_read(&p->quota_refusals);
+    out->waits = pp_read(&p->waits);
+    out->waited_ns = pp_read(&p->waited_ns);
+    out->wait_timeouts = pp_read(&p->wait_timeouts);
+    out->waiting = (uint32_t)pp_read(&p->awaited);
+    out->soft_trims = pp_read(&p->soft_trims);
+    out->fallback_blocks = pp_read(&p->fallback_blocks);
+    out->fallback_bytes = pp_read(&p->fallback_bytes);
+    if (p->fallback) pp_fallback_stats(p, out);
+}
+
+static pp_status policy_walk(pp_pool *pool, pp_walk_fn visit, void *context)
+{
+    policy *p = policy_of(pool);
+    pp_status status = p->layer.below->walk(pool, visit, context);
+    if (status == PP_OK && p->fallback) status = pp_pool_walk(pp_fallback_ready(p), visit, context);
+    return status;
+}
+
+static pp_status policy_check(pp_pool *pool, pp_fault *fault)
+{
+    policy *p = policy_of(pool);
+    pp_status status = p->layer.below->check(pool, fault);
+    if (status == PP_OK && p->fallback) status = pp_pool_check(pp_fallback_ready(p), fault);
+    return status == PP_OK ? pp_books_check(p, fault) : status;
+}
+
+static pp_status policy_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp_compaction *out)
+{
+    policy *p = policy_of(pool);
+    pp_crossings none = {.count = 0};
+    if (!p->layer.below->compact) return PP_UNSUPPORTED;
+    pp_status status = p->layer.below->compact(pool, max_bytes, max_ns, out);
+    if (status == PP_OK) came_back(p, PP_TAG_NONE, &none); /* what did not fit may fit now */
+    return status;
+}
+
+static void policy_announce(pp_pool *pool)
+{
+    policy *p = policy_of(pool);
+    if (p->layer.below->announce) p->layer.below->announce(pool);
+    if (p->fallback) pp_fallback_announce(p);
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------------------- */
+
+static void free_layer(policy *p)
+{
+    pp_fallback_close(p);
+    pp_queue_end(p);
+    pp_books_close(p);
+    pp_lock_end(&p->lock);
+    pp_system_free_aligned(p);
+}
+
+static void policy_destroy(pp_pool *pool)
+{
+    policy *p = policy_of(pool);
+    const pp_pool_ops *below = p->layer.below;
+    free_layer(p);
+    below->destroy(pool);
+}
+
+static bool fits(const pp_pool *pool, const pp_policy_config *config)
+{
+    const pp_quota *quotas[2] = {&config->quota, &config->tag_quota};
+    for (int i = 0; i < 2; i++)
+        if (quotas[i]->low_bytes && quotas[i]->low_bytes >= quotas[i]->high_bytes) return false;
+    if ((unsigned)config->on_exhausted > PP_EXHAUSTION_CALL) return false;
+    if (config->on_exhausted == PP_EXHAUSTION_CALL && !config->exhausted) return false;
+    if (!config->hard_limit) return true;
+    pp_stats stats;
+    pp_pool_stats(pool, &stats);
+    return config->hard_limit >= stats.granted_bytes + stats.free_bytes ||
+           !strcmp(pp_pool_strategy(pool), "malloc");
+}
+
+static void replace(pp_pool_ops *ops)
+{
+    ops->acquire = policy_acquire;
+    ops->acquire_many = policy_acquire_many;
+    ops->release = policy_release;
+    ops->release_many = policy_release_many;
+    ops->resize = policy_resize;
+    ops->pin = policy_pin;
+    ops->unpin = policy_unpin;
+    ops->inspect = policy_inspect;
+    ops->stats = policy_stats;
+    ops->walk = policy_walk;
+    ops->check = policy_check;
+    ops->compact = ops->compact ? policy_compact : NULL;
+    ops->announce = policy_announce;
+    ops->destroy = policy_destroy;
+}
+
+pp_status pp_pool_set_policy(pp_pool *pool, const pp_policy_config *config)
+{
+    if (!fits(pool, config)) return PP_INVALID;
+    policy *p = pp_system_alloc_aligned(64, sizeof *p);
+    if (!p) return PP_NO_MEMORY;
+    memset(p, 0, sizeof *p);
+    p->pool = pool;
+    p->config = *config;
+    p->signals = config->notify || config->on_exhausted == PP_EXHAUSTION_WAIT;
+    pp_lock_init(&p->lock);
+    pp_status status = pp_books_open(p);
+    if (status == PP_OK && config->on_exhausted == PP_EXHAUSTION_FALLBACK) status = pp_fallback_open(p);
+    if (status == PP_OK) status = pp_layer_push(pool, PP_LAYER_POLICY, &p->layer);
+    if (status != PP_OK) {
+        free_layer(p);
+        return status;
+    }
+    replace(&p->layer.ops);
+    uint64_t page = pp_system_page_bytes();
+    if (config->hard_limit) pool->hard_limit = config->hard_limit & ~(page - 1);
+    return PP_OK;
+}

@@ -1,0 +1,156 @@
+/* policy_ledger.c - what was counted for each block, so that its end takes back exactly that, once.
+ *
+ *     acquire     the accounts are raised, the strategy is asked, the entry is written:
+ *                 generation 24 : bytes 40, and the tag beside it
+ *     resize      the difference is counted before, the entry is exchanged afterwards by a CAS
+ *     release     a CAS takes the bytes out of the entry: the claim. Who loses it has released
+ *                 twice and is told so. Who wins asks the strategy, then lowers the accounts
+ *
+ * So a release from whatever thread, however often it is tried, lowers the accounts once, even where the
+ * strategy finds out late that there were two.
+ *
+ * Always: an account's live bytes are the sum of its entries' bytes, but for calls in progress.
+ *
+ * Memory order. The entry is written before the handle is known to anybody, and whoever has a handle
+ * got it by some synchronisation of the program, so relaxed accesses would see it; the claim needs no
+ * more than atomicity. Chunks appear by a CAS and are never taken away before the end.
+ *
+ * A handle that the ledger does not know - of a reserved range, of another pool, of an earlier owner -
+ * passes: what there is to say of it, the strategy says. */
+#include "policy_layer.h"
+
+#define BYTES_MASK ((UINT64_C(1) << 40) - 1)
+
+enum { CHUNK_ENTRIES = 1 << PP_LEDGER_SHIFT };
+
+/* ---- tables in chunks -------------------------------------------------------------------------- */
+
+static size_t whole_pages(size_t bytes)
+{
+    size_t page = pp_system_page_bytes();
+    return (bytes + page - 1) & ~(page - 1);
+}
+
+void *pp_table_open(size_t bytes)
+{
+    void *table = pp_system_reserve(whole_pages(bytes));
+    if (!table || pp_system_commit(table, whole_pages(bytes)) == PP_OK) return table;
+    pp_system_unreserve(table, whole_pages(bytes));
+    return NULL;
+}
+
+void pp_table_close(void *table, size_t bytes)
+{
+    if (table) pp_system_unreserve(table, whole_pages(bytes));
+}
+
+static pp_ledger_entry *entry_at(const pp_ledger *ledger, uint32_t index)
+{
+    _Atomic(pp_ledger_entry *) *chunk = &ledger->chunks[index >> PP_LEDGER_SHIFT];
+    pp_ledger_entry *entries = atomic_load_explicit(chunk, memory_order_acquire);
+    return entries ? &entries[index & (CHUNK_ENTRIES - 1)] : NULL;
+}
+
+/* The same, with memory for it. Several threads may do so at once. */
+static pp_ledger_entry *make_entry(pp_ledger *ledger, uint32_t index)
+{
+    pp_ledger_entry *entry = entry_at(ledger, index), *none = NULL;
+    if (PP_LIKELY(entry)) return entry;
+    pp_ledger_entry *made = pp_table_open(CHUNK_ENTRIES * sizeof *made);
+    if (!made) return NULL;
+    if (!atomic_compare_exchange_strong_explicit(&ledger->chunks[index >> PP_LEDGER_SHIFT], &none, made,
+                                                 memory_order_acq_rel, memory_order_acquire))
+        pp_table_close(made, CHUNK_ENTRIES * sizeof *made);
+    uint32_t used = atomic_load_explicit(&ledger->used, memory_order_relaxed);
+    uint32_t least = (index >> PP_LEDGER_SHIFT) + 1;
+    while (used < least && !atomic_compare_exchange_weak(&ledger->used, &used, least));
+    return entry_at(ledger, index);
+}
+
+pp_status pp_ledger_open(pp_ledger *ledger)
+{
+    ledger->chunks = pp_table_open(PP_LEDGER_CHUNKS * sizeof *ledger->chunks);
+    return ledger->chunks ? PP_OK : PP_NO_MEMORY;
+}
+
+void pp_ledger_close(pp_ledger *ledger)
+{
+    if (!ledger->chunks) return;
+    for (uint32_t at = 0; at < atomic_load(&((pp_ledger *)ledger)->used); at++)
+        pp_table_close(ledger->chunks[at], CHUNK_ENTRIES * sizeof(pp_ledger_entry));
+    pp_table_close(ledger->chunks, PP_LEDGER_CHUNKS * sizeof *ledger->chunks);
+}
+
+/* ---- entries ---------------------------------------------------------------------------------------- */
+
+pp_status pp_ledger_enter(pp_ledger *ledger, pp_handle handle, size_t bytes, uint32_t tag)
+{
+    pp_ledger_entry *entry = make_entry(ledger, pp_handle_index(handle));
+    if (PP_UNLIKELY(!entry)) return PP_NO_MEMORY;
+    uint32_t id = (uint32_t)(handle >> 56);
+    if (PP_UNLIKELY(atomic_load_explicit(&ledger->id, memory_order_relaxed) != id))
+        atomic_store_explicit(&ledger->id, id, memory_order_relaxed);
+    atomic_store_explicit(&entry->tag, tag, memory_order_relaxed);
+    atomic_store_explicit(&entry->word, (uint64_t)pp_handle_stamp(handle) << 40 | bytes,
+                          memory_order_release);
+    return PP_OK;
+}
+
+pp_status pp_ledger_look_up(const pp_ledger *ledger, pp_handle handle, pp_claim *claim)
+{
+    *claim = (pp_claim){0};
+    if (atomic_load_explicit(&((pp_ledger *)ledger)->id, memory_order_relaxed) != handle >> 56)
+        return PP_FOREIGN;
+    pp_ledger_entry *entry = entry_at(ledger, pp_handle_index(handle));
+    if (!entry) return PP_FOREIGN;
+    claim->word = atomic_load_explicit(&entry->word, memory_order_acquire);
+    if (claim->word >> 40 != (pp_handle_stamp(handle) & 0xffffff)) return PP_STALE;
+    if (!(claim->word & BYTES_MASK)) return PP_FOREIGN; /* never written */
+    claim->entry = entry;
+    claim->tag = atomic_load_explicit(&entry->tag, memory_order_relaxed);
+    claim->bytes = claim->word & BYTES_MASK;
+    return claim->bytes == BYTES_MASK ? PP_DOUBLE_RELEASE : PP_OK;
+}
+
+pp_status pp_ledger_claim(const pp_ledger *ledger, pp_handle handle, pp_claim *claim)
+{
+    for (;;) {
+        pp_status status = pp_ledger_look_up(ledger, handle, claim);
+        if (status == PP_DOUBLE_RELEASE) return status;
+        if (status != PP_OK) {
+            claim->entry = NULL;
+            return PP_OK; /* the strategy knows better what to say of it */
+        }
+        uint64_t word = claim->word;
+        if (atomic_compare_exchange_strong_explicit(&claim->entry->word, &word, word | BYTES_MASK,
+                                                    memory_order_acq_rel, memory_order_relaxed))
+            return PP_OK;
+    }
+}
+
+void pp_ledger_restore(const pp_claim *claim)
+{
+    uint64_t word = claim->word | BYTES_MASK;
+    atomic_compare_exchange_strong_explicit(&claim->entry->word, &word, claim->word, memory_order_acq_rel,
+                                            memory_order_relaxed);
+}
+
+bool pp_ledger_correct(const pp_claim *claim, size_t bytes)
+{
+    uint64_t word = claim->word;
+    return atomic_compare_exchange_strong_explicit(&claim->entry->word, &word, (word & ~BYTES_MASK) | bytes,
+                                                   memory_order_acq_rel, memory_order_relaxed);
+}
+
+void pp_ledger_sum(const pp_ledger *ledger, uint64_t *bytes, uint64_t *blocks)
+{
+    for (uint32_t at = 0; at < atomic_load(&((pp_ledger *)ledger)->used); at++) {
+        const pp_ledger_entry *entries = atomic_load_explicit(&ledger->chunks[at], memory_order_acquire);
+        for (uint32_t i = 0; entries && i < CHUNK_ENTRIES; i++) {
+            uint64_t word = pp_read(&entries[i].word);
+            if (word == 0 || (word & BYTES_MASK) == BYTES_MASK) continue;
+            *bytes += word & BYTES_MASK;
+            ++*blocks;
+        }
+    }
+}

@@ -1,0 +1,244 @@
+/* policy_wait.c - requests that wait for memory, and those who want to be told of it.
+ *
+ *     first -> waiter -> waiter -> waiter <- last        each a thread asleep in its request
+ *     watchers                                           one-shot calls of the provider's `notify`
+ *
+ * The turn. A release gives the turn to the first waiter that it may help, by setting `rung`. That one
+ * wakes up, tries, and with a block or without need of one leaves the queue and passes the turn on, because
+ * more may have come back than one block. If it finds nothing the turn ends: whatever comes back after
+ * it looked gives a new one. So one thread at a time tries for each release, in the order of arrival.
+ * Newcomers join at the end as long as anybody waits. The first waits for a block that fits it, and
+ * all behind it wait although smaller ones might be served: a large request would starve otherwise.
+ *
+ * There is one exception: who waits for the quota of its own tag is passed over by all others, until a block
+ * of that tag comes back; it keeps its place.
+ *
+ * A batch is taken as a whole or not at all while it waits. If two of them each held what the other lacks,
+ * neither would ever be served.
+ *
+ * No wake-up is lost. A waiter first counts itself in `awaited`, then tries; a release first makes the block
+ * available, then looks at `awaited`; both have a full fence in between. In the order of the
+ * two fences either the release comes second and sees the waiter, or the waiter does and sees the block. What
+ * the strategies keep under a lock is ordered by that lock: whoever holds it second sees all that the
+ * first did before, the count included. `rung` is set and cleared under the policy's lock, and a waiter
+ * clears it before it tries, so that a release during its attempt makes it try again. A waiter that gives up
+ * passes its turn on if it had one, and even if not: it may have been the one in the others' way.
+ *
+ * In a pool of one owner only the owner waits, so its own releases need not look for waiters, and have
+ * no fence; they look for watchers, whom the same thread has entered.
+ *
+ * Waits are cut into slices: a closed pool and an interrupted program are noticed within one. */
+#include <stdlib.h>
+
+#include "policy_layer.h"
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wtsan" /* the fence orders atomics only, of which every access is seen */
+#endif
+
+#define SLICE_NS UINT64_C(50000000)
+#define ONE_WATCHER (UINT64_C(1) << 32)
+
+struct pp_waiter {
+    pp_waiter *next, *previous;
+    pp_condition condition;
+    uint32_t tag;
+    bool by_tag; /* waits for its tag's quota */
+    bool rung;
+};
+
+struct pp_watcher {
+    pp_watcher *next;
+    pp_memory_fn fn;
+    void *argument;
+};
+
+/* ---- the queue: all with the lock held --------------------------------------------------------------- */
+
+/* Gives the turn to the first from `at` on that a block of this tag may help. */
+static void give_turn(pp_waiter *at, uint32_t tag)
+{
+    while (at && at->by_tag && at->tag != tag) at = at->next;
+    if (!at) return;
+    at->rung = true;
+    pp_condition_wake(&at->condition);
+}
+
+/* Joins the queue; whether nobody is in front but those who wait for their tag. */
+static bool join(policy *p, pp_waiter *waiter)
+{
+    bool open = true;
+    for (pp_waiter *at = p->first; at; at = at->next) open = open && at->by_tag;
+    waiter->previous = p->last;
+    *(p->last ? &p->last->next : &p->first) = waiter;
+    p->last = waiter;
+    atomic_fetch_add_explicit(&p->awaited, 1, memory_order_relaxed);
+    return open;
+}
+
+static void quit(policy *p, pp_waiter *waiter)
+{
+    pp_waiter *next = waiter->next;
+    *(waiter->previous ? &waiter->previous->next : &p->first) = next;
+    *(next ? &next->previous : &p->last) = waiter->previous;
+    atomic_fetch_sub_explicit(&p->awaited, 1, memory_order_relaxed);
+    give_turn(p->first, waiter->tag);
+}
+
+/* ---- waiting -------------------------------------------------------------------------------------------- */
+
+/* Sleeps until it is this waiter's turn: PP_OK, or why it is not to be waited for any longer. */
+static pp_status sleep(policy *p, pp_waiter *waiter, uint64_t deadline_ns)
+{
+    pp_status status = PP_OK;
+    uint64_t slice_ends = pp_system_now_ns() + SLICE_NS;
+    while (!waiter->rung && status == PP_OK) {
+        uint64_t now = pp_system_now_ns();
+        if (now >= deadline_ns) return PP_TIMEOUT;
+        if (atomic_load_explicit(&p->pool->closed, memory_order_relaxed)) return PP_CLOSED;
+        if (now >= slice_ends) {
+            slice_ends = now + SLICE_NS;
+            if (!p->config.interrupted) continue;
+            pp_lock_drop(&p->lock);
+            if (p->config.interrupted(p->config.context, p->pool)) status = PP_STOPPED;
+            pp_lock_take(&p->lock);
+            continue;
+        }
+        uint64_t until = slice_ends < deadline_ns ? slice_ends : deadline_ns;
+        pp_condition_wait(&waiter->condition, &p->lock, until - now);
+    }
+    return status;
+}
+
+/* Tries whenever it is its turn. Lock held. */
+static pp_status take_turns(policy *p, pp_waiter *waiter, pp_request *request, uint64_t deadline_ns)
+{
+    for (;;) {
+        pp_status status = sleep(p, waiter, deadline_ns);
+        if (status != PP_OK) return status;
+        waiter->rung = false;
+        pp_lock_drop(&p->lock);
+        status = pp_policy_attempt(p, request);
+        pp_lock_take(&p->lock);
+        if (!pp_policy_applies(status) || request->hopeless) return status;
+        waiter->by_tag = status == PP_QUOTA && request->refusal.tag != PP_TAG_NONE;
+        if (waiter->by_tag) give_turn(waiter->next, waiter->tag);
+    }
+}
+
+/* What there is of a batch is better than nothing, now that the time is over. */
+static pp_status take_the_rest(policy *p, pp_request *request, pp_status status)
+{
+    if (status != PP_TIMEOUT || request->count == 1) return status;
+    request->partly = true;
+    return pp_policy_attempt(p, request) == PP_OK ? PP_OK : status;
+}
+
+pp_status pp_queue_wait(policy *p, pp_request *request)
+{
+    uint64_t begun = pp_system_now_ns(), timeout = p->config.timeout_ns;
+    uint64_t deadline = timeout > UINT64_MAX - begun ? UINT64_MAX : begun + timeout;
+    pp_waiter waiter = {.tag = request->tag};
+    pp_condition_init(&waiter.condition);
+    pp_lock_take(&p->lock);
+    waiter.rung = join(p, &waiter);
+    pp_lock_drop(&p->lock);
+    atomic_thread_fence(memory_order_seq_cst);
+    pp_lock_take(&p->lock);
+    pp_status status = take_turns(p, &waiter, request, deadline);
+    pp_lock_drop(&p->lock);
+    status = take_the_rest(p, request, status);
+    pp_lock_take(&p->lock);
+    quit(p, &waiter);
+    pp_lock_drop(&p->lock);
+    pp_condition_end(&waiter.condition);
+    request->refusal.waited_ns = pp_system_now_ns() - begun;
+    pp_add_any_thread(&p->waits, 1);
+    pp_add_any_thread(&p->waited_ns, request->refusal.waited_ns);
+    if (status == PP_TIMEOUT) pp_add_any_thread(&p->wait_timeouts, 1);
+    return status;
+}
+
+/* ---- waking --------------------------------------------------------------------------------------------------- */
+
+/* Calls all watchers, once, without the lock. */
+static void tell_watchers(policy *p, pp_watcher *watchers)
+{
+    while (watchers) {
+        pp_watcher *watcher = watchers;
+        watchers = watcher->next;
+        watcher->fn(watcher->argument);
+        free(watcher);
+    }
+    pp_lock_take(&p->lock);
+    p->telling--;
+    pp_lock_drop(&p->lock);
+}
+
+void pp_queue_signal(policy *p, uint32_t tag, bool mine)
+{
+    if (!mine || p->pool->shared) atomic_thread_fence(memory_order_seq_cst);
+    if (PP_LIKELY(!atomic_load_explicit(&p->awaited, memory_order_relaxed))) return;
+    pp_lock_take(&p->lock);
+    pp_watcher *watchers = p->watchers;
+    p->watchers = NULL;
+    if (watchers) p->telling++;
+    uint64_t told = 0;
+    for (pp_watcher *at = watchers; at; at = at->next) told++;
+    atomic_fetch_sub_explicit(&p->awaited, told * ONE_WATCHER, memory_order_relaxed);
+    give_turn(p->first, tag);
+    pp_lock_drop(&p->lock);
+    if (watchers) tell_watchers(p, watchers);
+}
+
+static pp_status notify(void *pool, pp_memory_fn fn, void *argument)
+{
+    policy *p = policy_of(pool);
+    pp_watcher *watcher = malloc(sizeof *watcher);
+    if (!watcher) return PP_NO_MEMORY;
+    pp_lock_take(&p->lock);
+    *watcher = (pp_watcher){p->watchers, fn, argument};
+    p->watchers = watcher;
+    atomic_fetch_add_explicit(&p->awaited, ONE_WATCHER, memory_order_relaxed);
+    pp_lock_drop(&p->lock);
+    atomic_thread_fence(memory_order_seq_cst);
+    return PP_OK;
+}
+
+static void forget(void *pool, pp_memory_fn fn, void *argument)
+{
+    policy *p = policy_of(pool);
+    pp_lock_take(&p->lock);
+    for (pp_watcher **link = &p->watchers; *link;) {
+        pp_watcher *watcher = *link;
+        if (watcher->fn == fn && watcher->argument == argument) {
+            *link = watcher->next;
+            free(watcher);
+            atomic_fetch_sub_explicit(&p->awaited, ONE_WATCHER, memory_order_relaxed);
+        } else {
+            link = &watcher->next;
+        }
+    }
+    while (p->telling) {
+        pp_lock_drop(&p->lock);
+        pp_system_yield();
+        pp_lock_take(&p->lock);
+    }
+    pp_lock_drop(&p->lock);
+}
+
+void pp_policy_provide(const pp_pool *pool, pp_provider *out)
+{
+    if (!policy_of(pool)->signals) return;
+    out->notify = notify;
+    out->forget = forget;
+}
+
+void pp_queue_end(policy *p)
+{
+    while (p->watchers) {
+        pp_watcher *watcher = p->watchers;
+        p->watchers = watcher->next;
+        free(watcher);
+    }
+}

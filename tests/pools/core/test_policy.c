@@ -1,0 +1,526 @@
+/* What a policy refuses, grants and counts, on every strategy, from one thread. */
+#include "policy_cases.h"
+
+static const pp_threads both[] = {PP_THREADS_OWNER, PP_THREADS_SHARED};
+
+#define EACH_POOL(pool)                                                                                      \
+    for (int each = 0; each < STRATEGIES * 2; each++)                                                        \
+        for (pp_pool *pool = pool_of(strategies[each / 2], both[each % 2]); pool;                            \
+             pp_pool_destroy(pool), pool = NULL)
+
+/* ---- setting it ------------------------------------------------------------------------------------ */
+
+static void a_policy_is_set_once_and_before_the_first_block(void)
+{
+    EACH_POOL(pool)
+    {
+        pp_policy_config config = {.quota.max_bytes = BLOCK};
+        CHECK_EQ(pp_pool_set_policy(pool, &config), PP_OK);
+        CHECK_EQ(pp_pool_set_policy(pool, &config), PP_INVALID);
+        at_rest(pool);
+    }
+    EACH_POOL(pool)
+    {
+        pp_block block;
+        pp_policy_config config = {.quota.max_bytes = BLOCK};
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_OK);
+        if (each % 2 == 0) CHECK_EQ(pp_pool_set_policy(pool, &config), PP_INVALID);
+    }
+}
+
+static void what_cannot_hold_is_refused(void)
+{
+    pp_policy_config wrong[] = {
+        {.on_exhausted = PP_EXHAUSTION_CALL},
+        {.on_exhausted = (pp_exhaustion)9},
+        {.quota = {.high_bytes = 10, .low_bytes = 10}},
+        {.tag_quota = {.low_bytes = 10}},
+        {.hard_limit = 1},
+    };
+    pp_pool *pool = pool_of("slab", PP_THREADS_OWNER);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        CHECK_EQ(pp_pool_set_policy(pool, &wrong[i]), PP_INVALID);
+    pp_quota quota = {.max_bytes = 1};
+    pp_quota_levels levels;
+    CHECK_EQ(pp_pool_set_quota(pool, 0, &quota), PP_UNSUPPORTED);
+    CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_UNSUPPORTED);
+    pp_pool_destroy(pool);
+}
+
+/* ---- quotas ------------------------------------------------------------------------------------------ */
+
+static void a_quota_refuses_what_the_strategy_could_serve(void)
+{
+    EACH_POOL(pool)
+    {
+        pp_block blocks[4], refused = {0};
+        pp_refusal refusal;
+        set_policy(pool, (pp_policy_config){.quota.max_bytes = 10000});
+        CHECK_EQ(fill(pool, blocks, 4, 0), 2);
+        CHECK_EQ(pp_pool_acquire(pool, 1809, 0, &refused), PP_QUOTA);
+        CHECK_EQ(refused.handle, 0);
+        pp_last_refusal(&refusal);
+        CHECK(refusal.pool == pool);
+        CHECK_EQ(refusal.status, PP_QUOTA);
+        CHECK_EQ(refusal.live, 8192);
+        CHECK_EQ(refusal.limit, 10000);
+        CHECK_EQ(pp_pool_acquire(pool, 1808, 0, &blocks[2]), PP_OK);
+        CHECK_EQ(at_rest(pool).failed, 2);
+        CHECK_EQ(at_rest(pool).quota_refusals, 2);
+        give_back(pool, blocks, 3);
+        CHECK_EQ(fill(pool, blocks, 4, 0), 2);
+        give_back(pool, blocks, 2);
+        CHECK_EQ(at_rest(pool).live_blocks, 0);
+    }
+}
+
+static void a_quota_of_blocks_counts_blocks(void)
+{
+    EACH_POOL(pool)
+    {
+        pp_block blocks[4];
+        pp_status why;
+        set_policy(pool, (pp_policy_config){.quota.max_blocks = 3});
+        CHECK_EQ(pp_pool_acquire_many(pool, 4, 100, 0, blocks, &why), 3);
+        CHECK_EQ(why, PP_QUOTA);
+        CHECK_EQ(pp_pool_release(pool, blocks[0].handle), PP_OK);
+        CHECK_EQ(pp_pool_acquire_many(pool, 4, 100, 0, blocks, &why), 1);
+        CHECK_EQ(at_rest(pool).live_blocks, 3);
+    }
+}
+
+static void each_tag_has_a_quota_of_its_own(void)
+{
+    EACH_POOL(pool)
+    {
+        pp_block a[4], b[4];
+        pp_quota_levels levels;
+        pp_quota wider = {.max_bytes = 3 * BLOCK};
+        set_policy(pool, (pp_policy_config){.tag_quota.max_bytes = BLOCK, .quota.max_bytes = 5 * BLOCK});
+        CHECK_EQ(fill(pool, a, 4, 7), 1);
+        CHECK_EQ(pp_pool_set_quota(pool, 300, &wider), PP_OK);
+        CHECK_EQ(fill(pool, b, 4, 300), 3);
+        CHECK_EQ(pp_pool_quota_levels(pool, 300, &levels), PP_OK);
+        CHECK_EQ(levels.bytes, 3 * BLOCK);
+        CHECK_EQ(levels.blocks, 3);
+        CHECK_EQ(levels.refusals, 1);
+        CHECK_EQ(pp_pool_release(pool, b[0].handle), PP_OK);
+        CHECK_EQ(pp_pool_quota_levels(pool, 300, &levels), PP_OK);
+        CHECK_EQ(levels.bytes, 2 * BLOCK);
+        /* without a tag only the pool's quota counts */
+        CHECK_EQ(fill(pool, &a[1], 3, 0), 2);
+        CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_OK);
+        CHECK_EQ(levels.blocks, 5);
+        CHECK_EQ(pp_pool_quota_levels(pool, 9999, &levels), PP_OK);
+        CHECK_EQ(levels.bytes, 0);
+        CHECK_EQ(levels.quota.max_bytes, BLOCK);
+        at_rest(pool);
+    }
+}
+
+static void a_block_counts_once_however_often_it_is_released(void)
+{
+    EACH_POOL(pool)
+    {
+        pp_block blocks[4];
+        pp_quota_levels levels;
+        set_policy(pool, (pp_policy_config){.quota.max_bytes = 2 * BLOCK});
+        CHECK_EQ(fill(pool, blocks, 4, 0), 2);
+        CHECK_EQ(pp_pool_release(pool, blocks[0].handle), PP_OK);
+        CHECK_EQ(pp_pool_release(pool, blocks[0].handle), PP_DOUBLE_RELEASE);
+        CHECK_EQ(pp_pool_release(pool, blocks[1].handle ^ UINT64_C(5) << 56), PP_FOREIGN);
+        CHECK_EQ(pp_pool_release(pool, (blocks[1].handle & ~UINT64_C(0xffffffff)) | 99999999), PP_FOREIGN);
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[2]), PP_OK);
+        CHECK(pp_pool_release(pool, blocks[0].handle) != PP_OK);
+        CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_OK);
+        CHECK_EQ(levels.blocks, 2);
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[3]), PP_QUOTA);
+        pp_stats stats = at_rest(pool);
+        CHECK_EQ(stats.double_releases + stats.stale_handles, 2);
+        CHECK_EQ(stats.foreign_handles, 2);
+    }
+}
+
+static void a_block_that_grows_counts_for_its_new_size(void)
+{
+    EACH_POOL(pool)
+    {
+        pp_block block;
+        pp_quota_levels levels;
+        set_policy(pool, (pp_policy_config){.quota = {.max_bytes = 3000, .max_blocks = 1}});
+        CHECK_EQ(pp_pool_acquire(pool, 1000, 0, &block), PP_OK);
+        CHECK_EQ(pp_pool_resize(pool, block.handle, 3001, &block), PP_QUOTA);
+        CHECK_EQ(pp_pool_resize(pool, block.handle, 3000, &block), PP_OK);
+        CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_OK);
+        CHECK_EQ(levels.bytes, 3000);
+        CHECK_EQ(pp_pool_resize(pool, block.handle, 10, &block), PP_OK);
+        CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_OK);
+        CHECK_EQ(levels.bytes, 10);
+        CHECK_EQ(pp_pool_resize(pool, block.handle, SIZE_MAX, &block), PP_SIZE);
+        CHECK_EQ(at_rest(pool).requested_bytes, 10);
+        CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+        CHECK(pp_pool_resize(pool, block.handle, 20, &block) != PP_OK);
+        CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_OK);
+        CHECK_EQ(levels.bytes, 0);
+        at_rest(pool);
+    }
+}
+
+static void what_the_strategy_refuses_does_not_stay_counted(void)
+{
+    EACH_POOL(pool)
+    {
+        pp_block blocks[ROOM + 4];
+        pp_quota_levels levels;
+        set_policy(pool, (pp_policy_config){.quota.max_bytes = 100 * BLOCK});
+        size_t all = fill(pool, blocks, ROOM + 4, 3);
+        CHECK(all <= ROOM);
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 3, &blocks[all]), PP_EXHAUSTED);
+        CHECK_EQ(pp_pool_acquire(pool, 0, 3, &blocks[all]), PP_SIZE);
+        CHECK_EQ(pp_pool_acquire(pool, SIZE_MAX, 3, &blocks[all]), PP_SIZE);
+        CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_OK);
+        CHECK_EQ(levels.blocks, all);
+        CHECK_EQ(at_rest(pool).failed, 2);
+        pp_pool_close(pool);
+        CHECK_EQ(pp_pool_release(pool, blocks[0].handle), PP_OK);
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 3, &blocks[0]), PP_CLOSED);
+    }
+}
+
+/* ---- watermarks --------------------------------------------------------------------------------------- */
+
+typedef struct crossings_seen {
+    pp_crossing each[16];
+    size_t count;
+} crossings_seen;
+
+static void see(void *context, const pp_crossing *crossing)
+{
+    crossings_seen *seen = context;
+    if (seen->count < 16) seen->each[seen->count++] = *crossing;
+}
+
+static void watermarks_are_told_of_when_crossed_and_not_again(void)
+{
+    EACH_POOL(pool)
+    {
+        pp_block blocks[8];
+        crossings_seen seen = {.count = 0};
+        set_policy(pool, (pp_policy_config){.quota = {.high_bytes = 400, .low_bytes = 200},
+                                            .crossed = see,
+                                            .context = &seen});
+        for (int i = 0; i < 5; i++) CHECK_EQ(pp_pool_acquire(pool, 100, 0, &blocks[i]), PP_OK);
+        CHECK_EQ(seen.count, 1);
+        CHECK(seen.each[0].pool == pool);
+        CHECK_EQ(seen.each[0].rising, 1);
+        CHECK_EQ(seen.each[0].bytes, 400);
+        CHECK_EQ(seen.each[0].mark_bytes, 400);
+        CHECK_EQ(pp_pool_release(pool, blocks[0].handle), PP_OK);
+        CHECK_EQ(pp_pool_release(pool, blocks[1].handle), PP_OK);
+        CHECK_EQ(pp_pool_acquire(pool, 100, 0, &blocks[0]), PP_OK); /* 400 again, but never low */
+        CHECK_EQ(seen.count, 1);
+        for (int i = 2; i < 5; i++) CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
+        CHECK_EQ(seen.count, 2);
+        CHECK_EQ(seen.each[1].rising, 0);
+        CHECK_EQ(seen.each[1].bytes, 200);
+        CHECK_EQ(seen.each[1].mark_bytes, 200);
+        CHECK_EQ(pp_pool_resize(pool, blocks[0].handle, 4000, &blocks[0]), PP_OK);
+        CHECK_EQ(seen.count, 3);
+        CHECK_EQ(seen.each[2].rising, 1);
+        at_rest(pool);
+    }
+}
+
+static void a_tag_has_marks_of_its_own(void)
+{
+    EACH_POOL(pool)
+    {
+        pp_block blocks[4];
+        crossings_seen seen = {.count = 0};
+        pp_quota marks = {.high_bytes = 150}, none = {0};
+        set_policy(pool, (pp_policy_config){.tag_quotas = 1, .crossed = see, .context = &seen});
+        CHECK_EQ(pp_pool_set_quota(pool, 5, &marks), PP_OK);
+        for (uint32_t i = 0; i < 4; i++) CHECK_EQ(pp_pool_acquire(pool, 100, 4 + i % 2, &blocks[i]), PP_OK);
+        CHECK_EQ(seen.count, 1);
+        CHECK_EQ(seen.each[0].tag, 5);
+        CHECK_EQ(seen.each[0].bytes, 200);
+        give_back(pool, blocks, 4);
+        CHECK_EQ(seen.count, 2);
+        CHECK_EQ(seen.each[1].tag, 5);
+        CHECK_EQ(seen.each[1].bytes, 0);
+        /* a mark that is set below what is live is crossed at once */
+        CHECK_EQ(pp_pool_set_quota(pool, 5, &none), PP_OK);
+        CHECK_EQ(pp_pool_acquire(pool, 100, 5, &blocks[0]), PP_OK);
+        marks.high_bytes = 60;
+        CHECK_EQ(pp_pool_set_quota(pool, 5, &marks), PP_OK);
+        CHECK_EQ(seen.count, 3);
+        at_rest(pool);
+    }
+}
+
+/* ---- limits ---------------------------------------------------------------------------------------------- */
+
+static void a_hard_limit_ends_all_growth(void)
+{
+    enum { LIMIT = 64 * 4096, MOST = 1024 };
+    static pp_block blocks[MOST];
+    pp_pool *pools[4];
+    pp_slab_config slab = {.block_bytes = 4096, .block_count = 4, .max_count = MOST};
+    pp_sizeclass_config sizeclass = {.max_block_bytes = 65536, .capacity_bytes = MOST * 4096};
+    pp_buddy_config buddy = {
+        .capacity_bytes = 16384, .max_capacity_bytes = MOST * 4096, .min_block_bytes = 256};
+    pp_compacting_config compacting = {.capacity_bytes = MOST * 4096, .segment_bytes = 65536};
+    CHECK_EQ(pp_slab_create(&slab, &pools[0]), PP_OK);
+    CHECK_EQ(pp_sizeclass_create(&sizeclass, &pools[1]), PP_OK);
+    CHECK_EQ(pp_buddy_create(&buddy, &pools[2]), PP_OK);
+    CHECK_EQ(pp_compacting_create(&compacting, &pools[3]), PP_OK);
+    for (int i = 0; i < 4; i++) {
+        set_policy(pools[i], (pp_policy_config){.hard_limit = LIMIT + 100});
+        size_t count = fill(pools[i], blocks, MOST, 0);
+        CHECK(count >= 32 && count <= 64);
+        pp_stats stats = at_rest(pools[i]);
+        CHECK(stats.granted_bytes + stats.free_bytes <= LIMIT);
+        CHECK_EQ(stats.failed, 1);
+        give_back(pools[i], blocks, count);
+        CHECK_EQ(fill(pools[i], blocks, MOST, 0), count);
+        at_rest(pools[i]);
+        pp_pool_destroy(pools[i]);
+    }
+}
+
+static void a_soft_limit_gives_memory_back_when_the_use_falls(void)
+{
+    enum { MIB = 1 << 20 };
+    static pp_block blocks[64];
+    for (int each = 0; each < 2; each++) {
+        pp_pool *pool;
+        pp_slab_config slab = {.block_bytes = 65536, .block_count = 64, .pool.threads = both[each]};
+        CHECK_EQ(pp_slab_create(&slab, &pool), PP_OK);
+        set_policy(pool, (pp_policy_config){.soft_limit = MIB});
+        for (int round = 0; round < 2; round++) {
+            CHECK_EQ(pp_pool_acquire_many(pool, 64, 65536, 0, blocks, NULL), 64);
+            for (int i = 0; i < 64; i++) memset(blocks[i].data, 1, 65536);
+            give_back(pool, blocks, 64);
+        }
+        CHECK(at_rest(pool).soft_trims >= 2);
+        /* magazines keep up to 64 blocks of a shared pool */
+        if (each == 0) CHECK(at_rest(pool).trimmed_bytes >= 2 * 2 * MIB);
+        pp_pool_destroy(pool);
+    }
+    pp_pool *pool;
+    pp_compacting_config compacting = {.capacity_bytes = 4 * MIB, .segment_bytes = 65536};
+    CHECK_EQ(pp_compacting_create(&compacting, &pool), PP_OK);
+    set_policy(pool, (pp_policy_config){.soft_limit = MIB});
+    for (int i = 0; i < 64; i++) CHECK_EQ(pp_pool_acquire(pool, 60000, 0, &blocks[i]), PP_OK);
+    for (int i = 0; i < 64; i += 2) CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
+    pp_stats stats = at_rest(pool);
+    CHECK(stats.moved_blocks > 0); /* every other block is free: without a move no segment would be */
+    CHECK(stats.trimmed_bytes > MIB);
+    pp_pool_destroy(pool);
+}
+
+/* ---- asking the program --------------------------------------------------------------------------------------- */
+
+typedef struct kept_back {
+    pp_block blocks[ROOM + 4];
+    size_t count;
+    int calls, answer;
+    size_t bytes;
+    uint32_t tag, attempt;
+    pp_status why;
+} kept_back;
+
+static int give_one_up(void *context, pp_pool *pool, size_t bytes, uint32_t tag, pp_status why,
+                       uint32_t attempt)
+{
+    kept_back *kept = context;
+    kept->calls++;
+    kept->bytes = bytes;
+    kept->tag = tag;
+    kept->why = why;
+    kept->attempt = attempt;
+    if (kept->answer <= 0) return kept->answer;
+    if (kept->count) CHECK_EQ(pp_pool_release(pool, kept->blocks[--kept->count].handle), PP_OK);
+    return 1;
+}
+
+static void the_program_may_release_and_have_it_tried_again(void)
+{
+    EACH_POOL(pool)
+    {
+        kept_back kept = {.answer = 0};
+        pp_block block;
+        set_policy(pool, (pp_policy_config){
+                             .on_exhausted = PP_EXHAUSTION_CALL, .exhausted = give_one_up, .context = &kept});
+        kept.count = fill(pool, kept.blocks, ROOM + 4, 0);
+        CHECK_EQ(kept.calls, 1);
+        CHECK_EQ(kept.bytes, BLOCK);
+        CHECK_EQ(kept.why, PP_EXHAUSTED);
+        CHECK_EQ(kept.attempt, 1);
+        CHECK_EQ(at_rest(pool).failed, 1);
+        kept.answer = 1;
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 17, &block), PP_OK);
+        CHECK_EQ(kept.tag, 17);
+        CHECK_EQ(at_rest(pool).failed, 1); /* it was served */
+        kept.answer = -1;
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_STOPPED);
+        CHECK_EQ(at_rest(pool).failed, 2);
+    }
+}
+
+/* ---- fallback ----------------------------------------------------------------------------------------------------- */
+
+static int count_blocks(void *context, const pp_block_info *info)
+{
+    size_t *counts = context;
+    counts[0] += info->handle != 0 && info->state == PP_BLOCK_OWNED;
+    counts[1] += info->tag == 21;
+    return 0;
+}
+
+static void malloc_serves_what_the_pool_cannot(void)
+{
+    EACH_POOL(pool)
+    {
+        enum { MANY = ROOM * 2 };
+        pp_block blocks[MANY], moved;
+        pp_block_info info;
+        size_t counts[2] = {0, 0};
+        void *data;
+        set_policy(pool, (pp_policy_config){.on_exhausted = PP_EXHAUSTION_FALLBACK});
+        CHECK_EQ(at_rest(pool).acquired, 0);
+        CHECK_EQ(fill(pool, blocks, MANY, 21), MANY);
+        pp_stats stats = at_rest(pool);
+        CHECK_EQ(stats.live_blocks, MANY);
+        CHECK_EQ(stats.failed, 0);
+        CHECK_EQ(stats.requested_bytes, MANY * BLOCK);
+        CHECK(stats.fallback_blocks >= MANY - ROOM);
+        CHECK_EQ(stats.fallback_live_blocks, stats.fallback_blocks);
+        CHECK_EQ(stats.fallback_bytes, stats.fallback_blocks * BLOCK);
+        CHECK(stats.fallback_live_bytes >= stats.fallback_bytes);
+        CHECK_EQ(pp_pool_walk(pool, count_blocks, counts), PP_OK);
+        CHECK_EQ(counts[0], MANY);
+        CHECK_EQ(counts[1], MANY);
+        pp_handle last = blocks[MANY - 1].handle;
+        CHECK(blocks[MANY - 1].data != NULL);
+        memset(blocks[MANY - 1].data, 7, BLOCK);
+        CHECK_EQ(pp_pool_inspect(pool, last, &info), PP_OK);
+        CHECK_EQ(info.tag, 21);
+        CHECK_EQ(pp_pool_pin(pool, last, PP_PIN_KERNEL, &data), PP_OK);
+        CHECK_EQ(pp_pool_release(pool, last), PP_OK);
+        CHECK_EQ(at_rest(pool).deferred_blocks, 1);
+        CHECK_EQ(pp_pool_unpin(pool, last, PP_PIN_KERNEL), PP_OK);
+        CHECK_EQ(pp_pool_release(pool, last), PP_DOUBLE_RELEASE);
+        CHECK_EQ(pp_pool_resize(pool, blocks[MANY - 2].handle, 3 * BLOCK, &moved), PP_OK);
+        CHECK_EQ(moved.handle, blocks[MANY - 2].handle);
+        CHECK_EQ(pp_pool_release(pool, last ^ UINT64_C(77) << 56), PP_FOREIGN);
+        give_back(pool, blocks, MANY - 1);
+        stats = at_rest(pool);
+        CHECK_EQ(stats.live_blocks, 0);
+        CHECK_EQ(stats.fallback_live_blocks, 0);
+        CHECK_EQ(stats.released, MANY);
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[0]), PP_OK);
+        CHECK_EQ(at_rest(pool).fallback_live_blocks, 0); /* the pool itself comes first again */
+    }
+}
+
+static void quotas_hold_for_the_fallback_and_it_has_a_limit(void)
+{
+    EACH_POOL(pool)
+    {
+        pp_block blocks[ROOM * 3];
+        set_policy(pool, (pp_policy_config){.on_exhausted = PP_EXHAUSTION_FALLBACK,
+                                            .fallback_limit = 2 * (BLOCK + 32),
+                                            .quota.max_blocks = ROOM + 8});
+        size_t count = fill(pool, blocks, ROOM * 3, 1);
+        pp_stats stats = at_rest(pool);
+        CHECK_EQ(stats.fallback_live_blocks, 2);
+        CHECK(count <= ROOM + 2);
+        CHECK_EQ(stats.failed, 1);
+        give_back(pool, blocks, count);
+        at_rest(pool);
+    }
+    pp_pool *pool = pool_of("slab", PP_THREADS_OWNER);
+    pp_block blocks[ROOM * 3];
+    pp_status why;
+    set_policy(pool,
+               (pp_policy_config){.on_exhausted = PP_EXHAUSTION_FALLBACK, .quota.max_blocks = ROOM + 8});
+    CHECK_EQ(pp_pool_acquire_many(pool, ROOM * 3, BLOCK, 1, blocks, &why), ROOM + 8);
+    CHECK_EQ(why, PP_QUOTA);
+    CHECK_EQ(at_rest(pool).fallback_live_blocks, 8);
+    pp_pool_destroy(pool);
+}
+
+static void an_adopted_pool_takes_its_fallback_along(void)
+{
+    pp_pool *pool = pool_of("slab", PP_THREADS_OWNER);
+    pp_block blocks[ROOM + 2];
+    set_policy(pool, (pp_policy_config){.on_exhausted = PP_EXHAUSTION_FALLBACK});
+    CHECK_EQ(fill(pool, blocks, ROOM + 2, 0), ROOM + 2);
+    CHECK_EQ(pp_pool_adopt(pool), PP_OK);
+    CHECK_EQ(pp_pool_pin(pool, blocks[ROOM].handle, PP_PIN_USER, NULL), PP_OK);
+    CHECK_EQ(pp_pool_unpin(pool, blocks[ROOM].handle, PP_PIN_USER), PP_OK);
+    pp_pool_destroy(pool);
+}
+
+/* ---- provider ----------------------------------------------------------------------------------------------------------- */
+
+static void count_call(void *argument) { ++*(int *)argument; }
+
+static void a_provider_tells_once_that_memory_came_back(void)
+{
+    EACH_POOL(pool)
+    {
+        pp_block blocks[ROOM + 4];
+        pp_provider provider;
+        int calls = 0, others = 0;
+        set_policy(pool, (pp_policy_config){.notify = 1});
+        pp_pool_provider(pool, &provider);
+        size_t count = fill(pool, blocks, ROOM + 4, 0);
+        CHECK(provider.notify != NULL);
+        CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
+        CHECK_EQ(provider.notify(provider.context, count_call, &others), PP_OK);
+        CHECK_EQ(calls, 0);
+        provider.forget(provider.context, count_call, &others);
+        CHECK_EQ(provider.release(provider.context, blocks[0].handle), PP_OK);
+        CHECK_EQ(provider.release(provider.context, blocks[1].handle), PP_OK);
+        CHECK_EQ(calls, 1);
+        CHECK_EQ(others, 0);
+        CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
+        CHECK_EQ(pp_pool_pin(pool, blocks[2].handle, PP_PIN_KERNEL, NULL), PP_OK);
+        CHECK_EQ(pp_pool_release(pool, blocks[2].handle), PP_OK);
+        CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
+        int before = calls;
+        CHECK_EQ(pp_pool_unpin(pool, blocks[2].handle, PP_PIN_KERNEL), PP_OK);
+        CHECK_EQ(calls, before + 1);
+        CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK); /* freed with the pool */
+        CHECK(count > 3);
+    }
+    pp_provider provider;
+    pp_pool *plain = pool_of("slab", PP_THREADS_OWNER);
+    pp_pool_provider(plain, &provider);
+    CHECK(provider.notify == NULL && provider.forget == NULL);
+    pp_pool_destroy(plain);
+}
+
+int main(void)
+{
+    RUN(a_policy_is_set_once_and_before_the_first_block);
+    RUN(what_cannot_hold_is_refused);
+    RUN(a_quota_refuses_what_the_strategy_could_serve);
+    RUN(a_quota_of_blocks_counts_blocks);
+    RUN(each_tag_has_a_quota_of_its_own);
+    RUN(a_block_counts_once_however_often_it_is_released);
+    RUN(a_block_that_grows_counts_for_its_new_size);
+    RUN(what_the_strategy_refuses_does_not_stay_counted);
+    RUN(watermarks_are_told_of_when_crossed_and_not_again);
+    RUN(a_tag_has_marks_of_its_own);
+    RUN(a_hard_limit_ends_all_growth);
+    RUN(a_soft_limit_gives_memory_back_when_the_use_falls);
+    RUN(the_program_may_release_and_have_it_tried_again);
+    RUN(malloc_serves_what_the_pool_cannot);
+    RUN(quotas_hold_for_the_fallback_and_it_has_a_limit);
+    RUN(an_adopted_pool_takes_its_fallback_along);
+    RUN(a_provider_tells_once_that_memory_came_back);
+    return report();
+}

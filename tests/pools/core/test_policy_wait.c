@@ -1,0 +1,492 @@
+/* Requests that wait, from many threads: nobody sleeps on while there is a block for him. */
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "policy_cases.h"
+#include "threads.h"
+
+enum { THREADS = 4, ROUNDS = 1000 };
+
+#define FOREVER UINT64_MAX
+
+static pp_pool *pool;
+
+static pp_policy_config waiting_for(uint64_t timeout_ns)
+{
+    return (pp_policy_config){.on_exhausted = PP_EXHAUSTION_WAIT, .timeout_ns = timeout_ns};
+}
+
+static void until_waiting(uint64_t requests)
+{
+    pp_stats stats;
+    do pp_pool_stats(pool, &stats);
+    while (stats.waiting != requests);
+}
+
+/* ---- one waits -------------------------------------------------------------------------------------- */
+
+static void a_wait_in_vain_ends_and_tells_how_long_it_was(void)
+{
+    for (int each = 0; each < STRATEGIES; each++) {
+        pp_block blocks[ROOM + 4];
+        pp_refusal refusal;
+        pool = pool_of(strategies[each], PP_THREADS_OWNER);
+        set_policy(pool, waiting_for(2000000));
+        size_t count = fill(pool, blocks, ROOM + 4, 0);
+        pp_last_refusal(&refusal);
+        CHECK(refusal.pool == pool);
+        CHECK_EQ(refusal.status, PP_EXHAUSTED);
+        CHECK(refusal.waited_ns >= 2000000);
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[count]), PP_TIMEOUT);
+        pp_stats stats = at_rest(pool);
+        CHECK_EQ(stats.failed, 2);
+        CHECK_EQ(stats.waits, 2);
+        CHECK_EQ(stats.wait_timeouts, 2);
+        CHECK_EQ(stats.waiting, 0);
+        CHECK(stats.waited_ns >= 4000000);
+        give_back(pool, blocks, count);
+        pp_pool_destroy(pool);
+    }
+}
+
+static void *release_one(void *context)
+{
+    until_waiting(1);
+    CHECK_EQ(pp_pool_release(pool, *(pp_handle *)context), PP_OK);
+    return NULL;
+}
+
+static void a_release_elsewhere_wakes_who_waits(void)
+{
+    for (int each = 0; each < STRATEGIES * 2; each++) {
+        pp_block blocks[ROOM + 4];
+        test_thread thread;
+        pool = pool_of(strategies[each / 2], each % 2 ? PP_THREADS_SHARED : PP_THREADS_OWNER);
+        pp_policy_config config = waiting_for(FOREVER);
+        config.quota.max_blocks = 8; /* the quota is what is waited for as well */
+        set_policy(pool, config);
+        CHECK_EQ(pp_pool_acquire_many(pool, 8, BLOCK, 0, blocks, NULL), 8);
+        test_thread_start(&thread, release_one, &blocks[3].handle);
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[3]), PP_OK);
+        test_thread_join(thread);
+        pp_stats stats = at_rest(pool);
+        CHECK_EQ(stats.failed, 0);
+        CHECK_EQ(stats.waits, 1);
+        CHECK_EQ(stats.wait_timeouts, 0);
+        give_back(pool, blocks, 8);
+        pp_pool_destroy(pool);
+    }
+}
+
+static void *unpin_one(void *context)
+{
+    pp_handle handle = *(pp_handle *)context;
+    CHECK_EQ(pp_pool_release(pool, handle), PP_OK);
+    until_waiting(1);
+    CHECK_EQ(pp_pool_unpin(pool, handle, PP_PIN_KERNEL), PP_OK);
+    return NULL;
+}
+
+static void the_last_unpin_of_a_released_block_wakes_as_well(void)
+{
+    pp_block blocks[ROOM];
+    test_thread thread;
+    pool = pool_of("slab", PP_THREADS_SHARED);
+    set_policy(pool, waiting_for(FOREVER));
+    CHECK_EQ(pp_pool_acquire_many(pool, ROOM, BLOCK, 0, blocks, NULL), ROOM);
+    CHECK_EQ(pp_pool_pin(pool, blocks[0].handle, PP_PIN_KERNEL, NULL), PP_OK);
+    test_thread_start(&thread, unpin_one, &blocks[0].handle);
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[0]), PP_OK);
+    test_thread_join(thread);
+    give_back(pool, blocks, ROOM);
+    at_rest(pool);
+    pp_pool_destroy(pool);
+}
+
+static void nobody_waits_for_what_can_never_be(void)
+{
+    pp_block blocks[8];
+    pp_status why;
+    pp_policy_config config = waiting_for(FOREVER);
+    config.quota.max_bytes = 5 * BLOCK;
+    pool = pool_of("malloc", PP_THREADS_OWNER);
+    set_policy(pool, config);
+    CHECK_EQ(pp_pool_acquire(pool, 5 * BLOCK + 1, 0, blocks), PP_QUOTA);
+    CHECK_EQ(pp_pool_acquire_many(pool, 8, BLOCK, 0, blocks, &why), 5);
+    CHECK_EQ(why, PP_QUOTA);
+    CHECK_EQ(at_rest(pool).waits, 0);
+    pp_pool_destroy(pool);
+}
+
+/* ---- the end of waiting ---------------------------------------------------------------------------------- */
+
+static void *close_pool(void *context)
+{
+    until_waiting(1);
+    pp_pool_close(pool);
+    return context;
+}
+
+static void a_closed_pool_is_not_waited_for(void)
+{
+    pp_block blocks[ROOM + 1];
+    test_thread thread;
+    pool = pool_of("slab", PP_THREADS_SHARED);
+    set_policy(pool, waiting_for(FOREVER));
+    CHECK_EQ(pp_pool_acquire_many(pool, ROOM, BLOCK, 0, blocks, NULL), ROOM);
+    test_thread_start(&thread, close_pool, NULL);
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[ROOM]), PP_CLOSED);
+    test_thread_join(thread);
+    pp_pool_destroy(pool);
+}
+
+static int interrupt_third(void *context, pp_pool *which)
+{
+    CHECK(which == pool);
+    return ++*(int *)context == 3;
+}
+
+static void a_program_may_interrupt_a_wait(void)
+{
+    pp_block blocks[ROOM + 1];
+    int calls = 0;
+    pp_policy_config config = waiting_for(FOREVER);
+    config.interrupted = interrupt_third;
+    config.context = &calls;
+    pool = pool_of("slab", PP_THREADS_OWNER);
+    set_policy(pool, config);
+    CHECK_EQ(pp_pool_acquire_many(pool, ROOM, BLOCK, 0, blocks, NULL), ROOM);
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[ROOM]), PP_STOPPED);
+    CHECK_EQ(calls, 3);
+    CHECK_EQ(at_rest(pool).failed, 1);
+    pp_pool_destroy(pool);
+}
+
+/* ---- many wait ------------------------------------------------------------------------------------------------ */
+
+typedef struct arrival {
+    test_thread thread;
+    uint32_t tag;
+    _Atomic uint32_t served; /* the how-manieth to be served, from 1 */
+    pp_block block;
+} arrival;
+
+static _Atomic uint32_t served;
+
+static void *acquire_one(void *context)
+{
+    arrival *a = context;
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK, a->tag, &a->block), PP_OK);
+    atomic_store(&a->served, atomic_fetch_add(&served, 1) + 1);
+    return NULL;
+}
+
+static void who_came_first_is_served_first(void)
+{
+    static arrival arrivals[THREADS];
+    pp_block blocks[ROOM];
+    pool = pool_of("slab", PP_THREADS_SHARED);
+    set_policy(pool, waiting_for(FOREVER));
+    CHECK_EQ(pp_pool_acquire_many(pool, ROOM, BLOCK, 0, blocks, NULL), ROOM);
+    atomic_store(&served, 0);
+    for (uint32_t i = 0; i < THREADS; i++) {
+        arrivals[i] = (arrival){.tag = 0};
+        test_thread_start(&arrivals[i].thread, acquire_one, &arrivals[i]);
+        until_waiting(i + 1);
+    }
+    for (uint32_t i = 0; i < THREADS; i++) {
+        CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
+        test_thread_join(arrivals[i].thread); /* it and no other */
+        CHECK_EQ(atomic_load(&arrivals[i].served), i + 1);
+        until_waiting(THREADS - i - 1);
+    }
+    CHECK_EQ(at_rest(pool).waits, THREADS);
+    pp_pool_destroy(pool);
+}
+
+static void who_waits_for_his_tag_holds_up_nobody_else(void)
+{
+    static arrival first, second;
+    pp_block of_tag, others[ROOM];
+    pp_policy_config config = waiting_for(FOREVER);
+    config.tag_quota.max_blocks = 1;
+    pool = pool_of("slab", PP_THREADS_SHARED);
+    set_policy(pool, config);
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK, 5, &of_tag), PP_OK);
+    CHECK_EQ(pp_pool_acquire_many(pool, ROOM - 1, BLOCK, 0, others, NULL), ROOM - 1);
+    atomic_store(&served, 0);
+    first = (arrival){.tag = 5};
+    second = (arrival){.tag = 6};
+    test_thread_start(&first.thread, acquire_one, &first);
+    until_waiting(1);
+    test_thread_start(&second.thread, acquire_one, &second);
+    until_waiting(2);
+    CHECK_EQ(pp_pool_release(pool, others[0].handle), PP_OK);
+    test_thread_join(second.thread);
+    CHECK_EQ(atomic_load(&first.served), 0);
+    CHECK_EQ(pp_pool_release(pool, of_tag.handle), PP_OK);
+    test_thread_join(first.thread);
+    CHECK_EQ(atomic_load(&first.served), 2);
+    at_rest(pool);
+    pp_pool_destroy(pool);
+}
+
+static void *wait_for_batches(void *context)
+{
+    pp_block blocks[10];
+    pp_handle handles[10];
+    for (int round = 0; round < ROUNDS / 10; round++) {
+        pp_status why;
+        CHECK_EQ(pp_pool_acquire_many(pool, 10, BLOCK, 0, blocks, &why), 10);
+        CHECK_EQ(why, PP_OK);
+        for (int i = 0; i < 10; i++) handles[i] = blocks[i].handle;
+        CHECK_EQ(pp_pool_release_many(pool, handles, 10, NULL), 10);
+    }
+    return context;
+}
+
+static void batches_that_lack_each_other_s_blocks_do_not_block_each_other(void)
+{
+    test_thread threads[THREADS];
+    pool = pool_of("slab", PP_THREADS_SHARED); /* 16 blocks */
+    set_policy(pool, waiting_for(FOREVER));
+    for (int i = 0; i < THREADS; i++) test_thread_start(&threads[i], wait_for_batches, NULL);
+    for (int i = 0; i < THREADS; i++) test_thread_join(threads[i]);
+    pp_stats stats = at_rest(pool);
+    CHECK_EQ(stats.live_blocks, 0);
+    CHECK_EQ(stats.failed, 0);
+    pp_pool_destroy(pool);
+}
+
+static void a_batch_gets_what_there_is_when_its_time_is_over(void)
+{
+    pp_block blocks[ROOM + 4];
+    pp_status why;
+    pool = pool_of("slab", PP_THREADS_OWNER);
+    set_policy(pool, waiting_for(1000000));
+    CHECK_EQ(pp_pool_acquire_many(pool, ROOM + 4, BLOCK, 0, blocks, &why), ROOM);
+    CHECK_EQ(why, PP_TIMEOUT);
+    CHECK_EQ(at_rest(pool).live_blocks, ROOM);
+    pp_pool_destroy(pool);
+}
+
+/* ---- stress ------------------------------------------------------------------------------------------------------- */
+
+static _Atomic int64_t live_now;
+static int64_t live_most;
+
+static void *wait_and_release(void *context)
+{
+    uint32_t tag = (uint32_t)(uintptr_t)context;
+    for (int round = 0; round < ROUNDS; round++) {
+        pp_block block;
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, tag, &block), PP_OK);
+        CHECK(atomic_fetch_add(&live_now, 1) < live_most);
+        atomic_fetch_sub(&live_now, 1);
+        CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+    }
+    return NULL;
+}
+
+/* Two blocks for four threads that wait for ever: a lost wake-up would be the end. */
+static void run_stress(const char *strategy, pp_policy_config config)
+{
+    test_thread threads[THREADS];
+    pool = pool_of(strategy, PP_THREADS_SHARED);
+    config.on_exhausted = PP_EXHAUSTION_WAIT;
+    config.timeout_ns = FOREVER;
+    set_policy(pool, config);
+    for (uintptr_t i = 0; i < THREADS; i++)
+        test_thread_start(&threads[i], wait_and_release, (void *)(i / 2 + 1));
+    for (int i = 0; i < THREADS; i++) test_thread_join(threads[i]);
+    pp_stats stats = at_rest(pool);
+    CHECK_EQ(stats.live_blocks, 0);
+    CHECK_EQ(stats.acquired, THREADS * ROUNDS);
+    CHECK_EQ(stats.failed, 0);
+    CHECK_EQ(stats.waiting, 0);
+    pp_pool_destroy(pool);
+}
+
+static void four_threads_share_two_blocks_of_quota(void)
+{
+    live_most = 2;
+    for (int each = 0; each < STRATEGIES; each++)
+        run_stress(strategies[each], (pp_policy_config){.quota.max_blocks = 2});
+}
+
+static void four_threads_of_two_tags_share_a_block_each(void)
+{
+    live_most = 2;
+    run_stress("slab", (pp_policy_config){.tag_quota.max_blocks = 1});
+}
+
+static void four_threads_share_two_blocks_of_a_slab(void)
+{
+    pp_slab_config slab = {.block_bytes = BLOCK, .block_count = 2, .pool.threads = PP_THREADS_SHARED};
+    test_thread threads[THREADS];
+    live_most = 2;
+    CHECK_EQ(pp_slab_create(&slab, &pool), PP_OK);
+    set_policy(pool, waiting_for(FOREVER));
+    for (int i = 0; i < THREADS; i++) test_thread_start(&threads[i], wait_and_release, NULL);
+    for (int i = 0; i < THREADS; i++) test_thread_join(threads[i]);
+    CHECK_EQ(at_rest(pool).live_blocks, 0);
+    pp_pool_destroy(pool);
+}
+
+/* ---- an owner and those who release for it --------------------------------------------------------------------------- */
+
+static _Atomic uint64_t mailboxes[THREADS];
+static _Atomic bool over;
+
+static void *release_what_comes(void *context)
+{
+    _Atomic uint64_t *mailbox = context;
+    while (!atomic_load(&over)) {
+        pp_handle handle = atomic_exchange(mailbox, 0);
+        if (!handle) {
+            sched_yield();
+            continue;
+        }
+        CHECK_EQ(pp_pool_release(pool, handle), PP_OK);
+        pp_status again = pp_pool_release(pool, handle);
+        CHECK(again == PP_DOUBLE_RELEASE || again == PP_STALE);
+    }
+    return NULL;
+}
+
+static void post(int round, pp_handle handle)
+{
+    uint64_t empty = 0;
+    for (int i = round;; i++, empty = 0)
+        if (atomic_compare_exchange_strong(&mailboxes[i % THREADS], &empty, handle)) return;
+}
+
+static _Atomic int rises, falls;
+
+static void count_crossing(void *context, const pp_crossing *crossing)
+{
+    (void)context;
+    atomic_fetch_add(crossing->rising ? &rises : &falls, 1);
+}
+
+static void an_owner_waits_for_what_others_release(void)
+{
+    for (int each = 0; each < STRATEGIES; each++) {
+        test_thread threads[THREADS];
+        pp_quota_levels levels;
+        pp_policy_config config = waiting_for(FOREVER);
+        config.quota = (pp_quota){.max_blocks = 3, .high_bytes = 3 * BLOCK, .low_bytes = BLOCK};
+        config.tag_quota.max_bytes = 2 * BLOCK;
+        config.crossed = count_crossing;
+        pool = pool_of(strategies[each], PP_THREADS_OWNER);
+        set_policy(pool, config);
+        atomic_store(&over, false);
+        atomic_store(&rises, 0);
+        atomic_store(&falls, 0);
+        for (int i = 0; i < THREADS; i++) test_thread_start(&threads[i], release_what_comes, &mailboxes[i]);
+        for (int round = 0; round < ROUNDS; round++) {
+            pp_block block;
+            CHECK_EQ(pp_pool_acquire(pool, BLOCK, 1 + (uint32_t)round % 2, &block), PP_OK);
+            post(round, block.handle);
+        }
+        do CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_OK);
+        while (levels.blocks);
+        atomic_store(&over, true);
+        for (int i = 0; i < THREADS; i++) test_thread_join(threads[i]);
+        pp_stats stats = at_rest(pool);
+        CHECK_EQ(stats.live_blocks, 0);
+        CHECK_EQ(stats.acquired, ROUNDS);
+        CHECK_EQ(levels.bytes, 0);
+        CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_OK);
+        CHECK_EQ(levels.above, 0);
+        CHECK_EQ(atomic_load(&rises), atomic_load(&falls));
+        pp_pool_destroy(pool);
+    }
+}
+
+/* ---- the provider's notice --------------------------------------------------------------------------------------------- */
+
+typedef struct bell {
+    pthread_mutex_t lock;
+    pthread_cond_t rung;
+    bool ringing;
+} bell;
+
+static void ring(void *argument)
+{
+    bell *b = argument;
+    pthread_mutex_lock(&b->lock);
+    b->ringing = true;
+    pthread_cond_signal(&b->rung);
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void wait_for_bell(bell *b)
+{
+    pthread_mutex_lock(&b->lock);
+    while (!b->ringing) pthread_cond_wait(&b->rung, &b->lock);
+    b->ringing = false;
+    pthread_mutex_unlock(&b->lock);
+}
+
+/* As an engine does: refused, it asks to be told, tries once more, and sleeps without any timer. */
+static void acquire_by_notice(const pp_provider *provider, bell *b, pp_block *block)
+{
+    while (provider->acquire(provider->context, BLOCK, 0, block) != PP_OK) {
+        CHECK_EQ(provider->notify(provider->context, ring, b), PP_OK);
+        pp_status status = provider->acquire(provider->context, BLOCK, 0, block);
+        if (status != PP_OK) wait_for_bell(b);
+        provider->forget(provider->context, ring, b);
+        if (status == PP_OK) return;
+    }
+}
+
+static void a_notice_is_never_missed(void)
+{
+    for (int each = 0; each < STRATEGIES * 2; each++) {
+        test_thread threads[THREADS];
+        pp_provider provider;
+        bell b = {.ringing = false};
+        pthread_mutex_init(&b.lock, NULL);
+        pthread_cond_init(&b.rung, NULL);
+        pool = pool_of(strategies[each / 2], each % 2 ? PP_THREADS_SHARED : PP_THREADS_OWNER);
+        set_policy(pool, (pp_policy_config){.notify = 1, .quota.max_blocks = 2});
+        pp_pool_provider(pool, &provider);
+        atomic_store(&over, false);
+        for (int i = 0; i < THREADS; i++) test_thread_start(&threads[i], release_what_comes, &mailboxes[i]);
+        for (int round = 0; round < ROUNDS; round++) {
+            pp_block block;
+            acquire_by_notice(&provider, &b, &block);
+            post(round, block.handle);
+        }
+        pp_quota_levels levels;
+        do pp_pool_quota_levels(pool, 0, &levels);
+        while (levels.blocks);
+        atomic_store(&over, true);
+        for (int i = 0; i < THREADS; i++) test_thread_join(threads[i]);
+        CHECK_EQ(at_rest(pool).live_blocks, 0);
+        pp_pool_destroy(pool);
+        pthread_mutex_destroy(&b.lock);
+        pthread_cond_destroy(&b.rung);
+    }
+}
+
+int main(void)
+{
+    RUN(a_wait_in_vain_ends_and_tells_how_long_it_was);
+    RUN(a_release_elsewhere_wakes_who_waits);
+    RUN(the_last_unpin_of_a_released_block_wakes_as_well);
+    RUN(nobody_waits_for_what_can_never_be);
+    RUN(a_closed_pool_is_not_waited_for);
+    RUN(a_program_may_interrupt_a_wait);
+    RUN(who_came_first_is_served_first);
+    RUN(who_waits_for_his_tag_holds_up_nobody_else);
+    RUN(batches_that_lack_each_other_s_blocks_do_not_block_each_other);
+    RUN(a_batch_gets_what_there_is_when_its_time_is_over);
+    RUN(four_threads_share_two_blocks_of_quota);
+    RUN(four_threads_of_two_tags_share_a_block_each);
+    RUN(four_threads_share_two_blocks_of_a_slab);
+    RUN(an_owner_waits_for_what_others_release);
+    RUN(a_notice_is_never_missed);
+    return report();
+}
