@@ -231,7 +231,7 @@ static pp_status release_counted(policy *p, pp_handle handle, pp_claim *claim, p
     if (PP_UNLIKELY(status != PP_OK)) return pp_note_misuse(p->pool, status);
     status = give_to_owner(p, handle);
     if (PP_LIKELY(claim->entry != NULL)) {
-        if (PP_LIKELY(status == PP_OK))
+        if (PP_LIKELY(pp_policy_done(status)))
             pp_books_give(p, claim, crossings);
         else
             pp_ledger_restore(claim);
@@ -247,7 +247,7 @@ static pp_status policy_release(pp_pool *pool, pp_handle handle)
     crossings.count = 0;
     claim.tag = PP_TAG_NONE;
     pp_status status = p->counts ? release_counted(p, handle, &claim, &crossings) : give_to_owner(p, handle);
-    if (PP_LIKELY(status == PP_OK)) came_back(p, claim.tag, &crossings);
+    if (PP_LIKELY(pp_policy_done(status))) came_back(p, claim.tag, &crossings);
     return status;
 }
 
@@ -295,7 +295,7 @@ static pp_status policy_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp
     }
     if (status == PP_OK) {
         status = resize_there(p, handle, bytes, out);
-        if (counted) pp_books_stretched(p, &claim, bytes, status == PP_OK, &request.crossings);
+        if (counted) pp_books_stretched(p, &claim, bytes, pp_policy_done(status), &request.crossings);
     } else {
         pp_add_any_thread(&p->quota_refusals, 1);
         last_refusal = request.refusal;

@@ -132,6 +132,9 @@ static inline bool pp_policy_applies(pp_status status)
     return status == PP_EXHAUSTED || status == PP_QUOTA || status == PP_NO_MEMORY;
 }
 
+/* Has a call by handle done its work? A debug level tells of damage by a status, and goes on. */
+static inline bool pp_policy_done(pp_status status) { return status == PP_OK || status == PP_CORRUPT_BLOCK; }
+
 /* ---- policy_ledger.c ------------------------------------------------------------------------- */
 
 /* Zeroed memory that takes none until it is used; NULL. */
