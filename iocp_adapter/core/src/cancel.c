@@ -33,6 +33,9 @@ void pp_cancel_slot(pp_port *port, uint32_t name, uint32_t error)
         end->connect = PP_NONE;
         end->connecting = 0;
         break;
+    case PP_KIND_TIMER:
+        pp_timer_cancel(port, name, error);
+        return;
     default:
         return;
     }

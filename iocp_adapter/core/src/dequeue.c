@@ -127,6 +127,7 @@ static bool for_the_next(const pp_port *port, uint32_t index)
 
 static void collect(pp_port *port, pp_sink *sink)
 {
+    if (PP_UNLIKELY(port->timer_count)) pp_timers_expire(port);
     take_done(port, sink);
     if (PP_UNLIKELY(port->starved.head && port->refill) && !full(sink)) pp_feed_starved(port, sink);
     while (port->ready.head != PP_NONE && !full(sink) && !for_the_next(port, port->ready.head)) {
@@ -139,6 +140,7 @@ static void collect(pp_port *port, pp_sink *sink)
 static bool lead(pp_port *port, uint64_t deadline_ns)
 {
     int64_t timeout_ns = -1;
+    if (deadline_ns > pp_timers_next_ns(port)) deadline_ns = pp_timers_next_ns(port);
     if (deadline_ns != UINT64_MAX)
         timeout_ns = (int64_t)(deadline_ns > port->now_ns ? deadline_ns - port->now_ns : 0);
     if (port->starved.head) {

@@ -75,10 +75,11 @@ pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_
                         .provider = provider};
         end->receive_bytes = provider && first > provider->max_bytes ? provider->max_bytes : first;
         end->close = pp_slot_take(port, PP_KIND_CLOSE, index);
-        if (end->close == PP_NONE) {
+        status = end->close ? pp_timeouts_begin(port, index, config) : PP_EXHAUSTED;
+        if (status != PP_OK) {
+            if (end->close) pp_slot_drop(port, end->close);
             end->life = PP_LIFE_FREE;
             pp_end_recycle(port, index);
-            index = PP_NONE;
         } else {
             *out = pp_end_name(port, index);
             port->stats.associated++;
@@ -86,7 +87,7 @@ pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_
         }
     }
     pp_leave(port);
-    return index == PP_NONE ? PP_EXHAUSTED : PP_OK;
+    return index == PP_NONE ? PP_EXHAUSTED : status;
 }
 
 /* ---- readiness ------------------------------------------------------------------------- */
@@ -141,6 +142,7 @@ void pp_ready(pp_port *port, uint32_t index, unsigned edges)
 static void finish(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
+    pp_timeouts_end(port, index);
     if (end->watched) port->backend->unwatch(port, index);
     if (port->backend->forget) port->backend->forget(port, index);
     if (end->flags & PP_OWN_DESCRIPTOR) pp_os_close(end->descriptor, end->reset);

@@ -2,7 +2,7 @@
  *
  *      submit.c  receive.c  send.c  accept.c       what operations mean
  *      dequeue.c                                   who waits, who harvests, what a batch is
- *      operations.c  endpoints.c                   the tables
+ *      operations.c  endpoints.c  timers.c         the tables
  *      backend_*.c                                 the kernel's news
  *      os_*.c                                      the system's calls
  *
@@ -83,6 +83,9 @@ typedef struct pp_end {
     uint64_t key;
     uint64_t queued_bytes, high_bytes, low_bytes;
     uint64_t receive_bytes; /* the size of the next request to the provider */
+    uint64_t idle_limit_ns, receive_limit_ns, send_limit_ns; /* 0: none */
+    uint64_t in_ns, out_ns; /* the last bytes received; sent, or queued where nothing was */
+    uint32_t timer;         /* slot */
     const pp_provider *provider;
 } pp_end;
 
@@ -114,6 +117,9 @@ struct pp_port {
     uint32_t slots_used;
     pp_end *ends;
     uint32_t end_limit, end_fresh, end_free;
+
+    uint32_t *timers; /* heap of slots; NULL until there was one */
+    uint32_t timer_count;
 
     pp_queue done;                  /* slots whose completion nobody has taken yet */
     pp_queue ready, flush, starved; /* endpoints */
@@ -245,6 +251,17 @@ void pp_connect_finish(pp_port *port, uint32_t index);
 /* The outcome of connecting: 0 or an error number. */
 void pp_connected(pp_port *port, uint32_t index, uint32_t error);
 void pp_cancel_slot(pp_port *port, uint32_t slot, uint32_t error);
+
+/* ---- timers.c ------------------------------------------------------------------------- */
+
+void pp_timer_cancel(pp_port *port, uint32_t slot, uint32_t error);
+pp_status pp_timeouts_begin(pp_port *port, uint32_t index, const pp_endpoint_config *config);
+void pp_timeouts_end(pp_port *port, uint32_t index);
+/* Ends all timers, as cancelled. */
+void pp_timers_end(pp_port *port);
+/* Ends what is due. */
+void pp_timers_expire(pp_port *port);
+uint64_t pp_timers_next_ns(const pp_port *port); /* UINT64_MAX: none */
 
 /* ---- dequeue.c ------------------------------------------------------------------------ */
 

@@ -83,6 +83,7 @@ static void free_port(pp_port *port)
     free(port->slots);
     free(port->ends);
     free(port->running);
+    free(port->timers);
     pp_os_lock_end(&port->lock);
     free(port);
 }
@@ -140,6 +141,7 @@ pp_status pp_port_close(pp_port *port, int64_t timeout_ns, pp_outstanding *out, 
     uint64_t deadline_ns = timeout_ns < 0 ? UINT64_MAX : port->now_ns + (uint64_t)timeout_ns;
     if (deadline_ns < port->now_ns) deadline_ns = UINT64_MAX;
     port->closing = 1;
+    pp_timers_end(port);
     for (uint32_t i = 1; i < port->end_fresh; i++)
         if (port->ends[i].life == PP_LIFE_OPEN || port->ends[i].life == PP_LIFE_DRAINING)
             pp_end_begin(port, i, PP_CLOSE_RESET, 0);

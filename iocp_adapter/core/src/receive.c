@@ -113,6 +113,7 @@ static bool judge(pp_port *port, uint32_t index, int64_t got, uint64_t room)
             end->edges &= ~PP_EDGE_IN;
             if (port->backend->expect) port->backend->expect(port, index);
         }
+        end->in_ns = port->now_ns;
         port->stats.receives++;
         port->stats.received_bytes += (uint64_t)got;
         return true;

@@ -22,10 +22,12 @@ static void append(pp_port *port, uint32_t index, uint32_t slot)
     pp_end *end = &port->ends[index];
     port->slots[slot].next = PP_NONE;
     port->slots[slot].previous = end->send_tail;
-    if (end->send_tail == PP_NONE)
+    if (end->send_tail == PP_NONE) {
         end->send_head = slot;
-    else
+        end->out_ns = port->now_ns;
+    } else {
         port->slots[end->send_tail].next = slot;
+    }
     end->send_tail = slot;
     end->queued_bytes += port->slots[slot].size;
     port->stats.queued_bytes += port->slots[slot].size;
@@ -78,6 +80,7 @@ static void done(pp_port *port, uint32_t slot)
 
 static void advance(pp_port *port, pp_end *end, uint64_t sent)
 {
+    end->out_ns = port->now_ns;
     port->stats.sent_bytes += sent;
     port->stats.queued_bytes -= sent;
     end->queued_bytes -= sent;

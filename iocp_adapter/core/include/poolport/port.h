@@ -39,7 +39,8 @@ typedef enum pp_operation_kind {
     PP_KIND_ACCEPT = 3,
     PP_KIND_CONNECT = 4,
     PP_KIND_POST = 5,
-    PP_KIND_CLOSE = 6 /* the endpoint is no more; nothing follows with its key */
+    PP_KIND_CLOSE = 6, /* the endpoint is no more; nothing follows with its key */
+    PP_KIND_TIMER = 7
 } pp_operation_kind;
 
 enum {
@@ -81,6 +82,10 @@ typedef struct pp_endpoint_config {
     uint64_t high_bytes;         /* more than this queued to send: stop receiving; 0: never */
     uint64_t low_bytes;          /* at most this queued: receive again */
     uint64_t receive_bytes;      /* the first receive's size, later adapted to the traffic; 0: 4096 */
+    uint64_t idle_ns;            /* reset when nothing was received or sent for so long; 0: never. A
+                                    timeout takes an operation slot, and is the error of PP_KIND_CLOSE */
+    uint64_t receive_ns;         /* the same when a receive has waited for so long */
+    uint64_t send_ns;            /* the same when the peer took nothing of what is queued for so long */
 } pp_endpoint_config;
 
 /* A row of eight 64-bit words; a batch is an array of them. */
@@ -164,7 +169,8 @@ typedef struct pp_outstanding {
     X(rearmed, counter, operations, "armed operations that the kernel ended and that were armed again")      \
     X(buffer_waits, counter, endpoints, "times an endpoint waited because the provider had no block")        \
     X(starved, gauge, endpoints, "endpoints waiting for a block now")                                        \
-    X(pauses, counter, endpoints, "times a peer that did not read stopped being read from")
+    X(pauses, counter, endpoints, "times a peer that did not read stopped being read from")                  \
+    X(timeouts, counter, endpoints, "endpoints reset because they were silent for too long")
 
 enum { PP_PORT_STATS_VERSION = 1 };
 
@@ -250,6 +256,9 @@ pp_status pp_port_send(pp_port *port, const pp_send *send, pp_operation *out);
 
 /* Puts a packet of the program's own into the queue. */
 pp_status pp_port_post(pp_port *port, uint64_t key, uint64_t value, uint64_t user);
+
+/* Completes with PP_KIND_TIMER, the key and `user` when `delay_ns` have passed; never before. */
+pp_status pp_port_timer(pp_port *port, uint64_t key, uint64_t delay_ns, uint64_t user, pp_operation *out);
 
 /* Asks for an operation back. PP_OK: its completion tells whether it was cancelled or had its result
  * all the same. PP_STALE: it had completed. */
