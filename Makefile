@@ -34,7 +34,7 @@ test: lint test-c test-python test-notebook ## set up and run every check and te
 lint: $(VENV)/.installed-test ## formatting, linters, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $$(find pools iocp_adapter analysis tests -name '*.[ch]')
+	$(BIN)/clang-format --dry-run --Werror $$(find pools iocp_adapter analysis examples tests -name '*.[ch]')
 	$(BIN)/mypy
 
 test-c: $(VENV)/.installed-test ## the C tests under AddressSanitizer and UBSan, and under ThreadSanitizer

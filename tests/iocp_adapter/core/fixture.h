@@ -110,7 +110,7 @@ static pp_status heap_unpin(void *context, pp_handle handle, pp_pin_kind kind)
     return PP_OK;
 }
 
-static void heap_init(struct heap *heap, unsigned limit, size_t max_bytes)
+static inline void heap_init(struct heap *heap, unsigned limit, size_t max_bytes)
 {
     memset(heap, 0, sizeof *heap);
     heap->limit = limit;
