@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from iocp_adapter._native import ffi, lib
-from iocp_adapter.endpoint import Endpoint, Pending, Submission
+from iocp_adapter.endpoint import Endpoint, Operation, Pending, Submission
 from iocp_adapter.errors import PortValueError, completion_error, error_for
-from iocp_adapter.native_port import CloseReport, NativePort, nanoseconds
+from iocp_adapter.native_port import CloseReport, NativePort, limit_ns, nanoseconds
 from iocp_adapter.stats import KINDS, Outstanding
 from pools import Lease, Pool
 
@@ -19,6 +19,8 @@ __all__ = ["Completion", "CompletionPort"]
 
 _WORDS = 8
 _MOST_ROWS = 4096
+_LONGEST_SECONDS = 9e9  # 285 years; more would not fit
+_UNBOUND = (lib.PP_KIND_POST, lib.PP_KIND_TIMER)
 
 
 class Completion(NamedTuple):
@@ -27,7 +29,7 @@ class Completion(NamedTuple):
     key: int
     """Of the endpoint, or as posted."""
     kind: str
-    """``recv``, ``send``, ``accept``, ``connect``, ``post`` or ``close``."""
+    """``recv``, ``send``, ``accept``, ``connect``, ``post``, ``timer`` or ``close``."""
     more: bool
     """The operation stays armed: other completions of it follow."""
     result: int
@@ -70,12 +72,19 @@ class CompletionPort:
         high_bytes: int = 0,
         low_bytes: int = 0,
         receive_size: int = 0,
+        idle_timeout: float | None = None,
+        receive_timeout: float | None = None,
+        send_timeout: float | None = None,
     ) -> Endpoint:
         """Make a socket, or its descriptor, an endpoint whose completions carry ``key``.
 
         ``provider`` gives the blocks for ``recv_stream``, labelled ``tag``. The socket stays the
         program's unless ``own``. With ``high_bytes``, receiving pauses while more than that is
         queued to send, until at most ``low_bytes`` are. ``receive_size`` is the first receive's.
+
+        An endpoint is reset, and its ``close`` carries a ``TimeoutError``, when nothing was received
+        or sent for ``idle_timeout`` seconds, when a receive has waited for ``receive_timeout``, or when
+        the peer took nothing of what is queued for ``send_timeout``; None: never.
         """
         number = next(self._endpoints)
         family = sock.family if isinstance(sock, socket.socket) else socket.AF_INET
@@ -88,6 +97,9 @@ class CompletionPort:
             high_bytes=high_bytes,
             low_bytes=low_bytes,
             receive_bytes=receive_size,
+            idle_ns=limit_ns("idle_timeout", idle_timeout),
+            receive_ns=limit_ns("receive_timeout", receive_timeout),
+            send_ns=limit_ns("send_timeout", send_timeout),
         )
         self._keys[number] = key
         if provider is not None:
@@ -98,6 +110,14 @@ class CompletionPort:
         """Queue a packet of the program's own: a completion of kind ``post``."""
         call = self._begin(user)
         call.done(lib.pp_port_post(call.c, key, 0, call.token), "post")
+
+    def timer(self, delay: float, key: int = 0, user: Any = None) -> Operation:
+        """A completion of kind ``timer`` when ``delay`` seconds have passed, never before."""
+        if not 0 <= delay < float("inf"):
+            raise PortValueError(f"a timer of {delay} seconds: give 0 or more")
+        call = self._begin(user)
+        delay_ns = -int(-min(delay, _LONGEST_SECONDS) * 1e9 // 1)
+        return call.done(lib.pp_port_timer(call.c, key, delay_ns, call.token, call.out), "timer")
 
     def dequeue(self, timeout: float | None = None) -> Completion | None:
         """The next completion; None when ``timeout`` seconds have passed. Raises ``PortClosed``."""
@@ -169,7 +189,7 @@ class CompletionPort:
             number = self._keys.pop(key, key)
             self._pools.pop(key, None)
         else:
-            number = key if kind == lib.PP_KIND_POST else self._keys.get(key, key)
+            number = key if kind in _UNBOUND else self._keys.get(key, key)
         return Completion(number, KINDS[kind], more, result, completion_error(error), lease, user)
 
     def __enter__(self) -> CompletionPort:

@@ -93,6 +93,8 @@ def completion_error(number: int) -> Exception | None:
         return None
     if number >= lib.PP_ERROR_STATUS:
         status = number - lib.PP_ERROR_STATUS
+        if status == lib.PP_TIMEOUT:
+            return TimeoutError(errno.ETIMEDOUT, "the peer was silent for longer than a timeout allows")
         text = str(ffi.string(lib.pp_status_text(status)), "ascii")
         error = PortError(f"the buffers' provider refused: {text}")
         error.status = status_name(status)

@@ -9,7 +9,7 @@ from iocp_adapter.errors import error_for
 from iocp_adapter.stats import Outstanding, read_outstanding, read_stats
 from pools import Pool
 
-__all__ = ["CloseReport", "NativePort", "nanoseconds"]
+__all__ = ["CloseReport", "NativePort", "limit_ns", "nanoseconds"]
 
 _BACKENDS = {
     "auto": lib.PP_BACKEND_AUTO,
@@ -39,6 +39,15 @@ def nanoseconds(seconds: float | None) -> int:
     if seconds is None or seconds > _FOREVER_SECONDS:
         return -1
     return max(0, -int(-seconds * 1e9 // 1))
+
+
+def limit_ns(name: str, seconds: float | None) -> int:
+    """A limit of time for the core: 0 where there is none."""
+    if seconds is None:
+        return 0
+    if not 0 < seconds < float("inf"):
+        raise error_for(_INVALID, f"{name}={seconds}", "give more than 0 seconds, or None for no limit")
+    return max(1, int(min(seconds, _FOREVER_SECONDS) * 1e9))
 
 
 class NativePort:

@@ -15,7 +15,7 @@ from iocp_adapter._native import ffi, lib
 from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortError, error_for, listen_error
 from iocp_adapter.native_handler import NativeHandler, NativeServing
-from iocp_adapter.native_port import CloseReport, NativePort
+from iocp_adapter.native_port import CloseReport, NativePort, limit_ns
 from iocp_adapter.serving import Received, Serving
 from pools import Lease, Pool, Unsupported
 
@@ -80,6 +80,10 @@ class Server:
     ``receive_size`` is the size of a connection's first receive (0: 4 KiB); later ones follow
     the traffic. ``batch_bytes`` is the payload that ends a batch (0: 256 KiB).
 
+    A connection is reset, and ``disconnected`` told a ``TimeoutError``, when nothing came or went for
+    ``idle_timeout`` seconds, when nothing came for ``read_timeout`` although the server would
+    have read it, or when the peer took nothing of what is queued to it for ``write_timeout``.
+
     The server listens from its creation; ``start()`` or ``serve_forever()`` makes it serve.
 
     Raises ``ListenError``, ``BackendUnavailable`` or ``PortValueError``.
@@ -100,9 +104,19 @@ class Server:
         low_bytes: int = 1 << 18,
         receive_size: int = 0,
         batch_bytes: int = 0,
+        idle_timeout: float | None = None,
+        read_timeout: float | None = None,
+        write_timeout: float | None = None,
     ):
         self._port = NativePort(backend, 0, 0, {"batch_bytes": batch_bytes})
-        limits = {"high_bytes": high_bytes, "low_bytes": low_bytes, "receive_bytes": receive_size}
+        limits = {
+            "high_bytes": high_bytes,
+            "low_bytes": low_bytes,
+            "receive_bytes": receive_size,
+            "idle_ns": limit_ns("idle_timeout", idle_timeout),
+            "receive_ns": limit_ns("read_timeout", read_timeout),
+            "send_ns": limit_ns("write_timeout", write_timeout),
+        }
         shared = (provider, tag or _tag, max_connections, limits)
         self._serving: Serving
         if isinstance(handler, NativeHandler):

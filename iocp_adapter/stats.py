@@ -45,6 +45,7 @@ KINDS: dict[int, str] = {
     lib.PP_KIND_CONNECT: "connect",
     lib.PP_KIND_POST: "post",
     lib.PP_KIND_CLOSE: "close",
+    lib.PP_KIND_TIMER: "timer",
 }
 
 
