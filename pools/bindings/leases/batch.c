@@ -3,18 +3,41 @@
 
 PyTypeObject *batch_type, *batch_iterator_type;
 
+/* Room for the blocks of the next batch, where it is of an ordinary length. */
+enum { SPARE_BLOCKS = 256 };
+static pp_block *spare;
+
+static pp_block *take_room(Py_ssize_t count)
+{
+    pp_block *blocks = spare;
+    if (!blocks || count > SPARE_BLOCKS) {
+        size_t room = count > SPARE_BLOCKS ? (size_t)count : SPARE_BLOCKS;
+        return PyMem_Malloc(room * sizeof *blocks);
+    }
+    spare = NULL;
+    return blocks;
+}
+
+static void give_room(pp_block *blocks, Py_ssize_t count)
+{
+    if (!spare && blocks && count <= SPARE_BLOCKS)
+        spare = blocks;
+    else
+        PyMem_Free(blocks);
+}
+
 /* ---- life -------------------------------------------------------------------------------- */
 
 Batch *batch_prepare(Lender *pool, Py_ssize_t count)
 {
-    pp_block *blocks = PyMem_Malloc((size_t)count * sizeof *blocks);
+    pp_block *blocks = take_room(count);
     if (!blocks) {
         PyErr_NoMemory();
         return NULL;
     }
     Batch *self = (Batch *)PyType_GenericAlloc(batch_type, 0);
     if (!self) {
-        PyMem_Free(blocks);
+        give_room(blocks, count);
         return NULL;
     }
     self->blocks = blocks;
@@ -60,7 +83,7 @@ static Py_ssize_t give_back(Batch *self, pp_status *why)
     } else {
         done = pp_pool_release_many(home->pool, handles, owned, why);
     }
-    PyMem_Free(blocks);
+    give_room(blocks, count);
     return (Py_ssize_t)(owned - done);
 }
 

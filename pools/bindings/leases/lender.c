@@ -2,7 +2,7 @@
  *
  * Whatever runs Python code (a tag met for the first time, the site of a traced pool, an argument's
  * __index__) comes before the block is acquired, and so does every allocation. */
-#include <stdint.h>
+#include <inttypes.h>
 
 #include "leases.h"
 
@@ -77,7 +77,7 @@ static int read_size(Lender *self, PyObject *size, size_t *out)
         PyErr_SetString(PyExc_ValueError, "this pool was never initialised: call super().__init__()");
         return -1;
     }
-    PyOS_snprintf(remedy, sizeof remedy, "it serves 1 to %zu bytes", self->max_bytes);
+    PyOS_snprintf(remedy, sizeof remedy, "it serves 1 to %" PRIu64 " bytes", (uint64_t)self->max_bytes);
     if (size && size != Py_None)
         raise_status(PP_SIZE, self, remedy, "a block of %S bytes from", size);
     else
