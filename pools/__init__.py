@@ -14,7 +14,9 @@ from pools.buddy import BuddyPool
 from pools.buddy_map import BuddyLevels, BuddyMap
 from pools.compacting import CompactingPool
 from pools.compaction import AutoCompact, Compaction, Forecast, PinnedBlock
+from pools.debugging import Debug, block_history
 from pools.errors import (
+    BlockCorrupted,
     BlockPinned,
     DoubleRelease,
     ForeignBlock,
@@ -29,11 +31,13 @@ from pools.errors import (
     Unsupported,
     WrongThread,
 )
+from pools.faults import Fault, Operation
 from pools.leaks import Leak, LeakReport
 from pools.lease import Batch, Lease
 from pools.malloc import MallocPool
 from pools.memory_pool import MemoryPool
 from pools.pinning import CompactingLease
+from pools.policy import Crossing, Quota, QuotaLevels, quota_levels, set_quota
 from pools.pool import Pool
 from pools.sizeclass import SizeClassPool
 from pools.slab import SlabPool
@@ -44,6 +48,7 @@ __all__ = [
     "STATISTICS",
     "AutoCompact",
     "Batch",
+    "BlockCorrupted",
     "BlockInfo",
     "BlockPinned",
     "BuddyLevels",
@@ -52,7 +57,9 @@ __all__ = [
     "CompactingLease",
     "CompactingPool",
     "Compaction",
+    "Debug",
     "DoubleRelease",
+    "Fault",
     "Forecast",
     "ForeignBlock",
     "Leak",
@@ -61,6 +68,7 @@ __all__ = [
     "Lease",
     "MallocPool",
     "MemoryPool",
+    "Operation",
     "OutOfMemory",
     "PinnedBlock",
     "Pool",
@@ -69,7 +77,11 @@ __all__ = [
     "PoolError",
     "PoolExhausted",
     "PoolStats",
+    "PoolTimeout",
     "PoolValueError",
+    "Quota",
+    "QuotaExceeded",
+    "QuotaLevels",
     "SizeClassPool",
     "SlabPool",
     "StaleHandle",
@@ -77,4 +89,5 @@ __all__ = [
     "Trace",
     "Unsupported",
     "WrongThread",
+    "block_history",
 ]

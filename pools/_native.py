@@ -33,6 +33,7 @@ class Library(Protocol):
     PP_FOREIGN: int
     PP_DOUBLE_RELEASE: int
     PP_CORRUPT: int
+    PP_CORRUPT_BLOCK: int
     PP_STATS_VERSION: int
     PP_THREADS_OWNER: int
     PP_THREADS_SHARED: int
@@ -48,7 +49,15 @@ class Library(Protocol):
     PP_CHUNK_RECORDS: int
     PP_TRACE_CHUNK_HEAD_BYTES: int
     PP_TRACE_VERSION: int
+    PP_DEBUG_OVERRUN: int
+    PP_DEBUG_WRITE_AFTER_RELEASE: int
+    PP_DEBUG_HISTORY_MAX: int
+    PP_POISON_DEFAULT_BYTES: int
+    PP_QUARANTINE_MAX: int
     PP_OP_ALLOC: int
+    PP_OP_FREE: int
+    PP_OP_PIN: int
+    PP_OP_UNPIN: int
     PP_OP_RESIZE: int
     PP_OP_MARK: int
     PP_OP_PROCESS: int
@@ -86,6 +95,11 @@ class Library(Protocol):
     pp_python_moved: CData
 
     def pp_pool_strategy(self, pool: CData) -> CData: ...
+    def pp_pool_name(self, pool: CData) -> CData: ...
+    def pp_pool_debug(self, pool: CData, config: CData) -> int: ...
+    def pp_debug_last_fault(self) -> CData: ...
+    def pp_debug_history(self, pool: CData, handle: int, out: CData, capacity: int) -> int: ...
+    def pp_debug_now_ns(self) -> int: ...
     def pp_pool_acquire(self, pool: CData, size: int, tag: int, out: CData) -> int: ...
     def pp_pool_top_tag(self, pool: CData, tag: CData, size: CData) -> None: ...
     def pp_pool_release(self, pool: CData, handle: int) -> int: ...

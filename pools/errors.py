@@ -6,8 +6,10 @@ import errno
 import os
 
 from pools._native import ffi, lib
+from pools.faults import Fault, last_fault
 
 __all__ = [
+    "BlockCorrupted",
     "BlockPinned",
     "DoubleRelease",
     "ForeignBlock",
@@ -69,6 +71,17 @@ class PoolCorrupt(PoolError):
     """``check()`` found an invariant that does not hold."""
 
 
+class BlockCorrupted(PoolError):
+    """A debug level found that a block was written to where, or when, its owner may not.
+
+    ``fault`` has what was found, the block's history included, as values; the text has them readable.
+    A release has done its work all the same. An acquire, a resize or a pin has done nothing, and may be
+    repeated.
+    """
+
+    fault: Fault
+
+
 class PoolValueError(PoolError, ValueError):
     """A size, count, alignment or name is outside its documented range."""
 
@@ -98,6 +111,7 @@ _EXCEPTIONS: dict[str, type[PoolError]] = {
     "NOT_PINNED": PoolValueError,
     "UNSUPPORTED": Unsupported,
     "CORRUPT": PoolCorrupt,
+    "CORRUPT_BLOCK": BlockCorrupted,
 }
 
 _REMEDIES: dict[str, str] = {
@@ -127,6 +141,9 @@ def error_for(status: int, what: str, remedy: str = "") -> PoolError:
         f"{what}: {status_text(status)}" + (f"; {remedy}" if remedy else "")
     )
     error.status = name
+    if isinstance(error, BlockCorrupted) and (fault := last_fault()) is not None:
+        error.fault = fault
+        error.args = (f"{error}\n{fault}",)
     return error
 
 

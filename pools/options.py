@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, TypedDict, get_type_hints
+from typing import Any, get_type_hints
 
 from pools._native import CData, ffi, lib
+from pools.debugging import Debug, attach, debug_from
+from pools.policy import PolicyOptions, policy_of
 
 __all__ = ["PoolOptions", "RegionOptions", "create"]
 
 
-class PoolOptions(TypedDict, total=False):
+class PoolOptions(PolicyOptions, total=False):
     """Keyword parameters of every pool."""
 
     thread_safe: bool
@@ -21,6 +24,8 @@ class PoolOptions(TypedDict, total=False):
     """Keep the acquisition time of each block, which leak reports tell (5.6 ns an acquire). Default True."""
     strict: bool
     """``close()`` raises ``LeakError`` when something is live. Default False."""
+    debug: Debug | bool | None
+    """What to watch; True for all but guard pages. Default None: what ``POOLPORT_DEBUG`` says."""
 
 
 class RegionOptions(PoolOptions, total=False):
@@ -53,6 +58,16 @@ def create(
     config.pool.huge_pages = bool(options.get("huge_pages"))
     about["thread_safe"] = bool(options.get("thread_safe"))
     about["scrub"] = bool(options.get("scrub"))
+    debug = debug_from(options.get("debug"))
+    if debug:
+        about["debug"] = dataclasses.asdict(debug)
+        constructor = attach(constructor, debug)
+    policy = policy_of(options)
+    if policy and policy.grows:
+        policy.widen(config, about)
     out = ffi.new("pp_pool **")
     status = constructor(config, out)
-    return status, out[0]
+    if status or not policy:
+        return status, out[0]
+    about.update(policy.about)
+    return status, policy.impose(out[0], about["name"])

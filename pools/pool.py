@@ -46,6 +46,7 @@ class Pool(Lender):
         lib.pp_pool_provider(self._c, self._provider)
         address = int(ffi.cast("uintptr_t", native))
         self._bind(address, self._c, about.get("block_size", 0), self._lease_class, self._tags)
+        self._records_sites = "debug" in about
 
     # ---- blocks --------------------------------------------------------------------
 
@@ -202,7 +203,7 @@ class Pool(Lender):
         self._trace = trace
         if trace is not None:
             trace._pools.add(self)
-        self._records_sites = trace is not None
+        self._records_sites = trace is not None or "debug" in self._about
         lib.pp_pool_set_site(self._c, self._marked_site)
 
     def sample(self, interval_seconds: float = 0.0) -> None:

@@ -116,6 +116,7 @@ def read_walk(pool: CData, tag_text: Any) -> tuple[int, list[BlockInfo]]:
     """The status of a walk and all blocks of a C pool; ``tag_text`` turns a tag id into its text."""
     why = ffi.new("pp_status *")
     count = lib.pp_pool_walk_into(pool, ffi.NULL, 0, why)
+    first = why[0]  # a walk tells of damage to a block once
     blocks = ffi.new("pp_block_info[]", max(count, 1))
     count = min(count, lib.pp_pool_walk_into(pool, blocks, count, why))
     texts: dict[int, str] = {0: ""}
@@ -125,7 +126,7 @@ def read_walk(pool: CData, tag_text: Any) -> tuple[int, list[BlockInfo]]:
             texts[tag] = tag_text(tag)
         return texts[tag]
 
-    return int(why[0]), [
+    return int(first or why[0]), [
         BlockInfo(
             block.handle,
             block.offset,

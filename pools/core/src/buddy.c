@@ -20,6 +20,7 @@
  * What must always hold: a unit belongs to exactly one block; a block is free in the map, or
  * attached to one slot, which is owned, in flight, or CACHED on one shelf; live blocks =
  * acquired - released; reserved = granted + free + metadata. */
+#include <poolport/debug.h>
 #include <string.h>
 
 #include "buddy_pool.h"
@@ -499,6 +500,7 @@ pp_status pp_buddy_create(const pp_buddy_config *config, pp_pool **out)
         return status;
     }
     b->base.max_bytes = (size_t)1 << (b->map.orders - 1 + shift);
+    if (config->pool.canaries) b->base.max_bytes = b->base.max_bytes / 2 + PP_CANARY_BYTES;
     limit_shelves(b);
     if (config->pool.huge_pages) b->huge = pp_system_huge_pages(b->memory, (size_t)max << shift);
     *out = &b->base;

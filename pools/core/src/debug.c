@@ -190,12 +190,13 @@ static pp_status resize_inside(pp_debug *d, pp_handle handle, size_t bytes, pp_b
     pp_record *r = pp_record_at(d, side, pp_handle_index(handle));
     if (!pp_record_is(r, handle, PP_RECORD_LIVE)) return side->ops->resize(side->pool, handle, bytes, out);
     if (r->canary_bytes) pp_canary_compare(d, r, handle);
+    if (d->found) return PP_CORRUPT_BLOCK;
     size_t asked = asked_for(d, side, bytes);
     side->pool->spare = d->count != 0;
     pp_status status = side->ops->resize(side->pool, handle, asked, out);
     side->pool->spare = 0;
     if ((status == PP_EXHAUSTED || status == PP_NO_MEMORY) && pp_quarantine_empty(d))
-        status = side->ops->resize(side->pool, handle, asked, out);
+        status = d->found ? PP_CORRUPT_BLOCK : side->ops->resize(side->pool, handle, asked, out);
     if (status != PP_OK) return status;
     unmeasure(d, r);
     measure(d, side, r, bytes, asked, out);
@@ -207,7 +208,7 @@ pp_status pp_debug_layer_resize(pp_pool *pool, pp_handle handle, size_t bytes, p
 {
     pp_debug *d = pp_debug_of(pool);
     if (!pp_debug_enter(d)) return d->layer.below->resize(pool, handle, bytes, out);
-    pp_status status = pp_debug_result(d, resize_inside(d, handle, bytes, out));
+    pp_status status = resize_inside(d, handle, bytes, out);
     pp_debug_leave(d);
     return status;
 }
@@ -217,6 +218,7 @@ pp_status pp_debug_layer_resize(pp_pool *pool, pp_handle handle, size_t bytes, p
 static pp_status pin_inside(pp_debug *d, pp_handle handle, pp_pin_kind kind, void **data)
 {
     pp_debug_bring_home(d);
+    if (d->found) return PP_CORRUPT_BLOCK;
     pp_side *side = pp_debug_side(d, handle);
     pp_record *r = pp_record_at(d, side, pp_handle_index(handle));
     pp_status status = side->ops->pin(side->pool, handle, kind, data);
@@ -231,7 +233,7 @@ pp_status pp_debug_layer_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, 
 {
     pp_debug *d = pp_debug_of(pool);
     if (!pp_debug_enter(d)) return d->layer.below->pin(pool, handle, kind, data);
-    pp_status status = pp_debug_result(d, pin_inside(d, handle, kind, data));
+    pp_status status = pin_inside(d, handle, kind, data);
     pp_debug_leave(d);
     return status;
 }

@@ -87,10 +87,9 @@ pp_status pp_debug_layer_inspect(pp_pool *pool, pp_handle handle, pp_block_info 
     if (!pp_debug_enter(d)) return d->layer.below->inspect(pool, handle, out);
     pp_debug_bring_home(d);
     pp_side *side = pp_debug_side(d, handle);
-    pp_status status = side->ops->inspect(side->pool, handle, out);
+    pp_status status = d->found ? PP_CORRUPT_BLOCK : side->ops->inspect(side->pool, handle, out);
     const pp_record *r = pp_record_at(d, side, pp_handle_index(handle));
     if (status == PP_OK && r && pp_record_key(r) >> 32 == handle >> 32) correct(r, out);
-    status = pp_debug_result(d, status);
     pp_debug_leave(d);
     return status;
 }

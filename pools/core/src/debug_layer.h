@@ -70,6 +70,7 @@ typedef struct pp_side {
     pp_pool *pool;
     const pp_pool_ops *ops;
     pp_record *_Atomic *chunks; /* PP_RECORD_CHUNKS of them, each made at its first use */
+    uint32_t chunk_count;       /* none from here on was made */
     _Atomic uint32_t away;      /* the list: index + 1; 0 ends */
 } pp_side;
 

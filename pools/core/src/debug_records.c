@@ -25,7 +25,7 @@ pp_status pp_side_init(pp_side *side, pp_pool *pool, const pp_pool_ops *ops)
 void pp_side_end(const pp_debug *d, pp_side *side)
 {
     if (!side->chunks) return;
-    for (uint32_t i = 0; i < PP_RECORD_CHUNKS; i++) pp_system_unreserve(side->chunks[i], chunk_bytes(d));
+    for (uint32_t i = 0; i < side->chunk_count; i++) pp_system_unreserve(side->chunks[i], chunk_bytes(d));
     pp_system_unreserve((void *)side->chunks, directory_bytes());
 }
 
@@ -40,6 +40,7 @@ pp_record *pp_record_make(pp_debug *d, pp_side *side, uint32_t index)
         return NULL;
     }
     pp_bump(&d->record_memory, chunk_bytes(d));
+    if (index >> PP_RECORD_SHIFT >= side->chunk_count) side->chunk_count = (index >> PP_RECORD_SHIFT) + 1;
     atomic_store_explicit(&side->chunks[index >> PP_RECORD_SHIFT], chunk, memory_order_release);
     return pp_record_at(d, side, index);
 }
@@ -62,6 +63,8 @@ uint32_t pp_record_history(const pp_debug *d, const pp_record *r, pp_debug_event
     for (uint32_t i = 0; i < count; i++) out[i] = events_of(r)[(r->events - count + i) % kept];
     return count;
 }
+
+uint64_t pp_debug_now_ns(void) { return pp_system_coarse_ns(); }
 
 size_t pp_debug_history(pp_pool *pool, pp_handle handle, pp_debug_event *out, size_t capacity)
 {

@@ -66,6 +66,7 @@ static void an_overrun_is_reported_by_walk_check_and_resize_once_each(void)
         sound(pool);
         address_of(pool, &block)[block.size + PP_CANARY_BYTES - 1] ^= 1;
         CHECK_EQ(pp_pool_resize(pool, block.handle, 500, &block), PP_CORRUPT_BLOCK);
+        CHECK_EQ(pp_pool_resize(pool, block.handle, 500, &block), PP_OK);
         memset(address_of(pool, &block), 3, 500);
         CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
         CHECK_EQ(pp_pool_release(pool, other.handle), PP_OK);

@@ -39,7 +39,8 @@ typedef struct pp_debug_config {
     uint32_t quarantine_count; /* released blocks that wait at most, up to PP_QUARANTINE_MAX; 0: none do */
     uint32_t shuffle;          /* 1: in random order, by `seed` */
     size_t quarantine_bytes;   /* and their bytes at most; 0: no bound */
-    uint64_t seed;             /* of shuffle and of the sample of guards */
+    uint64_t seed;             /* of shuffle */
+    uint64_t guard_seed;       /* of the sample of guards */
     uint32_t guards;           /* 0: none; N: one acquire in N on average gets a guarded block; 1: all do */
     uint32_t history;          /* operations kept per block, up to PP_DEBUG_HISTORY_MAX */
 } pp_debug_config;
@@ -89,9 +90,9 @@ PP_BEGIN_DECLS
  * outside its range, or a slab was created without pp_pool_config.canaries; PP_UNSUPPORTED: guards for a
  * strategy that moves its blocks; PP_NO_MEMORY.
  *
- * From then on a call that finds damage ends with PP_CORRUPT_BLOCK, whichever block it was called for:
- * acquire hands out nothing, and may be called again; release and resize have done their work; walk has
- * visited every block. What is damaged is reported once, and mended. */
+ * From then on a call that finds damage ends with PP_CORRUPT_BLOCK, whichever block it was called for.
+ * Release, unpin, walk and compact have done their work then; acquire, resize, pin and inspect have done
+ * nothing, and may be called again. What is damaged is reported once, and mended. */
 pp_status pp_pool_debug(pp_pool *pool, const pp_debug_config *config);
 
 /* Sees faults that a status cannot tell of: those that trim and destroy find, and all but the first of a
@@ -105,6 +106,9 @@ const pp_debug_fault *pp_debug_last_fault(void);
 /* The history of a block, the oldest operation first, into out[0..capacity); how many there are. Released
  * blocks have one, too. 0 without history, or for a handle whose block has had another owner since. */
 size_t pp_debug_history(pp_pool *pool, pp_handle handle, pp_debug_event *out, size_t capacity);
+
+/* Now, on the clock of events. */
+uint64_t pp_debug_now_ns(void);
 
 /* pp_pool_acquire() for a caller who says where he is: "function (file:line)". */
 pp_status pp_debug_acquire(pp_pool *pool, size_t bytes, uint32_t tag, const char *site, pp_block *out);
