@@ -3,7 +3,6 @@ from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, TracebackType
 from typing import Any, final
 
-from pools.errors import PoolError
 from pools.pool import Pool
 
 class Lender:
@@ -80,7 +79,7 @@ class Export:
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 def set_up(
-    error_for: Callable[[int, str, str], PoolError],
+    error_for: Callable[[int, str, str], BaseException],
     site_text: Callable[[CodeType | None, int], str],
     warn_of_lost: Callable[[Pool, CodeType | None, int, int], None],
     /,

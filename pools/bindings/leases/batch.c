@@ -63,8 +63,8 @@ static int batch_clear(PyObject *op)
     return 0;
 }
 
-/* Takes the blocks out of the batch and gives them back; how many failed. */
-static Py_ssize_t give_back(Batch *self, pp_status *why)
+/* Takes the blocks out of the batch and gives them back; the first failure, or PP_OK. */
+static pp_status give_back(Batch *self)
 {
     pp_block *blocks = self->blocks;
     Py_ssize_t count = self->count;
@@ -72,29 +72,29 @@ static Py_ssize_t give_back(Batch *self, pp_status *why)
     self->blocks = NULL;
     self->count = self->taken = 0;
     pp_handle *handles = (pp_handle *)(void *)blocks; /* each lies no further back than its block */
-    size_t owned = 0, done;
+    size_t owned = 0;
+    pp_status why;
     for (Py_ssize_t i = 0; i < count; i++) {
         pp_handle handle = blocks[i].handle;
         if (handle) handles[owned++] = handle;
     }
     if (home->may_wait) {
-        Py_BEGIN_ALLOW_THREADS done = pp_pool_release_many(home->pool, handles, owned, why);
+        Py_BEGIN_ALLOW_THREADS pp_pool_release_many(home->pool, handles, owned, &why);
         Py_END_ALLOW_THREADS
     } else {
-        done = pp_pool_release_many(home->pool, handles, owned, why);
+        pp_pool_release_many(home->pool, handles, owned, &why);
     }
     give_room(blocks, count);
-    return (Py_ssize_t)(owned - done);
+    return why;
 }
 
 /* Also called for a batch that nothing refers to: it must not be handed to anybody. */
 static void lose(Batch *self)
 {
-    pp_status why;
     Py_ssize_t lost = self->count - self->taken;
     if (lost == 0 || interpreter_ends()) return;
     self->pool->lost_leases += (unsigned long long)lost;
-    give_back(self, &why); /* what is wrong with it the pool has counted */
+    give_back(self); /* what is wrong with it the pool has counted */
     warn_lost(self->pool, self->code, self->instruction, lost);
 }
 
@@ -116,10 +116,10 @@ static void batch_finalize(PyObject *op) { lose((Batch *)op); }
 
 PyObject *batch_release(Batch *self)
 {
-    pp_status why;
     Py_ssize_t owned = self->count - self->taken;
     if (self->count == 0) return raise_status(PP_DOUBLE_RELEASE, self->pool, NULL, "release of a batch of");
-    if (give_back(self, &why) == 0) Py_RETURN_NONE;
+    pp_status why = give_back(self);
+    if (why == PP_OK) Py_RETURN_NONE;
     return raise_status(why, self->pool, NULL, "release of a batch of %zd blocks of", owned);
 }
 

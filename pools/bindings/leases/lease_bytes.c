@@ -103,7 +103,7 @@ static PyObject *refuse_resize(Lease *self, pp_status status, PyObject *size)
 PyObject *lease_resize(PyObject *op, PyObject *size)
 {
     Lease *self = (Lease *)op;
-    pp_block moved;
+    pp_block moved = {0, NULL, 0};
     pp_status status;
     if (!lease_live(self, "resize")) return NULL;
     PyObject *number = PyNumber_Index(size);
@@ -137,8 +137,9 @@ PyObject *lease_resize(PyObject *op, PyObject *size)
     } else {
         status = pp_pool_resize(home->pool, handle, bytes, &moved);
     }
-    self->data = status == PP_OK ? moved.data : before;
+    bool done = moved.handle != 0; /* also where a debug level found damage while it was at it */
+    self->data = done ? moved.data : before;
+    if (done) self->size = (Py_ssize_t)moved.size;
     if (status != PP_OK) return refuse_resize(self, status, size);
-    self->size = (Py_ssize_t)moved.size;
     Py_RETURN_NONE;
 }
