@@ -40,6 +40,11 @@ class Library(Protocol):
     PP_PINNED: int
     PP_PIN_EXPORT: int
     PP_PIN_USER: int
+    PP_EXHAUSTION_RAISE: int
+    PP_EXHAUSTION_WAIT: int
+    PP_EXHAUSTION_FALLBACK: int
+    PP_EXHAUSTION_CALL: int
+    PP_UNSUPPORTED: int
     PP_WRONG_THREAD: int
     PP_BUSY: int
     PP_BUDDY_EAGER: int
@@ -93,6 +98,14 @@ class Library(Protocol):
     def pp_pool_compact(self, pool: CData, max_bytes: int, max_ns: int, out: CData) -> int: ...
 
     pp_python_moved: CData
+    pp_python_exhausted: CData
+    pp_python_interrupted: CData
+    pp_python_crossed: CData
+
+    def pp_pool_set_policy(self, pool: CData, config: CData) -> int: ...
+    def pp_pool_set_quota(self, pool: CData, tag: int, quota: CData) -> int: ...
+    def pp_pool_quota_levels(self, pool: CData, tag: int, out: CData) -> int: ...
+    def pp_last_refusal(self, out: CData) -> None: ...
 
     def pp_pool_strategy(self, pool: CData) -> CData: ...
     def pp_pool_name(self, pool: CData) -> CData: ...

@@ -7,6 +7,7 @@ import os
 
 from pools._native import ffi, lib
 from pools.faults import Fault, last_fault
+from pools.refusals import Refusal, interruption, last_refusal
 
 __all__ = [
     "BlockCorrupted",
@@ -19,7 +20,9 @@ __all__ = [
     "PoolCorrupt",
     "PoolError",
     "PoolExhausted",
+    "PoolTimeout",
     "PoolValueError",
+    "QuotaExceeded",
     "StaleHandle",
     "Unsupported",
     "WrongThread",
@@ -37,6 +40,23 @@ class PoolError(Exception):
 
 class PoolExhausted(PoolError):
     """No block is left that fits. The text carries the levels and the tag that holds the most."""
+
+
+class QuotaExceeded(PoolExhausted):
+    """The quota of the pool or of a tag is used up; ``tag``, ``live``, ``limit`` and ``unit`` say which."""
+
+    tag: str = ""
+    """Whose quota; empty for the pool's."""
+    live: int = 0
+    limit: int = 0
+    unit: str = "bytes"
+    """``bytes`` or ``blocks``: of ``live`` and ``limit``."""
+
+
+class PoolTimeout(PoolExhausted, TimeoutError):
+    """No block came free within the pool's ``timeout``; ``waited`` seconds it were."""
+
+    waited: float = 0.0
 
 
 class PoolClosed(PoolError):
@@ -96,8 +116,8 @@ class LeakError(PoolError):
 
 _EXCEPTIONS: dict[str, type[PoolError]] = {
     "EXHAUSTED": PoolExhausted,
-    "QUOTA": PoolExhausted,
-    "TIMEOUT": PoolExhausted,
+    "QUOTA": QuotaExceeded,
+    "TIMEOUT": PoolTimeout,
     "DOUBLE_RELEASE": DoubleRelease,
     "STALE": StaleHandle,
     "FOREIGN": ForeignBlock,
@@ -122,12 +142,21 @@ _REMEDIES: dict[str, str] = {
     "NO_MEMORY": "ask for fewer or smaller blocks, or raise the memory limit of the process",
     "WRONG_THREAD": "create the pool with thread_safe=True, or call adopt() in the thread that takes it over",
     "PINNED": "leave the pin's with-block first",
+    "QUOTA": "release blocks that count against it sooner, or raise it with set_quota()",
+    "TIMEOUT": "release blocks sooner, give more timeout, or create the pool larger",
 }
 
 
 def status_text(status: int) -> str:
     """The core's own sentence for a status."""
     return str(ffi.string(lib.pp_status_text(status)), "ascii")
+
+
+def _values_of(name: str, refusal: Refusal) -> str:
+    if name == "TIMEOUT":
+        return f" (waited {refusal.waited_seconds:.3f} s)"
+    of_tag = f"tag {refusal.tag!r}: " if refusal.tag else ""
+    return f" ({of_tag}{refusal.live} of {refusal.limit} {refusal.unit} live)"
 
 
 def error_for(status: int, what: str, remedy: str = "") -> PoolError:
@@ -137,10 +166,19 @@ def error_for(status: int, what: str, remedy: str = "") -> PoolError:
     """
     name = str(ffi.string(lib.pp_status_name(status)), "ascii")
     remedy = remedy or _REMEDIES.get(name, "")
+    if name == "STOPPED" and (raised := interruption()) is not None:
+        raise raised
+    refusal = last_refusal() if name in {"QUOTA", "TIMEOUT"} else None
+    if refusal is not None:
+        what += _values_of(name, refusal)
     error = _EXCEPTIONS.get(name, PoolError)(
         f"{what}: {status_text(status)}" + (f"; {remedy}" if remedy else "")
     )
     error.status = name
+    if refusal is not None and isinstance(error, QuotaExceeded):
+        error.tag, error.live, error.limit, error.unit = refusal[:4]
+    if refusal is not None and isinstance(error, PoolTimeout):
+        error.waited = refusal.waited_seconds
     if isinstance(error, BlockCorrupted) and (fault := last_fault()) is not None:
         error.fault = fault
         error.args = (f"{error}\n{fault}",)

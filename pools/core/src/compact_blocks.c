@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "compact_pool.h"
+#include "layer.h"
 
 static void add_granted(compacting *c, uint64_t bytes)
 {
@@ -371,6 +372,8 @@ pp_status pp_compacting_read(pp_pool *pool, pp_handle handle, size_t offset, voi
     pp_leave(pool);
     return status;
 }
+    if (PP_UNLIKELY(pp_policy_elsewhere(pool, handle)))
+        return pp_policy_copy(pool, handle, offset, to, NULL, bytes);
 
 pp_status pp_compacting_write(pp_pool *pool, pp_handle handle, size_t offset, const void *from, size_t bytes)
 {
@@ -382,3 +385,5 @@ pp_status pp_compacting_write(pp_pool *pool, pp_handle handle, size_t offset, co
     pp_leave(pool);
     return status;
 }
+    if (PP_UNLIKELY(pp_policy_elsewhere(pool, handle)))
+        return pp_policy_copy(pool, handle, offset, NULL, from, bytes);

@@ -32,4 +32,10 @@ static inline pp_layer *pp_layer_of(const pp_pool *pool, pp_layer_kind kind) { r
 /* Adds to a provider's table what the pool's policy can do. */
 void pp_policy_provide(const pp_pool *pool, pp_provider *out);
 
+/* Is the block of a handle outside the strategy's memory, with the policy's fallback? Then how its bytes at
+ * `offset` are copied to `to` or from `from`, whichever is not NULL. */
+bool pp_policy_elsewhere(const pp_pool *pool, pp_handle handle);
+pp_status pp_policy_copy(pp_pool *pool, pp_handle handle, size_t offset, void *to, const void *from,
+                         size_t bytes);
+
 #endif

@@ -78,6 +78,28 @@ size_t pp_fallback_acquire(policy *p, size_t count, size_t bytes, uint32_t tag, 
     return done;
 }
 
+bool pp_policy_elsewhere(const pp_pool *pool, pp_handle handle)
+{
+    const policy *p = policy_of(pool);
+    return p && pp_fallback_owns(p, handle);
+}
+
+pp_status pp_policy_copy(pp_pool *pool, pp_handle handle, size_t offset, void *to, const void *from,
+                         size_t bytes)
+{
+    pp_pool *inner = pp_fallback_ready(policy_of(pool));
+    pp_block_info info;
+    void *data;
+    pp_status status = pp_pool_pin(inner, handle, PP_PIN_USER, &data);
+    if (status != PP_OK) return status;
+    status = pp_pool_inspect(inner, handle, &info);
+    if (status == PP_OK && (offset > info.granted || bytes > info.granted - offset)) status = PP_SIZE;
+    if (status == PP_OK && bytes && to) memcpy(to, (char *)data + offset, bytes);
+    if (status == PP_OK && bytes && from) memcpy((char *)data + offset, from, bytes);
+    pp_pool_unpin(inner, handle, PP_PIN_USER);
+    return status;
+}
+
 /* A number of its own in the trace, before any record of it. */
 void pp_fallback_announce(policy *p)
 {
