@@ -218,7 +218,7 @@ static pp_status grow(buddy *b, uint32_t order)
     size_t described = pp_map_metadata_bytes(&b->map);
     if (to == 0) return PP_EXHAUSTED;
     size_t start = (size_t)from << b->unit_shift, end = (size_t)to << b->unit_shift;
-    if (pp_system_commit(b->memory + start, end - start) != PP_OK) return PP_NO_MEMORY;
+    if (pp_region_commit(&b->base, &b->region, start, end - start) != PP_OK) return PP_NO_MEMORY;
     if (pp_map_extend(&b->map, to) != PP_OK) return PP_NO_MEMORY;
     limit_shelves(b);
     pp_bump(&b->base.grown, 1);
@@ -408,7 +408,7 @@ static void buddy_announce(pp_pool *pool)
 static void buddy_destroy(pp_pool *pool)
 {
     buddy *b = buddy_of(pool);
-    pp_system_unreserve(b->reservation, b->reservation_bytes);
+    pp_region_close(pool, &b->region);
     pp_system_unreserve((void *)b->clean, b->clean_bytes);
     pp_map_end(&b->map);
     pp_slots_end(&b->slots);
@@ -432,6 +432,9 @@ static const pp_pool_ops buddy_ops = {
     .trim = pp_buddy_trim,
     .announce = buddy_announce,
     .destroy = buddy_destroy,
+    .range = pp_buddy_range,
+    .demand = pp_buddy_demand,
+    .reclaim = pp_buddy_reclaim,
 };
 
 /* Checks the configuration and counts the units of the first region and of the limit. */
@@ -455,26 +458,35 @@ static pp_status measure(const pp_buddy_config *config, uint32_t *shift, uint32_
     return PP_OK;
 }
 
-/* Reserves the address space for the limit, commits the first region. */
-static pp_status furnish(buddy *b, uint32_t units, uint32_t max)
+/* Where blocks of each size are aligned to it, up to 2 MiB; of the caller's memory only as far as pages. */
+static size_t alignment_of(const buddy *b, size_t limit)
+{
+    size_t alignment = limit < ALIGNMENT_MAX ? limit : ALIGNMENT_MAX;
+    while (alignment & (alignment - 1)) alignment &= alignment - 1;
+    size_t page = pp_system_page_bytes();
+    return b->base.lent && alignment > page ? page : alignment;
+}
+
+/* Takes the range for the limit, commits the first region. */
+static pp_status furnish(buddy *b, const pp_pool_config *config, uint32_t units, uint32_t max)
 {
     size_t page = pp_system_page_bytes();
     size_t limit = (size_t)max << b->unit_shift;
-    size_t alignment = limit < ALIGNMENT_MAX ? limit : ALIGNMENT_MAX;
-    while (alignment & (alignment - 1)) alignment &= alignment - 1;
-    b->reservation_bytes = limit + alignment - page;
-    b->reservation = pp_system_reserve(b->reservation_bytes);
+    b->base.lent = config->memory != NULL;
+    pp_status status = pp_region_open(&b->base, config, limit, alignment_of(b, limit), &b->region);
+    if (status != PP_OK) return status;
     b->clean_bytes = ((limit / page + 63) / 64 * sizeof(uint64_t) + page - 1) & ~(page - 1);
     b->clean = pp_system_reserve(b->clean_bytes);
-    if (!b->reservation || !b->clean) return PP_NO_MEMORY;
-    b->memory = (char *)(((uintptr_t)b->reservation + alignment - 1) & ~(uintptr_t)(alignment - 1));
+    if (!b->clean) return PP_NO_MEMORY;
+    b->memory = b->region.memory;
+    pp_region_huge(&b->base, config, &b->region);
     uint32_t slots = max < PP_MAP_USER_MAX ? max : PP_MAP_USER_MAX;
-    pp_status status = pp_slots_init(&b->slots, slots, b->base.ages, sizeof *b->places);
+    status = pp_slots_init(&b->slots, slots, b->base.ages, sizeof *b->places);
     if (status == PP_OK) status = pp_slots_grow(&b->slots, slots < FIRST_SLOTS ? slots : FIRST_SLOTS);
     if (status == PP_OK) status = pp_map_init(&b->map, max, b->unit_shift);
     if (status == PP_OK) status = pp_map_extend(&b->map, units);
     if (status == PP_OK) status = pp_system_commit((void *)b->clean, b->clean_bytes);
-    if (status == PP_OK) status = pp_system_commit(b->memory, (size_t)units << b->unit_shift);
+    if (status == PP_OK) status = pp_region_commit(&b->base, &b->region, 0, (size_t)units << b->unit_shift);
     b->places = b->slots.extra;
     return status;
 }
@@ -494,7 +506,7 @@ pp_status pp_buddy_create(const pp_buddy_config *config, pp_pool **out)
     }
     b->unit_shift = shift;
     b->eager = config->merge == PP_BUDDY_EAGER;
-    status = furnish(b, units, max);
+    status = furnish(b, &config->pool, units, max);
     if (status != PP_OK) {
         buddy_destroy(&b->base);
         return status;
@@ -502,7 +514,6 @@ pp_status pp_buddy_create(const pp_buddy_config *config, pp_pool **out)
     b->base.max_bytes = (size_t)1 << (b->map.orders - 1 + shift);
     if (config->pool.canaries) b->base.max_bytes = b->base.max_bytes / 2 + PP_CANARY_BYTES;
     limit_shelves(b);
-    if (config->pool.huge_pages) b->huge = pp_system_huge_pages(b->memory, (size_t)max << shift);
     *out = &b->base;
     return PP_OK;
 }

@@ -1,4 +1,4 @@
-/* buddy_books.c - what a buddy pool tells about itself: statistics, walk, check; and trim.
+/* buddy_books.c - what a buddy pool tells about itself: statistics, walk, check.
  *
  * All of it comes from one kind of pass: from block to block in order of offset
  * (pp_map_block_at()), with the slot that a taken block's note names. */
@@ -183,63 +183,4 @@ pp_status pp_buddy_check(pp_pool *pool, pp_fault *fault)
     status = check_locked(b, fault);
     pp_leave(pool);
     return status;
-}
-
-/* ---- trim ------------------------------------------------------------------------------------------ */
-
-static bool is_clean(const buddy *b, size_t page)
-{
-    return pp_map_load(&b->clean[page / 64]) >> (page % 64) & 1;
-}
-
-/* Discards the pages within a free extent that are not clean, but for the first `*keep` there are. */
-static uint64_t trim_extent(buddy *b, uint32_t unit, uint32_t end, uint64_t *keep)
-{
-    size_t page = pp_system_page_bytes();
-    size_t at = (((size_t)unit << b->unit_shift) + page - 1) / page;
-    size_t to = ((size_t)end << b->unit_shift) / page;
-    uint64_t pages = 0;
-    while (at < to) {
-        if (is_clean(b, at)) {
-            at++;
-        } else if (*keep) {
-            --*keep, at++;
-        } else {
-            size_t start = at;
-            for (; at < to && !is_clean(b, at); at++)
-                pp_map_store(&b->clean[at / 64], pp_map_load(&b->clean[at / 64]) | UINT64_C(1) << (at % 64));
-            pp_system_discard(b->memory + start * page, (at - start) * page);
-            pages += at - start;
-        }
-    }
-    return pages;
-}
-
-/* The highest addresses go first: requests are served from the lowest. */
-static uint64_t trim_locked(buddy *b, uint64_t keep)
-{
-    uint32_t units = b->touched_units, free_from = 0, unit = 0, note;
-    uint64_t pages = 0;
-    while (unit < units) {
-        uint32_t order = pp_map_block_at(&b->map, unit, &note);
-        if (note) pages += trim_extent(b, free_from, unit, &keep);
-        unit += 1u << order;
-        if (note) free_from = unit;
-    }
-    if (units > free_from) pages += trim_extent(b, free_from, units, &keep);
-    return pages;
-}
-
-uint64_t pp_buddy_trim(pp_pool *pool, uint64_t keep_bytes)
-{
-    buddy *b = buddy_of(pool);
-    size_t page = pp_system_page_bytes();
-    if (pp_enter(pool) != PP_OK) return 0;
-    pp_buddy_drain(b);
-    pp_buddy_settle(b);
-    uint64_t freed = trim_locked(b, keep_bytes / page) * page;
-    b->trimmed |= freed != 0;
-    pp_bump(&pool->trimmed_bytes, freed);
-    pp_leave(pool);
-    return freed;
 }

@@ -4,7 +4,8 @@
  *   buddy_offsets.c     the map's public face
  *   buddy.c             acquire, release, pins, growing, life
  *   buddy_resize.c      resizing and reserving
- *   buddy_books.c       statistics, walk, check, trim
+ *   buddy_books.c       statistics, walk, check
+ *   buddy_reclaim.c     memory of free blocks back to the system
  *
  *     slots.slots[i]    handle, state, tag, requested bytes of the block that slot i stands for
  *     places[i]         order : first unit     where that block lies
@@ -17,6 +18,7 @@
 #define POOLPORT_BUDDY_POOL_H
 
 #include "buddy_map.h"
+#include "region.h"
 #include "slots.h"
 
 enum { PP_SHELF_MAX = 30, PP_ORDER_RANGE = 31, PP_PLACE_SHIFT = 27 };
@@ -38,14 +40,13 @@ typedef struct buddy {
     uint32_t unit_shift;
     bool eager;
     bool trimmed; /* some pages are known to be clean, so taking a block must say otherwise */
-    bool huge;
     pp_counter granted_bytes, peak_granted_bytes;
     _Alignas(64) pp_shelf shelves[PP_MAP_ORDERS];
     struct pp_buddy_map map;
     _Atomic uint64_t *clean; /* one bit per page: nothing was written since it was discarded */
     uint32_t touched_units;  /* no unit from here on was ever taken */
-    char *reservation;
-    size_t reservation_bytes, clean_bytes;
+    pp_region region;
+    size_t clean_bytes;
 } buddy;
 
 static inline buddy *buddy_of(pp_pool *pool) { return (buddy *)pool; }
@@ -110,6 +111,11 @@ pp_status pp_buddy_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_bloc
 void pp_buddy_stats(const pp_pool *pool, pp_stats *out);
 pp_status pp_buddy_walk(pp_pool *pool, pp_walk_fn visit, void *context);
 pp_status pp_buddy_check(pp_pool *pool, pp_fault *fault);
+
+/* buddy_reclaim.c */
 uint64_t pp_buddy_trim(pp_pool *pool, uint64_t keep_bytes);
+uint64_t pp_buddy_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, uint32_t *more);
+uint64_t pp_buddy_demand(const pp_pool *pool, uint64_t *calls);
+void *pp_buddy_range(const pp_pool *pool, size_t *bytes);
 
 #endif

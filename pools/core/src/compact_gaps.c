@@ -161,6 +161,7 @@ void pp_gaps_remove(compacting *c, int32_t index)
     pp_put_length(place, 0);
     open_gap(c, before, gap);
     if (c->slide.settled == index) c->slide.settled = before;
+    if (c->reclaim_at == index) c->reclaim_at = before;
 }
 
 void pp_gaps_stretch(compacting *c, int32_t index, uint32_t length)

@@ -15,6 +15,7 @@
  *   compact_blocks.c    handing blocks out, taking them back, resizing, pinning, copying
  *   compact_gaps.c      the list of places and the bins
  *   compact_segments.c  memory from the system and back to it
+ *   compact_reclaim.c   pages between blocks, back to the system
  *   compact_slide.c     moving blocks together
  *   compact_forecast.c  what that would do, and what pins cost
  *   compact_policy.c    when the pool does it by itself
@@ -24,6 +25,7 @@
 
 #include <poolport/compacting.h>
 
+#include "region.h"
 #include "slots.h"
 
 enum {
@@ -72,6 +74,10 @@ typedef struct compacting {
     size_t tables_bytes;
     pp_segment *segments;
     size_t capacity_bytes;
+    pp_region region;
+    uint64_t *clean;       /* one bit per page: it went back and lay in no block since; NULL until one did */
+    int32_t reclaim_at;    /* the place whose gap the next slice of reclaiming looks at */
+    uint64_t reclaim_keep; /* bytes that slice still passes over */
     size_t keep_bytes;
     uint32_t granules;      /* in all */
     uint32_t granule_shift; /* of bytes */
@@ -227,6 +233,19 @@ void pp_segments_mark(compacting *c, uint32_t start, uint32_t length);
 
 /* Announces the segments held, and the metadata, to a trace. */
 void pp_segments_announce(compacting *c);
+
+/* ---- compact_reclaim.c --------------------------------------------------------------------- */
+
+/* Blocks are about to be written in a range. */
+void pp_compact_touch(compacting *c, uint32_t start, uint32_t length);
+
+/* Notes that the pages from one byte to another went back; the bytes of them that had not already. */
+uint64_t pp_compact_mark_clean(compacting *c, uint64_t from, uint64_t to);
+
+uint64_t pp_compact_trim(pp_pool *pool, uint64_t keep_bytes);
+uint64_t pp_compact_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, uint32_t *more);
+uint64_t pp_compact_demand(const pp_pool *pool, uint64_t *calls);
+void *pp_compact_range(const pp_pool *pool, size_t *bytes);
 
 /* ---- compact_slide.c --------------------------------------------------------------------- */
 

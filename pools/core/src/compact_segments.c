@@ -31,7 +31,7 @@ static pp_status hold_one(compacting *c, uint32_t at)
 {
     uint64_t bytes = segment_bytes(c);
     if (pp_read(&c->held_bytes) + bytes > c->base.hard_limit) return PP_EXHAUSTED;
-    if (pp_system_commit(c->memory + at * bytes, bytes) != PP_OK) return PP_NO_MEMORY;
+    if (pp_region_commit(&c->base, &c->region, at * bytes, bytes) != PP_OK) return PP_NO_MEMORY;
     pp_put(&c->segments[at].held, 1);
     pp_bump(&c->held_bytes, bytes);
     pp_bump(&c->base.grown, 1);
@@ -50,6 +50,7 @@ pp_status pp_segments_hold(compacting *c, uint32_t start, uint32_t length)
 
 void pp_segments_enter(compacting *c, uint32_t start, uint32_t length)
 {
+    if (PP_UNLIKELY(c->clean != NULL)) pp_compact_touch(c, start, length);
     reach r = reach_of(c, start, length);
     for (uint32_t at = r.first; at <= r.last; at++) c->segments[at].live += share_of(c, at, start, length);
 }
@@ -85,8 +86,11 @@ static sorting begin_sorting(const compacting *c, uint64_t keep_bytes, uint64_t 
 static bool goes_back(const compacting *c, sorting *s, uint32_t at, bool empty)
 {
     bool held = pp_get(&c->segments[at].held) != 0;
-    bool kept = held && (!empty || (s->allowance >= segment_bytes(c) && (at < s->top || s->adjoins)));
-    if (kept && empty) s->allowance -= segment_bytes(c);
+    bool stays =
+        held && empty && pp_region_holds(&c->base, c->memory + at * segment_bytes(c), segment_bytes(c));
+    bool kept =
+        held && (!empty || stays || (s->allowance >= segment_bytes(c) && (at < s->top || s->adjoins)));
+    if (kept && empty && !stays) s->allowance -= segment_bytes(c);
     if (at >= s->top) s->adjoins &= kept;
     return held && !kept;
 }
@@ -94,6 +98,7 @@ static bool goes_back(const compacting *c, sorting *s, uint32_t at, bool empty)
 static void give_back(compacting *c, uint32_t first, uint32_t end)
 {
     uint64_t bytes = segment_bytes(c);
+    pp_compact_mark_clean(c, first * bytes, end * bytes);
     pp_system_decommit(c->memory + first * bytes, (end - first) * bytes);
     for (uint32_t at = first; at < end; at++) {
         pp_put(&c->segments[at].held, 0);

@@ -7,6 +7,7 @@
  *
  * What must always hold: a slot that is not free has a place in the list; a pinned block does not
  * move; live + deferred blocks = places in the list; reserved = granted + free + metadata. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "compact_pool.h"
@@ -98,17 +99,6 @@ static pp_status compact(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp_
     return status;
 }
 
-static uint64_t trim(pp_pool *pool, uint64_t keep_bytes)
-{
-    compacting *c = compacting_of(pool);
-    bool finished;
-    if (pp_compact_enter(c) != PP_OK) return 0;
-    pp_compact_drain(c);
-    uint64_t freed = pp_segments_return(c, keep_bytes, 0, &finished);
-    pp_leave(pool);
-    return freed;
-}
-
 pp_status pp_compacting_on_move(pp_pool *pool, pp_move_fn moved, void *context)
 {
     compacting *c = compacting_of(pool);
@@ -136,10 +126,11 @@ static void announce(pp_pool *pool) { pp_segments_announce(compacting_of(pool));
 static void destroy(pp_pool *pool)
 {
     compacting *c = compacting_of(pool);
-    pp_system_unreserve(c->memory, c->capacity_bytes);
+    pp_region_close(pool, &c->region);
     pp_system_unreserve(c->tables, c->tables_bytes);
     if (c->slots.memory) pp_slots_end(&c->slots);
     pp_system_free_aligned(c->segments);
+    free(c->clean);
     pp_pool_finish(pool);
     pp_system_free_aligned(c);
 }
@@ -157,10 +148,13 @@ static const pp_pool_ops compacting_ops = {
     .stats = pp_compact_stats,
     .walk = walk,
     .check = check,
-    .trim = trim,
+    .trim = pp_compact_trim,
     .compact = compact,
     .announce = announce,
     .destroy = destroy,
+    .range = pp_compact_range,
+    .demand = pp_compact_demand,
+    .reclaim = pp_compact_reclaim,
 };
 
 static uint32_t log2_of(uint64_t power) { return (uint32_t)__builtin_ctzll(power); }
@@ -195,20 +189,24 @@ static size_t whole_pages(size_t bytes)
 }
 
 /* Reserves everything and commits the first slots. What was taken is given back by destroy(). */
-static pp_status furnish(compacting *c)
+static pp_status furnish(compacting *c, const pp_pool_config *config)
 {
+    size_t alignment = (size_t)1 << c->granule_shift;
+    pp_status status = pp_region_open(&c->base, config, c->capacity_bytes, alignment, &c->region);
+    if (status != PP_OK) return status;
+    c->memory = c->region.memory;
+    pp_region_huge(&c->base, config, &c->region);
     uint32_t max = c->granules < PP_SLOTS_MAX ? c->granules : PP_SLOTS_MAX;
     size_t place_bytes = whole_pages(((size_t)max + 1) * sizeof(pp_place));
     size_t tick_bytes = c->base.ages ? whole_pages((size_t)max * sizeof *c->ticks) : 0;
     c->segments = pp_system_alloc_aligned(64, c->segment_count * sizeof *c->segments);
-    c->memory = pp_system_reserve(c->capacity_bytes);
     c->tables_bytes = place_bytes + tick_bytes;
     c->tables = pp_system_reserve(c->tables_bytes);
-    if (!c->segments || !c->memory || !c->tables) return PP_NO_MEMORY;
+    if (!c->segments || !c->tables) return PP_NO_MEMORY;
     memset(c->segments, 0, c->segment_count * sizeof *c->segments);
     if (tick_bytes) c->ticks = (uint32_t (*)[3])(void *)(c->tables + place_bytes);
     c->places = (pp_place *)(void *)c->tables + 1;
-    pp_status status = pp_slots_init(&c->slots, max, c->base.ages, 0);
+    status = pp_slots_init(&c->slots, max, c->base.ages, 0);
     if (status == PP_OK) status = pp_compact_furnish(c, max < FIRST_SLOTS ? max : FIRST_SLOTS);
     return status;
 }
@@ -225,16 +223,15 @@ pp_status pp_compacting_create(const pp_compacting_config *config, pp_pool **out
         pp_system_free_aligned(c);
         return status;
     }
-    status = furnish(c);
+    status = furnish(c, &config->pool);
     if (status != PP_OK) {
         destroy(&c->base);
         return status;
     }
     pp_gaps_init(c);
     c->base.max_bytes = c->capacity_bytes;
-    c->slide.settled = PP_HEAD;
+    c->slide.settled = c->reclaim_at = PP_HEAD;
     c->slide.ns_per_mib = FIRST_NS_PER_MIB;
-    if (config->pool.huge_pages) pp_system_huge_pages(c->memory, c->capacity_bytes);
     *out = &c->base;
     return PP_OK;
 }

@@ -25,6 +25,7 @@ static pp_status refuse(const pp_pool *pool, const pp_debug_config *config)
 {
     if (config->history > PP_DEBUG_HISTORY_MAX || config->quarantine_count > PP_QUARANTINE_MAX)
         return PP_INVALID;
+    if (pool->constructs && config->poison) return PP_INVALID;
     if (pool->fixed_size && config->canaries && !pool->canary_room) return PP_INVALID;
     return PP_OK;
 }

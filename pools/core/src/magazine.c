@@ -16,7 +16,7 @@ void pp_magazines_end(pp_magazines *magazines)
     if (magazines->all) pp_system_free_aligned(magazines->all);
 }
 
-static bool try_enter(pp_magazine *magazine)
+bool pp_magazine_try(pp_magazine *magazine)
 {
     uint32_t idle = 0;
     return atomic_compare_exchange_strong_explicit(&magazine->busy, &idle, 1, memory_order_acquire,
@@ -34,7 +34,7 @@ PP_STATIC_ASSERT(PP_MAGAZINES == 1 << 6, "home_of() gives six bits");
 pp_magazine *pp_magazine_enter(pp_magazines *magazines)
 {
     for (uint32_t at = home_of(pp_system_self());; at = (at + 1) % PP_MAGAZINES)
-        if (try_enter(&magazines->all[at])) return &magazines->all[at];
+        if (pp_magazine_try(&magazines->all[at])) return &magazines->all[at];
 }
 
 uint32_t pp_magazines_steal(pp_magazines *magazines, pp_magazine *mine)
@@ -43,10 +43,11 @@ uint32_t pp_magazines_steal(pp_magazines *magazines, pp_magazine *mine)
         pp_magazine *other = &magazines->all[at];
         if (other == mine) continue;
         bool inside = false;
-        while (atomic_load_explicit(&other->count, memory_order_relaxed) && !(inside = try_enter(other))) {
+        while (atomic_load_explicit(&other->count, memory_order_relaxed) &&
+               !(inside = pp_magazine_try(other))) {
             pp_magazine_leave(mine);
             do pp_system_yield();
-            while (!try_enter(mine));
+            while (!pp_magazine_try(mine));
             uint32_t filled = atomic_load_explicit(&mine->count, memory_order_relaxed);
             if (filled) return filled; /* by whoever was here meanwhile */
         }
@@ -65,7 +66,19 @@ uint32_t pp_magazines_steal(pp_magazines *magazines, pp_magazine *mine)
 void pp_magazines_seize(pp_magazines *magazines)
 {
     for (uint32_t at = 0; at < PP_MAGAZINES; at++)
-        while (!try_enter(&magazines->all[at])) pp_system_yield();
+        while (!pp_magazine_try(&magazines->all[at])) pp_system_yield();
+}
+
+bool pp_magazines_seize_until(pp_magazines *magazines, uint64_t deadline_ns)
+{
+    for (uint32_t at = 0; at < PP_MAGAZINES; at++)
+        while (!pp_magazine_try(&magazines->all[at])) {
+            pp_system_yield();
+            if (pp_system_now_ns() < deadline_ns) continue;
+            while (at-- > 0) pp_magazine_leave(&magazines->all[at]);
+            return false;
+        }
+    return true;
 }
 
 void pp_magazines_let_go(pp_magazines *magazines)

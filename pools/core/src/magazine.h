@@ -49,12 +49,17 @@ static inline void pp_magazine_leave(pp_magazine *magazine)
     atomic_store_explicit(&magazine->busy, 0, memory_order_release);
 }
 
+/* Enters this magazine, if nobody is inside. */
+bool pp_magazine_try(pp_magazine *magazine);
+
 /* Fills `mine`, which the caller is inside and which is empty, with up to half of the indices of some
  * other magazine that has any; how many. May leave `mine` and enter it again. */
 uint32_t pp_magazines_steal(pp_magazines *magazines, pp_magazine *mine);
 
 /* Enters all of them, so that nothing moves; and leaves them. */
 void pp_magazines_seize(pp_magazines *magazines);
+bool pp_magazines_seize_until(pp_magazines *magazines,
+                              uint64_t deadline_ns); /* none is entered where it fails */
 void pp_magazines_let_go(pp_magazines *magazines);
 
 /* Slots cached in all magazines. */

@@ -53,7 +53,7 @@ void pp_fallback_close(policy *p)
 pp_pool *pp_fallback_ready(policy *p)
 {
     pp_pool *pool = p->pool, *inner = p->fallback;
-    uintptr_t owner = atomic_load_explicit(&pool->owner, memory_order_relaxed);
+    uintptr_t owner = pp_owner_of(pool);
     if (atomic_load_explicit(&inner->owner, memory_order_relaxed) != owner)
         atomic_store_explicit(&inner->owner, owner, memory_order_relaxed);
     if (PP_LIKELY(inner->trace == pool->trace) || !pp_policy_mine(p)) return inner;

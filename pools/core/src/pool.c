@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "idle.h"
 #include "layer.h"
 
 /* ---- life ------------------------------------------------------------------------ */
@@ -17,6 +18,7 @@ pp_status pp_pool_init(pp_pool *pool, const pp_pool_ops *ops, const pp_pool_conf
     if (config->threads != PP_THREADS_OWNER && config->threads != PP_THREADS_SHARED) return PP_INVALID;
     pool->ops = ops;
     pool->shared = config->threads == PP_THREADS_SHARED;
+    pool->gate = pool->shared ? PP_GATE_SHARED : PP_GATE_OWNER;
     pool->scrub = config->scrub != 0;
     pool->ages = config->ages != 0;
     pool->hard_limit = UINT64_MAX;
@@ -55,7 +57,9 @@ pp_status pp_layer_push(pp_pool *pool, pp_layer_kind kind, pp_layer *layer)
 pp_status pp_pool_adopt(pp_pool *pool)
 {
     if (pool->shared) return PP_UNSUPPORTED;
-    atomic_store_explicit(&pool->owner, pp_system_self(), memory_order_relaxed);
+    bool biased = pp_gate_of(pool) == PP_GATE_BIASED;
+    atomic_store_explicit(biased ? &pool->biased_owner : &pool->owner, pp_system_self(),
+                          memory_order_relaxed);
     return PP_OK;
 }
 
@@ -81,7 +85,9 @@ uint64_t pp_pool_close(pp_pool *pool)
 
 void pp_pool_destroy(pp_pool *pool)
 {
-    if (pool) pool->ops->destroy(pool);
+    if (!pool) return;
+    pp_idle_end(pool);
+    pool->ops->destroy(pool);
 }
 
 int pp_pool_may_wait(const pp_pool *pool)
@@ -355,12 +361,12 @@ static void forget_trace_ids(pp_pool *pool)
     }
 }
 
-pp_status pp_pool_trace(pp_pool *pool, pp_trace *trace, const char *about)
+/* The rest of pp_pool_trace(), from inside the pool where it has an owner. */
+static pp_status attach(pp_pool *pool, pp_trace *trace, const char *about)
 {
-    if (!pool->shared && !pp_owned_by_caller(pool)) return PP_WRONG_THREAD;
     forget_trace_ids(pool);
     pool->trace = trace;
-    pool->watched = pool->scrub || pool->ages || pool->site || trace;
+    pool->watched = pool->scrub || pool->ages || pool->constructs || pool->site || trace;
     pool->watched_end = pool->retains || trace;
     if (!trace) return PP_OK;
     uint32_t number = pp_trace_next_pool(trace);
@@ -373,6 +379,16 @@ pp_status pp_pool_trace(pp_pool *pool, pp_trace *trace, const char *about)
     if (about) pp_trace_text(trace, PP_TEXT_POOL, number, about, strlen(about));
     if (pool->ops->announce) pool->ops->announce(pool);
     return pp_pool_walk(pool, announce_block, pool);
+}
+
+pp_status pp_pool_trace(pp_pool *pool, pp_trace *trace, const char *about)
+{
+    if (pool->shared) return attach(pool, trace, about);
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    status = attach(pool, trace, about);
+    pp_leave(pool);
+    return status;
 }
 
 void pp_pool_sample(pp_pool *pool, uint64_t interval_ns)

@@ -29,20 +29,16 @@
 typedef _Atomic uint64_t pp_counter;
 
 /* Innermost first; see layer.h. */
-typedef enum pp_layer_kind { PP_LAYER_IDLE, PP_LAYER_DEBUG, PP_LAYER_POLICY, PP_LAYER_COUNT } pp_layer_kind;
+typedef enum pp_layer_kind { PP_LAYER_DEBUG, PP_LAYER_POLICY, PP_LAYER_COUNT } pp_layer_kind;
 
 /* Cache lines matter here: what releasing threads read is not on a line with what the owner
  * writes at each acquire, or each acquire would cost each release a miss. */
 struct pp_pool {
     const pp_pool_ops *ops;
-    _Atomic uintptr_t owner; /* pp_system_self() of the owner; 0 in shared pools */
+    _Atomic uintptr_t owner; /* pp_system_self() of the owner; 0 where every entry goes by gate.h */
     pp_trace *trace;
-    size_t max_bytes;             /* the largest request the strategy can serve */
-    uint64_t hard_limit;          /* bytes that may be committed for blocks; UINT64_MAX without a limit */
-    _Atomic uint32_t site;        /* tag id for later acquires */
-    uint16_t trace_pool;          /* our number in the trace */
-    uint16_t fallback_trace_pool; /* that of the policy's fallback, and the pool id of its handles, or 0 */
-    uint8_t fallback_id;
+    size_t max_bytes;      /* the largest request the strategy can serve */
+    _Atomic uint32_t site; /* tag id for later acquires */
     uint8_t scrub;
     uint8_t ages;
     uint8_t watched;     /* trace, scrub, ages or sites: the acquire path has more to do */
@@ -53,20 +49,35 @@ struct pp_pool {
     uint8_t grants_more; /* what counts as granted is not pp_block.size */
     uint8_t spare;       /* the debug layer can give blocks back: it counts a failure, if it comes to that */
     uint8_t shared;
+    uint8_t lent;         /* region.h: the memory is the caller's */
+    uint8_t huge;         /* pp_memory_huge */
+    uint8_t constructs;   /* blocks keep objects between owners: their contents are nobody's to change */
+    _Atomic uint8_t gate; /* pp_gate */
     _Atomic uint8_t closed;
+    _Atomic uint32_t wanted;        /* gate.h: somebody waits for the owner to be outside */
+    _Atomic uintptr_t biased_owner; /* gate.h: the owner, where the gate is biased */
 
     _Alignas(64) pp_counter acquired;
     pp_counter released, requested_bytes, peak_live_blocks;
-    pp_counter pinned_blocks, deferred_blocks, deferred_releases, remote_releases;
+    _Atomic uint32_t inside; /* gate.h: calls the owner is inside of */
+    pp_counter pinned_blocks, deferred_blocks, deferred_releases;
 
     _Alignas(64) pp_counter double_releases; /* this and the next two: atomic adds, any thread */
     pp_counter stale_handles, foreign_handles;
-    pp_counter failed, grown, trimmed_bytes, moved_blocks, moved_bytes, corrupt_blocks;
+    pp_counter remote_releases, failed, grown, trimmed_bytes, moved_blocks, moved_bytes, corrupt_blocks;
+    pp_counter idle_bytes, registered_bytes, spared_pieces;
 
+    uint16_t trace_pool;          /* our number in the trace */
+    uint16_t fallback_trace_pool; /* that of the policy's fallback, and the pool id of its handles, or 0 */
+    uint8_t fallback_id;
+    uint64_t hard_limit; /* bytes that may be committed for blocks; UINT64_MAX without a limit */
     uint64_t next_sample_ns;
     uint32_t padding; /* bytes that the debug layer adds to each request, and nobody asked for */
     struct pp_layer *layers[PP_LAYER_COUNT];
-    pp_lock lock; /* shared pools: every mutation but what magazines do */
+    struct pp_idle *idle;             /* idle.h; NULL where idle memory stays */
+    struct pp_registered *registered; /* region.h; NULL where nothing is */
+    pp_pool *older, *newer;           /* fork.h: all pools there are */
+    pp_lock lock;                     /* shared pools: every mutation but what magazines do; else gate.h */
     struct pp_tags tags;
     struct pp_tags *names; /* those that the blocks' tags are of: its own, or of the pool it stands in for */
     char name[PP_NAME_BYTES];
@@ -93,27 +104,9 @@ static inline void pp_bump_any_thread(pp_counter *counter)
 
 /* ---- who may call ---------------------------------------------------------------- */
 
-static inline bool pp_owned_by_caller(const pp_pool *pool)
-{
-    return atomic_load_explicit(&((pp_pool *)pool)->owner, memory_order_relaxed) == pp_system_self();
-}
+#include "gate.h"
 
-/* Enter a call that mutates. Owner-only pools: PP_OK for the owner, PP_WRONG_THREAD otherwise.
- * Shared pools: takes the lock. */
-static inline pp_status pp_enter(pp_pool *pool)
-{
-    if (PP_LIKELY(pp_owned_by_caller(pool))) return PP_OK;
-    if (pool->shared) {
-        pp_lock_take(&pool->lock);
-        return PP_OK;
-    }
-    return PP_WRONG_THREAD;
-}
-
-static inline void pp_leave(pp_pool *pool)
-{
-    if (PP_UNLIKELY(pool->shared)) pp_lock_drop(&pool->lock);
-}
+PP_STATIC_ASSERT(offsetof(struct pp_pool, acquired) == 64, "what every call reads is one cache line");
 
 /* The time to remember as a block's birth; 0 where ages are not kept. */
 static inline uint64_t pp_birth_ns(const pp_pool *pool) { return pool->ages ? pp_system_coarse_ns() : 0; }

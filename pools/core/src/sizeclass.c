@@ -170,7 +170,7 @@ static PP_SLOW pp_status release_slowly(pp_pool *pool, pp_handle handle)
 
 static pp_status sizeclass_release(pp_pool *pool, pp_handle handle)
 {
-    bool quick = pp_owned_by_caller(pool) && !pool->watched_end;
+    bool quick = pp_enters_freely(pool) && !pool->watched_end;
     if (PP_LIKELY(quick && release_plain(sizeclass_of(pool), handle))) return PP_OK;
     return release_slowly(pool, handle);
 }
@@ -259,7 +259,7 @@ static PP_SLOW pp_status acquire_slowly(pp_pool *pool, size_t bytes, uint32_t ta
 static pp_status sizeclass_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
 {
     sizeclass *s = sizeclass_of(pool);
-    if (PP_UNLIKELY(!pp_owned_by_caller(pool) || bytes - 1 >= s->quick_limit ||
+    if (PP_UNLIKELY(!pp_enters_freely(pool) || bytes - 1 >= s->quick_limit ||
                     (tag | pool->watched | pool->closed)))
         return acquire_slowly(pool, bytes, tag, out);
     pp_class *class = &s->table.classes[s->table.small[(bytes + PP_SMALL_STEP - 1) / PP_SMALL_STEP]];
@@ -361,10 +361,17 @@ static void sizeclass_announce(pp_pool *pool)
 static void sizeclass_destroy(pp_pool *pool)
 {
     sizeclass *s = sizeclass_of(pool);
-    pp_system_unreserve(s->reservation, s->reservation_bytes);
+    pp_region_close(pool, &s->region);
     pp_system_unreserve(s->tables, s->tables_bytes);
     pp_pool_finish(pool);
     pp_system_free_aligned(s);
+}
+
+static void *sizeclass_range(const pp_pool *pool, size_t *bytes)
+{
+    const sizeclass *s = (const sizeclass *)pool;
+    *bytes = s->region.bytes;
+    return s->memory;
 }
 
 static const pp_pool_ops sizeclass_ops = {
@@ -383,6 +390,9 @@ static const pp_pool_ops sizeclass_ops = {
     .trim = pp_sc_trim,
     .announce = sizeclass_announce,
     .destroy = sizeclass_destroy,
+    .range = sizeclass_range,
+    .demand = pp_sc_demand,
+    .reclaim = pp_sc_reclaim,
 };
 
 /* The most records that can ever be in use: each size of group has at most one group for each page and one
@@ -397,16 +407,16 @@ static uint64_t records_needed(const pp_class_table *table, uint64_t pages)
     return sizes * (pages + 1) + 2 * PP_GROUP_MAX; /* a set of powers of two is their sum */
 }
 
-static pp_status furnish(sizeclass *s, uint32_t pages)
+static pp_status furnish(sizeclass *s, const pp_pool_config *config, uint32_t pages)
 {
     pp_runs *runs = &s->runs;
-    size_t bytes = (size_t)pages << PP_RUN_SHIFT, unit = s->huge ? PP_HUGE_BYTES : 1;
-    s->reservation_bytes = bytes + unit - 1;
-    s->reservation = pp_system_reserve(s->reservation_bytes);
-    if (!s->reservation) return PP_NO_MEMORY;
-    s->memory = (char *)(((uintptr_t)s->reservation + unit - 1) & ~(uintptr_t)(unit - 1));
-    if (s->huge) s->huge = pp_system_huge_pages(s->memory, bytes);
-    pp_status status = pp_sc_tables_init(s, records_needed(&s->table, pages), pages);
+    size_t unit = s->huge ? PP_HUGE_BYTES : PP_SIZECLASS_PAGE_BYTES;
+    pp_status status = pp_region_open(&s->base, config, (size_t)pages << PP_RUN_SHIFT, unit, &s->region);
+    if (status != PP_OK) return status;
+    s->memory = s->region.memory;
+    pp_region_huge(&s->base, config, &s->region);
+    s->huge = s->base.huge == PP_HUGE_ASKED_FOR;
+    status = pp_sc_tables_init(s, records_needed(&s->table, pages), pages);
     if (status != PP_OK) return status;
     pp_runs_init(runs, s->memory, pages, runs->tags, runs->next, runs->prev);
     s->stamp_key = (uint64_t)pp_next_pool_id() << 56;
@@ -432,9 +442,9 @@ pp_status pp_sizeclass_create(const pp_sizeclass_config *config, pp_pool **out)
     s->base.max_bytes = s->limit_bytes = limit;
     s->quick_limit = limit < s->table.top ? limit : s->table.top;
     if (s->quick_limit > PP_SMALL_BYTES) s->quick_limit = PP_SMALL_BYTES;
-    s->huge = config->pool.huge_pages != 0;
+    s->huge = config->pool.huge_pages && !config->pool.memory;
     size_t page = pp_system_page_bytes();
-    status = furnish(s, (uint32_t)(((capacity + page - 1) & ~(page - 1)) >> PP_RUN_SHIFT));
+    status = furnish(s, &config->pool, (uint32_t)(((capacity + page - 1) & ~(page - 1)) >> PP_RUN_SHIFT));
     if (status == PP_OK) status = pp_sc_ready_records(s, 1);
     if (status != PP_OK) {
         sizeclass_destroy(&s->base);

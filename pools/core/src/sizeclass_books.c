@@ -1,4 +1,4 @@
-/* sizeclass_books.c - what the pool tells about itself: statistics, walk; and trim. */
+/* sizeclass_books.c - what the pool tells about itself: statistics and walk. */
 #include "sizeclass_pool.h"
 
 #include <string.h>
@@ -151,71 +151,4 @@ void pp_sc_stats(const pp_pool *pool, pp_stats *out)
     out->committed_bytes = out->reserved_bytes;
     out->regions = memory ? 1 + out->grown : 0;
     count_free(s, out);
-}
-
-/* ---- trim ---------------------------------------------------------------------------------------------- */
-
-/* Whole system pages inside a block. */
-static size_t inner_pages(const sizeclass *s, uint32_t place, char **start)
-{
-    uintptr_t page = pp_system_page_bytes();
-    uintptr_t from = (uintptr_t)pp_sc_address(s, place), to = from + pp_sc_stride(pp_sc_span(s, place));
-    from = (from + page - 1) & ~(page - 1);
-    to &= ~(page - 1);
-    *start = (char *)from;
-    return to > from ? to - from : 0;
-}
-
-static uint64_t trim_span(sizeclass *s, uint32_t number, uint64_t *keep)
-{
-    uint64_t freed = 0;
-    for (uint64_t bits = pp_sc_free(&s->spans[number]) & ~s->discarded[number]; bits; bits &= bits - 1) {
-        uint32_t place = number << PP_SPAN_SHIFT | (uint32_t)__builtin_ctzll(bits);
-        char *start;
-        size_t bytes = inner_pages(s, place, &start);
-        if (!bytes) continue;
-        if (bytes <= *keep) {
-            *keep -= bytes;
-            continue;
-        }
-        pp_system_discard(start, bytes);
-        s->discarded[number] |= bits & (0 - bits);
-        freed += bytes;
-    }
-    return freed;
-}
-
-/* What is kept lies at the low end, where the next requests are served. */
-static uint64_t trim_locked(sizeclass *s, uint64_t keep)
-{
-    uint64_t freed = 0;
-    uint32_t frontier = pp_runs_level(&s->runs.frontier);
-    for (uint32_t page = 0, pages; page < frontier; page += pages) {
-        uint32_t tag = s->runs.tags[page];
-        if (tag & PP_RUN_FREE) {
-            pages = tag & PP_RUN_LENGTH;
-            uint64_t bytes = (uint64_t)pages << PP_RUN_SHIFT;
-            if (tag & PP_RUN_DISCARDED) continue;
-            if (bytes <= keep)
-                keep -= bytes;
-            else
-                freed += pp_runs_discard(&s->runs, page);
-        } else {
-            pages = pp_sc_run_pages(s, &s->spans[tag]);
-            if (pages > 1) freed += trim_span(s, tag, &keep);
-        }
-    }
-    return freed;
-}
-
-uint64_t pp_sc_trim(pp_pool *pool, uint64_t keep_bytes)
-{
-    sizeclass *s = sizeclass_of(pool);
-    if (pp_enter(pool) != PP_OK) return 0;
-    pp_sc_drain(s);
-    pp_sc_flush_all(s, 0);
-    uint64_t freed = trim_locked(s, keep_bytes);
-    pp_bump(&pool->trimmed_bytes, freed);
-    pp_leave(pool);
-    return freed;
 }

@@ -6,7 +6,8 @@
  *   sizeclass_runs.c      the pages they stand on
  *   sizeclass_resize.c    in place, or by moving
  *   sizeclass_remote.c    blocks that other threads release
- *   sizeclass_books.c     statistics, walk, check, trim
+ *   sizeclass_books.c     statistics, walk
+ *   sizeclass_reclaim.c   memory of free blocks back to the system
  *
  * A span is up to 64 blocks of one class on a run of pages; its record has half a cache line.
  * Which of its blocks are free is one word. Between spans and owners stands, for each class, a
@@ -37,6 +38,7 @@
 
 #include <poolport/sizeclass.h>
 
+#include "region.h"
 #include "sizeclass_runs.h"
 #include "slots.h"
 
@@ -126,8 +128,7 @@ typedef struct sizeclass {
     uint32_t records_max;
     char *tables; /* the reservation of all arrays */
     size_t tables_bytes;
-    void *reservation; /* of the memory, which is aligned inside it */
-    size_t reservation_bytes;
+    pp_region region;
     _Alignas(64) _Atomic uint32_t remote_head; /* record with remote releases; 0 ends */
 } sizeclass;
 
@@ -368,6 +369,10 @@ pp_status pp_sc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out);
 pp_status pp_sc_walk(pp_pool *pool, pp_walk_fn visit, void *context);
 pp_status pp_sc_check(pp_pool *pool, pp_fault *fault);
 void pp_sc_stats(const pp_pool *pool, pp_stats *out);
+
+/* sizeclass_reclaim.c */
 uint64_t pp_sc_trim(pp_pool *pool, uint64_t keep_bytes);
+uint64_t pp_sc_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, uint32_t *more);
+uint64_t pp_sc_demand(const pp_pool *pool, uint64_t *calls);
 
 #endif

@@ -18,6 +18,7 @@ void pp_runs_init(pp_runs *runs, char *memory, uint32_t max, uint32_t *tags, uin
     runs->tags = tags;
     runs->next = next;
     runs->prev = prev;
+    runs->partial_page = PP_RUN_NONE;
     for (int bin = 0; bin < PP_RUN_BINS; bin++) runs->heads[bin] = PP_RUN_NONE;
 }
 
@@ -67,6 +68,7 @@ static void link_run(pp_runs *runs, uint32_t page, uint32_t pages, uint32_t flag
     if (head != PP_RUN_NONE) runs->prev[head] = page;
     runs->heads[bin] = page;
     runs->filled[bin / 64] |= UINT64_C(1) << (bin % 64);
+    runs->changes++;
     set_level(&runs->free_runs, pp_runs_level(&runs->free_runs) + 1);
     set_level(&runs->free_pages, pp_runs_level(&runs->free_pages) + pages);
     if (pages > pp_runs_level(&runs->largest)) set_level(&runs->largest, pages);
@@ -82,6 +84,7 @@ static void unlink_run(pp_runs *runs, uint32_t page)
         runs->next[prev] = next;
     else if ((runs->heads[bin] = next) == PP_RUN_NONE)
         runs->filled[bin / 64] &= ~(UINT64_C(1) << (bin % 64));
+    runs->changes++;
     set_level(&runs->free_runs, pp_runs_level(&runs->free_runs) - 1);
     set_level(&runs->free_pages, pp_runs_level(&runs->free_pages) - pages);
     if (pages == pp_runs_level(&runs->largest)) set_level(&runs->largest, longest(runs));
@@ -173,19 +176,22 @@ void pp_runs_give(pp_runs *runs, uint32_t page, uint32_t pages)
     link_run(runs, page, end - page, 0);
 }
 
-uint64_t pp_runs_discard(pp_runs *runs, uint32_t page)
+uint64_t pp_runs_discard(pp_runs *runs, uint32_t page, uint64_t max_bytes)
 {
     uint32_t tag = runs->tags[page], pages = tag & PP_RUN_LENGTH;
     if (tag & PP_RUN_DISCARDED) return 0;
-    size_t system_page = pp_system_page_bytes();
-    uintptr_t from = ((uintptr_t)page << PP_RUN_SHIFT) + system_page - 1;
-    uintptr_t to = (uintptr_t)(page + pages) << PP_RUN_SHIFT;
-    from &= ~(uintptr_t)(system_page - 1);
-    to &= ~(uintptr_t)(system_page - 1);
-    if (to <= from) return 0;
-    pp_system_discard(runs->memory + from, to - from);
-    runs->tags[page] = runs->tags[page + pages - 1] = tag | PP_RUN_DISCARDED;
-    return to - from;
+    size_t system_page = pp_system_page_bytes() - 1;
+    size_t from = (((size_t)page << PP_RUN_SHIFT) + system_page) & ~system_page;
+    size_t to = ((size_t)(page + pages) << PP_RUN_SHIFT) & ~system_page;
+    if (runs->partial_page == page && runs->partial_changes == runs->changes) from = runs->partial_end;
+    bool whole = from >= to || to - from <= max_bytes;
+    if (!whole) to = from + (((size_t)max_bytes + system_page) & ~system_page);
+    if (from < to) pp_system_discard(runs->memory + from, to - from);
+    if (whole) runs->tags[page] = runs->tags[page + pages - 1] = tag | PP_RUN_DISCARDED;
+    runs->partial_page = whole ? PP_RUN_NONE : page;
+    runs->partial_end = to;
+    runs->partial_changes = runs->changes;
+    return from < to ? to - from : 0;
 }
 
 /* ---- check ---------------------------------------------------------------------------------- */

@@ -33,6 +33,9 @@ typedef struct pp_runs {
     uint32_t heads[PP_RUN_BINS];
     uint64_t filled[PP_RUN_BINS / 64];
     uint32_t max;
+    uint32_t partial_page; /* a free run that was discarded up to partial_end, a byte of the memory, */
+    size_t partial_end;    /* as long as `changes`, which counts all of free runs, is partial_changes */
+    uint64_t changes, partial_changes;
     /* Read by other threads' statistics; written by the owner. */
     _Atomic uint32_t grown, frontier, free_runs, free_pages;
     _Atomic uint32_t largest; /* pages of the longest free run below the frontier */
@@ -59,8 +62,9 @@ void pp_runs_give(pp_runs *runs, uint32_t page, uint32_t pages);
 /* Lengthens a run in place by `more` pages; false where they are not free. Not marked yet. */
 bool pp_runs_extend(pp_runs *runs, uint32_t page, uint32_t pages, uint32_t more);
 
-/* Discards the memory of a free run unless that was done before; the bytes. */
-uint64_t pp_runs_discard(pp_runs *runs, uint32_t page);
+/* Discards the memory of a free run unless that was done before, about `max_bytes` of it now and the rest in
+ * later calls; the bytes. */
+uint64_t pp_runs_discard(pp_runs *runs, uint32_t page, uint64_t max_bytes);
 
 /* Validates bins and counters; the caller validates the tiling. */
 pp_status pp_runs_check(const pp_runs *runs, pp_fault *fault);

@@ -166,10 +166,8 @@ static pp_status grow(sizeclass *s, uint32_t lacking)
     if (more > max - grown) more = max - grown;
     struct table tables[PER_PAGE];
     list_per_page(&s->runs, tables);
-    size_t system_page = pp_system_page_bytes();
-    size_t start = ((size_t)grown << PP_RUN_SHIFT) & ~(system_page - 1);
-    size_t end = whole_pages((size_t)(grown + more) << PP_RUN_SHIFT);
-    if (pp_system_commit(s->memory + start, end - start) != PP_OK) return PP_NO_MEMORY;
+    size_t start = (size_t)grown << PP_RUN_SHIFT, bytes = (size_t)more << PP_RUN_SHIFT;
+    if (pp_region_commit(&s->base, &s->region, start, bytes) != PP_OK) return PP_NO_MEMORY;
     for (size_t i = 0; i < PER_PAGE; i++)
         if (commit_part(&tables[i], grown, grown + more) != PP_OK) return PP_NO_MEMORY;
     atomic_store_explicit(&s->runs.grown, grown + more, memory_order_relaxed);

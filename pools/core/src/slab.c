@@ -74,7 +74,7 @@ static void take_home(void *context, uint32_t index)
     pp_bump(&s->base.remote_releases, 1);
 }
 
-static size_t drain(slab *s)
+size_t pp_slab_drain(slab *s)
 {
     size_t refused;
     size_t drained = pp_slots_drain(&s->slots, take_home, s, &refused);
@@ -88,7 +88,7 @@ static inline bool still_owned(slab *s, pp_handle handle)
     if (PP_UNLIKELY(!pp_slots_owned(&s->slots, handle))) return false;
     if (PP_LIKELY(!pp_slots_any_remote(&s->slots))) return true;
     if (!pp_slots_remote_pending(&s->slots, pp_handle_index(handle))) return true;
-    drain(s);
+    pp_slab_drain(s);
     return pp_slots_owned(&s->slots, handle);
 }
 
@@ -165,15 +165,12 @@ pp_status pp_slab_grow(slab *s)
     if (max > s->base.hard_limit / s->stride) max = (uint32_t)(s->base.hard_limit / s->stride);
     if (from >= max) return PP_EXHAUSTED;
     uint32_t to = max - from > from ? from * 2 : max;
-    size_t page = pp_system_page_bytes();
-    size_t start = (size_t)from * s->stride & ~(page - 1);
-    size_t end = ((size_t)to * s->stride + page - 1) & ~(page - 1);
+    size_t start = (size_t)from * s->stride, bytes = (size_t)(to - from) * s->stride;
     size_t described = pp_slots_metadata_bytes(&s->slots);
-    if (pp_system_commit(s->memory + start, end - start) != PP_OK) return PP_NO_MEMORY;
+    if (pp_region_commit(&s->base, &s->region, start, bytes) != PP_OK) return PP_NO_MEMORY;
     if (pp_slots_grow(&s->slots, to) != PP_OK) return PP_NO_MEMORY;
     pp_bump(&s->base.grown, 1);
-    pp_note_region(&s->base, PP_OP_REGION_ADD, (uint64_t)from * s->stride, (uint64_t)(to - from) * s->stride,
-                   pp_slots_metadata_bytes(&s->slots) - described);
+    pp_note_region(&s->base, PP_OP_REGION_ADD, start, bytes, pp_slots_metadata_bytes(&s->slots) - described);
     return PP_OK;
 }
 
@@ -181,7 +178,7 @@ pp_status pp_slab_grow(slab *s)
 static uint32_t take_slowly(slab *s, pp_status *why)
 {
     *why = PP_OK;
-    if (drain(s) && s->slots.top) return pp_slots_take(&s->slots);
+    if (pp_slab_drain(s) && s->slots.top) return pp_slots_take(&s->slots);
     uint32_t index = pp_slots_take_fresh(&s->slots);
     if (index == PP_SLOT_NONE && (*why = pp_slab_grow(s)) == PP_OK) index = pp_slots_take_fresh(&s->slots);
     return index;
@@ -192,6 +189,7 @@ void pp_slab_watch_acquire(slab *s, uint32_t index, uint64_t ordinal, uint64_t n
     pp_pool *base = &s->base;
     s->slots.pins[index].site = base->site;
     if (base->scrub) memset(s->memory + (size_t)index * s->stride, 0, s->granted);
+    if (base->constructs) pp_slab_construct(s, index);
     if (base->ages) {
         s->slots.births[index * 2] = now_ns;
         s->slots.births[index * 2 + 1] = ordinal;
@@ -404,7 +402,7 @@ static pp_status slab_check(pp_pool *pool, pp_fault *fault)
         if (pool->shared) {
             slab_stats(pool, &books);
         } else { /* without what comes home just now: its slots are still owned */
-            drain(s);
+            pp_slab_drain(s);
             pp_stats_begin(pool, &books);
         }
         status = pp_slots_check_books(&s->slots, &books, fault);
@@ -412,29 +410,6 @@ static pp_status slab_check(pp_pool *pool, pp_fault *fault)
     }
     if (pool->shared) pp_magazines_let_go(&s->magazines);
     return status;
-}
-
-/* Discards the whole pages inside free blocks, those at the bottom of the stack (the coldest) first. */
-static uint64_t slab_trim(pp_pool *pool, uint64_t keep_bytes)
-{
-    slab *s = slab_of(pool);
-    size_t page = pp_system_page_bytes();
-    uint64_t freed = 0;
-    if (pp_enter(pool) != PP_OK) return 0;
-    if (!pool->shared) drain(s);
-    uint64_t kept = keep_bytes / s->stride;
-    for (uint32_t i = 0; i + kept < s->slots.top; i++) {
-        uint32_t index = s->slots.stack[i];
-        size_t start = ((size_t)index * s->stride + page - 1) & ~(page - 1);
-        size_t end = ((size_t)index + 1) * s->stride & ~(page - 1);
-        if (end > start && pp_slots_mark_discarded(&s->slots, index)) {
-            pp_system_discard(s->memory + start, end - start);
-            freed += end - start;
-        }
-    }
-    pp_bump(&pool->trimmed_bytes, freed);
-    pp_leave(pool);
-    return freed;
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -449,7 +424,8 @@ static void slab_announce(pp_pool *pool)
 static void slab_destroy(pp_pool *pool)
 {
     slab *s = slab_of(pool);
-    pp_system_unreserve(s->memory, s->reservation_bytes);
+    pp_slab_destruct_all(s);
+    pp_region_close(pool, &s->region);
     pp_slots_end(&s->slots);
     pp_magazines_end(&s->magazines);
     pp_pool_finish(pool);
@@ -469,9 +445,12 @@ static const pp_pool_ops slab_ops = {
     .stats = slab_stats,
     .walk = slab_walk,
     .check = slab_check,
-    .trim = slab_trim,
+    .trim = pp_slab_trim,
     .announce = slab_announce,
     .destroy = slab_destroy,
+    .range = pp_slab_range,
+    .demand = pp_slab_demand,
+    .reclaim = pp_slab_reclaim,
 };
 
 static const pp_pool_ops shared_slab_ops = {
@@ -486,9 +465,14 @@ static const pp_pool_ops shared_slab_ops = {
     .stats = slab_stats,
     .walk = slab_walk,
     .check = slab_check,
-    .trim = slab_trim,
+    .trim = pp_slab_trim,
     .announce = slab_announce,
     .destroy = slab_destroy,
+    .range = pp_slab_range,
+    .demand = pp_slab_demand,
+    .reclaim = pp_slab_reclaim,
+    .freeze = pp_shared_slab_freeze,
+    .thaw = pp_shared_slab_thaw,
 };
 
 /* Fills in stride and limits from the configuration. */
@@ -507,23 +491,10 @@ static pp_status measure(const pp_slab_config *config, slab *s, uint32_t *max)
     if (config->pool.canaries)
         s->stride = (config->block_bytes + PP_CANARY_BYTES + alignment - 1) & ~(alignment - 1);
     s->block_bytes = config->block_bytes;
+    s->alignment = alignment;
     if (wanted_max > (SIZE_MAX / 4) / s->stride) return PP_SIZE;
-    s->reservation_bytes = (wanted_max * s->stride + page - 1) & ~(page - 1);
     *max = (uint32_t)wanted_max;
     return PP_OK;
-}
-
-/* Reserves and commits the first blocks. */
-static pp_status furnish(slab *s, uint32_t count, uint32_t max)
-{
-    size_t page = pp_system_page_bytes();
-    s->memory = pp_system_reserve(s->reservation_bytes);
-    if (!s->memory) return PP_NO_MEMORY;
-    pp_status status = pp_slots_init(&s->slots, max, s->base.ages, 0);
-    if (status == PP_OK)
-        status = pp_system_commit(s->memory, ((size_t)count * s->stride + page - 1) & ~(page - 1));
-    if (status == PP_OK) status = pp_slots_grow(&s->slots, count);
-    return status;
 }
 
 pp_status pp_slab_create(const pp_slab_config *config, pp_pool **out)
@@ -543,13 +514,12 @@ pp_status pp_slab_create(const pp_slab_config *config, pp_pool **out)
     s->base.max_bytes = s->block_bytes;
     s->base.fixed_size = s->base.grants_more = 1;
     s->base.canary_room = config->pool.canaries != 0;
-    status = furnish(s, (uint32_t)config->block_count, max);
+    status = pp_slab_furnish(s, config, max);
     if (status == PP_OK && shared) status = pp_magazines_init(&s->magazines);
     if (status != PP_OK) {
         slab_destroy(&s->base);
         return status;
     }
-    if (config->pool.huge_pages) s->huge = pp_system_huge_pages(s->memory, s->reservation_bytes);
     *out = &s->base;
     return PP_OK;
 }

@@ -6,6 +6,7 @@
 #include <poolport/slab.h>
 
 #include "magazine.h"
+#include "region.h"
 #include "slots.h"
 
 typedef struct slab {
@@ -15,8 +16,11 @@ typedef struct slab {
     size_t stride;      /* bytes from block to block */
     size_t granted;     /* of them by each block; the rest is room for its canary */
     size_t block_bytes; /* the largest request */
-    size_t reservation_bytes;
-    bool huge;
+    size_t alignment;
+    pp_region region;
+    uint32_t guaranteed;    /* blocks below it stay committed */
+    uint32_t reclaim_at;    /* where the next slice of reclaiming goes on */
+    pp_slab_hooks hooks;    /* slots.extra: 1 for each block that is constructed */
     pp_magazines magazines; /* shared pools only */
 } slab;
 
@@ -36,6 +40,23 @@ void pp_slab_trace(slab *s, pp_trace_op op, pp_handle handle, uint64_t aux);
 
 /* What only watched pools do to a block before it is handed out. The block is the caller's alone. */
 void pp_slab_watch_acquire(slab *s, uint32_t index, uint64_t ordinal, uint64_t now_ns);
+
+/* Takes home what other threads released; how many blocks. Owner. */
+size_t pp_slab_drain(slab *s);
+
+/* slab_memory.c: what the slab does with memory while blocks come and go. */
+pp_status pp_slab_furnish(slab *s, const pp_slab_config *config, uint32_t max);
+void pp_slab_construct(slab *s, uint32_t index);
+void pp_slab_destruct_all(slab *s);
+uint64_t pp_slab_trim(pp_pool *pool, uint64_t keep_bytes);
+uint64_t pp_slab_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, uint32_t *more);
+uint64_t pp_slab_demand(const pp_pool *pool, uint64_t *calls);
+void *pp_slab_range(const pp_pool *pool, size_t *bytes);
+
+/* Sends what lies in magazines that nobody is inside of to the depot. Lock held. */
+void pp_shared_slab_empty_magazines(slab *s);
+uint32_t pp_shared_slab_freeze(pp_pool *pool, uint64_t deadline_ns);
+void pp_shared_slab_thaw(pp_pool *pool);
 
 /* What pp_stats_begin() gives, and the magazines' share. Any thread. */
 void pp_shared_slab_levels(const slab *s, pp_stats *out);

@@ -75,6 +75,44 @@ static void flush(slab *s, pp_magazine *magazine)
     atomic_store_explicit(&magazine->count, PP_MAGAZINE_HALF, memory_order_relaxed);
 }
 
+void pp_shared_slab_empty_magazines(slab *s)
+{
+    for (uint32_t at = 0; at < PP_MAGAZINES; at++) {
+        pp_magazine *magazine = &s->magazines.all[at];
+        if (!atomic_load_explicit(&magazine->count, memory_order_relaxed) || !pp_magazine_try(magazine))
+            continue;
+        uint32_t count = atomic_load_explicit(&magazine->count, memory_order_relaxed);
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t index = magazine->indices[i];
+            pp_slots_stack(&s->slots, index, pp_slot_stamp(&s->slots.slots[index]));
+        }
+        atomic_store_explicit(&magazine->count, 0, memory_order_relaxed);
+        pp_magazine_leave(magazine);
+    }
+}
+
+/* ---- around a fork ------------------------------------------------------------------------ */
+
+uint32_t pp_shared_slab_freeze(pp_pool *pool, uint64_t deadline_ns)
+{
+    slab *s = slab_of(pool);
+    if (!s->magazines.all) return 0; /* in the middle of being made */
+    if (!pp_magazines_seize_until(&s->magazines, deadline_ns)) return 0;
+    while (!pp_lock_try(&pool->lock)) {
+        pp_system_yield();
+        if (pp_system_now_ns() < deadline_ns) continue;
+        pp_magazines_let_go(&s->magazines);
+        return 0;
+    }
+    return 1;
+}
+
+void pp_shared_slab_thaw(pp_pool *pool)
+{
+    pp_lock_drop(&pool->lock);
+    pp_magazines_let_go(&slab_of(pool)->magazines);
+}
+
 /* ---- acquire ------------------------------------------------------------------------------ */
 
 /* One block from the magazine, or the reason why there is none. Inside the magazine. */

@@ -175,6 +175,9 @@ static inline void pp_slot_set(pp_slot *slot, pp_block_state state, uint64_t req
     atomic_store_explicit(&slot->info, (uint64_t)pp_slot_tag(slot) << 40 | requested, memory_order_relaxed);
 }
 
+/* The place of a free slot on the stack, from the bottom. */
+static inline uint32_t pp_slots_stack_place(const pp_slot *slot) { return (uint32_t)pp_slot_info(slot); }
+
 static inline pp_handle pp_slots_handle(const pp_slots *slots, uint32_t index)
 {
     return (uint64_t)pp_slot_stamp(&slots->slots[index]) << 32 | index;

@@ -79,6 +79,7 @@ typedef struct pp_lock {
 void pp_lock_init(pp_lock *lock);
 void pp_lock_take(pp_lock *lock);
 void pp_lock_drop(pp_lock *lock);
+bool pp_lock_try(pp_lock *lock); /* whether it was taken */
 void pp_lock_end(pp_lock *lock);
 
 /* What threads wait for under a lock. */
@@ -142,5 +143,25 @@ void *pp_system_library_open(const char *path);
 
 /* The address of what the library, or another that it depends on, defines under a name; NULL. */
 void *pp_system_library_symbol(void *library, const char *name);
+
+/* ---- a thread of our own, and all the others ---------------------------------------- */
+
+typedef struct pp_thread {
+    uintptr_t handle;
+} pp_thread;
+
+/* Runs `run` on a new thread, which takes no signals. PP_NO_MEMORY. */
+pp_status pp_thread_start(pp_thread *out, void (*run)(void *context), void *context);
+void pp_thread_join(pp_thread thread);
+
+/* Whether pp_system_barrier() works here: PP_OK or PP_UNSUPPORTED. */
+pp_status pp_system_barrier_ready(void);
+
+/* Between the call and its return, each running thread of the process passes a full memory barrier. */
+void pp_system_barrier(void);
+
+/* Has `before` called by a thread that forks, and then `parent` and `child`, each in its process.
+ * PP_NO_MEMORY. Does nothing where there is no fork. */
+pp_status pp_system_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void));
 
 #endif

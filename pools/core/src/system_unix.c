@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,6 +145,7 @@ _Static_assert(sizeof(pthread_mutex_t) <= sizeof(pp_lock), "a mutex fits a pp_lo
 void pp_lock_init(pp_lock *lock) { pthread_mutex_init((pthread_mutex_t *)lock->word, NULL); }
 void pp_lock_take(pp_lock *lock) { pthread_mutex_lock((pthread_mutex_t *)lock->word); }
 void pp_lock_drop(pp_lock *lock) { pthread_mutex_unlock((pthread_mutex_t *)lock->word); }
+bool pp_lock_try(pp_lock *lock) { return pthread_mutex_trylock((pthread_mutex_t *)lock->word) == 0; }
 void pp_lock_end(pp_lock *lock) { pthread_mutex_destroy((pthread_mutex_t *)lock->word); }
 
 _Static_assert(sizeof(pthread_cond_t) <= sizeof(pp_condition), "a condition variable fits a pp_condition");
@@ -303,3 +305,65 @@ void *pp_system_library_open(const char *path)
 }
 
 void *pp_system_library_symbol(void *library, const char *name) { return dlsym(library, name); }
+
+/* ---- a thread of our own, and all the others -------------------------------------- */
+
+_Static_assert(sizeof(pthread_t) <= sizeof(uintptr_t), "a thread fits a pp_thread");
+
+struct beginning {
+    void (*run)(void *context);
+    void *context;
+};
+
+static void *begin(void *context)
+{
+    struct beginning beginning = *(struct beginning *)context;
+    free(context);
+    beginning.run(beginning.context);
+    return NULL;
+}
+
+pp_status pp_thread_start(pp_thread *out, void (*run)(void *context), void *context)
+{
+    struct beginning *beginning = malloc(sizeof *beginning);
+    sigset_t all, before;
+    pthread_t thread;
+    if (!beginning) return PP_NO_MEMORY;
+    *beginning = (struct beginning){run, context};
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int refused = pthread_create(&thread, NULL, begin, beginning);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (refused) {
+        free(beginning);
+        return PP_NO_MEMORY;
+    }
+    out->handle = (uintptr_t)thread;
+    return PP_OK;
+}
+
+void pp_thread_join(pp_thread thread) { pthread_join((pthread_t)thread.handle, NULL); }
+
+pp_status pp_system_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void))
+{
+    return pthread_atfork(before, parent, child) == 0 ? PP_OK : PP_NO_MEMORY;
+}
+
+#if defined(__linux__) && defined(SYS_membarrier)
+
+enum { MEMBARRIER_EXPEDITED = 1 << 3, MEMBARRIER_REGISTER_EXPEDITED = 1 << 4 }; /* linux/membarrier.h */
+
+/* Asking twice costs a system call and changes nothing; a child of a fork is registered like its parent. */
+pp_status pp_system_barrier_ready(void)
+{
+    return syscall(SYS_membarrier, MEMBARRIER_REGISTER_EXPEDITED, 0, 0) == 0 ? PP_OK : PP_UNSUPPORTED;
+}
+
+void pp_system_barrier(void) { syscall(SYS_membarrier, MEMBARRIER_EXPEDITED, 0, 0); }
+
+#else
+
+pp_status pp_system_barrier_ready(void) { return PP_UNSUPPORTED; }
+void pp_system_barrier(void) {}
+
+#endif

@@ -105,6 +105,7 @@ _Static_assert(sizeof(SRWLOCK) <= sizeof(pp_lock), "an SRW lock fits a pp_lock")
 void pp_lock_init(pp_lock *lock) { InitializeSRWLock((SRWLOCK *)lock->word); }
 void pp_lock_take(pp_lock *lock) { AcquireSRWLockExclusive((SRWLOCK *)lock->word); }
 void pp_lock_drop(pp_lock *lock) { ReleaseSRWLockExclusive((SRWLOCK *)lock->word); }
+bool pp_lock_try(pp_lock *lock) { return TryAcquireSRWLockExclusive((SRWLOCK *)lock->word) != 0; }
 void pp_lock_end(pp_lock *lock) { (void)lock; }
 
 _Static_assert(sizeof(CONDITION_VARIABLE) <= sizeof(pp_condition),
@@ -237,4 +238,50 @@ void *pp_system_library_open(const char *path)
 void *pp_system_library_symbol(void *library, const char *name)
 {
     return (void *)(uintptr_t)GetProcAddress((HMODULE)library, name);
+}
+
+/* ---- a thread of our own, and all the others -------------------------------------- */
+
+struct beginning {
+    void (*run)(void *context);
+    void *context;
+};
+
+static DWORD WINAPI begin(void *context)
+{
+    struct beginning beginning = *(struct beginning *)context;
+    free(context);
+    beginning.run(beginning.context);
+    return 0;
+}
+
+pp_status pp_thread_start(pp_thread *out, void (*run)(void *context), void *context)
+{
+    struct beginning *beginning = malloc(sizeof *beginning);
+    if (!beginning) return PP_NO_MEMORY;
+    *beginning = (struct beginning){run, context};
+    HANDLE thread = CreateThread(NULL, 0, begin, beginning, 0, NULL);
+    if (!thread) {
+        free(beginning);
+        return PP_NO_MEMORY;
+    }
+    out->handle = (uintptr_t)thread;
+    return PP_OK;
+}
+
+void pp_thread_join(pp_thread thread)
+{
+    WaitForSingleObject((HANDLE)thread.handle, INFINITE);
+    CloseHandle((HANDLE)thread.handle);
+}
+
+pp_status pp_system_barrier_ready(void) { return PP_OK; }
+void pp_system_barrier(void) { FlushProcessWriteBuffers(); }
+
+pp_status pp_system_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void))
+{
+    (void)before;
+    (void)parent;
+    (void)child;
+    return PP_OK;
 }

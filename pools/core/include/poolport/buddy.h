@@ -24,7 +24,8 @@ PP_BEGIN_DECLS
 
 /* PP_SIZE (capacities), PP_ALIGNMENT (min_block_bytes), PP_INVALID (max_capacity_bytes below capacity_bytes,
  * merge, threads), PP_NO_MEMORY; `*out` is then untouched.
- * A block is granted the next power of two and is aligned to it, up to 2 MiB. pp_pool_resize() works in
+ * A block is granted the next power of two and is aligned to it, up to 2 MiB (in the caller's memory: up to the
+ * page, and the limit of the capacity has to fit). pp_pool_resize() works in
  * place where it can and else moves the block: PP_EXHAUSTED where no other fits, PP_PINNED where a pinned
  * block would move or lose bytes, PP_UNSUPPORTED for reserved ranges that are no block by their shape; on
  * any of them the block is as it was. */

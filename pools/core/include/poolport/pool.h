@@ -29,8 +29,11 @@ typedef struct pp_pool_config {
     pp_threads threads;
     uint32_t scrub;      /* 1: a block reads as zeros to its next owner */
     uint32_t ages;       /* 1: keep the acquisition time of each block (5.6 ns per acquire) */
-    uint32_t huge_pages; /* 1: ask for huge pages where the system gives them on request */
+    uint32_t huge_pages; /* 1: ask for huge pages where the system gives them on request (memory.h tells) */
     uint32_t canaries;   /* 1: leave room for the canaries of pp_pool_debug() */
+    void *memory;        /* NULL: the system's; otherwise the caller's, for blocks and nothing else, which the
+                            pool never gives back and which outlives it */
+    size_t memory_bytes; /* of it; the pool's origin is its first address that is aligned as blocks must be */
 } pp_pool_config;
 
 /* One block as walk reports it. Free extents of variable-size pools are reported with handle 0. */
@@ -86,6 +89,18 @@ typedef struct pp_pool_ops {
     pp_status (*compact)(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp_compaction *out);
     void (*announce)(pp_pool *pool); /* calls pp_note_region() for each region there is */
     void (*destroy)(pp_pool *pool);
+    /* Of strategies that have memory of their own, for the reclaimer of idle memory: */
+    void *(*range)(const pp_pool *pool, size_t *bytes); /* pp_pool_range() */
+    /* Bytes granted now, without what is on its way to the owner, and how many calls changed that so
+     * far. Any thread; cheap. */
+    uint64_t (*demand)(const pp_pool *pool, uint64_t *calls);
+    /* As trim, from inside the pool; stops when about `max_bytes` went back, with 1 in `*more` where
+     * there is more to do, and then goes on from there. */
+    uint64_t (*reclaim)(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, uint32_t *more);
+    /* Around a fork: nothing is in the middle of a change from `freeze` to `thaw`. False where that could
+     * not be had in time. NULL: the pool's lock is all. */
+    uint32_t (*freeze)(pp_pool *pool, uint64_t deadline_ns);
+    void (*thaw)(pp_pool *pool);
 } pp_pool_ops;
 
 PP_BEGIN_DECLS

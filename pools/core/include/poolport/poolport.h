@@ -8,6 +8,7 @@
 #include <poolport/compacting.h>
 #include <poolport/debug.h>
 #include <poolport/malloc_pool.h>
+#include <poolport/memory.h>
 #include <poolport/policy.h>
 #include <poolport/pool.h>
 #include <poolport/provider.h>

@@ -1,0 +1,157 @@
+/* region.c - see region.h; and the public calls about a pool's memory. */
+#include "region.h"
+
+#include <stdlib.h>
+
+#include "idle.h"
+
+enum { HUGE_BYTES = 2 << 20, FIRST_ROOM = 4 };
+
+static size_t whole_pages(size_t bytes)
+{
+    size_t page = pp_system_page_bytes();
+    return (bytes + page - 1) & ~(page - 1);
+}
+
+/* ---- the range ------------------------------------------------------------------------- */
+
+static pp_status borrow(pp_pool *pool, const pp_pool_config *config, size_t bytes, size_t alignment,
+                        pp_region *out)
+{
+    uintptr_t start = (uintptr_t)config->memory;
+    size_t skipped = (0 - start) & (alignment - 1);
+    pool->lent = 1;
+    if (config->memory_bytes < bytes) return PP_SIZE;
+    if (config->memory_bytes - bytes < skipped) return PP_ALIGNMENT;
+    *out = (pp_region){(char *)config->memory + skipped, bytes, NULL, 0};
+    return PP_OK;
+}
+
+pp_status pp_region_open(pp_pool *pool, const pp_pool_config *config, size_t bytes, size_t alignment,
+                         pp_region *out)
+{
+    if (config->memory) return borrow(pool, config, bytes, alignment, out);
+    size_t page = pp_system_page_bytes();
+    out->bytes = whole_pages(bytes);
+    out->reservation_bytes = out->bytes + (alignment > page ? alignment - page : 0);
+    out->reservation = pp_system_reserve(out->reservation_bytes);
+    if (!out->reservation) return PP_NO_MEMORY;
+    out->memory = (char *)(((uintptr_t)out->reservation + alignment - 1) & ~(uintptr_t)(alignment - 1));
+    return PP_OK;
+}
+
+void pp_region_close(pp_pool *pool, pp_region *region)
+{
+    pp_system_unreserve(region->reservation, region->reservation_bytes);
+    free(pool->registered);
+    pool->registered = NULL;
+}
+
+pp_status pp_region_commit(pp_pool *pool, const pp_region *region, size_t offset, size_t bytes)
+{
+    if (pool->lent) return PP_OK;
+    size_t start = offset & ~(pp_system_page_bytes() - 1);
+    return pp_system_commit(region->memory + start, whole_pages(offset + bytes) - start);
+}
+
+void pp_region_huge(pp_pool *pool, const pp_pool_config *config, const pp_region *region)
+{
+    if (!config->huge_pages) return;
+    bool given =
+        !pool->lent && region->bytes >= HUGE_BYTES && pp_system_huge_pages(region->memory, region->bytes);
+    pool->huge = given ? PP_HUGE_ASKED_FOR : PP_HUGE_REFUSED;
+}
+
+/* ---- registrations ------------------------------------------------------------------------ */
+
+bool pp_region_holds(const pp_pool *pool, const void *from, size_t bytes)
+{
+    if (pool->lent) return true;
+    uintptr_t page = pp_system_page_bytes() - 1;
+    uintptr_t start = (uintptr_t)from & ~page, end = ((uintptr_t)from + bytes + page) & ~page;
+    for (size_t i = 0; pool->registered && i < pool->registered->count; i++) {
+        uintptr_t first = (uintptr_t)pool->registered->ranges[i].from;
+        if (start < first + pool->registered->ranges[i].bytes && end > first) return true;
+    }
+    return false;
+}
+
+bool pp_region_refuses(pp_pool *pool, const void *from, size_t bytes)
+{
+    bool holds = pp_region_holds(pool, from, bytes);
+    if (holds && !pool->lent) pp_bump(&pool->spared_pieces, 1);
+    return holds;
+}
+
+static pp_status add_range(pp_pool *pool, const char *from, size_t bytes)
+{
+    pp_registered *known = pool->registered;
+    if (!known || known->count == known->room) {
+        size_t room = known ? known->room * 2 : FIRST_ROOM;
+        pp_registered *grown = realloc(known, sizeof *grown + room * sizeof *grown->ranges);
+        if (!grown) return PP_NO_MEMORY;
+        grown->count = known ? grown->count : 0;
+        grown->room = room;
+        pool->registered = known = grown;
+    }
+    known->ranges[known->count++] = (struct pp_registration){from, bytes};
+    pp_bump(&pool->registered_bytes, bytes);
+    return PP_OK;
+}
+
+static pp_status take_range(pp_pool *pool, const char *from, size_t bytes)
+{
+    pp_registered *known = pool->registered;
+    for (size_t i = 0; known && i < known->count; i++) {
+        if (known->ranges[i].from != from || known->ranges[i].bytes != bytes) continue;
+        known->ranges[i] = known->ranges[--known->count];
+        pp_bump(&pool->registered_bytes, (uint64_t)0 - bytes);
+        return PP_OK;
+    }
+    return PP_FOREIGN;
+}
+
+static pp_status change(pp_pool *pool, const void *address, size_t bytes,
+                        pp_status (*how)(pp_pool *, const char *, size_t))
+{
+    size_t length;
+    uintptr_t from = (uintptr_t)address, origin = (uintptr_t)pp_pool_range(pool, &length);
+    if (!origin) return PP_UNSUPPORTED;
+    if (bytes == 0 || from + bytes < from) return PP_SIZE;
+    if (from >= origin + length || from + bytes <= origin) return PP_FOREIGN;
+    pp_status status = pp_enter(pool);
+    if (status != PP_OK) return status;
+    status = how(pool, address, bytes);
+    pp_leave(pool);
+    return status;
+}
+
+pp_status pp_pool_register(pp_pool *pool, const void *address, size_t bytes)
+{
+    return change(pool, address, bytes, add_range);
+}
+
+pp_status pp_pool_unregister(pp_pool *pool, const void *address, size_t bytes)
+{
+    return change(pool, address, bytes, take_range);
+}
+
+/* ---- looking -------------------------------------------------------------------------------- */
+
+void *pp_pool_range(const pp_pool *pool, size_t *bytes)
+{
+    *bytes = 0;
+    return pool->ops->range ? pool->ops->range(pool, bytes) : NULL;
+}
+
+void pp_pool_memory(const pp_pool *pool, pp_memory *out)
+{
+    *out = (pp_memory){
+        .lent = pool->lent,
+        .huge = pool->huge,
+        .idle_ns = pp_idle_delay_ns(pool),
+        .idle_bytes = pp_read(&pool->idle_bytes),
+        .registered_bytes = pp_read(&pool->registered_bytes),
+        .spared_pieces = pp_read(&pool->spared_pieces),
+    };
+}

@@ -1,0 +1,312 @@
+/* Memory that nobody uses goes back while nobody calls, and never under somebody's feet. */
+#include <poolport/poolport.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "system.h"
+#include "threads.h"
+
+enum { BLOCK = 4096, BLOCKS = 2048, SURVIVOR = 16, KINDS = 4, DELAY_NS = PP_IDLE_NS_MIN };
+
+static pp_pool *make(int kind, pp_threads threads)
+{
+    pp_pool *pool = NULL;
+    pp_pool_config base = {.threads = threads};
+    pp_slab_config slab = {.pool = base, .block_bytes = BLOCK, .block_count = BLOCKS};
+    pp_sizeclass_config sizeclass = {.pool = base, .capacity_bytes = 64 << 20};
+    pp_buddy_config buddy = {.pool = base, .capacity_bytes = (size_t)BLOCKS * BLOCK};
+    pp_compacting_config compacting = {.pool = base, .capacity_bytes = (size_t)BLOCKS * BLOCK};
+    if (kind == 0) CHECK_EQ(pp_slab_create(&slab, &pool), PP_OK);
+    if (kind == 1) CHECK_EQ(pp_sizeclass_create(&sizeclass, &pool), PP_OK);
+    if (kind == 2) CHECK_EQ(pp_buddy_create(&buddy, &pool), PP_OK);
+    if (kind == 3) CHECK_EQ(pp_compacting_create(&compacting, &pool), PP_OK);
+    return pool;
+}
+
+static uint64_t gone(const pp_pool *pool)
+{
+    pp_memory memory;
+    pp_pool_memory(pool, &memory);
+    return memory.idle_bytes;
+}
+
+static void check_whole(pp_pool *pool)
+{
+    pp_fault fault = {0, ""};
+    pp_status status = pp_pool_check(pool, &fault);
+    if (status != PP_OK) printf("check: %s at %llu\n", fault.what, (unsigned long long)fault.where);
+    CHECK_EQ(status, PP_OK);
+}
+
+static void fill(pp_pool *pool, pp_handle handle, int value)
+{
+    void *data;
+    CHECK_EQ(pp_pool_pin(pool, handle, PP_PIN_USER, &data), PP_OK);
+    memset(data, value, BLOCK);
+    CHECK_EQ(pp_pool_unpin(pool, handle, PP_PIN_USER), PP_OK);
+}
+
+static bool holds(pp_pool *pool, pp_handle handle, int value)
+{
+    void *data;
+    CHECK_EQ(pp_pool_pin(pool, handle, PP_PIN_USER, &data), PP_OK);
+    const unsigned char *bytes = data;
+    bool same = bytes[0] == (unsigned char)value && memcmp(bytes, bytes + 1, BLOCK - 1) == 0;
+    CHECK_EQ(pp_pool_unpin(pool, handle, PP_PIN_USER), PP_OK);
+    return same;
+}
+
+/* Acquires all blocks, fills them, and releases all but every SURVIVOR-th. */
+static void burst(pp_pool *pool, pp_handle *handles, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        pp_block block;
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_OK);
+        handles[i] = block.handle;
+        fill(pool, block.handle, (int)i);
+    }
+    for (size_t i = 0; i < count; i++)
+        if (i % SURVIVOR) CHECK_EQ(pp_pool_release(pool, handles[i]), PP_OK);
+}
+
+static void a_burst_goes_back_and_survivors_stay(void)
+{
+    static pp_handle handles[BLOCKS];
+    for (int kind = 0; kind < 2 * KINDS; kind++) {
+        pp_pool *pool = make(kind % KINDS, kind < KINDS ? PP_THREADS_OWNER : PP_THREADS_SHARED);
+        size_t count = BLOCKS * 7 / 8;
+        CHECK_EQ(pp_pool_set_idle(pool, DELAY_NS), PP_OK);
+        burst(pool, handles, count);
+        /* all that was released; of a size-class pool's, the free blocks in its caches stay apart */
+        uint64_t released = (uint64_t)(count - (count + SURVIVOR - 1) / SURVIVOR) * BLOCK;
+        while (gone(pool) < released) pp_system_yield();
+        for (size_t i = 0; i < count; i += SURVIVOR) CHECK(holds(pool, handles[i], (int)i));
+        check_whole(pool);
+        pp_stats stats;
+        pp_pool_stats(pool, &stats);
+        CHECK(stats.trimmed_bytes >= gone(pool));
+        pp_pool_destroy(pool);
+    }
+}
+
+/* Blocks share pages; a page goes when all of its blocks are free. */
+static void pages_of_small_blocks_go_back(void)
+{
+    static pp_handle handles[1 << 14];
+    for (size_t bytes = 48; bytes <= 3000; bytes += 492) {
+        pp_slab_config config = {.block_bytes = bytes, .block_count = 1 << 14, .alignment = 16};
+        pp_pool *pool;
+        CHECK_EQ(pp_slab_create(&config, &pool), PP_OK);
+        for (int i = 0; i < 1 << 14; i++) {
+            pp_block block;
+            CHECK_EQ(pp_pool_acquire(pool, bytes, 0, &block), PP_OK);
+            memset(block.data, i, bytes);
+            handles[i] = block.handle;
+        }
+        for (int i = 0; i < 1 << 14; i++)
+            if (i % 256) CHECK_EQ(pp_pool_release(pool, handles[i]), PP_OK);
+        uint64_t all = (uint64_t)(bytes + 15) / 16 * 16 << 14, kept = pp_system_page_bytes() * 64 * 3;
+        uint64_t freed = pp_pool_trim(pool, 0);
+        CHECK(freed >= all - kept && freed <= all);
+        CHECK_EQ(pp_pool_trim(pool, 0), 0);
+        for (int i = 0; i < 1 << 14; i += 256) {
+            pp_block block;
+            CHECK_EQ(pp_pool_resize(pool, handles[i], bytes, &block), PP_OK);
+            for (size_t at = 0; at < bytes; at++) CHECK_EQ(((unsigned char *)block.data)[at], i & 255);
+        }
+        check_whole(pool);
+        pp_pool_destroy(pool);
+    }
+}
+
+/* The owner never rests, and the reclaimer finds something to do all the time. */
+static void an_owner_at_work_and_the_reclaimer_keep_apart(void)
+{
+    enum { LIVE = 256, TURNS = 12 };
+    static pp_handle handles[LIVE];
+    for (int kind = 0; kind < KINDS; kind++) {
+        pp_pool *pool = make(kind, PP_THREADS_OWNER);
+        CHECK_EQ(pp_pool_set_idle(pool, DELAY_NS), PP_OK);
+        for (int turn = 0; turn < TURNS; turn++) {
+            uint64_t before = gone(pool);
+            burst(pool, handles, LIVE);
+            do { /* a steady load, until memory of the burst has gone */
+                pp_block block;
+                CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_OK);
+                fill(pool, block.handle, turn);
+                CHECK(holds(pool, block.handle, turn));
+                CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+            } while (gone(pool) == before);
+            for (int i = 0; i < LIVE; i += SURVIVOR) {
+                CHECK(holds(pool, handles[i], i));
+                CHECK_EQ(pp_pool_release(pool, handles[i]), PP_OK);
+            }
+        }
+        check_whole(pool);
+        pp_pool_destroy(pool);
+    }
+}
+
+static pp_pool *common;
+static _Atomic uint64_t handed[64];
+static _Atomic int releasers_left;
+
+static void *release_and_end(void *context)
+{
+    (void)context;
+    for (int i = 0; i < 64; i++) {
+        pp_handle handle = atomic_exchange(&handed[i], 0);
+        if (handle) CHECK_EQ(pp_pool_release(common, handle), PP_OK);
+    }
+    atomic_fetch_sub(&releasers_left, 1);
+    return NULL;
+}
+
+/* The owner makes no call at all between the last release, by others, and the end. */
+static void blocks_released_to_a_sleeping_owner_go_back(void)
+{
+    for (int kind = 0; kind < KINDS; kind++) {
+        test_thread threads[3];
+        common = make(kind, PP_THREADS_OWNER);
+        CHECK_EQ(pp_pool_set_idle(common, DELAY_NS), PP_OK);
+        for (int i = 0; i < 64; i++) {
+            pp_block block;
+            CHECK_EQ(pp_pool_acquire(common, BLOCK, 0, &block), PP_OK);
+            fill(common, block.handle, i);
+            atomic_store(&handed[i], block.handle);
+        }
+        for (int i = 0; i < 3; i++) test_thread_start(&threads[i], release_and_end, NULL);
+        for (int i = 0; i < 3; i++) test_thread_join(threads[i]);
+        while (gone(common) < 60 * BLOCK) pp_system_yield();
+        check_whole(common);
+        pp_stats stats;
+        pp_pool_stats(common, &stats);
+        CHECK_EQ(stats.live_blocks, 0);
+        CHECK_EQ(stats.remote_releases, 64);
+        pp_pool_destroy(common);
+    }
+}
+
+static void *work_in_shared(void *context)
+{
+    enum { LIVE = 64, TURNS = 60 };
+    pp_handle handles[LIVE];
+    int own = (int)(intptr_t)context;
+    for (int turn = 0; turn < TURNS; turn++) {
+        for (int i = 0; i < LIVE; i++) {
+            pp_block block;
+            CHECK_EQ(pp_pool_acquire(common, BLOCK, 0, &block), PP_OK);
+            handles[i] = block.handle;
+            fill(common, block.handle, own + i);
+        }
+        for (int i = 0; i < LIVE; i++) {
+            CHECK(holds(common, handles[i], own + i));
+            CHECK_EQ(pp_pool_release(common, handles[i]), PP_OK);
+        }
+    }
+    return NULL;
+}
+
+static void threads_of_a_shared_pool_and_the_reclaimer_keep_apart(void)
+{
+    for (int kind = 0; kind < KINDS; kind++) {
+        test_thread threads[3];
+        common = make(kind, PP_THREADS_SHARED);
+        CHECK_EQ(pp_pool_set_idle(common, DELAY_NS), PP_OK);
+        for (int i = 0; i < 3; i++)
+            test_thread_start(&threads[i], work_in_shared, (void *)(intptr_t)(i * 70));
+        for (int i = 0; i < 3; i++) test_thread_join(threads[i]);
+        while (gone(common) < 64 * BLOCK) pp_system_yield();
+        check_whole(common);
+        pp_pool_destroy(common);
+    }
+}
+
+static void *adopt_and_use(void *context)
+{
+    pp_handle handles[SURVIVOR];
+    pp_pool *pool = context;
+    CHECK_EQ(pp_pool_adopt(pool), PP_OK);
+    burst(pool, handles, SURVIVOR);
+    CHECK_EQ(pp_pool_release(pool, handles[0]), PP_OK);
+    return NULL;
+}
+
+static void the_next_owner_is_kept_apart_as_well(void)
+{
+    test_thread thread;
+    pp_block block;
+    pp_pool *pool = make(0, PP_THREADS_OWNER);
+    CHECK_EQ(pp_pool_set_idle(pool, DELAY_NS), PP_OK);
+    test_thread_start(&thread, adopt_and_use, pool);
+    test_thread_join(thread);
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_WRONG_THREAD);
+    CHECK_EQ(pp_pool_set_idle(pool, 0), PP_WRONG_THREAD);
+    while (gone(pool) < SURVIVOR * BLOCK) pp_system_yield();
+    CHECK_EQ(pp_pool_adopt(pool), PP_OK);
+    CHECK_EQ(pp_pool_set_idle(pool, 0), PP_OK);
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_OK);
+    pp_pool_destroy(pool);
+}
+
+static void pools_come_and_go_under_the_reclaimer(void)
+{
+    pp_trace *trace;
+    int os_error;
+    CHECK_EQ(pp_trace_open("test_idle.pptrace", 1, 0, &trace, &os_error), PP_OK);
+    for (int round = 0; round < 60; round++) {
+        pp_pool *pools[KINDS];
+        for (int kind = 0; kind < KINDS; kind++) {
+            pp_handle handles[32];
+            pools[kind] = make(kind, round % 3 ? PP_THREADS_OWNER : PP_THREADS_SHARED);
+            CHECK_EQ(pp_pool_set_idle(pools[kind], DELAY_NS + (uint64_t)round), PP_OK);
+            CHECK_EQ(pp_pool_set_idle(pools[kind], DELAY_NS), PP_OK);
+            burst(pools[kind], handles, 32);
+            /* calls nest here: attaching walks, and another slice may go to the trace at once */
+            CHECK_EQ(pp_pool_trace(pools[kind], trace, NULL), PP_OK);
+        }
+        if (round % 4 == 0)
+            while (gone(pools[round % KINDS]) == 0) pp_system_yield();
+        for (int kind = 0; kind < KINDS; kind++) pp_pool_destroy(pools[kind]);
+    }
+    CHECK_EQ(pp_trace_close(trace), PP_OK);
+    remove("test_idle.pptrace");
+}
+
+static void what_cannot_be_is_refused(void)
+{
+    pp_malloc_config heap = {0};
+    pp_pool *pool;
+    CHECK_EQ(pp_malloc_create(&heap, &pool), PP_OK);
+    CHECK_EQ(pp_pool_set_idle(pool, DELAY_NS), PP_UNSUPPORTED);
+    CHECK_EQ(pp_pool_set_idle(pool, 0), PP_OK);
+    pp_pool_destroy(pool);
+    pool = make(0, PP_THREADS_OWNER);
+    CHECK_EQ(pp_pool_set_idle(pool, PP_IDLE_NS_MIN - 1), PP_INVALID);
+    pp_memory memory;
+    pp_pool_memory(pool, &memory);
+    CHECK_EQ(memory.idle_ns, 0);
+    CHECK_EQ(pp_pool_set_idle(pool, DELAY_NS), PP_OK);
+    pp_pool_memory(pool, &memory);
+    CHECK_EQ(memory.idle_ns, DELAY_NS);
+    pp_pool_destroy(pool);
+}
+
+int main(void)
+{
+    if (pp_system_barrier_ready() != PP_OK) {
+        printf("this system has no barrier for all threads; owner-only pools refuse the option\n");
+        return 0;
+    }
+    RUN(what_cannot_be_is_refused);
+    RUN(a_burst_goes_back_and_survivors_stay);
+    RUN(pages_of_small_blocks_go_back);
+    RUN(an_owner_at_work_and_the_reclaimer_keep_apart);
+    RUN(blocks_released_to_a_sleeping_owner_go_back);
+    RUN(threads_of_a_shared_pool_and_the_reclaimer_keep_apart);
+    RUN(the_next_owner_is_kept_apart_as_well);
+    RUN(pools_come_and_go_under_the_reclaimer);
+    return report();
+}
