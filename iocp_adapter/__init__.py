@@ -29,6 +29,7 @@ from iocp_adapter.native_handler import DISCARD, ECHO, NativeHandler
 from iocp_adapter.native_port import CloseReport
 from iocp_adapter.server import Handler, Server, ServerStats
 from iocp_adapter.stats import PORT_STATISTICS, Outstanding, PortStatistic, PortStats
+from iocp_adapter.worker_pool import WorkerPool, WorkerStats
 
 __all__ = [
     "DISCARD",
@@ -54,4 +55,6 @@ __all__ = [
     "Server",
     "ServerStats",
     "StaleEndpoint",
+    "WorkerPool",
+    "WorkerStats",
 ]

@@ -1,0 +1,286 @@
+"""Threads that take completions from a port: as many as it needs, between two bounds.
+
+All workers wait in ``port.dequeue``, where the last to come is the first to be woken, so that the
+threads in use stay few and their caches warm. A worker that a handler keeps for longer than
+``stall_seconds`` counts as blocked. One thread watches over that, and nothing else: when every worker
+is blocked, it starts another one, up to ``maximum``; a worker that nobody needed for
+``idle_seconds`` ends, down to ``minimum``.
+
+Whether work waits while all are blocked nobody can know without asking the kernel, which is what
+the new worker does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import NamedTuple
+
+from iocp_adapter.completion_port import Completion, CompletionPort
+from iocp_adapter.errors import PortClosed, PortError, PortValueError
+
+__all__ = ["WorkerPool", "WorkerStats"]
+
+_log = logging.getLogger("iocp_adapter")
+
+_MOST_THREADS = 1024
+_LARGEST_BATCH = 4096
+
+
+class WorkerStats(NamedTuple):
+    """What a worker pool has done so far."""
+
+    threads: int
+    """Workers now."""
+    busy: int
+    """Of these, in a handler."""
+    blocked: int
+    """Of these, for longer than ``stall_seconds``."""
+    peak: int
+    """The most workers ever."""
+    grown: int
+    """Workers started because all others were blocked."""
+    shrunk: int
+    """Workers that ended because nobody needed them."""
+    handled: int
+    """Completions given to the handler."""
+    errors: int
+    """Exceptions that the handler raised."""
+
+
+class _Worker:
+    """One thread, and since when it is in a handler."""
+
+    __slots__ = ("busy_since", "handled", "thread")
+
+    def __init__(self, run: Callable[[_Worker], None], name: str):
+        self.busy_since = 0.0
+        self.handled = 0
+        self.thread = threading.Thread(target=run, args=(self,), name=name, daemon=True)
+
+
+class WorkerPool:
+    """Calls ``handler(completion)`` in ``minimum`` to ``maximum`` threads for all that a port completes.
+
+    An exception in the handler costs nothing but its completion: it is counted, logged, and given to
+    ``on_error(completion, exception)`` where there is one. ``maximum`` defaults to ``minimum``.
+    A worker takes up to ``batch`` completions at once, which nobody else can then take while its handler
+    waits. With a port whose ``concurrency`` is limited, a handler that is about to wait says so with
+    ``with workers.blocking():``, and another worker is let through meanwhile.
+
+    The workers end when the port is closed, or by ``close()``. Raises ``PortValueError``.
+    """
+
+    def __init__(
+        self,
+        port: CompletionPort,
+        handler: Callable[[Completion], object],
+        *,
+        minimum: int = 1,
+        maximum: int | None = None,
+        idle_seconds: float = 10.0,
+        stall_seconds: float = 0.05,
+        batch: int = 1,
+        on_error: Callable[[Completion, Exception], object] | None = None,
+        name: str = "poolport-worker",
+    ):
+        most = minimum if maximum is None else maximum
+        if not 1 <= minimum <= most <= _MOST_THREADS:
+            raise PortValueError(
+                f"minimum={minimum} and maximum={most} of a worker pool: "
+                f"give 1 to {_MOST_THREADS}, the smaller one first"
+            )
+        if not 1 <= batch <= _LARGEST_BATCH:
+            raise PortValueError(f"batch={batch} of a worker pool: give 1 to {_LARGEST_BATCH}")
+        for what, seconds in (("idle_seconds", idle_seconds), ("stall_seconds", stall_seconds)):
+            if not 0 < seconds < threading.TIMEOUT_MAX:
+                raise PortValueError(f"{what}={seconds} of a worker pool: give more than 0")
+        self._port = port
+        self._handler = handler
+        self._on_error = on_error
+        self._batch = batch
+        self._minimum, self._maximum = minimum, most
+        self._idle_seconds, self._stall_seconds = idle_seconds, stall_seconds
+        self._name = name
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._workers: set[_Worker] = set()
+        self._started = self._peak = self._grown = self._shrunk = self._errors = 0
+        self._handled_by_the_gone = 0
+        self._closing = False
+        with self._lock:
+            for _ in range(minimum):
+                self._start()
+        self._watcher: threading.Thread | None = None
+        if most > minimum:
+            self._watcher = threading.Thread(target=self._watch, name=f"{name}-watcher", daemon=True)
+            self._watcher.start()
+
+    def stats(self) -> WorkerStats:
+        """What the pool has done so far, and what it does now."""
+        now = time.monotonic()
+        with self._lock:
+            since = [worker.busy_since for worker in self._workers]
+            return WorkerStats(
+                threads=len(since),
+                busy=sum(1 for start in since if start),
+                blocked=sum(1 for start in since if start and now - start >= self._stall_seconds),
+                peak=self._peak,
+                grown=self._grown,
+                shrunk=self._shrunk,
+                handled=self._handled_by_the_gone + sum(worker.handled for worker in self._workers),
+                errors=self._errors,
+            )
+
+    def close(self, timeout: float | None = None) -> bool:
+        """End the workers once their handlers have returned; what has completed stays in the port.
+
+        False: after ``timeout`` seconds some handler had not returned; its thread ends when it does.
+        A handler must not call it.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._lock:
+            if any(worker.thread is threading.current_thread() for worker in self._workers):
+                raise PortError("close() in a handler would wait for itself; call it from another thread")
+            self._closing = True
+            self._changed.notify_all()
+        while True:
+            with self._lock:
+                if not self._workers:
+                    break
+                waiting = sum(1 for worker in self._workers if not worker.busy_since)
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            for _ in range(waiting):
+                self._wake_one()
+            with self._lock:
+                if self._workers:
+                    self._changed.wait(
+                        self._stall_seconds if left is None else min(left, self._stall_seconds)
+                    )
+        if self._watcher is not None:
+            self._watcher.join()
+        return True
+
+    def blocking(self) -> _Blocking:
+        """For a with-block in a handler: the calling worker does not count against the concurrency."""
+        return _Blocking(self._port)
+
+    def _wake_one(self) -> None:
+        with contextlib.suppress(PortClosed):  # the workers see that by themselves
+            self._port.post(user=self)
+
+    # ---- threads -----------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Start a worker; with the lock."""
+        self._started += 1
+        worker = _Worker(self._run, f"{self._name}-{self._started}")
+        self._workers.add(worker)
+        self._peak = max(self._peak, len(self._workers))
+        try:
+            worker.thread.start()
+        except RuntimeError:  # the system has no thread left: those that there are go on
+            self._workers.discard(worker)
+            _log.exception("a worker could not be started; %d remain", len(self._workers))
+            if not self._workers:
+                raise
+
+    def _run(self, worker: _Worker) -> None:
+        try:
+            while not self._closing:
+                found = self._port.dequeue_many(self._batch, self._idle_seconds)
+                if found:
+                    self._serve(worker, found)
+                elif self._may_go(worker):
+                    return
+        except PortClosed:
+            pass
+        finally:
+            self._port.leave()
+            with self._lock:
+                self._forget(worker)
+
+    def _may_go(self, worker: _Worker) -> bool:
+        with self._lock:
+            if len(self._workers) <= self._minimum:
+                return False
+            self._shrunk += 1
+            self._forget(worker)
+            return True
+
+    def _forget(self, worker: _Worker) -> None:
+        """With the lock."""
+        if worker in self._workers:
+            self._workers.discard(worker)
+            self._handled_by_the_gone += worker.handled
+            self._changed.notify_all()
+
+    def _serve(self, worker: _Worker, found: list[Completion]) -> None:
+        for completion in found:
+            if completion.kind == "post" and completion.user is self:
+                continue  # the wake-up of close()
+            worker.busy_since = time.monotonic()
+            worker.handled += 1
+            try:
+                self._handler(completion)
+            except Exception as error:
+                self._failed(completion, error)
+        worker.busy_since = 0.0
+
+    def _failed(self, completion: Completion, error: Exception) -> None:
+        with self._lock:
+            self._errors += 1
+        _log.error("the handler of %s raised", completion, exc_info=error)
+        if self._on_error is None:
+            return
+        try:
+            self._on_error(completion, error)
+        except Exception:
+            _log.exception("on_error raised for %s", completion)
+
+    def _watch(self) -> None:
+        """Start a worker whenever all there are have been in their handlers for too long."""
+        with self._lock:
+            while not self._closing and self._workers:
+                now = time.monotonic()
+                blocked = [
+                    start and now - start >= self._stall_seconds
+                    for start in (worker.busy_since for worker in self._workers)
+                ]
+                if all(blocked) and len(blocked) < self._maximum:
+                    self._grown += 1
+                    self._start()
+                self._changed.wait(self._stall_seconds)
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        stats = self.stats()
+        return f"<WorkerPool {stats.threads} threads ({self._minimum} to {self._maximum}), {stats.busy} busy>"
+
+
+class _Blocking:
+    """The calling thread waits for something that is not the port."""
+
+    __slots__ = ("_port",)
+
+    def __init__(self, port: CompletionPort):
+        self._port = port
+
+    def __enter__(self) -> None:
+        self._port.leave()
+
+    def __exit__(self, *_: object) -> None:
+        """Its next dequeue counts it again."""
