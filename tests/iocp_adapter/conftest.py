@@ -1,7 +1,8 @@
-"""Both back ends, a pool that must end empty, and sockets that are closed."""
+"""Every back end of the platform, a pool that must end empty, and sockets that are closed."""
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 
@@ -9,8 +10,15 @@ import pytest
 
 from pools import SlabPool
 
+BACKENDS = ["iocp"] if os.name == "nt" else ["io_uring", "epoll"]
 
-@pytest.fixture(params=["io_uring", "epoll"])
+
+@pytest.fixture
+def backends() -> list[str]:
+    return BACKENDS
+
+
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
