@@ -365,6 +365,8 @@ static pp_status find_bytes(compacting *c, pp_handle handle, size_t offset, size
 pp_status pp_compacting_read(pp_pool *pool, pp_handle handle, size_t offset, void *to, size_t bytes)
 {
     char *data;
+    if (PP_UNLIKELY(pp_policy_elsewhere(pool, handle)))
+        return pp_policy_copy(pool, handle, offset, to, NULL, bytes);
     pp_status status = pp_compact_enter(compacting_of(pool));
     if (status != PP_OK) return status;
     status = find_bytes(compacting_of(pool), handle, offset, bytes, &data);
@@ -372,12 +374,12 @@ pp_status pp_compacting_read(pp_pool *pool, pp_handle handle, size_t offset, voi
     pp_leave(pool);
     return status;
 }
-    if (PP_UNLIKELY(pp_policy_elsewhere(pool, handle)))
-        return pp_policy_copy(pool, handle, offset, to, NULL, bytes);
 
 pp_status pp_compacting_write(pp_pool *pool, pp_handle handle, size_t offset, const void *from, size_t bytes)
 {
     char *data;
+    if (PP_UNLIKELY(pp_policy_elsewhere(pool, handle)))
+        return pp_policy_copy(pool, handle, offset, NULL, from, bytes);
     pp_status status = pp_compact_enter(compacting_of(pool));
     if (status != PP_OK) return status;
     status = find_bytes(compacting_of(pool), handle, offset, bytes, &data);
@@ -385,5 +387,3 @@ pp_status pp_compacting_write(pp_pool *pool, pp_handle handle, size_t offset, co
     pp_leave(pool);
     return status;
 }
-    if (PP_UNLIKELY(pp_policy_elsewhere(pool, handle)))
-        return pp_policy_copy(pool, handle, offset, NULL, from, bytes);
