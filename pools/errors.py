@@ -160,7 +160,7 @@ def _values_of(name: str, refusal: Refusal) -> str:
 
 
 def error_for(status: int, what: str, remedy: str = "") -> PoolError:
-    """The exception for a status other than OK.
+    """The exception for a status other than OK; raises what a callback raised, if that ended the call.
 
     ``what`` names the call and its values; ``remedy`` overrides the usual one.
     """

@@ -267,6 +267,8 @@ class Policy:
                     "hard_limit is at least what the pool commits from the beginning",
                 )
             for tag, quota in self._tags.items():
+                if not tag:
+                    raise PoolValueError(f"tag_quota={dict(self._tags)}: an empty text is no tag; name each")
                 _set_quota(native, quota, tag, name)
         except Exception:
             lib.pp_pool_destroy(native)
@@ -279,7 +281,11 @@ class Policy:
 
 def policy_of(options: Mapping[str, Any]) -> Policy | None:
     """The policy that a pool's options ask for; None where they ask for nothing beyond raising."""
-    given = {name for name in PolicyOptions.__annotations__ if options.get(name) not in (None, False)}
+    given = {
+        name
+        for name in PolicyOptions.__annotations__
+        if options.get(name) is not None and options[name] is not False
+    }
     policy = Policy(options) if given else None
     return None if given <= {"on_exhausted"} and options.get("on_exhausted") == "raise" else policy
 

@@ -20,7 +20,7 @@ static _Thread_local pp_refusal last_refusal;
 
 void pp_last_refusal(pp_refusal *out) { *out = last_refusal; }
 
-/* ---- one attempt -------------------------------------------------------------------------------------- */
+/* ---- one attempt ----------------------------------------------------------------------------- */
 
 static size_t ask_strategy(policy *p, size_t count, const pp_request *request, pp_block *out, pp_status *why)
 {
@@ -95,7 +95,7 @@ pp_status pp_policy_attempt(policy *p, pp_request *request)
     return request->status;
 }
 
-/* ---- what becomes of a request ----------------------------------------------------------------------------- */
+/* ---- what becomes of a request --------------------------------------------------------------- */
 
 /* Asks the program until there is a block, or it has had enough. */
 static pp_status ask_program(policy *p, pp_request *request)
@@ -214,7 +214,7 @@ static size_t policy_acquire_many(pp_pool *pool, size_t count, size_t bytes, uin
     return request.done;
 }
 
-/* ---- giving back ----------------------------------------------------------------------------------------------- */
+/* ---- giving back ----------------------------------------------------------------------------- */
 
 /* After blocks of a tag came back. */
 static inline void came_back(policy *p, uint32_t tag, pp_crossings *crossings)
@@ -274,7 +274,7 @@ static size_t policy_release_many(pp_pool *pool, const pp_handle *handles, size_
     return done;
 }
 
-/* ---- calls by handle ------------------------------------------------------------------------------------------------ */
+/* ---- calls by handle ------------------------------------------------------------------------- */
 
 static pp_status resize_there(policy *p, pp_handle handle, size_t bytes, pp_block *out)
 {
@@ -330,7 +330,7 @@ static pp_status policy_inspect(pp_pool *pool, pp_handle handle, pp_block_info *
     return p->layer.below->inspect(pool, handle, out);
 }
 
-/* ---- the pool as a whole ------------------------------------------------------------------------------------------------ */
+/* ---- the pool as a whole --------------------------------------------------------------------- */
 
 static void policy_stats(const pp_pool *pool, pp_stats *out)
 {
@@ -384,7 +384,7 @@ static void policy_announce(pp_pool *pool)
     if (p->fallback) pp_fallback_announce(p);
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void free_layer(policy *p)
 {

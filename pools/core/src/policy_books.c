@@ -30,7 +30,7 @@
 
 enum { CHUNK_ACCOUNTS = 1 << PP_TAGS_SHIFT };
 
-/* ---- accounts ------------------------------------------------------------------------------------ */
+/* ---- accounts -------------------------------------------------------------------------------- */
 
 static pp_account *account_of(const policy *p, uint32_t tag)
 {
@@ -79,7 +79,7 @@ void pp_books_close(policy *p)
     if (p->tags) pp_table_close(p->tags, PP_TAGS_CHUNKS * sizeof *p->tags);
 }
 
-/* ---- levels and marks ----------------------------------------------------------------------------- */
+/* ---- levels and marks ------------------------------------------------------------------------ */
 
 static void enter(policy *p)
 {
@@ -146,7 +146,7 @@ void pp_books_tell(policy *p, const pp_crossings *crossings)
     for (size_t i = 0; i < crossings->count; i++) p->config.crossed(p->config.context, &crossings->each[i]);
 }
 
-/* ---- taking ------------------------------------------------------------------------------------------ */
+/* ---- taking ---------------------------------------------------------------------------------- */
 
 /* Notes in the request what is in its way, and that it is refused if nothing or too little is left. */
 static void note_limit(pp_account *account, pp_request *request, bool by_blocks, uint64_t room)
@@ -248,7 +248,7 @@ void pp_books_return(policy *p, pp_request *request, size_t count)
     lower(p, request->tag, count * request->bytes, count, &request->crossings);
 }
 
-/* ---- giving back and resizing ------------------------------------------------------------------------ */
+/* ---- giving back and resizing ---------------------------------------------------------------- */
 
 void pp_books_give(policy *p, const pp_claim *claim, pp_crossings *crossings)
 {
@@ -282,7 +282,7 @@ void pp_books_stretched(policy *p, const pp_claim *claim, size_t bytes, bool don
     if (counted != due) lower(p, claim->tag, counted - due, 0, crossings);
 }
 
-/* ---- the soft limit ---------------------------------------------------------------------------------------- */
+/* ---- the soft limit -------------------------------------------------------------------------- */
 
 enum { SOFT_STEP_MIN = 64 << 10, SOFT_STEP_SHARE = 16, SOFT_COMPACT_NS = 2000000 };
 
@@ -306,7 +306,7 @@ void pp_books_soften(policy *p)
     pp_add_any_thread(&p->soft_trims, 1);
 }
 
-/* ---- from outside --------------------------------------------------------------------------------------------- */
+/* ---- from outside ---------------------------------------------------------------------------- */
 
 static bool marks_fit(const pp_quota *quota)
 {
@@ -354,7 +354,7 @@ pp_status pp_pool_quota_levels(pp_pool *pool, uint32_t tag, pp_quota_levels *out
     return PP_OK;
 }
 
-/* ---- check --------------------------------------------------------------------------------------------------------- */
+/* ---- check ----------------------------------------------------------------------------------- */
 
 pp_status pp_books_check(policy *p, pp_fault *fault)
 {

@@ -23,7 +23,7 @@
 
 enum { CHUNK_ENTRIES = 1 << PP_LEDGER_SHIFT };
 
-/* ---- tables in chunks -------------------------------------------------------------------------- */
+/* ---- tables in chunks ------------------------------------------------------------------------ */
 
 static size_t whole_pages(size_t bytes)
 {
@@ -81,7 +81,7 @@ void pp_ledger_close(pp_ledger *ledger)
     pp_table_close(ledger->chunks, PP_LEDGER_CHUNKS * sizeof *ledger->chunks);
 }
 
-/* ---- entries ---------------------------------------------------------------------------------------- */
+/* ---- entries --------------------------------------------------------------------------------- */
 
 pp_status pp_ledger_enter(pp_ledger *ledger, pp_handle handle, size_t bytes, uint32_t tag)
 {

@@ -53,7 +53,7 @@ struct pp_watcher {
     void *argument;
 };
 
-/* ---- the queue: all with the lock held --------------------------------------------------------------- */
+/* ---- the queue: all with the lock held ------------------------------------------------------- */
 
 /* Gives the turn to the first from `at` on that a block of this tag may help. */
 static void give_turn(pp_waiter *at, uint32_t tag)
@@ -85,7 +85,7 @@ static void quit(policy *p, pp_waiter *waiter)
     give_turn(p->first, waiter->tag);
 }
 
-/* ---- waiting -------------------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 /* Sleeps until it is this waiter's turn: PP_OK, or why it is not to be waited for any longer. */
 static pp_status sleep(policy *p, pp_waiter *waiter, uint64_t deadline_ns)
@@ -159,7 +159,7 @@ pp_status pp_queue_wait(policy *p, pp_request *request)
     return status;
 }
 
-/* ---- waking --------------------------------------------------------------------------------------------------- */
+/* ---- waking ---------------------------------------------------------------------------------- */
 
 /* Calls all watchers, once, without the lock. */
 static void tell_watchers(policy *p, pp_watcher *watchers)

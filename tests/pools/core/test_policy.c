@@ -8,7 +8,7 @@ static const pp_threads both[] = {PP_THREADS_OWNER, PP_THREADS_SHARED};
         for (pp_pool *pool = pool_of(strategies[each / 2], both[each % 2]); pool;                            \
              pp_pool_destroy(pool), pool = NULL)
 
-/* ---- setting it ------------------------------------------------------------------------------------ */
+/* ---- setting it ------------------------------------------------------------------------------ */
 
 static void a_policy_is_set_once_and_before_the_first_block(void)
 {
@@ -47,7 +47,7 @@ static void what_cannot_hold_is_refused(void)
     pp_pool_destroy(pool);
 }
 
-/* ---- quotas ------------------------------------------------------------------------------------------ */
+/* ---- quotas ---------------------------------------------------------------------------------- */
 
 static void a_quota_refuses_what_the_strategy_could_serve(void)
 {
@@ -187,7 +187,7 @@ static void what_the_strategy_refuses_does_not_stay_counted(void)
     }
 }
 
-/* ---- watermarks --------------------------------------------------------------------------------------- */
+/* ---- watermarks ------------------------------------------------------------------------------ */
 
 typedef struct crossings_seen {
     pp_crossing each[16];
@@ -258,7 +258,7 @@ static void a_tag_has_marks_of_its_own(void)
     }
 }
 
-/* ---- limits ---------------------------------------------------------------------------------------------- */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 static void a_hard_limit_ends_all_growth(void)
 {
@@ -319,7 +319,7 @@ static void a_soft_limit_gives_memory_back_when_the_use_falls(void)
     pp_pool_destroy(pool);
 }
 
-/* ---- asking the program --------------------------------------------------------------------------------------- */
+/* ---- asking the program ---------------------------------------------------------------------- */
 
 typedef struct kept_back {
     pp_block blocks[ROOM + 4];
@@ -368,7 +368,7 @@ static void the_program_may_release_and_have_it_tried_again(void)
     }
 }
 
-/* ---- fallback ----------------------------------------------------------------------------------------------------- */
+/* ---- fallback -------------------------------------------------------------------------------- */
 
 static int count_blocks(void *context, const pp_block_info *info)
 {
@@ -463,7 +463,7 @@ static void an_adopted_pool_takes_its_fallback_along(void)
     pp_pool_destroy(pool);
 }
 
-/* ---- provider ----------------------------------------------------------------------------------------------------------- */
+/* ---- provider -------------------------------------------------------------------------------- */
 
 static void count_call(void *argument) { ++*(int *)argument; }
 

@@ -23,7 +23,7 @@ static void until_waiting(uint64_t requests)
     while (stats.waiting != requests);
 }
 
-/* ---- one waits -------------------------------------------------------------------------------------- */
+/* ---- one waits ------------------------------------------------------------------------------- */
 
 static void a_wait_in_vain_ends_and_tells_how_long_it_was(void)
 {
@@ -118,7 +118,7 @@ static void nobody_waits_for_what_can_never_be(void)
     pp_pool_destroy(pool);
 }
 
-/* ---- the end of waiting ---------------------------------------------------------------------------------- */
+/* ---- the end of waiting ---------------------------------------------------------------------- */
 
 static void *close_pool(void *context)
 {
@@ -162,7 +162,7 @@ static void a_program_may_interrupt_a_wait(void)
     pp_pool_destroy(pool);
 }
 
-/* ---- many wait ------------------------------------------------------------------------------------------------ */
+/* ---- many wait ------------------------------------------------------------------------------- */
 
 typedef struct arrival {
     test_thread thread;
@@ -270,7 +270,7 @@ static void a_batch_gets_what_there_is_when_its_time_is_over(void)
     pp_pool_destroy(pool);
 }
 
-/* ---- stress ------------------------------------------------------------------------------------------------------- */
+/* ---- stress ---------------------------------------------------------------------------------- */
 
 static _Atomic int64_t live_now;
 static int64_t live_most;
@@ -333,7 +333,7 @@ static void four_threads_share_two_blocks_of_a_slab(void)
     pp_pool_destroy(pool);
 }
 
-/* ---- an owner and those who release for it --------------------------------------------------------------------------- */
+/* ---- an owner and those who release for it --------------------------------------------------- */
 
 static _Atomic uint64_t mailboxes[THREADS];
 static _Atomic bool over;
@@ -404,7 +404,7 @@ static void an_owner_waits_for_what_others_release(void)
     }
 }
 
-/* ---- the provider's notice --------------------------------------------------------------------------------------------- */
+/* ---- the provider's notice ------------------------------------------------------------------- */
 
 typedef struct bell {
     pthread_mutex_t lock;
