@@ -55,8 +55,12 @@ class Standing(NamedTuple):
 
 BARS: tuple[Bar, ...] = (
     Bar("slab, 4 KiB LIFO pair, against mimalloc", 1.0, 0.75, "lifo", "slab", ("mimalloc",)),
-    Bar("slab, 1024 live 4 KiB, FIFO, against the best malloc", 0.5, 0.33, "fifo", "slab", _GENERAL),
-    Bar("slab, 1024 live 4 KiB, random, against the best malloc", 0.5, 0.33, "random", "slab", _GENERAL),
+    Bar("slab, 1024 live 4 KiB, FIFO, against the best malloc", 0.5, 0.33, "fifo-rounds", "slab", _GENERAL),
+    Bar(
+        "slab, 1024 live 4 KiB, random, against the best malloc", 0.5, 0.33, "random-rounds", "slab", _GENERAL
+    ),
+    Bar("the same, FIFO, one block replaced at a time", 0.5, 0.33, "fifo", "slab", _GENERAL),
+    Bar("the same, random, one block replaced at a time", 0.5, 0.33, "random", "slab", _GENERAL),
     Bar("slab, released by another thread, against mimalloc", 0.35, 0.2, "xthread", "slab", ("mimalloc",)),
     Bar("slab, acquire_many(32) per block, against one at a time", 0.5, 0.3, probe="bulk"),
     Bar("Python, acquire_many(64) per block, against bytearray(4096)", 0.1, 0.05, probe="python-many"),

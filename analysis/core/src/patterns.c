@@ -18,13 +18,6 @@ void pp_let_go(worker *w, held *block)
     block->pinned = false;
 }
 
-static void replace(worker *w, held *block, uint64_t size)
-{
-    pp_put(w, block);
-    pp_get(w, size, block);
-    pp_operation_done(w);
-}
-
 static void fill(worker *w)
 {
     for (uint64_t i = 0; i < w->set_size; i++) pp_get(w, pp_pick_size(w), &w->set[i]);
@@ -32,10 +25,12 @@ static void fill(worker *w)
 
 static void run_lifo(worker *w)
 {
+    const pp_provider *provider = w->workload->provider;
     held block;
+    uint64_t size;
     while (w->operations < w->quota) {
-        pp_get(w, pp_pick_size(w), &block);
-        pp_put(w, &block);
+        if (pp_take(w, size = pp_pick_size(w), &block)) provider->release(provider->context, block.handle);
+        if ((int64_t)size > w->requested_peak) w->requested_peak = (int64_t)size;
         pp_operation_done(w);
     }
 }
@@ -44,7 +39,7 @@ static void run_fifo(worker *w)
 {
     fill(w);
     for (uint64_t at = 0; w->operations < w->quota; at = at + 1 == w->set_size ? 0 : at + 1)
-        replace(w, &w->set[at], pp_pick_size(w));
+        pp_replace(w, &w->set[at], pp_pick_size(w));
 }
 
 static void run_random(worker *w)
@@ -52,7 +47,40 @@ static void run_random(worker *w)
     fill(w);
     while (w->operations < w->quota) {
         held *block = &w->set[pp_random_below(w, w->set_size)];
-        replace(w, block, pp_pick_size(w));
+        pp_replace(w, block, pp_pick_size(w));
+    }
+}
+
+/* In `fifo` and `random` a block that was released a moment ago is handed out again, so that an
+ * allocator never needs to look at more than one. Here it must hand out many that were released
+ * long ago, as when a batch of completions is followed by a batch of receives. */
+static void refill(worker *w)
+{
+    for (uint64_t i = 0; i < w->set_size; i++) {
+        pp_get(w, pp_pick_size(w), &w->set[i]);
+        pp_operation_done(w);
+    }
+}
+
+static void run_fifo_rounds(worker *w)
+{
+    fill(w);
+    while (w->operations < w->quota) {
+        for (uint64_t i = 0; i < w->set_size; i++) pp_put(w, &w->set[i]);
+        refill(w);
+    }
+}
+
+static void run_random_rounds(worker *w)
+{
+    fill(w);
+    while (w->operations < w->quota) {
+        for (uint64_t i = w->set_size; i > 0; i--) { /* Fisher and Yates */
+            held *one = &w->set[pp_random_below(w, i)], last = w->set[i - 1];
+            pp_put(w, one);
+            *one = last;
+        }
+        refill(w);
     }
 }
 
@@ -123,7 +151,7 @@ static void run_larson(worker *w)
         worker *from = &workload->workers[(w->number + round) % threads];
         for (uint64_t i = 0; i < w->quota / LARSON_ROUNDS; i++) {
             held *block = &from->set[pp_random_below(w, from->set_size)];
-            replace(w, block, pp_pick_size(w));
+            pp_replace(w, block, pp_pick_size(w));
         }
     }
 }
@@ -157,7 +185,7 @@ static void run_bleed(worker *w)
     for (uint32_t round = 0; round < ROUNDS || w->operations < w->quota; round++) {
         for (uint64_t i = 0; i < w->set_size; i++) {
             if (i % SURVIVORS == round % SURVIVORS && w->set[i].handle) continue; /* this one stays on */
-            replace(w, &w->set[i], size);
+            pp_replace(w, &w->set[i], size);
             if (w->operations >= w->quota && round >= ROUNDS) return;
         }
         for (uint64_t i = 0; i < w->set_size; i++)
@@ -189,7 +217,7 @@ static void run_pin_mix(worker *w)
     for (uint64_t i = 0; w->operations < w->quota; i++) {
         held *block = &w->set[pp_random_below(w, w->set_size)];
         if (block->pinned) continue;
-        replace(w, block, pp_pick_size(w));
+        pp_replace(w, block, pp_pick_size(w));
         if (i % ONE_IN == 0) {
             held **place = &pinned[i / ONE_IN % HOLD];
             if (*place && (*place)->pinned) pp_let_go(w, *place);
@@ -200,10 +228,17 @@ static void run_pin_mix(worker *w)
 }
 
 void (*const pp_patterns[PP_WORKLOAD_COUNT])(worker *w) = {
-    [PP_WORKLOAD_lifo] = run_lifo,       [PP_WORKLOAD_fifo] = run_fifo,
-    [PP_WORKLOAD_random] = run_random,   [PP_WORKLOAD_xthread] = run_xthread,
-    [PP_WORKLOAD_larson] = run_larson,   [PP_WORKLOAD_mstress] = run_mstress,
-    [PP_WORKLOAD_bleed] = run_bleed,     [PP_WORKLOAD_burst_idle] = run_burst_idle,
-    [PP_WORKLOAD_pin_mix] = run_pin_mix, [PP_WORKLOAD_steady] = run_random,
+    [PP_WORKLOAD_lifo] = run_lifo,
+    [PP_WORKLOAD_fifo] = run_fifo,
+    [PP_WORKLOAD_random] = run_random,
+    [PP_WORKLOAD_xthread] = run_xthread,
+    [PP_WORKLOAD_larson] = run_larson,
+    [PP_WORKLOAD_mstress] = run_mstress,
+    [PP_WORKLOAD_bleed] = run_bleed,
+    [PP_WORKLOAD_burst_idle] = run_burst_idle,
+    [PP_WORKLOAD_pin_mix] = run_pin_mix,
+    [PP_WORKLOAD_steady] = run_random,
     [PP_WORKLOAD_powers] = run_random,
+    [PP_WORKLOAD_fifo_rounds] = run_fifo_rounds,
+    [PP_WORKLOAD_random_rounds] = run_random_rounds,
 };

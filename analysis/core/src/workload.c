@@ -13,20 +13,6 @@
 
 /* ---- random numbers and sizes ------------------------------------------------------------- */
 
-/* splitmix64, by Sebastiano Vigna: https://prng.di.unimi.it/splitmix64.c (public domain algorithm) */
-uint64_t pp_random(worker *w)
-{
-    uint64_t z = (w->random += UINT64_C(0x9e3779b97f4a7c15));
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-uint64_t pp_random_below(worker *w, uint64_t limit)
-{
-    return (uint64_t)(((unsigned __int128)pp_random(w) * limit) >> 64);
-}
-
 /* Bounded Pareto with shape 1 from 64 bytes: half of the blocks below 128 bytes, equal bytes in each doubling. */
 static uint64_t pareto_size(worker *w, uint64_t max)
 {
@@ -35,10 +21,9 @@ static uint64_t pareto_size(worker *w, uint64_t max)
     return (uint64_t)(low / (1 - u * (1 - low / high)));
 }
 
-uint64_t pp_pick_size(worker *w)
+uint64_t pp_pick_mixed_size(worker *w)
 {
     const pp_workload_config *config = &w->workload->config;
-    if (config->size) return config->size;
     if (config->kind == PP_WORKLOAD_powers) return UINT64_C(4096) << pp_random_below(w, 5);
     return pareto_size(w, config->max_size);
 }
@@ -48,42 +33,21 @@ uint64_t pp_pick_size(worker *w)
 /* One word of each page, as whoever fills the block would touch them all. */
 static void touch(const worker *w, void *data, uint64_t size)
 {
-    if (w->workload->config.kind == PP_WORKLOAD_powers && size > 4096) size = 4096;
-    for (uint64_t at = 0; at + sizeof(uint64_t) <= size; at += 4096)
+    if (w->workload->config.kind == PP_WORKLOAD_powers && size > PAGE) size = PAGE;
+    for (uint64_t at = 0; at + sizeof(uint64_t) <= size; at += PAGE)
         *(volatile uint64_t *)((char *)data + at) = size;
 }
 
-bool pp_get(worker *w, uint64_t size, held *out)
+void pp_touch_all(worker *w, const pp_block *block, uint64_t size)
 {
     const pp_provider *provider = w->workload->provider;
-    pp_block block;
-    if (provider->acquire(provider->context, size, 0, &block) != PP_OK) {
-        w->failures++;
-        out->handle = 0;
-        return false;
+    void *data = block->data;
+    if (data) {
+        touch(w, data, size);
+    } else if (provider->pin(provider->context, block->handle, PP_PIN_USER, &data) == PP_OK) {
+        touch(w, data, size); /* it has an address only while it is pinned */
+        provider->unpin(provider->context, block->handle, PP_PIN_USER);
     }
-    if (block.data) {
-        touch(w, block.data, size);
-    } else { /* it has an address only while it is pinned */
-        void *data;
-        if (provider->pin(provider->context, block.handle, PP_PIN_USER, &data) == PP_OK) {
-            touch(w, data, size);
-            provider->unpin(provider->context, block.handle, PP_PIN_USER);
-        }
-    }
-    *out = (held){block.handle, size, false};
-    w->requested += (int64_t)size;
-    if (w->requested > w->requested_peak) w->requested_peak = w->requested;
-    return true;
-}
-
-void pp_put(worker *w, held *block)
-{
-    const pp_provider *provider = w->workload->provider;
-    if (!block->handle) return;
-    provider->release(provider->context, block->handle);
-    w->requested -= (int64_t)block->size;
-    block->handle = 0;
 }
 
 /* ---- time ------------------------------------------------------------------------------------- */
@@ -109,9 +73,8 @@ static double value_of(uint32_t bucket)
     return (double)((UINT64_C(16) + bucket % 16) << (exponent - 4)) * (1 + 1.0 / 32);
 }
 
-void pp_operation_done(worker *w)
+void pp_take_time(worker *w)
 {
-    if (++w->operations % SAMPLE) return;
     uint64_t now = pp_workload_now_ns();
     uint32_t bucket = bucket_of(now - w->sampled_ns);
     w->histogram[bucket < BUCKETS ? bucket : BUCKETS - 1]++;

@@ -27,7 +27,9 @@
     X(burst_idle, "bursts of many blocks that all go again")                                                 \
     X(pin_mix, "random replacement of mixed sizes while one block in fifty is pinned for long")              \
     X(steady, "Pareto sizes with random lifetimes")                                                          \
-    X(powers, "powers of two from 4 to 64 KiB with random lifetimes")
+    X(powers, "powers of two from 4 to 64 KiB with random lifetimes")                                        \
+    X(fifo_rounds, "all of a set of live blocks released first in first out, then as many acquired")         \
+    X(random_rounds, "the same, released in random order")
 
 typedef enum pp_workload_kind {
 #define PP_WORKLOAD_ENUM(name, text) PP_WORKLOAD_##name,
