@@ -102,6 +102,7 @@ static inline void retire(buddy *b, uint32_t index)
     pp_slot *slot = &b->slots.slots[index];
     uint32_t stamp = pp_next_stamp(pp_slot_stamp(slot));
     pp_write(&b->granted_bytes, pp_read(&b->granted_bytes) - pp_buddy_granted(b, place));
+    pp_memory_close(pp_buddy_address(b, pp_place_unit(place)), (size_t)pp_buddy_granted(b, place));
     if (b->eager || PP_UNLIKELY(order == PP_ORDER_RANGE)) {
         detach(b, index, stamp);
         return;
@@ -220,6 +221,7 @@ static pp_status grow(buddy *b, uint32_t order)
     size_t start = (size_t)from << b->unit_shift, end = (size_t)to << b->unit_shift;
     if (pp_region_commit(&b->base, &b->region, start, end - start) != PP_OK) return PP_NO_MEMORY;
     if (pp_map_extend(&b->map, to) != PP_OK) return PP_NO_MEMORY;
+    pp_memory_close(b->memory + start, end - start);
     limit_shelves(b);
     pp_bump(&b->base.grown, 1);
     pp_note_region(&b->base, PP_OP_REGION_ADD, start, end - start,
@@ -301,6 +303,7 @@ static inline pp_status acquire_one(buddy *b, size_t bytes, uint32_t tag, pp_blo
     out->handle = pp_slots_open(&b->slots, index, bytes, tag);
     out->data = pp_buddy_address(b, pp_place_unit(pp_buddy_place(b, index)));
     out->size = (size_t)1 << (order + b->unit_shift);
+    pp_memory_open(out->data, out->size);
     pp_note_acquire(&b->base, bytes);
     pp_buddy_add_granted(b, out->size);
     if (PP_UNLIKELY(b->base.watched)) pp_buddy_watch_acquire(b, index);
@@ -408,6 +411,7 @@ static void buddy_announce(pp_pool *pool)
 static void buddy_destroy(pp_pool *pool)
 {
     buddy *b = buddy_of(pool);
+    pp_memory_forget(b->memory, (size_t)pp_map_units(&b->map) << b->unit_shift);
     pp_region_close(pool, &b->region);
     pp_system_unreserve((void *)b->clean, b->clean_bytes);
     pp_map_end(&b->map);
@@ -487,6 +491,7 @@ static pp_status furnish(buddy *b, const pp_pool_config *config, uint32_t units,
     if (status == PP_OK) status = pp_map_extend(&b->map, units);
     if (status == PP_OK) status = pp_system_commit((void *)b->clean, b->clean_bytes);
     if (status == PP_OK) status = pp_region_commit(&b->base, &b->region, 0, (size_t)units << b->unit_shift);
+    if (status == PP_OK) pp_memory_close(b->memory, (size_t)units << b->unit_shift);
     b->places = b->slots.extra;
     return status;
 }

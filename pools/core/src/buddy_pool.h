@@ -17,6 +17,7 @@
 #ifndef POOLPORT_BUDDY_POOL_H
 #define POOLPORT_BUDDY_POOL_H
 
+#include "annotate.h"
 #include "buddy_map.h"
 #include "region.h"
 #include "slots.h"

@@ -14,7 +14,9 @@ static pp_status move_to(buddy *b, uint32_t index, uint32_t order)
     if (unit == PP_MAP_NO_UNIT) return why;
     size_t bytes = (size_t)pp_buddy_granted(b, place);
     pp_buddy_touch(b, unit, unit + (1u << order));
+    pp_memory_open(pp_buddy_address(b, unit), (size_t)1 << (order + b->unit_shift));
     memcpy(pp_buddy_address(b, unit), pp_buddy_address(b, old), bytes);
+    pp_memory_close(pp_buddy_address(b, old), bytes);
     pp_map_set_note(&b->map, unit, order, index);
     pp_map_release(&b->map, old);
     pp_buddy_set_place(b, index, order, unit);
@@ -56,6 +58,10 @@ static pp_status change_order(buddy *b, uint32_t index, uint32_t to)
     if (pinned && to < from) return PP_PINNED;
     if (resize_in_place(b, unit, from, to)) {
         pp_buddy_set_place(b, index, to, unit);
+        if (after > before)
+            pp_memory_open(pp_buddy_address(b, unit) + before, after - before);
+        else
+            pp_memory_close(pp_buddy_address(b, unit) + after, before - after);
     } else {
         pp_status status = pinned ? PP_PINNED : move_to(b, index, to);
         if (status != PP_OK) return status;
@@ -118,6 +124,7 @@ static pp_status reserve_locked(buddy *b, uint32_t unit, uint32_t end, size_t by
     uint64_t granted = (uint64_t)(end - unit) << b->unit_shift;
     *out =
         (pp_block){pp_slots_open(&b->slots, index, bytes, tag), pp_buddy_address(b, unit), (size_t)granted};
+    pp_memory_open(out->data, out->size);
     pp_note_acquire(&b->base, bytes);
     pp_buddy_add_granted(b, granted);
     if (b->base.watched) pp_buddy_watch_acquire(b, index);

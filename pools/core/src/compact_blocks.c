@@ -18,6 +18,7 @@ static void free_place(compacting *c, uint32_t index)
     pp_place *place = pp_place_of(c, (int32_t)index);
     uint32_t length = pp_length(place);
     pp_write(&c->granted_bytes, pp_read(&c->granted_bytes) - pp_bytes_of(c, length));
+    pp_memory_close(pp_address_of(c, pp_start(c, place)), pp_bytes_of(c, length));
     pp_segments_leave(c, pp_start(c, place), length);
     pp_gaps_remove(c, (int32_t)index);
     pp_slots_shut(&c->slots, index);
@@ -185,6 +186,7 @@ static pp_status acquire_one(compacting *c, size_t bytes, uint32_t tag, pp_block
     if (before != pp_last(c)) pp_slide_disturb(c);
     pp_gaps_insert(c, before, (int32_t)index, length);
     pp_segments_enter(c, pp_start(c, pp_place_of(c, (int32_t)index)), length);
+    pp_memory_open(pp_address_of(c, pp_start(c, pp_place_of(c, (int32_t)index))), pp_bytes_of(c, length));
     add_granted(c, pp_bytes_of(c, length));
     *out = (pp_block){pp_slots_open(&c->slots, index, bytes, tag), NULL, pp_bytes_of(c, length)};
     pp_note_acquire(&c->base, bytes);
@@ -222,7 +224,10 @@ static pp_status move_block(compacting *c, int32_t index, int32_t to, uint32_t l
     uint32_t from = pp_start(c, place), old = pp_length(place), into = pp_end_of(c, to);
     pp_status held = pp_segments_hold(c, into, length);
     if (held != PP_OK) return held;
-    memmove(pp_address_of(c, into), pp_address_of(c, from), pp_bytes_of(c, old));
+    char *source = pp_address_of(c, from), *target = pp_address_of(c, into);
+    pp_memory_open_for_move(target, pp_bytes_of(c, length), source, pp_bytes_of(c, old));
+    memmove(target, source, pp_bytes_of(c, old));
+    pp_memory_close_after_move(source, pp_bytes_of(c, old), target, pp_bytes_of(c, length));
     pp_segments_leave(c, from, old);
     pp_gaps_remove(c, index);
     pp_gaps_insert(c, to, index, length);
@@ -242,7 +247,9 @@ static pp_status stretch_block(compacting *c, int32_t index, uint32_t length)
         pp_status held = pp_segments_hold(c, start + old, length - old);
         if (held != PP_OK) return held;
         pp_segments_enter(c, start + old, length - old);
+        pp_memory_open(pp_address_of(c, start + old), pp_bytes_of(c, length - old));
     } else {
+        pp_memory_close(pp_address_of(c, start + length), pp_bytes_of(c, old - length));
         pp_segments_leave(c, start + length, old - length);
     }
     pp_gaps_stretch(c, index, length);

@@ -25,6 +25,7 @@
 
 #include <poolport/compacting.h>
 
+#include "annotate.h"
 #include "region.h"
 #include "slots.h"
 
@@ -230,6 +231,9 @@ uint64_t pp_segments_spare(const compacting *c, uint64_t keep_bytes, uint32_t to
 
 /* Adds a range to the scratch of its segments. */
 void pp_segments_mark(compacting *c, uint32_t start, uint32_t length);
+
+/* Before the memory is unreserved. */
+void pp_segments_forget(const compacting *c);
 
 /* Announces the segments held, and the metadata, to a trace. */
 void pp_segments_announce(compacting *c);

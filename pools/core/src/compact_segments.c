@@ -32,6 +32,7 @@ static pp_status hold_one(compacting *c, uint32_t at)
     uint64_t bytes = segment_bytes(c);
     if (pp_read(&c->held_bytes) + bytes > c->base.hard_limit) return PP_EXHAUSTED;
     if (pp_region_commit(&c->base, &c->region, at * bytes, bytes) != PP_OK) return PP_NO_MEMORY;
+    pp_memory_close(c->memory + at * bytes, bytes);
     pp_put(&c->segments[at].held, 1);
     pp_bump(&c->held_bytes, bytes);
     pp_bump(&c->base.grown, 1);
@@ -98,6 +99,7 @@ static bool goes_back(const compacting *c, sorting *s, uint32_t at, bool empty)
 static void give_back(compacting *c, uint32_t first, uint32_t end)
 {
     uint64_t bytes = segment_bytes(c);
+    pp_memory_forget(c->memory + first * bytes, (end - first) * bytes);
     pp_compact_mark_clean(c, first * bytes, end * bytes);
     pp_system_decommit(c->memory + first * bytes, (end - first) * bytes);
     for (uint32_t at = first; at < end; at++) {
@@ -138,6 +140,13 @@ uint64_t pp_segments_spare(const compacting *c, uint64_t keep_bytes, uint32_t to
     for (uint32_t at = 0; at < c->segment_count; at++)
         if (goes_back(c, &s, at, c->segments[at].scratch == 0)) spare += segment_bytes(c);
     return spare;
+}
+
+void pp_segments_forget(const compacting *c)
+{
+    for (uint32_t at = 0; at < c->segment_count; at++)
+        if (pp_get(&c->segments[at].held))
+            pp_memory_forget(c->memory + at * segment_bytes(c), segment_bytes(c));
 }
 
 void pp_segments_announce(compacting *c)

@@ -126,7 +126,9 @@ static uint32_t move_run(compacting *c, const run *r, int32_t to)
     uint64_t bytes = pp_bytes_of(c, r->length);
     uint32_t blocks = 0;
     if (pp_segments_hold(c, into, r->length) != PP_OK) return 0;
+    pp_memory_open_for_move(pp_address_of(c, into), bytes, pp_address_of(c, from), bytes);
     memmove(pp_address_of(c, into), pp_address_of(c, from), bytes);
+    pp_memory_close_after_move(pp_address_of(c, from), bytes, pp_address_of(c, into), bytes);
     pp_segments_leave(c, from, r->length);
     pp_segments_enter(c, into, r->length);
     pp_gaps_relocate(c, r->first, r->last, r->length, to);

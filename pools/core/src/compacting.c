@@ -126,6 +126,7 @@ static void announce(pp_pool *pool) { pp_segments_announce(compacting_of(pool));
 static void destroy(pp_pool *pool)
 {
     compacting *c = compacting_of(pool);
+    if (c->slots.memory) pp_segments_forget(c); /* otherwise there are no segments yet */
     pp_region_close(pool, &c->region);
     pp_system_unreserve(c->tables, c->tables_bytes);
     if (c->slots.memory) pp_slots_end(&c->slots);

@@ -12,7 +12,6 @@
 #include "sizeclass_pool.h"
 
 #include <poolport/debug.h>
-
 #include <string.h>
 
 enum { CACHE_LINE = 64 };
@@ -82,6 +81,7 @@ static void evict(sizeclass *s, uint32_t index)
     pp_sc_count_granted(s, home, away);
     pp_bump(&s->withheld_bytes, (uint64_t)0 - home);
     pp_bump(&s->withheld_blocks, (uint64_t)-1);
+    PP_SC_CLOSE_MEMORY(s, place);
     pp_sc_set_word(s, place, pp_sc_next_generation(pp_sc_word(s, place)));
     pp_sc_give_place(s, place);
 }
@@ -91,6 +91,7 @@ void pp_sc_shut(sizeclass *s, uint32_t index)
     uint64_t word = pp_sc_word(s, index);
     if (PP_UNLIKELY(word & PP_SLOT_MOVED)) evict(s, index);
     pp_sc_count_granted(s, 0, pp_sc_stride(pp_sc_span(s, index)));
+    PP_SC_CLOSE_MEMORY(s, index);
     pp_sc_set_word(s, index, pp_sc_next_generation(word));
     pp_sc_give_place(s, index);
 }
@@ -140,6 +141,7 @@ static inline bool release_plain(sizeclass *s, pp_handle handle)
     pp_class *class = &s->table.classes[span->class_number];
     uint32_t *top = pp_sc_top(class);
     if (PP_UNLIKELY(top == class->end)) return false;
+    PP_SC_CLOSE_MEMORY(s, index);
     *++top = index;
     pp_sc_set_top(class, top);
     PP_WILL_WRITE(span->base +
@@ -229,6 +231,7 @@ static inline void open_place(sizeclass *s, uint32_t index, uint32_t stride, siz
     out->handle = (s->stamp_key + word) | index;
     out->data = span->base + (size_t)(index % PP_SPAN_BLOCKS) * stride;
     out->size = stride;
+    pp_memory_open(out->data, stride);
     pp_sc_set_word(s, index, word | bytes << PP_SLOT_REQUESTED_SHIFT | PP_BLOCK_OWNED);
     pp_note_acquire(&s->base, bytes);
     pp_sc_count_granted(s, stride, 0);
@@ -361,6 +364,7 @@ static void sizeclass_announce(pp_pool *pool)
 static void sizeclass_destroy(pp_pool *pool)
 {
     sizeclass *s = sizeclass_of(pool);
+    pp_memory_forget(s->memory, (size_t)pp_runs_level(&s->runs.grown) << PP_RUN_SHIFT);
     pp_region_close(pool, &s->region);
     pp_system_unreserve(s->tables, s->tables_bytes);
     pp_pool_finish(pool);

@@ -38,6 +38,7 @@
 
 #include <poolport/sizeclass.h>
 
+#include "annotate.h"
 #include "region.h"
 #include "sizeclass_runs.h"
 #include "slots.h"
@@ -249,6 +250,10 @@ static inline char *pp_sc_address(const sizeclass *s, uint32_t place)
     const pp_span *span = pp_sc_span(s, place);
     return span->base + (size_t)(place % PP_SPAN_BLOCKS) * pp_sc_stride(span);
 }
+
+/* A place's bytes become nobody's. */
+#define PP_SC_CLOSE_MEMORY(s, place)                                                                         \
+    pp_memory_close(pp_sc_address(s, place), pp_sc_stride(pp_sc_span(s, place)))
 
 /* Tables for records; PP_NO_MEMORY. */
 pp_status pp_sc_tables_init(sizeclass *s, uint64_t records_max, uint32_t pages_max);

@@ -42,7 +42,9 @@ static pp_status relocate_run(sizeclass *s, uint32_t index, pp_span *span, uint3
     pp_status why;
     uint32_t old = pp_sc_page(s, span), page = pp_sc_take_run(s, after, &why);
     if (page == PP_RUN_NONE) return why;
+    pp_memory_open(s->memory + ((size_t)page << PP_RUN_SHIFT), (size_t)after << PP_RUN_SHIFT);
     memcpy(s->memory + ((size_t)page << PP_RUN_SHIFT), span->base, (size_t)before << PP_RUN_SHIFT);
+    pp_memory_close(span->base, (size_t)before << PP_RUN_SHIFT);
     set_run(s, span, page, after);
     pp_runs_give(&s->runs, old, before);
     note_move(s, index, (uint64_t)old << PP_RUN_SHIFT, (uint64_t)before << PP_RUN_SHIFT);
@@ -57,10 +59,14 @@ static pp_status resize_run(sizeclass *s, uint32_t index, pp_span *span, size_t 
         if (after > before) return PP_PINNED;
     } else if (after < before) {
         set_run(s, span, page, after);
+        pp_memory_close(span->base + ((size_t)after << PP_RUN_SHIFT), (size_t)(before - after)
+                                                                          << PP_RUN_SHIFT);
         pp_runs_give(&s->runs, page + after, before - after);
     } else if (after > before) {
         if (pp_runs_extend(&s->runs, page, before, after - before)) {
             set_run(s, span, page, after);
+            pp_memory_open(span->base + ((size_t)before << PP_RUN_SHIFT), (size_t)(after - before)
+                                                                              << PP_RUN_SHIFT);
         } else {
             pp_status status = relocate_run(s, index, span, before, after);
             if (status != PP_OK) return status;
@@ -91,7 +97,9 @@ static pp_status move_block(sizeclass *s, pp_handle handle, uint32_t from, size_
     }
     uint32_t before = pp_sc_stride(pp_sc_span(s, from)), after = pp_sc_stride(pp_sc_span(s, to));
     char *target = pp_sc_address(s, to), *source = pp_sc_address(s, from);
+    pp_memory_open(target, after);
     memcpy(target, source, before);
+    pp_memory_close(source, before);
     if (s->base.scrub) memset(target + before, 0, after - before);
     pp_sc_count_granted(s, after, before);
     pp_sc_set_word(s, to, pp_sc_reworded(pp_sc_word(s, to), PP_BLOCK_CACHED, 0));

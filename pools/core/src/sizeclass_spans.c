@@ -171,6 +171,7 @@ static pp_status grow(sizeclass *s, uint32_t lacking)
     for (size_t i = 0; i < PER_PAGE; i++)
         if (commit_part(&tables[i], grown, grown + more) != PP_OK) return PP_NO_MEMORY;
     atomic_store_explicit(&s->runs.grown, grown + more, memory_order_relaxed);
+    pp_memory_close(s->memory + ((size_t)grown << PP_RUN_SHIFT), (size_t)more << PP_RUN_SHIFT);
     if (grown) pp_bump(&s->base.grown, 1);
     pp_note_region(&s->base, PP_OP_REGION_ADD, (uint64_t)grown << PP_RUN_SHIFT,
                    (uint64_t)more << PP_RUN_SHIFT, 0); /* the tables are told of with the next event */

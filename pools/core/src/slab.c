@@ -64,6 +64,7 @@ static void end_ownership(slab *s, uint32_t index)
         pp_bump(&s->base.deferred_blocks, 1);
         return;
     }
+    pp_slab_close_memory(s, index, 1);
     pp_slots_shut(&s->slots, index);
 }
 
@@ -125,6 +126,7 @@ static size_t release_run(slab *s, const pp_handle *handles, size_t count)
         if (PP_UNLIKELY(pp_slot_key(slot) != pp_slot_key_of(stamp, PP_BLOCK_OWNED))) break;
         if (PP_UNLIKELY(remote && pp_slots_remote_pending(slots, index))) break;
         requested += pp_slot_requested(slot);
+        pp_slab_close_memory(s, index, 1);
         pp_slots_stack(slots, index, pp_next_stamp(stamp));
     }
     pp_bump(&s->base.released, done);
@@ -169,6 +171,7 @@ pp_status pp_slab_grow(slab *s)
     size_t described = pp_slots_metadata_bytes(&s->slots);
     if (pp_region_commit(&s->base, &s->region, start, bytes) != PP_OK) return PP_NO_MEMORY;
     if (pp_slots_grow(&s->slots, to) != PP_OK) return PP_NO_MEMORY;
+    pp_slab_close_memory(s, from, to - from);
     pp_bump(&s->base.grown, 1);
     pp_note_region(&s->base, PP_OP_REGION_ADD, start, bytes, pp_slots_metadata_bytes(&s->slots) - described);
     return PP_OK;
@@ -206,6 +209,7 @@ static inline pp_status acquire_one(slab *s, size_t bytes, uint32_t tag, pp_bloc
         if (index == PP_SLOT_NONE) return pp_note_failure(&s->base, bytes, tag, why);
     }
     out->handle = pp_slots_open(&s->slots, index, bytes, tag);
+    pp_slab_open_memory(s, index);
     out->data = s->memory + (size_t)index * s->stride;
     out->size = s->block_bytes;
     pp_note_acquire(&s->base, bytes);
@@ -234,6 +238,7 @@ static size_t acquire_run(slab *s, size_t count, size_t bytes, uint32_t tag, pp_
     for (uint32_t i = 0; i < run; i++) {
         uint32_t index = indices[run - 1 - i];
         out[i].handle = pp_slots_open(slots, index, bytes, tag);
+        pp_slab_open_memory(s, index);
         out[i].data = s->memory + (size_t)index * s->stride;
         out[i].size = s->block_bytes;
     }
@@ -317,6 +322,7 @@ static pp_status slab_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
         if (pp_slot_state(&s->slots.slots[index]) == PP_BLOCK_IN_FLIGHT &&
             !pp_slot_pinned(&s->slots, index)) {
             pp_bump(&pool->deferred_blocks, (uint64_t)-1);
+            pp_slab_close_memory(s, index, 1);
             pp_slots_shut(&s->slots, index);
         }
     }
@@ -425,6 +431,7 @@ static void slab_destroy(pp_pool *pool)
 {
     slab *s = slab_of(pool);
     pp_slab_destruct_all(s);
+    pp_memory_forget(s->memory, s->slots.capacity * s->stride);
     pp_region_close(pool, &s->region);
     pp_slots_end(&s->slots);
     pp_magazines_end(&s->magazines);

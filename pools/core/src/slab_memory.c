@@ -49,8 +49,10 @@ pp_status pp_slab_furnish(slab *s, const pp_slab_config *config, uint32_t max)
     status = pp_slots_init(&s->slots, max, s->base.ages, s->base.constructs);
     if (status == PP_OK) status = pp_region_commit(&s->base, &s->region, 0, (size_t)count * s->stride);
     if (status == PP_OK) status = pp_slots_grow(&s->slots, count);
-    if (status == PP_OK) guarantee(s, (uint32_t)config->guaranteed_count);
-    return status;
+    if (status != PP_OK) return status;
+    guarantee(s, (uint32_t)config->guaranteed_count);
+    pp_slab_close_memory(s, 0, count);
+    return PP_OK;
 }
 
 void *pp_slab_range(const pp_pool *pool, size_t *bytes)

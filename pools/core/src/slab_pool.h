@@ -5,6 +5,7 @@
 #include <poolport/debug.h>
 #include <poolport/slab.h>
 
+#include "annotate.h"
 #include "magazine.h"
 #include "region.h"
 #include "slots.h"
@@ -25,6 +26,26 @@ typedef struct slab {
 } slab;
 
 static inline slab *slab_of(pp_pool *pool) { return (slab *)pool; }
+
+static inline char *pp_slab_address(const slab *s, uint32_t index)
+{
+    return s->memory + (size_t)index * s->stride;
+}
+
+/* A block's bytes become its owner's. Scrubbing and canaries go further than those. Objects that stay
+ * in free blocks are the program's to look after: such pools are left open. */
+static inline void pp_slab_open_memory(const slab *s, uint32_t index)
+{
+    if (s->hooks.construct) return;
+    pp_memory_open(pp_slab_address(s, index),
+                   s->base.scrub || s->base.canary_room ? s->stride : s->block_bytes);
+}
+
+static inline void pp_slab_close_memory(const slab *s, uint32_t first, uint32_t count)
+{
+    if (s->hooks.construct) return;
+    pp_memory_close(pp_slab_address(s, first), (size_t)count * s->stride);
+}
 
 static inline pp_status pp_slab_refuse(const slab *s, size_t bytes)
 {

@@ -131,6 +131,7 @@ static pp_status take_one(slab *s, pp_magazine *magazine, size_t bytes, uint32_t
     atomic_store_explicit(&magazine->count, count - 1, memory_order_relaxed);
     pp_bump(&magazine->acquired, 1);
     pp_bump(&magazine->requested_added, bytes);
+    pp_slab_open_memory(s, index);
     /* Before the handle becomes known: a release may follow from any thread at once. */
     if (PP_UNLIKELY(s->base.watched)) {
         atomic_store_explicit(&s->slots.slots[index].info, (uint64_t)tag << 40 | bytes, memory_order_relaxed);
@@ -218,6 +219,7 @@ pp_status pp_shared_slab_release(pp_pool *pool, pp_handle handle)
         magazine = pp_magazine_enter(&s->magazines);
     }
     uint64_t requested = pp_slot_requested(slot);
+    pp_slab_close_memory(s, index, 1);
     pp_slab_trace(s, PP_OP_FREE, handle, 0);
     if (atomic_load_explicit(&magazine->count, memory_order_relaxed) == 2 * PP_MAGAZINE_HALF)
         flush(s, magazine);
@@ -285,6 +287,7 @@ pp_status pp_shared_slab_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind
         if (pp_slot_state(&s->slots.slots[index]) == PP_BLOCK_IN_FLIGHT &&
             !pp_slot_pinned(&s->slots, index)) {
             pp_bump(&pool->deferred_blocks, (uint64_t)-1);
+            pp_slab_close_memory(s, index, 1);
             pp_slots_shut(&s->slots, index);
         }
     }
