@@ -9,6 +9,8 @@ from pools.errors import PoolValueError, Unsupported, error_for
 from pools.lease import Lease
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from pools.compacting import CompactingPool
 
 __all__ = ["CompactingLease"]
@@ -46,7 +48,7 @@ class CompactingLease(Lease):
             raise error_for(status, f"read of a block of pool {self.pool.name!r}")
         return bytes(out)
 
-    def write(self, data: bytes | bytearray | memoryview, offset: int = 0) -> int:
+    def write(self, data: Buffer, offset: int = 0) -> int:
         """Copy ``data`` to ``offset``, wherever the block lies; returns the bytes written."""
         handle = self._live("write")
         with memoryview(data).cast("B") as source:

@@ -129,6 +129,28 @@ def test_an_error_in_the_with_block_is_raised_after_the_release(pool):
     assert lease.released
 
 
+def test_a_lease_is_a_buffer(pool):
+    with pool.acquire(64) as lease, pool.acquire(64) as other:
+        lease.write(bytes(range(64)))
+        assert bytes(lease)[:64] == bytes(range(64))
+        assert other.write(lease) == lease.size
+        assert other.read(0, 64) == bytes(range(64))
+        part = memoryview(lease)[:3]
+        part[:] = b"abc"
+        assert lease.view[:3] == b"abc"
+        index = lease.handle & INDEX
+        lease.release()
+        with pytest.raises(DoubleRelease):
+            memoryview(lease)
+        others = [pool.acquire() for _ in range(200)]
+        assert index not in [taken.handle & INDEX for taken in others]
+        assert bytes(part) == b"abc"
+        del part
+        pool.release_many(others)
+    with CompactingPool(1 << 20) as moving, moving.acquire(64) as lease, pytest.raises(PoolError):
+        memoryview(lease)
+
+
 def test_a_class_of_leases_of_ones_own(pool):
     class Named(Lease):
         __slots__ = ("label",)

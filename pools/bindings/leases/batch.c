@@ -55,14 +55,6 @@ static int batch_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-static int batch_clear(PyObject *op)
-{
-    Batch *self = (Batch *)op;
-    Py_CLEAR(self->code);
-    Py_CLEAR(self->pool);
-    return 0;
-}
-
 /* Takes the blocks out of the batch and gives them back; the first failure, or PP_OK. */
 static pp_status give_back(Batch *self)
 {
@@ -104,7 +96,8 @@ static void batch_dealloc(PyObject *op)
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
     lose(self);
-    batch_clear(op);
+    Py_CLEAR(self->code);
+    Py_CLEAR(self->pool);
     PyMem_Free(self->blocks);
     PyObject_GC_Del(op);
     Py_DECREF((PyObject *)type);
@@ -262,7 +255,6 @@ static PyType_Slot batch_slots[] = {
     {Py_tp_dealloc, batch_dealloc},
     {Py_tp_finalize, batch_finalize},
     {Py_tp_traverse, batch_traverse},
-    {Py_tp_clear, batch_clear},
     {Py_tp_repr, batch_repr},
     {Py_tp_iter, batch_iterate},
     {Py_mp_length, batch_length},

@@ -100,13 +100,12 @@ static int lease_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
+/* Not the pool: whatever cycle goes through it goes through its attributes, which it clears itself. */
 static int lease_clear(PyObject *op)
 {
     Lease *self = (Lease *)op;
     Py_CLEAR(self->view);
     Py_CLEAR(self->lent);
-    Py_CLEAR(self->code);
-    Py_CLEAR(self->pool);
     return 0;
 }
 
@@ -156,6 +155,8 @@ static void lease_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     if (self->handle) lose(self);
     lease_clear(op);
+    Py_CLEAR(self->code);
+    Py_CLEAR(self->pool);
     if (type == lease_type && !self->finalized && kept_count < PP_LEASES_KEPT)
         kept[kept_count++] = op;
     else
@@ -410,6 +411,7 @@ static PyType_Slot lease_slots[] = {
     {Py_tp_call, lease_call},
     {Py_tp_repr, lease_repr},
     {Py_sq_length, lease_length},
+    {Py_bf_getbuffer, lease_buffer},
     {Py_tp_methods, lease_methods},
     {Py_tp_members, lease_members},
     {Py_tp_getset, lease_attributes},

@@ -13,6 +13,15 @@ static bool reachable(Lease *self, const char *what)
     return false;
 }
 
+/* A reference to what views are made over: the lease may end in the middle of making one. */
+static Export *lend(Lease *self, const char *what)
+{
+    if (!reachable(self, what)) return NULL;
+    if (!self->lent) self->lent = export_new(self->pool->home, self->data, self->size);
+    Py_XINCREF((PyObject *)self->lent);
+    return self->lent;
+}
+
 PyObject *lease_view(PyObject *op, void *unused)
 {
     Lease *self = (Lease *)op;
@@ -20,10 +29,8 @@ PyObject *lease_view(PyObject *op, void *unused)
         Py_INCREF(self->view);
         return self->view;
     }
-    if (!reachable(self, "view")) return NULL;
-    if (!self->lent && !(self->lent = export_new(self->pool->home, self->data, self->size))) return NULL;
-    Export *lent = self->lent;
-    Py_INCREF((PyObject *)lent); /* the lease may end meanwhile, see leases.h */
+    Export *lent = lend(self, "view");
+    if (!lent) return NULL;
     PyObject *view = PyMemoryView_FromObject((PyObject *)lent);
     Py_DECREF((PyObject *)lent);
     if (view && !lease_live(self, "view")) Py_CLEAR(view);
@@ -31,6 +38,16 @@ PyObject *lease_view(PyObject *op, void *unused)
     Py_INCREF(view);
     self->view = view;
     return view;
+}
+
+int lease_buffer(PyObject *op, Py_buffer *out, int flags)
+{
+    Export *lent = lend((Lease *)op, "buffer");
+    out->obj = NULL;
+    if (!lent) return -1;
+    int result = PyObject_GetBuffer((PyObject *)lent, out, flags);
+    Py_DECREF((PyObject *)lent);
+    return result;
 }
 
 /* Bytes `offset` to `end` of the block; false with PoolValueError where it has not so many. */

@@ -161,6 +161,9 @@ pp_handle lease_live(Lease *self, const char *what);
 /* The cached memoryview, a new reference. */
 PyObject *lease_view(PyObject *self, void *unused);
 
+/* Exports the block: what is made over it refers to the lease's Export, not to the lease. */
+int lease_buffer(PyObject *self, Py_buffer *out, int flags);
+
 /* Methods of the type (lease_bytes.c); their contracts are in pools/_leases.pyi. */
 PyObject *lease_read(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *lease_write(PyObject *self, PyObject *args, PyObject *kwargs);

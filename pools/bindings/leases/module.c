@@ -3,7 +3,7 @@
 
 #include "leases.h"
 
-/* Set once, by pools/lease.py. */
+/* Set by pools/lease.py. */
 static PyObject *error_for, *text_of_site, *warn_of_lost;
 
 PyObject *raise_status(pp_status status, Lender *pool, const char *remedy, const char *format, ...)
@@ -56,13 +56,14 @@ static PyObject *set_up(PyObject *module, PyObject *args)
 {
     PyObject *error, *text, *warn;
     if (!PyArg_ParseTuple(args, "OOO:set_up", &error, &text, &warn)) return NULL;
-    if (error_for) return PyErr_Format(PyExc_RuntimeError, "set_up() is called once");
+    PyObject *before[] = {error_for, text_of_site, warn_of_lost};
     Py_INCREF(error);
     Py_INCREF(text);
     Py_INCREF(warn);
     error_for = error;
     text_of_site = text;
     warn_of_lost = warn;
+    for (int i = 0; i < 3; i++) Py_XDECREF(before[i]);
     Py_RETURN_NONE;
 }
 
