@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the traffic (default: 1)")
     parser.add_argument("--output", "-o", type=Path, default=Path("demo"), help="directory (default: demo)")
     parser.add_argument("--force", action="store_true", help="replace the output directory")
-    parser.add_argument("--backend", choices=("auto", "io_uring", "epoll"), default="auto")
+    parser.add_argument("--backend", choices=("auto", "io_uring", "epoll", "iocp"), default="auto")
     parser.add_argument(
         "--strategies",
         type=_strategies,

@@ -41,7 +41,7 @@ def _backends() -> list[Finding]:
     from pools import SlabPool  # noqa: PLC0415
 
     findings = []
-    for backend in ("auto", "io_uring", "epoll"):
+    for backend in ("auto", "iocp") if os.name == "nt" else ("auto", "io_uring", "epoll"):
         pool = SlabPool(4096, 4, name="doctor")
         try:
             server = Server("127.0.0.1", 0, lambda *_: None, provider=pool, backend=backend)

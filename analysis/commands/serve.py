@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
     parser.add_argument("--port", type=int, required=True, help="0 for any free port")
-    parser.add_argument("--backend", choices=("auto", "io_uring", "epoll"), default="auto")
+    parser.add_argument("--backend", choices=("auto", "io_uring", "epoll", "iocp"), default="auto")
     parser.add_argument("--strategy", choices=tuple(STRATEGIES), default=next(iter(STRATEGIES)))
     parser.add_argument("--handler", choices=("echo", "discard"), default="echo")
     parser.add_argument(
@@ -57,8 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    signal.signal(signal.SIGINT, ask_to_stop)
-    signal.signal(signal.SIGTERM, ask_to_stop)
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # the last is what a parent can send on Windows
+        if (number := getattr(signal, name, None)) is not None:
+            signal.signal(number, ask_to_stop)
     server = Server(arguments.host, arguments.port, handler, provider=pool, backend=arguments.backend)
     server.start()
     host, port = server.address
