@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -19,6 +21,7 @@ from pools import (
     PoolValueError,
     SizeClassPool,
     SlabPool,
+    Unsupported,
     block_history,
 )
 
@@ -167,6 +170,49 @@ def test_history_reads_like_a_list_of_what_happened(make_pool):
         lease.release()
     with make_pool() as pool, pool.acquire(10) as lease:
         assert block_history(lease) == ()
+
+
+OVERRUN = """
+import ctypes
+from pools import {pool}, Debug
+pool = {pool}({arguments}, debug=Debug(guard_pages=True))
+lease = pool.acquire(512)
+array = (ctypes.c_char * 512).from_buffer(lease.view)
+ctypes.memset(ctypes.addressof(array), 1, {count})
+del array
+lease.release()
+"""
+OVERRUN_ARGUMENTS = {
+    "SlabPool": "512, 8",
+    "SizeClassPool": "8192",
+    "BuddyPool": "1 << 16",
+    "MallocPool": "max_bytes=1 << 16",
+}
+
+
+@pytest.mark.parametrize("name", OVERRUN_ARGUMENTS)
+def test_a_guard_page_ends_the_process_where_the_overrun_happens(name):
+    def run(count):
+        program = OVERRUN.format(pool=name, arguments=OVERRUN_ARGUMENTS[name], count=count)
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode
+
+    assert run(512) == 0
+    assert run(513) != 0
+
+
+def test_guard_pages_are_sampled_and_go_with_all_other_levels():
+    debug = Debug(guard_pages=3, canaries=True, poison=True, quarantine=4, random_order=1, history=4)
+    with SizeClassPool(8192, debug=debug) as pool:
+        for size in range(1, 3000, 37):
+            with pool.acquire(size, tag="sampled") as lease:
+                lease.view[:] = b"g" * lease.size
+        pool.check()
+        assert pool.stats().live_blocks == 0
+
+
+def test_a_pool_that_moves_its_blocks_has_no_guard_pages():
+    with pytest.raises(Unsupported):
+        CompactingPool(1 << 16, debug=Debug(guard_pages=True))
 
 
 def test_a_release_from_another_thread_is_watched_all_the_same(make_pool):

@@ -1,4 +1,5 @@
 /* debug.c - what each call on a block does besides its strategy's work; debug_layer.h draws the states. */
+#include "annotate.h"
 #include "debug_layer.h"
 
 /* ---- handing out ---------------------------------------------------------------------- */
@@ -15,10 +16,11 @@ static size_t asked_for(const pp_debug *d, const pp_side *side, size_t bytes)
 /* The strategy's acquire; blocks that wait are given up before the pool is called exhausted. */
 static pp_status take(pp_debug *d, pp_side *side, size_t bytes, uint32_t tag, pp_block *out)
 {
-    side->pool->spare = d->count != 0;
+    side->pool->spare = d->count != 0 || side == &d->sides[1];
     pp_status status = side->ops->acquire(side->pool, bytes, tag, out);
     side->pool->spare = 0;
-    if (PP_LIKELY(status != PP_EXHAUSTED && status != PP_NO_MEMORY) || !pp_quarantine_empty(d)) return status;
+    if (PP_LIKELY(status != PP_EXHAUSTED && status != PP_NO_MEMORY)) return status;
+    if (side == &d->sides[1] || !pp_quarantine_empty(d)) return status;
     return d->found ? PP_CORRUPT_BLOCK : side->ops->acquire(side->pool, bytes, tag, out);
 }
 
@@ -51,8 +53,10 @@ static void measure(pp_debug *d, pp_side *side, pp_record *r, size_t bytes, size
     }
     r->size = block->size;
     pp_bump(&d->excess_bytes, r->excess);
-    if (side == &d->sides[1]) r->canary_bytes = pp_guards_slack(d, block);
-    if (r->canary_bytes) pp_canary_write(d, r, pp_handle_index(block->handle));
+    if (side == &d->sides[1]) r->canary_bytes = pp_guards_slack(block);
+    if (!r->canary_bytes) return;
+    if (!padded) pp_memory_open(r->data + r->size, r->canary_bytes); /* the strategy opened the block alone */
+    pp_canary_write(d, r, pp_handle_index(block->handle));
 }
 
 static void unmeasure(pp_debug *d, pp_record *r)
@@ -66,9 +70,14 @@ static pp_status acquire_inside(pp_debug *d, size_t bytes, uint32_t tag, pp_bloc
     pp_block block;
     pp_quarantine_settle(d);
     if (PP_UNLIKELY(d->found)) return pp_note_failure(d->pool, bytes, tag, PP_CORRUPT_BLOCK);
-    pp_side *side = pp_guards_choose(d);
+    pp_side *side = pp_guards_choose(d, bytes);
     size_t asked = asked_for(d, side, bytes);
     pp_status status = take(d, side, asked, tag, &block);
+    if (PP_UNLIKELY(status == PP_NO_MEMORY && side != &d->sides[0])) {
+        side = &d->sides[0]; /* the system has no pages of its own for it */
+        asked = asked_for(d, side, bytes);
+        status = take(d, side, asked, tag, &block);
+    }
     if (PP_UNLIKELY(status != PP_OK)) {
         return status == PP_CORRUPT_BLOCK ? pp_note_failure(d->pool, bytes, tag, status) : status;
     }

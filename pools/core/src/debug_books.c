@@ -127,7 +127,6 @@ static pp_status survey(pp_debug *d, pp_survey *s)
     pp_debug_bring_home(d);
     for (int i = 0; status == PP_OK && i < (d->guard_stamp ? 2 : 1); i++) {
         s->side = &d->sides[i];
-        if (i) pp_guards_lend(d);
         status = s->side->ops->walk(s->side->pool, survey_block, s);
     }
     return pp_debug_result(d, status);
@@ -156,6 +155,13 @@ pp_status pp_debug_layer_check(pp_pool *pool, pp_fault *fault)
         *fault = (pp_fault){pp_handle_index(s.broken), pp_debug_last_fault()->what};
     pp_debug_leave(d);
     return status;
+}
+
+void pp_debug_layer_announce(pp_pool *pool)
+{
+    pp_debug *d = pp_debug_of(pool);
+    if (d->layer.below->announce) d->layer.below->announce(pool);
+    if (d->guard_stamp) pp_guards_announce(d);
 }
 
 /* ---- the pool as a whole ------------------------------------------------------------------------ */

@@ -79,10 +79,11 @@ typedef struct pp_debug {
     pp_pool *pool;
     pp_side sides[2];
     pp_debug_config config;
-    size_t record_bytes;  /* of a record with its history */
-    uint64_t secret;      /* of the canaries */
-    uint64_t random;      /* state of the generator */
-    uint32_t guard_stamp; /* the guarded blocks' pool id, as in a handle's upper half; 0 without */
+    size_t record_bytes;   /* of a record with its history */
+    uint64_t secret;       /* of the canaries */
+    uint64_t random;       /* state of the generator that shuffles */
+    uint64_t guard_random; /* and of the one that chooses whose block is guarded */
+    uint32_t guard_stamp;  /* the guarded blocks' pool id, as in a handle's upper half; 0 without */
     bool inside;
     uint64_t fixed_granted; /* of each block of a slab, once it is known */
     const uint64_t *places; /* of a compacting pool's blocks: every fourth word an address */
@@ -111,17 +112,22 @@ static inline pp_debug *pp_debug_of(const pp_pool *pool)
 
 /* ---- who is inside ---------------------------------------------------------------- */
 
+/* Lets the guarded side act for the pool as it is now: the thread that is inside, its trace, its site. */
+void pp_guards_lend(pp_debug *d);
+
 /* False: another thread than the owner, or a callback from inside. */
 static inline bool pp_debug_enter(pp_debug *d)
 {
     if (PP_LIKELY(!d->pool->shared)) {
         if (!pp_owned_by_caller(d->pool) || d->inside) return false;
-        return d->inside = true;
+        d->inside = true;
+    } else {
+        uintptr_t self = pp_system_self();
+        if (atomic_load_explicit(&d->holder, memory_order_relaxed) == self) return false;
+        pp_lock_take(&d->lock);
+        atomic_store_explicit(&d->holder, self, memory_order_relaxed);
     }
-    uintptr_t self = pp_system_self();
-    if (atomic_load_explicit(&d->holder, memory_order_relaxed) == self) return false;
-    pp_lock_take(&d->lock);
-    atomic_store_explicit(&d->holder, self, memory_order_relaxed);
+    if (PP_UNLIKELY(d->guard_stamp)) pp_guards_lend(d);
     return true;
 }
 
@@ -254,6 +260,7 @@ pp_status pp_debug_layer_inspect(pp_pool *pool, pp_handle handle, pp_block_info 
 void pp_debug_layer_stats(const pp_pool *pool, pp_stats *out);
 pp_status pp_debug_layer_walk(pp_pool *pool, pp_walk_fn visit, void *context);
 pp_status pp_debug_layer_check(pp_pool *pool, pp_fault *fault);
+void pp_debug_layer_announce(pp_pool *pool);
 uint64_t pp_debug_layer_trim(pp_pool *pool, uint64_t keep_bytes);
 pp_status pp_debug_layer_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp_compaction *out);
 
@@ -263,14 +270,14 @@ pp_status pp_debug_layer_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max
 pp_status pp_guards_init(pp_debug *d);
 void pp_guards_end(pp_debug *d);
 
-/* Lets the guarded side act for the pool as it is now: its owner, its trace, its site. */
-void pp_guards_lend(pp_debug *d);
-
 /* The side that serves the next acquire. */
-pp_side *pp_guards_choose(pp_debug *d);
+pp_side *pp_guards_choose(pp_debug *d, size_t bytes);
 
 /* Bytes between the end of a guarded block and the page behind it, as far as a canary reaches. */
-uint8_t pp_guards_slack(const pp_debug *d, const pp_block *block);
+uint8_t pp_guards_slack(const pp_block *block);
+
+/* Gives the guarded side a number of its own in the pool's trace, since its offsets are addresses. */
+void pp_guards_announce(pp_debug *d);
 
 /* The next number of a generator (splitmix64). */
 static inline uint64_t pp_random(uint64_t *state)

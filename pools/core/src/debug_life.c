@@ -10,7 +10,7 @@ static void destroy(pp_pool *pool)
     pp_debug *d = pp_debug_of(pool);
     const pp_pool_ops *below = d->layer.below;
     if (d->report) { /* nobody else could be told what is found now */
-        if (!pool->shared) atomic_store_explicit(&pool->owner, pp_system_self(), memory_order_relaxed);
+        if (!pool->shared) pp_pool_adopt(pool);
         pp_debug_layer_walk(pool, NULL, NULL);
     }
     pp_guards_end(d);
@@ -69,6 +69,7 @@ static void replace_calls(pp_pool_ops *ops)
     ops->check = pp_debug_layer_check;
     ops->trim = pp_debug_layer_trim; /* which ends every wait, also where the strategy has nothing to trim */
     if (ops->compact) ops->compact = pp_debug_layer_compact;
+    ops->announce = pp_debug_layer_announce;
     ops->destroy = destroy;
 }
 

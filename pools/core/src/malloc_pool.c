@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "malloc_heap.h"
 #include "malloc_levels.h"
-#include "malloc_library.h"
 #include "slots.h"
 
 typedef struct chunk {
@@ -388,14 +388,23 @@ static const pp_pool_ops malloc_ops = {
 
 pp_status pp_malloc_create(const pp_malloc_config *config, pp_pool **out)
 {
+    pp_malloc_functions heap;
+    pp_status status = pp_malloc_functions_load(config->library, &heap);
+    if (status == PP_OK) status = pp_malloc_create_over(config, &heap, out);
+    if (status == PP_OK) ((malloc_pool *)*out)->c_library = !config->library;
+    return status;
+}
+
+pp_status pp_malloc_create_over(const pp_malloc_config *config, const pp_malloc_functions *heap,
+                                pp_pool **out)
+{
     malloc_pool *m = pp_system_alloc_aligned(64, sizeof *m);
     if (!m) return PP_NO_MEMORY;
     memset(m, 0, sizeof *m);
-    m->c_library = !config->library;
-    pp_status status = pp_malloc_functions_load(config->library, &m->heap);
+    m->heap = *heap;
     m->ops = malloc_ops;
     m->ops.strategy = m->heap.strategy;
-    if (status == PP_OK) status = pp_pool_init(&m->base, &m->ops, &config->pool);
+    pp_status status = pp_pool_init(&m->base, &m->ops, &config->pool);
     if (status != PP_OK) {
         pp_system_free_aligned(m);
         return status;

@@ -31,6 +31,9 @@ pp_status pp_system_commit(void *address, size_t bytes);
 /* Takes the backing away; the range stays reserved. */
 void pp_system_decommit(void *address, size_t bytes);
 
+/* Lets a committed range be read but not written to. */
+pp_status pp_system_protect(void *address, size_t bytes);
+
 /* Tells the system that the contents are not needed: the range stays committed, may lose
  * its physical pages at once, and reads as zeros or as before. */
 void pp_system_discard(void *address, size_t bytes);

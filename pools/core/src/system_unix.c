@@ -64,6 +64,11 @@ void pp_system_decommit(void *address, size_t bytes)
     mprotect(address, bytes, PROT_NONE);
 }
 
+pp_status pp_system_protect(void *address, size_t bytes)
+{
+    return mprotect(address, bytes, PROT_READ) == 0 ? PP_OK : PP_NO_MEMORY;
+}
+
 void pp_system_discard(void *address, size_t bytes) { madvise(address, bytes, MADV_DONTNEED); }
 
 int pp_system_huge_pages(void *address, size_t bytes)

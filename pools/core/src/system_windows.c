@@ -37,6 +37,12 @@ pp_status pp_system_commit(void *address, size_t bytes)
 
 void pp_system_decommit(void *address, size_t bytes) { VirtualFree(address, bytes, MEM_DECOMMIT); }
 
+pp_status pp_system_protect(void *address, size_t bytes)
+{
+    DWORD before;
+    return VirtualProtect(address, bytes, PAGE_READONLY, &before) ? PP_OK : PP_NO_MEMORY;
+}
+
 /* MEM_RESET keeps the commit charge; unlocking a range that is not locked drops its pages
  * from the working set at once. */
 void pp_system_discard(void *address, size_t bytes)

@@ -345,6 +345,83 @@ static void the_history_tells_the_last_operations(void)
     }
 }
 
+/* ---- guards -------------------------------------------------------------------------------------- */
+
+static const size_t page = 4096;
+
+static void guarded_blocks_end_where_a_page_ends(void)
+{
+    EACH_STRATEGY(s)
+    {
+        if (s == COMPACTING) continue;
+        pp_pool *pool = debugged(s, (pp_debug_config){.guards = 1, .history = 4, .poison = 1, .canaries = 1});
+        pp_block blocks[BLOCKS];
+        pp_block_info info;
+        for (int i = 0; i < BLOCKS; i++) {
+            size_t bytes = s == SLAB ? BLOCK : (size_t)(i + 1) * 317;
+            blocks[i] = acquired(pool, bytes, 0);
+            CHECK_EQ(blocks[i].size, bytes);
+            CHECK_EQ((((uintptr_t)blocks[i].data + bytes + 15) & ~(uintptr_t)15) % page, 0);
+            memset(blocks[i].data, i, bytes);
+            CHECK_EQ(pp_pool_inspect(pool, blocks[i].handle, &info), PP_OK);
+            CHECK_EQ(info.requested, bytes);
+        }
+        sound(pool);
+        CHECK_EQ(stats_of(pool).live_blocks, BLOCKS);
+        int seen = 0;
+        CHECK_EQ(pp_pool_walk(pool, count_block, &seen), PP_OK);
+        CHECK_EQ(seen, BLOCKS);
+        CHECK_EQ(pp_pool_resize(pool, blocks[0].handle, 900, &blocks[0]), PP_OK);
+        CHECK_EQ(pp_pool_pin(pool, blocks[0].handle, PP_PIN_KERNEL, NULL), PP_OK);
+        for (int i = 0; i < BLOCKS; i++) CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
+        CHECK_EQ(pp_pool_release(pool, blocks[1].handle), PP_DOUBLE_RELEASE);
+        CHECK_EQ(stats_of(pool).deferred_blocks, 1);
+        CHECK_EQ(pp_pool_unpin(pool, blocks[0].handle, PP_PIN_KERNEL), PP_OK);
+        CHECK_EQ(stats_of(pool).live_blocks, 0);
+        sound(pool);
+        pp_pool_destroy(pool);
+    }
+}
+
+static uint64_t guarded_of_a_thousand(uint64_t seed)
+{
+    pp_pool *pool = debugged(SLAB, (pp_debug_config){.guards = 10, .guard_seed = seed});
+    uint64_t guarded = 0;
+    for (int i = 0; i < 1000; i++) {
+        pp_block block = acquired(pool, BLOCK, 0);
+        guarded = guarded * 3 + (((uintptr_t)block.data + BLOCK + 15) / 16 * 16 % page == 0);
+        CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+    }
+    pp_pool_destroy(pool);
+    return guarded;
+}
+
+static void the_sample_of_guarded_blocks_is_the_seeds(void)
+{
+    CHECK_EQ(guarded_of_a_thousand(1), guarded_of_a_thousand(1));
+    CHECK(guarded_of_a_thousand(1) != guarded_of_a_thousand(2));
+    CHECK(guarded_of_a_thousand(1) != 0);
+}
+
+static void the_bytes_between_block_and_guard_are_watched(void)
+{
+    pp_pool *pool = debugged(MALLOC, (pp_debug_config){.guards = 1});
+    pp_block block = acquired(pool, 100, 0);
+    ((unsigned char *)block.data)[100] ^= 1;
+    CHECK_EQ(pp_pool_release(pool, block.handle), PP_CORRUPT_BLOCK);
+    CHECK_EQ(fault()->first, 100);
+    pp_pool_destroy(pool);
+}
+
+static void blocks_that_move_have_no_guards(void)
+{
+    pp_pool *pool = plain_pool(COMPACTING, PP_THREADS_OWNER, false);
+    CHECK_EQ(pp_pool_debug(pool, &(pp_debug_config){.guards = 1}), PP_UNSUPPORTED);
+    acquired(pool, 1, 0);
+    sound(pool);
+    pp_pool_destroy(pool);
+}
+
 /* ---- the rest --------------------------------------------------------------------------------- */
 
 static void note(void *context, const pp_debug_fault *found) { *(uint32_t *)context |= 1u << found->kind; }
@@ -429,6 +506,10 @@ int main(void)
     RUN(nothing_is_refused_because_it_waits);
     RUN(the_order_is_random_and_the_seeds);
     RUN(the_history_tells_the_last_operations);
+    RUN(guarded_blocks_end_where_a_page_ends);
+    RUN(the_sample_of_guarded_blocks_is_the_seeds);
+    RUN(the_bytes_between_block_and_guard_are_watched);
+    RUN(blocks_that_move_have_no_guards);
     RUN(destroy_tells_the_callback);
     RUN(misuse_has_its_status_as_ever);
     RUN(many_at_once_are_as_one_by_one);
