@@ -12,7 +12,7 @@ from iocp_adapter._native import ffi, lib
 from iocp_adapter.endpoint import Endpoint, Operation, Pending, Submission
 from iocp_adapter.errors import PortValueError, completion_error, error_for
 from iocp_adapter.native_port import CloseReport, NativePort, limit_ns, nanoseconds
-from iocp_adapter.stats import KINDS, Outstanding
+from iocp_adapter.stats import KINDS, EndpointInfo, Outstanding
 from pools import Lease, Pool
 
 __all__ = ["Completion", "CompletionPort"]
@@ -167,7 +167,16 @@ class CompletionPort:
         Names what was outstanding. What has completed can still be dequeued.
         """
         report = self._native.close(timeout)
-        return report._replace(outstanding=self._name_keys(report.outstanding))
+        return report._replace(
+            outstanding=self._name_keys(report.outstanding), endpoints=self._name_handles(report.endpoints)
+        )
+
+    def endpoints(self) -> tuple[EndpointInfo, ...]:
+        """The table of handles: what each endpoint has moved, since when, and what it is doing."""
+        return self._name_handles(self._native.endpoints())
+
+    def _name_handles(self, found: tuple[EndpointInfo, ...]) -> tuple[EndpointInfo, ...]:
+        return tuple(one._replace(key=self._keys.get(one.key, one.key)) for one in found)
 
     def _name_keys(self, found: tuple[Outstanding, ...]) -> tuple[Outstanding, ...]:
         return tuple(one._replace(key=self._keys.get(one.key, one.key)) for one in found)

@@ -11,6 +11,7 @@ from pools import Lease
 
 if TYPE_CHECKING:
     from iocp_adapter.serving import Serving
+    from iocp_adapter.stats import EndpointInfo
 
 __all__ = ["Connection"]
 
@@ -73,6 +74,11 @@ class Connection:
     def queued_bytes(self) -> int:
         """Bytes that the peer has not taken yet."""
         return lib.pp_port_queued(self._serving.port.c, self.endpoint)
+
+    @property
+    def info(self) -> EndpointInfo | None:
+        """What has moved on this connection, since when, and what it is doing; None when it has ended."""
+        return self._serving.port.endpoint(self.endpoint)
 
     def __repr__(self) -> str:
         return f"<Connection {self.number} {self.peer}{' closed' if self.closed else ''}>"

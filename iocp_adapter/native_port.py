@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.errors import error_for
-from iocp_adapter.stats import Outstanding, read_outstanding, read_stats
+from iocp_adapter.stats import EndpointInfo, Outstanding, read_endpoint, read_outstanding, read_stats
 from pools import Pool
 
 __all__ = ["CloseReport", "NativePort", "limit_ns", "nanoseconds"]
@@ -28,10 +28,13 @@ class CloseReport(NamedTuple):
     """Operations that had not completed when the close began; they were cancelled."""
     complete: bool
     """Whether every one of them came back before the timeout."""
+    endpoints: tuple[EndpointInfo, ...] = ()
+    """Handles that had not ended when the close began; they were reset."""
 
     def __str__(self) -> str:
         head = "closed" if self.complete else "closed, but the kernel still holds operations"
-        return "\n  ".join([f"{head}; {len(self.outstanding)} outstanding", *map(str, self.outstanding)])
+        head += f"; {len(self.outstanding)} outstanding, {len(self.endpoints)} handles left"
+        return "\n  ".join([head, *map(str, self.outstanding), *map(str, self.endpoints)])
 
 
 def nanoseconds(seconds: float | None) -> int:
@@ -100,11 +103,24 @@ class NativePort:
         count = lib.pp_port_outstanding(self.c, rows, _REPORTED)
         return read_outstanding(rows, min(count, _REPORTED))
 
+    def endpoints(self) -> tuple[EndpointInfo, ...]:
+        """Handles associated now; at most the first 4096."""
+        rows = ffi.new("pp_endpoint_info[]", _REPORTED)
+        count = min(lib.pp_port_endpoints(self.c, rows, _REPORTED), _REPORTED)
+        return tuple(read_endpoint(rows[index]) for index in range(count))
+
+    def endpoint(self, name: int) -> EndpointInfo | None:
+        """One of them; None when it has ended."""
+        row = ffi.new("pp_endpoint_info *")
+        return None if lib.pp_port_endpoint(self.c, name, row) else read_endpoint(row)
+
     def close(self, timeout: float | None) -> CloseReport:
         """Cancel everything, wake every waiting thread; see ``pp_port_close``."""
+        endpoints = self.endpoints()
         rows, count = ffi.new("pp_outstanding[]", _REPORTED), ffi.new("size_t *")
         status = lib.pp_port_close(self.c, nanoseconds(timeout), rows, _REPORTED, count)
-        return CloseReport(read_outstanding(rows, min(count[0], _REPORTED)), status != lib.PP_TIMEOUT)
+        outstanding = read_outstanding(rows, min(count[0], _REPORTED))
+        return CloseReport(outstanding, status != lib.PP_TIMEOUT, endpoints)
 
 
 class _Destroyer:

@@ -7,7 +7,16 @@ from typing import Any, NamedTuple
 
 from iocp_adapter._native import CData, ffi, lib
 
-__all__ = ["PORT_STATISTICS", "Outstanding", "PortStatistic", "PortStats", "read_outstanding", "read_stats"]
+__all__ = [
+    "PORT_STATISTICS",
+    "EndpointInfo",
+    "Outstanding",
+    "PortStatistic",
+    "PortStats",
+    "read_endpoint",
+    "read_outstanding",
+    "read_stats",
+]
 
 
 class PortStatistic(NamedTuple):
@@ -64,6 +73,58 @@ class Outstanding(NamedTuple):
     def __str__(self) -> str:
         size = f", {self.bytes} bytes to go" if self.bytes else ""
         return f"{self.kind} of endpoint {self.key}, {self.age_seconds:.3f} s old{size}"
+
+
+class EndpointInfo(NamedTuple):
+    """A handle in a port's table."""
+
+    key: int
+    descriptor: int
+    age_seconds: float
+    idle_seconds: float
+    """Since bytes came or went."""
+    received_bytes: int
+    receives: int
+    """The pieces that they came in."""
+    sent_bytes: int
+    queued_bytes: int
+    """Not sent yet."""
+    doing: tuple[str, ...]
+    """Any of ``recv``, ``send``, ``accept``, ``connect``, ``starve`` (it waits for a block), ``pause`` (it
+    is not received from while its peer does not read) and ``end``."""
+
+    def __str__(self) -> str:
+        doing = " and ".join(self.doing) or "nothing"
+        return (
+            f"endpoint {self.key}, descriptor {self.descriptor}, {self.age_seconds:.3f} s old, idle for "
+            f"{self.idle_seconds:.3f} s, doing {doing}"
+        )
+
+
+_DOING = {
+    lib.PP_DOING_RECV: "recv",
+    lib.PP_DOING_SEND: "send",
+    lib.PP_DOING_ACCEPT: "accept",
+    lib.PP_DOING_CONNECT: "connect",
+    lib.PP_DOING_STARVE: "starve",
+    lib.PP_DOING_PAUSE: "pause",
+    lib.PP_DOING_END: "end",
+}
+
+
+def read_endpoint(row: CData) -> EndpointInfo:
+    """A ``pp_endpoint_info`` that the core has filled in."""
+    return EndpointInfo(
+        row.key,
+        row.descriptor,
+        row.age_ns / 1e9,
+        row.idle_ns / 1e9,
+        row.received_bytes,
+        row.receives,
+        row.sent_bytes,
+        row.queued_bytes,
+        tuple(text for bit, text in _DOING.items() if row.doing & bit),
+    )
 
 
 def read_stats(port: CData) -> Any:

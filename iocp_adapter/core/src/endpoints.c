@@ -74,6 +74,8 @@ pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_
                         .low_bytes = config->low_bytes,
                         .provider = provider};
         end->receive_bytes = provider && first > provider->max_bytes ? provider->max_bytes : first;
+        port->now_ns = pp_os_now_ns();
+        end->since_ns = end->in_ns = end->out_ns = port->now_ns;
         end->close = pp_slot_take(port, PP_KIND_CLOSE, index);
         status = end->close ? pp_timeouts_begin(port, index, config) : PP_EXHAUSTED;
         if (status != PP_OK) {

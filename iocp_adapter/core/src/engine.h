@@ -1,6 +1,7 @@
 /* engine.h - the port from the inside: slots, endpoints, and what a back end must do.
  *
  *      submit.c  receive.c  send.c  accept.c       what operations mean
+ *      look.c                                      what the port tells of itself
  *      dequeue.c                                   who waits, who harvests, what a batch is
  *      operations.c  endpoints.c  timers.c         the tables
  *      backend_*.c                                 the kernel's news
@@ -84,8 +85,10 @@ typedef struct pp_end {
     uint64_t queued_bytes, high_bytes, low_bytes;
     uint64_t receive_bytes; /* the size of the next request to the provider */
     uint64_t idle_limit_ns, receive_limit_ns, send_limit_ns; /* 0: none */
-    uint64_t in_ns, out_ns; /* the last bytes received; sent, or queued where nothing was */
-    uint32_t timer;         /* slot */
+    uint64_t since_ns, in_ns,
+        out_ns; /* associated; the last bytes received; sent, or queued where nothing was */
+    uint64_t received_bytes, receives, sent_bytes;
+    uint32_t timer; /* slot */
     const pp_provider *provider;
 } pp_end;
 

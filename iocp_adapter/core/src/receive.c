@@ -114,6 +114,8 @@ static bool judge(pp_port *port, uint32_t index, int64_t got, uint64_t room)
             if (port->backend->expect) port->backend->expect(port, index);
         }
         end->in_ns = port->now_ns;
+        end->receives++;
+        end->received_bytes += (uint64_t)got;
         port->stats.receives++;
         port->stats.received_bytes += (uint64_t)got;
         return true;

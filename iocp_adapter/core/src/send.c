@@ -81,6 +81,7 @@ static void done(pp_port *port, uint32_t slot)
 static void advance(pp_port *port, pp_end *end, uint64_t sent)
 {
     end->out_ns = port->now_ns;
+    end->sent_bytes += sent;
     port->stats.sent_bytes += sent;
     port->stats.queued_bytes -= sent;
     end->queued_bytes -= sent;

@@ -142,8 +142,6 @@ pp_status pp_timeouts_begin(pp_port *port, uint32_t index, const pp_endpoint_con
 {
     pp_end *end = &port->ends[index];
     if (!config->idle_ns && !config->receive_ns && !config->send_ns) return PP_OK;
-    port->now_ns = pp_os_now_ns();
-    end->in_ns = end->out_ns = port->now_ns;
     end->idle_limit_ns = bounded(config->idle_ns);
     end->receive_limit_ns = bounded(config->receive_ns);
     end->send_limit_ns = bounded(config->send_ns);

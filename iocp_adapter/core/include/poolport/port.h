@@ -139,6 +139,32 @@ typedef struct pp_outstanding {
     uint32_t cancelled; /* 1: a cancel was asked for */
 } pp_outstanding;
 
+/* What an endpoint is doing, any of these. */
+typedef enum pp_doing {
+    PP_DOING_RECV = 1,
+    PP_DOING_SEND = 2,
+    PP_DOING_ACCEPT = 4,
+    PP_DOING_CONNECT = 8,
+    PP_DOING_STARVE = 16, /* it waits for a block of its provider */
+    PP_DOING_PAUSE = 32,  /* it is not received from while its peer does not read */
+    PP_DOING_END = 64
+} pp_doing;
+
+/* An endpoint, as the table of handles knows it. */
+typedef struct pp_endpoint_info {
+    pp_endpoint endpoint;
+    uint64_t key;
+    int64_t descriptor;
+    uint64_t age_ns;         /* since it was associated */
+    uint64_t idle_ns;        /* since bytes came or went, or it was associated */
+    uint64_t received_bytes; /* in `receives` pieces */
+    uint64_t receives;
+    uint64_t sent_bytes;
+    uint64_t queued_bytes; /* that have not been sent yet */
+    uint32_t tag;
+    uint32_t doing; /* pp_doing */
+} pp_endpoint_info;
+
 /*   X(name, kind, unit, meaning)     kind: counter (only rises) or gauge
  * submitted = completed + outstanding, at all times. */
 #define PP_PORT_STATS_LIST(X)                                                                                \
@@ -293,6 +319,12 @@ void pp_port_refill(pp_port *port);
 
 /* Copies up to `capacity` operations that have not completed; returns how many there are. */
 size_t pp_port_outstanding(pp_port *port, pp_outstanding *out, size_t capacity);
+
+/* Describes up to `capacity` endpoints; returns how many there are. */
+size_t pp_port_endpoints(pp_port *port, pp_endpoint_info *out, size_t capacity);
+
+/* Describes one. PP_STALE: it has ended. */
+pp_status pp_port_endpoint(pp_port *port, pp_endpoint endpoint, pp_endpoint_info *out);
 
 void pp_port_read_stats(pp_port *port, pp_port_stats *out);
 

@@ -1,0 +1,110 @@
+/* look.c - what a port tells of itself: counters, what is outstanding, the table of its handles. */
+#include <string.h>
+
+#include "engine.h"
+
+/* ---- operations ------------------------------------------------------------------------------ */
+
+size_t pp_port_outstanding(pp_port *port, pp_outstanding *out, size_t capacity)
+{
+    size_t seen = 0;
+    if (port->forks != pp_os_forks()) return 0;
+    pp_os_lock_take(&port->lock);
+    uint64_t now_ns = pp_os_now_ns();
+    for (uint32_t i = 1; i < port->slot_fresh; i++) {
+        const pp_slot *slot = &port->slots[i];
+        if (slot->state != PP_SLOT_ARMED) continue;
+        if (seen < capacity) {
+            out[seen].operation = pp_slot_name(port, i);
+            out[seen].key = slot->key;
+            out[seen].age_ns = now_ns > slot->since_ns ? now_ns - slot->since_ns : 0;
+            out[seen].bytes = slot->kind == PP_KIND_SEND ? slot->size - slot->moved : 0;
+            out[seen].kind = slot->kind;
+            out[seen].cancelled = slot->cancelled;
+        }
+        seen++;
+    }
+    pp_os_lock_drop(&port->lock);
+    return seen;
+}
+
+/* ---- counters --------------------------------------------------------------------------------- */
+
+void pp_port_read_stats(pp_port *port, pp_port_stats *out)
+{
+    if (port->forks == pp_os_forks()) {
+        pp_os_lock_take(&port->lock);
+        *out = port->stats;
+        pp_os_lock_drop(&port->lock);
+    } else {
+        memset(out, 0, sizeof *out);
+    }
+    out->outstanding = out->submitted - out->completed;
+    out->size = sizeof *out;
+    out->version = PP_PORT_STATS_VERSION;
+}
+
+static const pp_port_stats_entry entries[] = {
+#define PP_PORT_STATS_ENTRY(name, kind, unit, meaning) {#name, #kind, #unit, meaning},
+    PP_PORT_STATS_LIST(PP_PORT_STATS_ENTRY)
+#undef PP_PORT_STATS_ENTRY
+};
+
+const pp_port_stats_entry *pp_port_stats_describe(size_t index)
+{
+    return index < sizeof entries / sizeof *entries ? &entries[index] : NULL;
+}
+
+/* ---- handles ---------------------------------------------------------------------------------- */
+
+static uint64_t since(const pp_port *port, uint64_t then_ns)
+{
+    return port->now_ns > then_ns ? port->now_ns - then_ns : 0;
+}
+
+static void describe(const pp_port *port, uint32_t index, pp_endpoint_info *out)
+{
+    const pp_end *end = &port->ends[index];
+    *out = (pp_endpoint_info){
+        .endpoint = pp_end_name(port, index),
+        .key = end->key,
+        .descriptor = end->descriptor,
+        .age_ns = since(port, end->since_ns),
+        .idle_ns = since(port, end->in_ns > end->out_ns ? end->in_ns : end->out_ns),
+        .received_bytes = end->received_bytes,
+        .receives = end->receives,
+        .sent_bytes = end->sent_bytes,
+        .queued_bytes = end->queued_bytes,
+        .tag = end->tag,
+        .doing = (end->recv ? PP_DOING_RECV : 0) | (end->send_head ? PP_DOING_SEND : 0) |
+                 (end->accept ? PP_DOING_ACCEPT : 0) | (end->connect ? PP_DOING_CONNECT : 0) |
+                 (end->starved ? PP_DOING_STARVE : 0) | (end->paused ? PP_DOING_PAUSE : 0) |
+                 (end->life != PP_LIFE_OPEN ? PP_DOING_END : 0),
+    };
+}
+
+size_t pp_port_endpoints(pp_port *port, pp_endpoint_info *out, size_t capacity)
+{
+    size_t seen = 0;
+    if (port->forks != pp_os_forks()) return 0;
+    pp_os_lock_take(&port->lock);
+    port->now_ns = pp_os_now_ns();
+    for (uint32_t i = 1; i < port->end_fresh; i++) {
+        if (port->ends[i].life == PP_LIFE_FREE) continue;
+        if (seen < capacity) describe(port, i, &out[seen]);
+        seen++;
+    }
+    pp_os_lock_drop(&port->lock);
+    return seen;
+}
+
+pp_status pp_port_endpoint(pp_port *port, pp_endpoint endpoint, pp_endpoint_info *out)
+{
+    if (port->forks != pp_os_forks()) return PP_CLOSED;
+    pp_os_lock_take(&port->lock);
+    port->now_ns = pp_os_now_ns();
+    uint32_t index = pp_end_find(port, endpoint);
+    if (index != PP_NONE) describe(port, index, out);
+    pp_os_lock_drop(&port->lock);
+    return index == PP_NONE ? PP_STALE : PP_OK;
+}
