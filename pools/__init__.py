@@ -37,6 +37,7 @@ from pools.faults import Fault, Operation
 from pools.leaks import Leak, LeakReport
 from pools.lease import Batch, Lease
 from pools.malloc import MallocPool
+from pools.memory import MemoryInfo
 from pools.memory_pool import MemoryPool
 from pools.pinning import CompactingLease
 from pools.policy import Crossing, Quota, QuotaLevels, quota_levels, set_quota
@@ -70,6 +71,7 @@ __all__ = [
     "LeakReport",
     "Lease",
     "MallocPool",
+    "MemoryInfo",
     "MemoryPool",
     "Operation",
     "OutOfMemory",

@@ -8,6 +8,7 @@ from typing import Any, Literal, Unpack
 from pools._native import ffi, lib
 from pools.errors import PoolValueError, error_for
 from pools.lease import Lease
+from pools.memory import OwnMemory
 from pools.options import RegionOptions, create
 from pools.pool import Pool
 
@@ -20,7 +21,7 @@ _REMEDY = (
 )
 
 
-class BuddyPool(Pool):
+class BuddyPool(OwnMemory, Pool):
     """Blocks of any power of two from ``min_block`` bytes, cut from and merged in one contiguous range.
 
     ``capacity`` bytes are committed at once, rounded up to whole pages; ``max_capacity`` lets the pool

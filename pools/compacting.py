@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from pools._native import CData, ffi, lib
 from pools.compaction import AutoCompact, Compaction, Forecast, PinnedBlock
 from pools.errors import PoolValueError, error_for
+from pools.memory import OwnMemory
 from pools.options import RegionOptions, create
 from pools.pinning import CompactingLease
 from pools.pool import Pool
@@ -40,7 +41,7 @@ def pp_python_moved(context: CData, handle: int, old: CData, new: CData, size: i
         pool._moved(handle, int(ffi.cast("uintptr_t", old)), int(ffi.cast("uintptr_t", new)), size)
 
 
-class CompactingPool(Pool):
+class CompactingPool(OwnMemory, Pool):
     """Blocks of any size in one contiguous range, moved together by ``compact()``.
 
     ``capacity`` bytes of address space are reserved at once, rounded up to whole segments.

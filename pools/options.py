@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 from pools._native import CData, ffi, lib
 from pools.debugging import Debug, attach, debug_from
+from pools.memory import MemoryOptions, claim, lend
 from pools.policy import PolicyOptions, policy_of
 
 __all__ = ["PoolOptions", "RegionOptions", "create"]
@@ -28,11 +29,8 @@ class PoolOptions(PolicyOptions, total=False):
     """What to watch; True for all but guard pages. Default None: what ``POOLPORT_DEBUG`` says."""
 
 
-class RegionOptions(PoolOptions, total=False):
+class RegionOptions(PoolOptions, MemoryOptions, total=False):
     """Keyword parameters of every pool that has memory of its own."""
-
-    huge_pages: bool
-    """Ask for huge pages where the system gives them on request. Default False."""
 
 
 def create(
@@ -65,9 +63,11 @@ def create(
     policy = policy_of(options)
     if policy and policy.grows:
         policy.widen(config, about)
+    lent = lend(config, options, about["name"])
     out = ffi.new("pp_pool **")
     status = constructor(config, out)
-    if status or not policy:
-        return status, out[0]
-    about.update(policy.about)
-    return status, policy.impose(out[0], about["name"])
+    native = out[0]
+    if not status and policy:
+        about.update(policy.about)
+        native = policy.impose(native, about["name"])
+    return claim(status, native, lent, options, about["name"])

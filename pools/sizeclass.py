@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from pools._native import ffi, lib
 from pools.errors import PoolValueError, error_for
 from pools.learning import CLASSES_MAX, histogram, learn_classes
+from pools.memory import OwnMemory
 from pools.options import RegionOptions, create
 from pools.pool import Pool
 from pools.trace import Trace
@@ -19,7 +20,7 @@ _CAPACITY_MAX = 1 << 34
 _BLOCK_MAX = 1 << 27
 
 
-class SizeClassPool(Pool):
+class SizeClassPool(OwnMemory, Pool):
     """Slabs by size class for requests of any size from 1 to ``max_block`` bytes.
 
     A request is granted the smallest class that holds it. By default there are eight classes to a

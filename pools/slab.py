@@ -6,19 +6,21 @@ from typing import Any, Unpack
 
 from pools._native import ffi, lib
 from pools.errors import PoolValueError, error_for
+from pools.memory import OwnMemory
 from pools.options import RegionOptions, create
 from pools.pool import Pool
 
 __all__ = ["SlabPool"]
 
 
-class SlabPool(Pool):
+class SlabPool(OwnMemory, Pool):
     """Blocks of one size in one contiguous region, handed out last-in-first-out.
 
     ``block_size`` is in bytes (1 to 1 GiB), ``block_count`` blocks are reserved at once.
     ``max_count`` lets the pool grow up to that many blocks; without it the pool never grows.
     ``alignment`` is a power of two from 16 to the page; 0 means the cache line, or the page for
-    blocks that are whole pages. ``scrub`` zeroes a block before its next owner sees it;
+    blocks that are whole pages. ``guaranteed`` blocks are backed by memory from the beginning, and
+    stay so. ``scrub`` zeroes a block before its next owner sees it;
     ``ages`` keeps the acquisition time of each block; ``huge_pages`` asks for huge pages;
     ``strict`` makes ``close()`` raise ``LeakError`` when something is live.
 
@@ -35,6 +37,7 @@ class SlabPool(Pool):
         name: str = "slab",
         max_count: int | None = None,
         alignment: int = 0,
+        guaranteed: int = 0,
         **options: Unpack[RegionOptions],
     ):
         about: dict[str, Any] = {
@@ -43,8 +46,9 @@ class SlabPool(Pool):
             "block_count": block_count,
             "max_count": block_count if max_count is None else max_count,
             "alignment": alignment,
+            "guaranteed": guaranteed,
         }
-        for what in ("block_size", "block_count", "max_count", "alignment"):
+        for what in ("block_size", "block_count", "max_count", "alignment", "guaranteed"):
             if not 0 <= about[what] < 1 << 63:
                 raise PoolValueError(
                     f"{what}={about[what]} of pool {name!r}: give a number from 0 to 2**63 - 1"
@@ -54,14 +58,15 @@ class SlabPool(Pool):
         config.block_count = block_count
         config.max_count = about["max_count"]
         config.alignment = alignment
+        config.guaranteed_count = guaranteed
         status, native = create(lib.pp_slab_create, config, name, options, about)
         if status:
             raise error_for(
                 status,
                 f"SlabPool {name!r} of {block_count} x {block_size} bytes (max_count {about['max_count']}, "
                 f"alignment {alignment})",
-                "block_size is 1 to 2**30, block_count 1 to 2**28 and at most max_count, alignment a power "
-                "of two from 16 to the page",
+                "block_size is 1 to 2**30, block_count 1 to 2**28 and at most max_count, guaranteed at most "
+                "block_count, alignment a power of two from 16 to the page",
             )
         super().__init__(native, strict=options.get("strict", False), about=about)
         self.block_size = block_size

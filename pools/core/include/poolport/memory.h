@@ -35,8 +35,8 @@ PP_BEGIN_DECLS
 pp_status pp_pool_set_idle(pp_pool *pool, uint64_t delay_ns);
 
 /* Notes that the pages of [address, address + bytes) are registered with the kernel: no trim, compaction
- * or idle delay gives any of them back before the same range is unregistered as often. Blocks still
- * move inside. Owner. PP_FOREIGN: nothing of the range can belong to the pool, or, when
+ * or idle delay gives any of them back before the same range is unregistered as often, and a free extent that
+ * touches them may stay whole. Blocks still move inside. Owner. PP_FOREIGN: nothing of the range can belong to the pool, or, when
  * unregistering, it was not registered; PP_SIZE: no bytes; PP_NO_MEMORY, PP_WRONG_THREAD, PP_UNSUPPORTED (the
  * strategy has no memory of its own). */
 pp_status pp_pool_register(pp_pool *pool, const void *address, size_t bytes);

@@ -1,0 +1,162 @@
+"""Where a pool's memory comes from, and when it goes back to the system."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+from pools._native import CData, ffi, lib
+from pools.errors import PoolValueError, error_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["MemoryInfo", "MemoryOptions", "OwnMemory", "claim", "lend"]
+
+_HUGE = ("not asked", "asked for", "refused")
+_IDLE_MIN = 0.01
+_IDLE_MAX = 1e9
+
+
+class MemoryOptions(TypedDict, total=False):
+    """Keyword parameters of pools that have memory of their own."""
+
+    huge_pages: bool
+    """Ask for huge pages where the system gives them on request; ``pool.memory`` tells. Default False."""
+    idle_seconds: float | None
+    """Memory that nobody used for so long goes back to the system though nobody calls the pool: 0.01 or
+    more. Default None: it stays until ``trim()``, because the option costs each call of the owner about a
+    nanosecond and a half."""
+    memory: Any
+    """A writable buffer (``bytearray``, ``mmap``, shared memory) that blocks are cut from, and to which
+    nothing else is written. It stays exported for the life of the pool and of every view. Default None."""
+
+
+class MemoryInfo(NamedTuple):
+    """Where a pool's memory comes from, and what becomes of it."""
+
+    lent: bool
+    """It is a buffer that the program lent."""
+    huge_pages: str
+    """``"not asked"``, ``"asked for"``: the system takes the request and gives them as it finds them,
+    ``"refused"``: ordinary pages were got."""
+    idle_seconds: float | None
+    idle_bytes: int
+    """Of ``stats().trimmed_bytes``: went back because nobody used them."""
+    registered_bytes: int
+    spared_pieces: int
+    """Pieces of free memory that did not go back because they are registered."""
+
+
+class OwnMemory:
+    """What a pool with memory of its own can be asked about it."""
+
+    _c: CData
+    name: str
+
+    @property
+    def memory(self) -> MemoryInfo:
+        """Where the memory comes from, and what became of it so far."""
+        out = ffi.new("pp_memory *")
+        lib.pp_pool_memory(self._c, out)
+        return MemoryInfo(
+            bool(out.lent),
+            _HUGE[out.huge],
+            out.idle_ns / 1e9 if out.idle_ns else None,
+            out.idle_bytes,
+            out.registered_bytes,
+            out.spared_pieces,
+        )
+
+    def set_idle(self, seconds: float | None) -> None:
+        """Change what ``idle_seconds`` said when the pool was created; None: memory stays.
+
+        Raises ``PoolValueError``, ``Unsupported``, ``OutOfMemory`` or ``WrongThread``.
+        """
+        _set_idle(self._c, seconds, self.name)
+
+    def register(self, offset: int = 0, size: int | None = None) -> None:
+        """Note that ``size`` bytes at ``offset`` from the pool's origin are registered with the kernel.
+
+        None of their pages goes back to the system until ``unregister`` is called with the same numbers.
+        Blocks still move inside. Default: all of the pool. Raises ``PoolValueError``, ``ForeignBlock``
+        (outside the pool) or ``WrongThread``.
+        """
+        self._change(lib.pp_pool_register, "register", offset, size)
+
+    def unregister(self, offset: int = 0, size: int | None = None) -> None:
+        """Undo ``register``. Raises ``ForeignBlock`` for a range that is not registered."""
+        self._change(lib.pp_pool_unregister, "unregister", offset, size)
+
+    def _change(self, call: Any, verb: str, offset: int, size: int | None) -> None:
+        whole = ffi.new("size_t *")
+        origin = int(ffi.cast("uintptr_t", lib.pp_pool_range(self._c, whole)))
+        size = whole[0] - offset if size is None else size
+        what = f"{verb} of {size} bytes at {offset} of pool {self.name!r}"
+        if offset < 0 or size <= 0 or offset + size > whole[0]:
+            raise PoolValueError(f"{what}: its memory is {whole[0]} bytes long; stay inside")
+        status = call(self._c, ffi.cast("void *", origin + offset), size)
+        if status:
+            raise error_for(status, what, "give the numbers of an earlier register()")
+
+
+def _set_idle(native: CData, seconds: float | None, name: str) -> None:
+    if seconds is not None and (math.isnan(seconds) or not _IDLE_MIN <= seconds <= _IDLE_MAX):
+        raise PoolValueError(
+            f"idle_seconds={seconds} of pool {name!r}: give {_IDLE_MIN} to {_IDLE_MAX:.0f}, or None"
+        )
+    status = lib.pp_pool_set_idle(native, 0 if seconds is None else math.ceil(seconds * 1e9))
+    if status:
+        raise error_for(
+            status,
+            f"idle_seconds={seconds} of pool {name!r}",
+            "a pool in lent memory has none to give back; elsewhere the system lacks a process-wide "
+            "barrier: create the pool with thread_safe=True, or call trim()",
+        )
+
+
+def lend(config: CData, options: Mapping[str, Any], name: str) -> CData | None:
+    """Have ``config.pool`` use the buffer of the options; gives what keeps it exported."""
+    memory = options.get("memory")
+    if memory is None:
+        return None
+    try:
+        buffer = ffi.from_buffer("char[]", memory, require_writable=True)
+    except (TypeError, BufferError, ValueError) as error:
+        raise PoolValueError(
+            f"memory={type(memory).__name__} of pool {name!r}: lend a writable, contiguous buffer ({error})"
+        ) from error
+    config.pool.memory = buffer
+    config.pool.memory_bytes = len(buffer)
+    return buffer
+
+
+def claim(
+    status: int, native: CData, lent: CData | None, options: Mapping[str, Any], name: str
+) -> tuple[int, CData]:
+    """What memory has to do with a pool that was just created, or refused.
+
+    Raises ``PoolValueError`` where the lent memory does not do, or what ``set_idle`` raises.
+    """
+    if status and lent is not None and status in (lib.PP_SIZE, lib.PP_ALIGNMENT):
+        address, size = int(ffi.cast("uintptr_t", lent)), len(lent)
+        raise PoolValueError(
+            f"pool {name!r} in {size} bytes of lent memory that begin at {address % 4096} of a page: "
+            + (
+                "its blocks do not fit; create the pool smaller or lend more"
+                if status == lib.PP_SIZE
+                else "its blocks do not fit behind the first aligned place; lend up to a page more, or "
+                "create a pool with a smaller alignment"
+            )
+        )
+    if status:
+        return status, native
+    if options.get("idle_seconds") is not None:
+        try:
+            _set_idle(native, options["idle_seconds"], name)
+        except Exception:
+            lib.pp_pool_destroy(native)
+            raise
+    if lent is not None:
+        native = ffi.gc(native, lambda _native, _lent=lent: None)
+    return status, native

@@ -1,0 +1,188 @@
+"""Where pools take their memory from, and when it goes back."""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import time
+from collections.abc import Callable
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any
+
+import pytest
+
+import pools
+
+PAGE = mmap.PAGESIZE
+BYTES = 256 * PAGE
+
+Maker = Callable[..., Any]
+MAKERS: dict[str, Maker] = {
+    "slab": lambda **options: pools.SlabPool(PAGE, 256, **options),
+    "sizeclass": lambda **options: pools.SizeClassPool(PAGE, capacity=BYTES, **options),
+    "buddy": lambda **options: pools.BuddyPool(BYTES, **options),
+    "compacting": lambda **options: pools.CompactingPool(BYTES, **options),
+}
+
+every_pool = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+
+def _has_barrier() -> bool:
+    try:
+        pools.SlabPool(64, 1, idle_seconds=1)
+    except pools.Unsupported:
+        return False
+    return True
+
+
+needs_barrier = pytest.mark.skipif(not _has_barrier(), reason="the system has no process-wide barrier")
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0)  # lets the reclaimer run; how long it takes is not what is tested
+
+
+@needs_barrier
+@every_pool
+@pytest.mark.parametrize("shared", [False, True], ids=["owner", "shared"])
+def test_idle_memory_goes_back_without_a_call(make: Maker, shared: bool) -> None:
+    pool = make(idle_seconds=0.01, thread_safe=shared)
+    assert pool.memory.idle_seconds == 0.01
+    leases = [pool.acquire(PAGE) for _ in range(200)]
+    for number, lease in enumerate(leases):
+        lease.write(bytes([number]) * PAGE)
+    for lease in leases[1:]:
+        lease.release()
+    _wait_for(lambda: pool.memory.idle_bytes >= 199 * PAGE)
+    assert leases[0].read(0, PAGE) == bytes(PAGE)
+    pool.check()
+    assert pool.stats().trimmed_bytes >= pool.memory.idle_bytes
+    leases[0].release()
+
+
+@needs_barrier
+def test_the_delay_can_be_changed_and_taken_away() -> None:
+    pool = pools.SlabPool(PAGE, 4)
+    assert pool.memory.idle_seconds is None
+    pool.set_idle(2.5)
+    assert pool.memory.idle_seconds == 2.5
+    pool.set_idle(None)
+    assert pool.memory.idle_seconds is None
+    with pool.acquire() as lease:
+        lease.view[0] = 1
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 0.001, float("nan"), float("inf")])
+def test_a_delay_out_of_range_is_refused(seconds: float) -> None:
+    with pytest.raises(pools.PoolValueError):
+        pools.SlabPool(PAGE, 4, idle_seconds=seconds)
+
+
+@every_pool
+@pytest.mark.parametrize("kind", ["bytearray", "mmap", "shared memory"])
+def test_pools_work_in_memory_of_the_program(make: Maker, kind: str) -> None:
+    shared = SharedMemory(create=True, size=BYTES + PAGE) if kind == "shared memory" else None
+    try:
+        if shared is not None:
+            memory: Any = shared.buf
+        else:
+            memory = bytearray(BYTES + PAGE) if kind == "bytearray" else mmap.mmap(-1, BYTES)
+        pool = make(memory=memory)
+        assert pool.memory.lent
+        lease = pool.acquire(16)
+        lease.write(b"sixteen bytes...")
+        assert b"sixteen bytes..." in bytes(memory[:])
+        lease.release()
+        assert pool.trim() == 0
+        pool.close()
+        del pool, lease, memory
+        gc.collect()
+    finally:
+        if shared is not None:
+            shared.close()
+            shared.unlink()
+
+
+def test_lent_memory_stays_exported_as_long_as_a_view() -> None:
+    memory = bytearray(4 * PAGE)
+    pool = pools.SlabPool(64, 16, memory=memory)
+    lease = pool.acquire()
+    view = lease.view
+    view[:] = b"x" * 64
+    lease.release()
+    del pool, lease
+    gc.collect()
+    with pytest.raises(BufferError):
+        memory.extend(b"more")
+    assert bytes(view) == b"x" * 64
+    del view
+    gc.collect()
+    memory.extend(b"more")
+
+
+@every_pool
+def test_memory_that_does_not_do_is_refused_with_its_numbers(make: Maker) -> None:
+    with pytest.raises(pools.PoolValueError, match=str(BYTES // 2)):
+        make(memory=bytearray(BYTES // 2))
+    misaligned = memoryview(mmap.mmap(-1, BYTES + PAGE))[8 : 8 + BYTES]
+    with pytest.raises(pools.PoolValueError, match="aligned"):
+        make(memory=misaligned)
+    with pytest.raises(pools.PoolValueError, match="writable"):
+        make(memory=bytes(BYTES + PAGE))
+
+
+@needs_barrier
+def test_lent_memory_is_never_given_back() -> None:
+    with pytest.raises(pools.Unsupported):
+        pools.SlabPool(64, 16, memory=bytearray(PAGE), idle_seconds=1)
+
+
+@every_pool
+def test_registered_memory_stays(make: Maker) -> None:
+    pool = make()
+    pool.register()
+    leases = [pool.acquire(PAGE) for _ in range(64)]
+    for lease in leases:
+        lease.write(b"x" * PAGE)
+        lease.release()
+    assert pool.trim() == 0
+    assert pool.memory.spared_pieces > 0
+    assert pool.memory.registered_bytes >= BYTES
+    pool.unregister()
+    assert pool.trim() >= 64 * PAGE
+    with pytest.raises(pools.ForeignBlock):
+        pool.unregister()
+    with pytest.raises(pools.PoolValueError):
+        pool.register(offset=1 << 40)
+
+
+def test_guaranteed_blocks_keep_what_was_written() -> None:
+    pool = pools.SlabPool(PAGE, 64, guaranteed=8)
+    batch = pool.acquire_many(64)
+    for lease in batch:
+        lease.view[:] = b"x" * PAGE
+        lease.release()
+    assert pool.trim() == 56 * PAGE
+    with pytest.raises(pools.PoolValueError):
+        pools.SlabPool(PAGE, 64, guaranteed=65)
+
+
+def test_what_came_of_a_wish_for_huge_pages_is_told() -> None:
+    assert pools.SlabPool(64, 16).memory.huge_pages == "not asked"
+    assert pools.SlabPool(64, 16, huge_pages=True).memory.huge_pages == "refused"
+    assert pools.SlabPool(PAGE, 2048, huge_pages=True).memory.huge_pages in ("asked for", "refused")
+
+
+def test_memory_is_no_option_of_pools_that_have_none() -> None:
+    with pytest.raises(TypeError):
+        pools.MallocPool(memory=bytearray(PAGE))  # type: ignore[call-arg]
+
+
+def test_the_core_writes_nothing_but_blocks_into_lent_memory() -> None:
+    memory = bytearray(4 * PAGE)
+    pool = pools.SlabPool(64, 16, memory=memory)
+    batch = pool.acquire_many(16)
+    pool.release_many(batch)
+    pool.check()
+    assert not any(memory)
