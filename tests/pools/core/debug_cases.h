@@ -32,7 +32,7 @@ static pp_pool *plain_pool(int strategy, pp_threads threads, bool canaries)
     return pool;
 }
 
-static pp_pool *debugged(int strategy, pp_debug_config config)
+static inline pp_pool *debugged(int strategy, pp_debug_config config)
 {
     pp_pool *pool = plain_pool(strategy, PP_THREADS_OWNER, config.canaries);
     CHECK_EQ(pp_pool_debug(pool, &config), PP_OK);
