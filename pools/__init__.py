@@ -15,6 +15,7 @@ from pools.buddy_map import BuddyLevels, BuddyMap
 from pools.compacting import CompactingPool
 from pools.compaction import AutoCompact, Compaction, Forecast, PinnedBlock
 from pools.debugging import Debug, block_history
+from pools.embedding import get_cmake_dir, get_include, get_library_dir, get_pkgconfig_dir
 from pools.errors import (
     BlockCorrupted,
     BlockPinned,
@@ -95,6 +96,10 @@ __all__ = [
     "Unsupported",
     "WrongThread",
     "block_history",
+    "get_cmake_dir",
+    "get_include",
+    "get_library_dir",
+    "get_pkgconfig_dir",
     "quota_levels",
     "set_quota",
 ]
