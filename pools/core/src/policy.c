@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "policy_layer.h"
+#include "policy_inline.h"
 
 static _Thread_local pp_refusal last_refusal;
 
@@ -174,18 +174,68 @@ static pp_status serve_refused(policy *p, pp_request *request, pp_status status)
     return status;
 }
 
+static inline void enter(policy *p)
+{
+    if (p->pool->shared) pp_lock_take(&p->lock);
+}
+
+static inline void leave(policy *p)
+{
+    if (p->pool->shared) pp_lock_drop(&p->lock);
+}
+
+static void add_back(policy *p, const pp_pair *pair, size_t bytes)
+{
+    enter(p);
+    pp_pair_add(pair, 0 - (uint64_t)bytes, UINT64_MAX);
+    leave(p);
+    pp_pair_watch(p, pair);
+}
+
+/* The short way. PP_STOPPED where it leads nowhere, and all is as it was. */
+static inline pp_status acquire_short(policy *p, size_t bytes, uint32_t tag, pp_block *out)
+{
+    const pp_pair pair = pp_pair_of(p, tag);
+    if (PP_UNLIKELY(!pair.of_tag || pp_queue_any(p))) return PP_STOPPED;
+    enter(p);
+    bool open = pp_pair_open(&pair, bytes);
+    if (PP_LIKELY(open)) pp_pair_add(&pair, bytes, 1);
+    leave(p);
+    if (PP_UNLIKELY(!open)) return PP_STOPPED;
+    pp_status status = p->layer.below->acquire(p->pool, bytes, tag, out);
+    if (PP_LIKELY(status == PP_OK)) {
+        pp_ledger_entry *entry = pp_ledger_entry_at(&p->ledgers[0], pp_handle_index(out->handle));
+        if (PP_LIKELY(entry != NULL))
+            pp_ledger_write(entry, out->handle, bytes, tag);
+        else
+            status = pp_ledger_enter(&p->ledgers[0], out->handle, bytes, tag);
+        if (PP_LIKELY(status == PP_OK)) {
+            pp_pair_watch(p, &pair);
+            return PP_OK;
+        }
+        p->layer.below->release(p->pool, out->handle);
+    }
+    add_back(p, &pair, bytes);
+    return status;
+}
+
 static pp_status policy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
 {
     policy *p = policy_of(pool);
-    pp_status status = PP_OK;
+    pp_status status = PP_STOPPED;
     if (p->counts) {
         if (PP_UNLIKELY(bytes - 1 >= pool->max_bytes || !pp_policy_mine(p)))
             return p->layer.below->acquire(pool, bytes, tag, out);
+        if (p->is_short) status = acquire_short(p, bytes, tag, out);
+        if (PP_LIKELY(status != PP_STOPPED && !pp_policy_applies(status))) return status;
     } else if (PP_LIKELY(!pp_queue_any(p))) {
         status = p->layer.below->acquire(pool, bytes, tag, out);
         if (PP_LIKELY(status == PP_OK && !pp_fallback_owns(p, out->handle))) return PP_OK;
         if (status != PP_OK && !pp_policy_applies(status)) return status;
-        if (status == PP_OK) p->layer.below->release(pool, out->handle); /* the ids are the same */
+        if (status == PP_OK) { /* the ids are the same */
+            p->layer.below->release(pool, out->handle);
+            status = PP_STOPPED;
+        }
     }
     pp_request request;
     memset(&request, 0, offsetof(pp_request, crossings));
@@ -194,7 +244,7 @@ static pp_status policy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_bl
     request.bytes = bytes;
     request.tag = tag;
     request.out = out;
-    return status == PP_OK ? serve(p, &request) : serve_refused(p, &request, status);
+    return status == PP_STOPPED ? serve(p, &request) : serve_refused(p, &request, status);
 }
 
 static size_t policy_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
@@ -239,14 +289,37 @@ static pp_status release_counted(policy *p, pp_handle handle, pp_claim *claim, p
     return status;
 }
 
+/* Whom the threads of the pool allow to acquire. False: nothing was done, the long way knows what to do. */
+static inline bool release_short(policy *p, pp_handle handle, pp_status *status)
+{
+    pp_ledger *ledger = &p->ledgers[0];
+    if (PP_UNLIKELY(atomic_load_explicit(&ledger->id, memory_order_relaxed) != handle >> 56)) return false;
+    pp_ledger_entry *entry = pp_ledger_entry_at(ledger, pp_handle_index(handle));
+    if (PP_UNLIKELY(!entry)) return false;
+    uint64_t word = atomic_load_explicit(&entry->word, memory_order_relaxed);
+    uint32_t tag = atomic_load_explicit(&entry->tag, memory_order_relaxed);
+    if (PP_UNLIKELY(!pp_ledger_live(word, handle) || !pp_ledger_take(entry, word))) return false;
+    *status = p->layer.below->release(p->pool, handle);
+    if (PP_UNLIKELY(!pp_policy_done(*status))) {
+        pp_ledger_restore(&(pp_claim){.entry = entry, .word = word});
+        return true;
+    }
+    const pp_pair pair = pp_pair_of(p, tag);
+    add_back(p, &pair, word & PP_LEDGER_BYTES);
+    if (p->signals) pp_queue_signal(p, tag, true);
+    return true;
+}
+
 static pp_status policy_release(pp_pool *pool, pp_handle handle)
 {
     policy *p = policy_of(pool);
     pp_crossings crossings;
     pp_claim claim;
+    pp_status status;
+    if (p->is_short && pp_policy_mine(p) && PP_LIKELY(release_short(p, handle, &status))) return status;
     crossings.count = 0;
     claim.tag = PP_TAG_NONE;
-    pp_status status = p->counts ? release_counted(p, handle, &claim, &crossings) : give_to_owner(p, handle);
+    status = p->counts ? release_counted(p, handle, &claim, &crossings) : give_to_owner(p, handle);
     if (PP_LIKELY(pp_policy_done(status))) came_back(p, claim.tag, &crossings);
     return status;
 }
@@ -443,9 +516,11 @@ pp_status pp_pool_set_policy(pp_pool *pool, const pp_policy_config *config)
     memset(p, 0, sizeof *p);
     p->pool = pool;
     p->config = *config;
+    p->is_short = !config->soft_limit && config->on_exhausted != PP_EXHAUSTION_FALLBACK;
     p->signals = config->notify || config->on_exhausted == PP_EXHAUSTION_WAIT;
     pp_lock_init(&p->lock);
     pp_status status = pp_books_open(p);
+    p->is_short &= p->counts;
     if (status == PP_OK && config->on_exhausted == PP_EXHAUSTION_FALLBACK) status = pp_fallback_open(p);
     if (status == PP_OK) status = pp_layer_push(pool, PP_LAYER_POLICY, &p->layer);
     if (status != PP_OK) {

@@ -20,33 +20,18 @@
  * stands a step above both the limit and what is live, the pool compacts, where it can, and trims. */
 #include <string.h>
 
-#include "policy_layer.h"
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wtsan" /* the fence orders atomics only, of which every access is seen */
-#endif
-
-#define TAG_MASK ((UINT32_C(1) << 24) - 1)
+#include "policy_inline.h"
 
 enum { CHUNK_ACCOUNTS = 1 << PP_TAGS_SHIFT };
 
 /* ---- accounts -------------------------------------------------------------------------------- */
 
-static pp_account *account_of(const policy *p, uint32_t tag)
-{
-    if (tag == PP_TAG_NONE) return (pp_account *)&p->whole;
-    if (!p->by_tag) return NULL;
-    tag &= TAG_MASK;
-    pp_account *accounts = atomic_load_explicit(&p->tags[tag >> PP_TAGS_SHIFT], memory_order_acquire);
-    return accounts ? &accounts[tag & (CHUNK_ACCOUNTS - 1)] : NULL;
-}
-
-/* The same, with memory for it. The owner, or with the lock. */
+/* The account of a tag, with memory for it. The owner, or with the lock. */
 static pp_account *make_account(policy *p, uint32_t tag)
 {
-    pp_account *account = account_of(p, tag);
+    pp_account *account = pp_account_of(p, tag);
     if (PP_LIKELY(account)) return account;
-    uint32_t first = tag & TAG_MASK & ~(uint32_t)(CHUNK_ACCOUNTS - 1);
+    uint32_t first = tag & PP_TAG_MASK & ~(uint32_t)(CHUNK_ACCOUNTS - 1);
     pp_account *made = pp_table_open(CHUNK_ACCOUNTS * sizeof *made);
     if (!made) return NULL;
     for (uint32_t i = 0; i < CHUNK_ACCOUNTS; i++) {
@@ -55,7 +40,7 @@ static pp_account *make_account(policy *p, uint32_t tag)
     }
     atomic_store_explicit(&p->tags[first >> PP_TAGS_SHIFT], made, memory_order_release);
     if (p->tags_used <= first >> PP_TAGS_SHIFT) p->tags_used = (first >> PP_TAGS_SHIFT) + 1;
-    return account_of(p, tag);
+    return pp_account_of(p, tag);
 }
 
 pp_status pp_books_open(policy *p)
@@ -91,37 +76,16 @@ static void leave(policy *p)
     if (p->pool->shared) pp_lock_drop(&p->lock);
 }
 
-static uint64_t live_bytes(const pp_account *account)
-{
-    uint64_t given = atomic_load_explicit(&((pp_account *)account)->remote_bytes, memory_order_acquire);
-    return pp_read(&account->bytes) - given;
-}
-
-static uint64_t live_blocks(const pp_account *account)
-{
-    uint64_t given = atomic_load_explicit(&((pp_account *)account)->remote_blocks, memory_order_acquire);
-    return pp_read(&account->blocks) - given;
-}
-
-/* Does `above` have to change? The owner, or with the lock. */
-static bool off_mark(const pp_account *account)
-{
-    if (!account->quota.high_bytes) return false;
-    uint64_t live = live_bytes(account);
-    bool above = atomic_load_explicit(&((pp_account *)account)->above, memory_order_relaxed);
-    return above ? live <= account->quota.low_bytes : live >= account->quota.high_bytes;
-}
-
 /* Lock held. */
 static void cross(policy *p, pp_account *account, pp_crossings *crossings)
 {
-    while (off_mark(account)) {
+    while (pp_account_off(account)) {
         uint32_t rising = !atomic_load_explicit(&account->above, memory_order_relaxed);
         atomic_store_explicit(&account->above, rising, memory_order_relaxed);
         uint64_t mark = rising ? account->quota.high_bytes : account->quota.low_bytes;
         if (p->config.crossed && crossings->count < PP_CROSSINGS_MAX)
             crossings->each[crossings->count++] =
-                (pp_crossing){p->pool, account->tag, rising, live_bytes(account), mark};
+                (pp_crossing){p->pool, account->tag, rising, pp_live_bytes(account), mark};
         atomic_thread_fence(memory_order_seq_cst);
     }
 }
@@ -135,10 +99,19 @@ static inline void watch_mark(policy *p, pp_account *account, pp_crossings *cros
         return;
     }
     atomic_thread_fence(memory_order_seq_cst);
-    if (!off_mark(account)) return;
+    if (!pp_account_off(account)) return;
     pp_lock_take(&p->lock);
     cross(p, account, crossings);
     pp_lock_drop(&p->lock);
+}
+
+void pp_books_watch(policy *p, pp_account *account)
+{
+    pp_crossings crossings = {.count = 0};
+    pp_lock_take(&p->lock);
+    cross(p, account, &crossings);
+    pp_lock_drop(&p->lock);
+    pp_books_tell(p, &crossings);
 }
 
 void pp_books_tell(policy *p, const pp_crossings *crossings)
@@ -155,7 +128,7 @@ static void note_limit(pp_account *account, pp_request *request, bool by_blocks,
     refusal->status = PP_QUOTA;
     refusal->tag = account->tag;
     refusal->by_blocks = by_blocks;
-    refusal->live = by_blocks ? live_blocks(account) : live_bytes(account);
+    refusal->live = by_blocks ? pp_live_blocks(account) : pp_live_bytes(account);
     refusal->limit = by_blocks ? account->quota.max_blocks : account->quota.max_bytes;
     if (room == 0 || !request->partly) pp_bump(&account->refusals, 1);
 }
@@ -167,13 +140,13 @@ static size_t room_in(pp_account *account, pp_request *request, size_t count)
     uint64_t room = count, needed = request->partly ? 1 : request->count;
     bool by_blocks = false;
     if (quota->max_bytes) {
-        uint64_t live = live_bytes(account);
+        uint64_t live = pp_live_bytes(account);
         uint64_t left = live < quota->max_bytes ? quota->max_bytes - live : 0;
         if (left / request->bytes < room) room = left / request->bytes;
         request->hopeless |= quota->max_bytes / request->bytes < needed;
     }
     if (quota->max_blocks && !request->stretches) {
-        uint64_t live = live_blocks(account);
+        uint64_t live = pp_live_blocks(account);
         uint64_t left = live < quota->max_blocks ? quota->max_blocks - live : 0;
         by_blocks = left < room;
         if (by_blocks) room = left;
@@ -186,8 +159,7 @@ static size_t room_in(pp_account *account, pp_request *request, size_t count)
 static inline void raise_by(policy *p, pp_account *account, uint64_t bytes, uint64_t blocks,
                             pp_crossings *crossings)
 {
-    pp_bump(&account->bytes, bytes);
-    pp_bump(&account->blocks, blocks);
+    pp_account_add(account, bytes, blocks);
     watch_mark(p, account, crossings);
 }
 
@@ -208,7 +180,7 @@ size_t pp_books_take(policy *p, pp_request *request, size_t count)
         raise_by(p, &p->whole, room * request->bytes, room, &request->crossings);
         if (of_tag) raise_by(p, of_tag, room * request->bytes, room, &request->crossings);
         if (p->config.soft_limit) {
-            uint64_t live = live_bytes(&p->whole);
+            uint64_t live = pp_live_bytes(&p->whole);
             if (live > pp_read(&p->touched)) pp_write(&p->touched, live);
         }
     }
@@ -220,7 +192,7 @@ size_t pp_books_take(policy *p, pp_request *request, size_t count)
 static void lower(policy *p, uint32_t tag, uint64_t bytes, uint64_t blocks, pp_crossings *crossings)
 {
     enter(p);
-    pp_account *of_tag = tag ? account_of(p, tag) : NULL;
+    pp_account *of_tag = tag ? pp_account_of(p, tag) : NULL;
     raise_by(p, &p->whole, 0 - bytes, 0 - blocks, crossings);
     if (of_tag) raise_by(p, of_tag, 0 - bytes, 0 - blocks, crossings);
     leave(p);
@@ -229,7 +201,7 @@ static void lower(policy *p, uint32_t tag, uint64_t bytes, uint64_t blocks, pp_c
 /* The same by a thread that is not the owner, in a pool of one. */
 static void lower_remotely(policy *p, uint32_t tag, uint64_t bytes, uint64_t blocks, pp_crossings *crossings)
 {
-    pp_account *accounts[2] = {&p->whole, tag ? account_of(p, tag) : NULL};
+    pp_account *accounts[2] = {&p->whole, tag ? pp_account_of(p, tag) : NULL};
     for (int i = 0; i < 2 && accounts[i]; i++) {
         atomic_fetch_add_explicit(&accounts[i]->remote_bytes, bytes, memory_order_release);
         atomic_fetch_add_explicit(&accounts[i]->remote_blocks, blocks, memory_order_release);
@@ -264,7 +236,7 @@ pp_status pp_books_stretch(policy *p, const pp_claim *claim, size_t bytes, pp_re
     pp_status status = PP_OK;
     *request = (pp_request){.count = 1, .bytes = bytes - claim->bytes, .tag = claim->tag, .stretches = true};
     enter(p);
-    pp_account *accounts[2] = {&p->whole, claim->tag ? account_of(p, claim->tag) : NULL};
+    pp_account *accounts[2] = {&p->whole, claim->tag ? pp_account_of(p, claim->tag) : NULL};
     for (int i = 0; status == PP_OK && i < 2 && accounts[i]; i++)
         if (!room_in(accounts[i], request, 1)) status = PP_QUOTA;
     for (int i = 0; status == PP_OK && i < 2 && accounts[i]; i++)
@@ -292,7 +264,7 @@ void pp_books_soften(policy *p)
     uint64_t step = soft / SOFT_STEP_SHARE > SOFT_STEP_MIN ? soft / SOFT_STEP_SHARE : SOFT_STEP_MIN;
     if (pp_read(&p->touched) < soft + step) return;
     enter(p);
-    uint64_t live = live_bytes(&p->whole);
+    uint64_t live = pp_live_bytes(&p->whole);
     uint64_t floor = live > soft ? live : soft;
     bool due = pp_read(&p->touched) >= floor + step;
     if (due) pp_write(&p->touched, floor);
@@ -340,13 +312,13 @@ pp_status pp_pool_quota_levels(pp_pool *pool, uint32_t tag, pp_quota_levels *out
     policy *p = policy_of(pool);
     if (!p || !p->counts || (tag && !p->by_tag)) return PP_UNSUPPORTED;
     pp_lock_take(&p->lock);
-    const pp_account *account = account_of(p, tag);
+    const pp_account *account = pp_account_of(p, tag);
     memset(out, 0, sizeof *out);
     out->quota = p->config.tag_quota;
     if (account) {
         out->quota = account->quota;
-        out->bytes = live_bytes(account);
-        out->blocks = live_blocks(account);
+        out->blocks = pp_live_blocks(account); /* given back after the bytes, so read before them */
+        out->bytes = pp_live_bytes(account);
         out->refusals = pp_read(&account->refusals);
         out->above = atomic_load_explicit(&((pp_account *)account)->above, memory_order_relaxed);
     }
@@ -363,12 +335,12 @@ pp_status pp_books_check(policy *p, pp_fault *fault)
     for (int i = 0; i < 2; i++) pp_ledger_sum(&p->ledgers[i], &bytes, &blocks);
     for (uint32_t at = 0; at < p->tags_used; at++) {
         const pp_account *accounts = atomic_load_explicit(&p->tags[at], memory_order_acquire);
-        for (uint32_t i = 0; accounts && i < CHUNK_ACCOUNTS; i++) tagged += live_bytes(&accounts[i]);
+        for (uint32_t i = 0; accounts && i < CHUNK_ACCOUNTS; i++) tagged += pp_live_bytes(&accounts[i]);
     }
     *fault = (pp_fault){bytes, "bytes of the blocks that the quotas count: the pool's account differs"};
-    if (bytes != live_bytes(&p->whole)) return PP_CORRUPT;
+    if (bytes != pp_live_bytes(&p->whole)) return PP_CORRUPT;
     *fault = (pp_fault){blocks, "blocks that the quotas count: the pool's account differs"};
-    if (blocks != live_blocks(&p->whole)) return PP_CORRUPT;
+    if (blocks != pp_live_blocks(&p->whole)) return PP_CORRUPT;
     *fault = (pp_fault){tagged, "bytes that the quotas of the tags count: more than the pool's"};
     return tagged > bytes ? PP_CORRUPT : PP_OK;
 }

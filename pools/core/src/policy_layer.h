@@ -3,6 +3,7 @@
  *     policy.c            the layer's functions: what happens to each call, and in which order
  *     policy_ledger.c     what each block counts for
  *     policy_books.c      who has how much: quotas, watermarks, the soft limit
+ *     policy_inline.h     the same, for what nearly every call needs
  *     policy_wait.c       who waits for what
  *     policy_fallback.c   the inner pool of malloc's blocks
  *
@@ -16,6 +17,10 @@
 #include <poolport/policy.h>
 
 #include "layer.h"
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wtsan" /* fences order atomics only here, of which every access is seen */
+#endif
 
 /* What is live of one quota. Live bytes are `bytes` less `remote_bytes`. */
 typedef struct pp_account {
@@ -82,9 +87,10 @@ typedef struct policy {
     pp_layer layer;
     pp_pool *pool;
     pp_policy_config config;
-    bool counts;  /* there are books */
-    bool by_tag;  /* and books of tags */
-    bool signals; /* somebody may wait */
+    bool counts;   /* there are books */
+    bool by_tag;   /* and books of tags */
+    bool signals;  /* somebody may wait */
+    bool is_short; /* calls may take the short way of policy_inline.h */
 
     pp_lock lock;
     pp_account whole;
@@ -184,6 +190,9 @@ void pp_books_give(policy *p, const pp_claim *claim, pp_crossings *crossings);
 pp_status pp_books_stretch(policy *p, const pp_claim *claim, size_t bytes, pp_request *request);
 void pp_books_stretched(policy *p, const pp_claim *claim, size_t bytes, bool done, pp_crossings *crossings);
 
+/* Lets `above` follow what is live, and tells the program. The owner, or without the lock in a shared pool. */
+void pp_books_watch(policy *p, pp_account *account);
+
 /* Calls the program. No lock held. */
 void pp_books_tell(policy *p, const pp_crossings *crossings);
 
@@ -205,9 +214,15 @@ static inline bool pp_queue_any(policy *p)
     return (uint32_t)atomic_load_explicit(&p->awaited, memory_order_relaxed) != 0;
 }
 
-/* Memory of a block with this tag came back: wakes those who wait. `mine`: in a pool of one owner, by
- * the owner. */
-void pp_queue_signal(policy *p, uint32_t tag, bool mine);
+/* Somebody waits: gives the turn to whom a block of this tag may help, and calls those who want to know. */
+void pp_queue_wake(policy *p, uint32_t tag);
+
+/* Memory of a block with this tag came back. `mine`: in a pool of one owner, by the owner. */
+static inline void pp_queue_signal(policy *p, uint32_t tag, bool mine)
+{
+    if (!mine || p->pool->shared) atomic_thread_fence(memory_order_seq_cst);
+    if (PP_UNLIKELY(atomic_load_explicit(&p->awaited, memory_order_relaxed))) pp_queue_wake(p, tag);
+}
 
 void pp_queue_end(policy *p);
 

@@ -17,9 +17,7 @@
  *
  * A handle that the ledger does not know - of a reserved range, of another pool, of an earlier owner -
  * passes: what there is to say of it, the strategy says. */
-#include "policy_layer.h"
-
-#define BYTES_MASK ((UINT64_C(1) << 40) - 1)
+#include "policy_inline.h"
 
 enum { CHUNK_ENTRIES = 1 << PP_LEDGER_SHIFT };
 
@@ -44,17 +42,10 @@ void pp_table_close(void *table, size_t bytes)
     if (table) pp_system_unreserve(table, whole_pages(bytes));
 }
 
-static pp_ledger_entry *entry_at(const pp_ledger *ledger, uint32_t index)
-{
-    _Atomic(pp_ledger_entry *) *chunk = &ledger->chunks[index >> PP_LEDGER_SHIFT];
-    pp_ledger_entry *entries = atomic_load_explicit(chunk, memory_order_acquire);
-    return entries ? &entries[index & (CHUNK_ENTRIES - 1)] : NULL;
-}
-
-/* The same, with memory for it. Several threads may do so at once. */
+/* The entry of a block, with memory for it. Several threads may do so at once. */
 static pp_ledger_entry *make_entry(pp_ledger *ledger, uint32_t index)
 {
-    pp_ledger_entry *entry = entry_at(ledger, index), *none = NULL;
+    pp_ledger_entry *entry = pp_ledger_entry_at(ledger, index), *none = NULL;
     if (PP_LIKELY(entry)) return entry;
     pp_ledger_entry *made = pp_table_open(CHUNK_ENTRIES * sizeof *made);
     if (!made) return NULL;
@@ -64,7 +55,7 @@ static pp_ledger_entry *make_entry(pp_ledger *ledger, uint32_t index)
     uint32_t used = atomic_load_explicit(&ledger->used, memory_order_relaxed);
     uint32_t least = (index >> PP_LEDGER_SHIFT) + 1;
     while (used < least && !atomic_compare_exchange_weak(&ledger->used, &used, least));
-    return entry_at(ledger, index);
+    return pp_ledger_entry_at(ledger, index);
 }
 
 pp_status pp_ledger_open(pp_ledger *ledger)
@@ -90,9 +81,7 @@ pp_status pp_ledger_enter(pp_ledger *ledger, pp_handle handle, size_t bytes, uin
     uint32_t id = (uint32_t)(handle >> 56);
     if (PP_UNLIKELY(atomic_load_explicit(&ledger->id, memory_order_relaxed) != id))
         atomic_store_explicit(&ledger->id, id, memory_order_relaxed);
-    atomic_store_explicit(&entry->tag, tag, memory_order_relaxed);
-    atomic_store_explicit(&entry->word, (uint64_t)pp_handle_stamp(handle) << 40 | bytes,
-                          memory_order_release);
+    pp_ledger_write(entry, handle, bytes, tag);
     return PP_OK;
 }
 
@@ -101,15 +90,15 @@ pp_status pp_ledger_look_up(const pp_ledger *ledger, pp_handle handle, pp_claim 
     *claim = (pp_claim){0};
     if (atomic_load_explicit(&((pp_ledger *)ledger)->id, memory_order_relaxed) != handle >> 56)
         return PP_FOREIGN;
-    pp_ledger_entry *entry = entry_at(ledger, pp_handle_index(handle));
+    pp_ledger_entry *entry = pp_ledger_entry_at(ledger, pp_handle_index(handle));
     if (!entry) return PP_FOREIGN;
     claim->word = atomic_load_explicit(&entry->word, memory_order_acquire);
     if (claim->word >> 40 != (pp_handle_stamp(handle) & 0xffffff)) return PP_STALE;
-    if (!(claim->word & BYTES_MASK)) return PP_FOREIGN; /* never written */
+    if (!(claim->word & PP_LEDGER_BYTES)) return PP_FOREIGN; /* never written */
     claim->entry = entry;
     claim->tag = atomic_load_explicit(&entry->tag, memory_order_relaxed);
-    claim->bytes = claim->word & BYTES_MASK;
-    return claim->bytes == BYTES_MASK ? PP_DOUBLE_RELEASE : PP_OK;
+    claim->bytes = claim->word & PP_LEDGER_BYTES;
+    return claim->bytes == PP_LEDGER_BYTES ? PP_DOUBLE_RELEASE : PP_OK;
 }
 
 pp_status pp_ledger_claim(const pp_ledger *ledger, pp_handle handle, pp_claim *claim)
@@ -121,16 +110,13 @@ pp_status pp_ledger_claim(const pp_ledger *ledger, pp_handle handle, pp_claim *c
             claim->entry = NULL;
             return PP_OK; /* the strategy knows better what to say of it */
         }
-        uint64_t word = claim->word;
-        if (atomic_compare_exchange_strong_explicit(&claim->entry->word, &word, word | BYTES_MASK,
-                                                    memory_order_acq_rel, memory_order_relaxed))
-            return PP_OK;
+        if (pp_ledger_take(claim->entry, claim->word)) return PP_OK;
     }
 }
 
 void pp_ledger_restore(const pp_claim *claim)
 {
-    uint64_t word = claim->word | BYTES_MASK;
+    uint64_t word = claim->word | PP_LEDGER_BYTES;
     atomic_compare_exchange_strong_explicit(&claim->entry->word, &word, claim->word, memory_order_acq_rel,
                                             memory_order_relaxed);
 }
@@ -138,8 +124,9 @@ void pp_ledger_restore(const pp_claim *claim)
 bool pp_ledger_correct(const pp_claim *claim, size_t bytes)
 {
     uint64_t word = claim->word;
-    return atomic_compare_exchange_strong_explicit(&claim->entry->word, &word, (word & ~BYTES_MASK) | bytes,
-                                                   memory_order_acq_rel, memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(&claim->entry->word, &word,
+                                                   (word & ~PP_LEDGER_BYTES) | bytes, memory_order_acq_rel,
+                                                   memory_order_relaxed);
 }
 
 void pp_ledger_sum(const pp_ledger *ledger, uint64_t *bytes, uint64_t *blocks)
@@ -148,8 +135,8 @@ void pp_ledger_sum(const pp_ledger *ledger, uint64_t *bytes, uint64_t *blocks)
         const pp_ledger_entry *entries = atomic_load_explicit(&ledger->chunks[at], memory_order_acquire);
         for (uint32_t i = 0; entries && i < CHUNK_ENTRIES; i++) {
             uint64_t word = pp_read(&entries[i].word);
-            if (word == 0 || (word & BYTES_MASK) == BYTES_MASK) continue;
-            *bytes += word & BYTES_MASK;
+            if (word == 0 || (word & PP_LEDGER_BYTES) == PP_LEDGER_BYTES) continue;
+            *bytes += word & PP_LEDGER_BYTES;
             ++*blocks;
         }
     }

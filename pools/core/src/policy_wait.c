@@ -32,10 +32,6 @@
 
 #include "policy_layer.h"
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wtsan" /* the fence orders atomics only, of which every access is seen */
-#endif
-
 #define SLICE_NS UINT64_C(50000000)
 #define ONE_WATCHER (UINT64_C(1) << 32)
 
@@ -175,10 +171,8 @@ static void tell_watchers(policy *p, pp_watcher *watchers)
     pp_lock_drop(&p->lock);
 }
 
-void pp_queue_signal(policy *p, uint32_t tag, bool mine)
+void pp_queue_wake(policy *p, uint32_t tag)
 {
-    if (!mine || p->pool->shared) atomic_thread_fence(memory_order_seq_cst);
-    if (PP_LIKELY(!atomic_load_explicit(&p->awaited, memory_order_relaxed))) return;
     pp_lock_take(&p->lock);
     pp_watcher *watchers = p->watchers;
     p->watchers = NULL;
