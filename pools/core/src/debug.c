@@ -201,12 +201,16 @@ static pp_status resize_inside(pp_debug *d, pp_handle handle, size_t bytes, pp_b
     if (r->canary_bytes) pp_canary_compare(d, r, handle);
     if (d->found) return PP_CORRUPT_BLOCK;
     size_t asked = asked_for(d, side, bytes);
+    if (r->canary_bytes) pp_canary_erase(d, r, pp_handle_index(handle)); /* it may become the owner's */
     side->pool->spare = d->count != 0;
     pp_status status = side->ops->resize(side->pool, handle, asked, out);
     side->pool->spare = 0;
     if ((status == PP_EXHAUSTED || status == PP_NO_MEMORY) && pp_quarantine_empty(d))
         status = d->found ? PP_CORRUPT_BLOCK : side->ops->resize(side->pool, handle, asked, out);
-    if (status != PP_OK) return status;
+    if (status != PP_OK) {
+        if (r->canary_bytes) pp_canary_write(d, r, pp_handle_index(handle));
+        return status;
+    }
     unmeasure(d, r);
     measure(d, side, r, bytes, asked, out);
     if (d->config.history) pp_record_note(d, r, PP_OP_RESIZE, bytes, pp_system_coarse_ns());

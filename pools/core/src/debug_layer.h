@@ -216,7 +216,8 @@ uint32_t pp_record_history(const pp_debug *d, const pp_record *r, pp_debug_event
 
 /* ---- debug_marks.c -------------------------------------------------------------------- */
 
-void pp_canary_write(const pp_debug *d, pp_record *r, uint32_t index);
+void pp_canary_write(const pp_debug *d, const pp_record *r, uint32_t index);
+void pp_canary_erase(const pp_debug *d, const pp_record *r, uint32_t index);
 
 /* Compares and, where it differs, reports and mends. */
 void pp_canary_compare(pp_debug *d, pp_record *r, pp_handle handle);

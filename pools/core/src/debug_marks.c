@@ -56,7 +56,12 @@ static void canary_of(const pp_debug *d, unsigned char out[PP_CANARY_BYTES])
     memcpy(out, words, sizeof words);
 }
 
-void pp_canary_write(const pp_debug *d, pp_record *r, uint32_t index)
+void pp_canary_erase(const pp_debug *d, const pp_record *r, uint32_t index)
+{
+    memset(pp_record_data(d, r, index) + r->size, 0, r->canary_bytes);
+}
+
+void pp_canary_write(const pp_debug *d, const pp_record *r, uint32_t index)
 {
     unsigned char canary[PP_CANARY_BYTES];
     char *at = pp_record_data(d, r, index) + r->size;

@@ -9,7 +9,7 @@
 
 enum { STRATEGIES = 5, SLAB = 0, SIZECLASS, BUDDY, COMPACTING, MALLOC, BLOCK = 1000, BLOCKS = 32 };
 
-static pp_pool *plain_pool(int strategy, pp_threads threads, bool canaries)
+static inline pp_pool *plain_pool(int strategy, pp_threads threads, bool canaries)
 {
     pp_pool *pool = NULL;
     pp_pool_config base = {.threads = threads, .ages = 1, .canaries = canaries};
@@ -57,7 +57,7 @@ static pp_block acquired(pp_pool *pool, size_t bytes, uint32_t tag)
     return block;
 }
 
-static pp_stats stats_of(const pp_pool *pool)
+static inline pp_stats stats_of(const pp_pool *pool)
 {
     pp_stats stats;
     pp_pool_stats(pool, &stats);
