@@ -16,15 +16,6 @@
 
 enum { CACHE_LINE = 64 };
 
-/* Kept out of its caller, so that the fast path needs no stack. */
-#if defined(_MSC_VER) && !defined(__clang__)
-#define PP_SLOW __declspec(noinline)
-#define PP_WILL_WRITE(address) ((void)(address))
-#else
-#define PP_SLOW __attribute__((noinline))
-#define PP_WILL_WRITE(address) __builtin_prefetch(address, 1)
-#endif
-
 static pp_status refuse(const sizeclass *s, size_t bytes)
 {
     if (atomic_load_explicit(&((sizeclass *)s)->base.closed, memory_order_relaxed)) return PP_CLOSED;

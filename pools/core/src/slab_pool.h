@@ -1,4 +1,5 @@
-/* slab_pool.h - the slab's struct, shared by slab.c (one owner) and slab_shared.c (many threads). */
+/* slab_pool.h - the slab's struct, shared by slab.c (one owner) and slab_shared.c (many threads),
+ * slab_memory.c and slab_books.c. */
 #ifndef POOLPORT_SLAB_POOL_H
 #define POOLPORT_SLAB_POOL_H
 
@@ -15,7 +16,7 @@ typedef struct slab {
     pp_slots slots;
     char *memory;
     size_t stride;      /* bytes from block to block */
-    size_t granted;     /* of them by each block; the rest is room for its canary */
+    size_t granted;     /* of them by each block; the rest is room for its canary, or colour */
     size_t block_bytes; /* the largest request */
     size_t alignment;
     pp_region region;
@@ -64,6 +65,22 @@ void pp_slab_watch_acquire(slab *s, uint32_t index, uint64_t ordinal, uint64_t n
 
 /* Takes home what other threads released; how many blocks. Owner. */
 size_t pp_slab_drain(slab *s);
+
+/* Does the handle name a block that is owned, and that no other thread has released? Owner. */
+static inline bool pp_slab_owned(slab *s, pp_handle handle)
+{
+    if (PP_UNLIKELY(!pp_slots_owned(&s->slots, handle))) return false;
+    if (PP_LIKELY(!pp_slots_any_remote(&s->slots))) return true;
+    if (!pp_slots_remote_pending(&s->slots, pp_handle_index(handle))) return true;
+    pp_slab_drain(s);
+    return pp_slots_owned(&s->slots, handle);
+}
+
+/* slab_books.c: as pp_pool_ops has them. */
+pp_status pp_slab_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out);
+pp_status pp_slab_walk(pp_pool *pool, pp_walk_fn visit, void *context);
+void pp_slab_stats(const pp_pool *pool, pp_stats *out);
+pp_status pp_slab_check(pp_pool *pool, pp_fault *fault);
 
 /* slab_memory.c: what the slab does with memory while blocks come and go. */
 pp_status pp_slab_furnish(slab *s, const pp_slab_config *config, uint32_t max);

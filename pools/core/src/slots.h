@@ -201,6 +201,16 @@ static inline bool pp_slots_any_remote(const pp_slots *slots)
     return atomic_load_explicit(&((pp_slots *)slots)->remote_head, memory_order_relaxed) != 0;
 }
 
+/* PP_SLOW: not inlined into the common way, which then saves no registers for its sake. PP_WILL_WRITE: asks
+ * for a cache line that is about to be stored into; never faults. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#define PP_SLOW __declspec(noinline)
+#define PP_WILL_WRITE(address) ((void)(address))
+#else
+#define PP_SLOW __attribute__((noinline))
+#define PP_WILL_WRITE(address) __builtin_prefetch(address, 1)
+#endif
+
 /* ---- the fast path, owner only --------------------------------------------------- */
 
 /* A free slot that was used before, the most recently freed first; PP_SLOT_NONE when there is none. */

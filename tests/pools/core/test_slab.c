@@ -50,6 +50,30 @@ static void hands_out_distinct_aligned_writable_blocks(void)
     pp_pool_destroy(pool);
 }
 
+static void colours_blocks_of_whole_pages_that_need_no_page(void)
+{
+    enum { COUNT = 64 };
+    pp_slab_config config = {.block_bytes = 4096, .block_count = COUNT, .alignment = 64};
+    pp_block blocks[COUNT];
+    pp_pool *pool;
+    size_t stride;
+    CHECK_EQ(pp_slab_create(&config, &pool), PP_OK);
+    char *memory = pp_slab_memory(pool, &stride);
+    CHECK_EQ(pp_pool_acquire_many(pool, COUNT, 4096, 0, blocks, NULL), COUNT);
+    uint64_t lines = 0; /* of a page, at which some block begins */
+    for (int i = 0; i < COUNT; i++) {
+        CHECK_EQ((char *)blocks[i].data - memory, pp_handle_index(blocks[i].handle) * stride);
+        CHECK_EQ((uintptr_t)blocks[i].data % 64, 0);
+        CHECK_EQ(blocks[i].size, 4096);
+        memset(blocks[i].data, 0xff, 4096);
+        lines |= UINT64_C(1) << (uintptr_t)blocks[i].data / 64 % 64;
+    }
+    CHECK_EQ(lines, UINT64_MAX);
+    CHECK_EQ(stats_of(pool).granted_bytes, COUNT * 4096);
+    sound(pool);
+    pp_pool_destroy(pool);
+}
+
 static void says_exhausted_and_recovers(void)
 {
     pp_pool *pool = make(64, 2, 0);
@@ -327,6 +351,7 @@ static void the_provider_table_reaches_the_pool(void)
 int main(void)
 {
     RUN(hands_out_distinct_aligned_writable_blocks);
+    RUN(colours_blocks_of_whole_pages_that_need_no_page);
     RUN(says_exhausted_and_recovers);
     RUN(refuses_every_misuse_with_its_own_status);
     RUN(refuses_impossible_configurations);

@@ -21,7 +21,11 @@ typedef struct pp_slab_config {
     size_t block_count;      /* blocks the first region holds, reserved at once; 1 to 2^28 */
     size_t max_count;        /* 0 or block_count: never grows; otherwise the hard limit of blocks */
     size_t alignment;        /* power of two, 16 to the page; 0: the cache line, or the page for blocks
-                               that are whole pages */
+                               that are whole pages. Below the page, blocks that would be whole pages
+                               get a cache line more between them, so that each begins in another set
+                               of the caches ("colouring"): the same words of many blocks then stay cached
+                               together, but a block lies on one page more than it fills, which is not
+                               given back while its neighbour on it is live */
     size_t guaranteed_count; /* blocks that are committed and touched at once and never given back; 0 to
                                 block_count */
     pp_slab_hooks hooks;
