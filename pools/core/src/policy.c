@@ -87,6 +87,8 @@ pp_status pp_policy_attempt(policy *p, pp_request *request)
     if (p->counts) {
         if (got) got = enter_blocks(p, request, got, out);
         if (PP_UNLIKELY(got < room)) pp_books_return(p, request, room - got);
+        const pp_pair pair = pp_pair_of(p, request->tag);
+        pp_pair_watch(p, &pair);
     }
     request->done += got;
     if (got == lacking) return request->status = PP_OK;
@@ -142,7 +144,6 @@ static void settle(policy *p, pp_request *request, pp_status status)
         last_refusal = request->refusal;
         last_refusal.pool = p->pool;
     }
-    if (PP_UNLIKELY(request->crossings.count)) pp_books_tell(p, &request->crossings);
     if (p->config.soft_limit) pp_books_soften(p);
 }
 
@@ -155,8 +156,7 @@ static pp_status serve(policy *p, pp_request *request)
     else
         status = pp_policy_attempt(p, request);
     if (PP_UNLIKELY(pp_policy_applies(status))) status = decide(p, request);
-    if (PP_UNLIKELY(status != PP_OK || request->counted || request->crossings.count || p->config.soft_limit))
-        settle(p, request, status);
+    if (PP_UNLIKELY(status != PP_OK || request->counted || p->config.soft_limit)) settle(p, request, status);
     return status;
 }
 
@@ -238,8 +238,7 @@ static pp_status policy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_bl
         }
     }
     pp_request request;
-    memset(&request, 0, offsetof(pp_request, crossings));
-    request.crossings.count = 0;
+    memset(&request, 0, sizeof request);
     request.count = 1;
     request.bytes = bytes;
     request.tag = tag;
@@ -267,22 +266,21 @@ static size_t policy_acquire_many(pp_pool *pool, size_t count, size_t bytes, uin
 /* ---- giving back ----------------------------------------------------------------------------- */
 
 /* After blocks of a tag came back. */
-static inline void came_back(policy *p, uint32_t tag, pp_crossings *crossings)
+static inline void came_back(policy *p, uint32_t tag)
 {
     bool mine = pp_policy_mine(p);
     if (p->signals) pp_queue_signal(p, tag, mine);
-    if (PP_UNLIKELY(crossings->count)) pp_books_tell(p, crossings);
     if (p->config.soft_limit && mine) pp_books_soften(p);
 }
 
-static pp_status release_counted(policy *p, pp_handle handle, pp_claim *claim, pp_crossings *crossings)
+static pp_status release_counted(policy *p, pp_handle handle, pp_claim *claim)
 {
     pp_status status = pp_ledger_claim(pp_ledger_of(p, handle), handle, claim);
     if (PP_UNLIKELY(status != PP_OK)) return pp_note_misuse(p->pool, status);
     status = give_to_owner(p, handle);
     if (PP_LIKELY(claim->entry != NULL)) {
         if (PP_LIKELY(pp_policy_done(status)))
-            pp_books_give(p, claim, crossings);
+            pp_books_give(p, claim);
         else
             pp_ledger_restore(claim);
     }
@@ -313,14 +311,12 @@ static inline bool release_short(policy *p, pp_handle handle, pp_status *status)
 static pp_status policy_release(pp_pool *pool, pp_handle handle)
 {
     policy *p = policy_of(pool);
-    pp_crossings crossings;
     pp_claim claim;
     pp_status status;
     if (p->is_short && pp_policy_mine(p) && PP_LIKELY(release_short(p, handle, &status))) return status;
-    crossings.count = 0;
     claim.tag = PP_TAG_NONE;
-    status = p->counts ? release_counted(p, handle, &claim, &crossings) : give_to_owner(p, handle);
-    if (PP_LIKELY(pp_policy_done(status))) came_back(p, claim.tag, &crossings);
+    status = p->counts ? release_counted(p, handle, &claim) : give_to_owner(p, handle);
+    if (PP_LIKELY(pp_policy_done(status))) came_back(p, claim.tag);
     return status;
 }
 
@@ -328,10 +324,9 @@ static size_t policy_release_many(pp_pool *pool, const pp_handle *handles, size_
 {
     policy *p = policy_of(pool);
     const pp_pool_ops *below = p->layer.below;
-    pp_crossings crossings = {.count = 0};
     if (!p->counts && !p->fallback && below->release_many) {
         size_t released = below->release_many(pool, handles, count, why);
-        if (released) came_back(p, PP_TAG_NONE, &crossings);
+        if (released) came_back(p, PP_TAG_NONE);
         return released;
     }
     pp_status first = PP_OK;
@@ -368,13 +363,13 @@ static pp_status policy_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp
     }
     if (status == PP_OK) {
         status = resize_there(p, handle, bytes, out);
-        if (counted) pp_books_stretched(p, &claim, bytes, pp_policy_done(status), &request.crossings);
+        if (counted) pp_books_stretched(p, &claim, bytes, pp_policy_done(status));
     } else {
         pp_add_any_thread(&p->quota_refusals, 1);
         last_refusal = request.refusal;
         last_refusal.pool = pool;
     }
-    came_back(p, claim.tag, &request.crossings);
+    came_back(p, claim.tag);
     return status;
 }
 
@@ -389,10 +384,9 @@ static pp_status policy_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, v
 static pp_status policy_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
 {
     policy *p = policy_of(pool);
-    pp_crossings none = {.count = 0};
     pp_status status = pp_fallback_owns(p, handle) ? pp_pool_unpin(pp_fallback_ready(p), handle, kind)
                                                    : p->layer.below->unpin(pool, handle, kind);
-    if (status == PP_OK) came_back(p, PP_TAG_NONE, &none);
+    if (status == PP_OK) came_back(p, PP_TAG_NONE);
     return status;
 }
 
@@ -443,10 +437,9 @@ static pp_status policy_check(pp_pool *pool, pp_fault *fault)
 static pp_status policy_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp_compaction *out)
 {
     policy *p = policy_of(pool);
-    pp_crossings none = {.count = 0};
     if (!p->layer.below->compact) return PP_UNSUPPORTED;
     pp_status status = p->layer.below->compact(pool, max_bytes, max_ns, out);
-    if (status == PP_OK) came_back(p, PP_TAG_NONE, &none); /* what did not fit may fit now */
+    if (status == PP_OK) came_back(p, PP_TAG_NONE); /* what did not fit may fit now */
     return status;
 }
 

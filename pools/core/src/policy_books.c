@@ -76,47 +76,41 @@ static void leave(policy *p)
     if (p->pool->shared) pp_lock_drop(&p->lock);
 }
 
+enum { CROSSINGS_MAX = 4 };
+
+/* What the program is told of as soon as no lock is held. */
+typedef struct crossings {
+    pp_crossing each[CROSSINGS_MAX];
+    size_t count;
+} crossings;
+
 /* Lock held. */
-static void cross(policy *p, pp_account *account, pp_crossings *crossings)
+static void cross(policy *p, pp_account *account, crossings *crossed)
 {
     while (pp_account_off(account)) {
         uint32_t rising = !atomic_load_explicit(&account->above, memory_order_relaxed);
         atomic_store_explicit(&account->above, rising, memory_order_relaxed);
         uint64_t mark = rising ? account->quota.high_bytes : account->quota.low_bytes;
-        if (p->config.crossed && crossings->count < PP_CROSSINGS_MAX)
-            crossings->each[crossings->count++] =
+        if (p->config.crossed && crossed->count < CROSSINGS_MAX)
+            crossed->each[crossed->count++] =
                 (pp_crossing){p->pool, account->tag, rising, pp_live_bytes(account), mark};
         atomic_thread_fence(memory_order_seq_cst);
     }
 }
 
-/* After live bytes have changed: the owner, or with the lock in a shared pool. */
-static inline void watch_mark(policy *p, pp_account *account, pp_crossings *crossings)
+/* Calls the program, without the lock. */
+static void tell(policy *p, const crossings *crossed)
 {
-    if (PP_LIKELY(!account->quota.high_bytes)) return;
-    if (p->pool->shared) {
-        cross(p, account, crossings);
-        return;
-    }
-    atomic_thread_fence(memory_order_seq_cst);
-    if (!pp_account_off(account)) return;
-    pp_lock_take(&p->lock);
-    cross(p, account, crossings);
-    pp_lock_drop(&p->lock);
+    for (size_t i = 0; i < crossed->count; i++) p->config.crossed(p->config.context, &crossed->each[i]);
 }
 
 void pp_books_watch(policy *p, pp_account *account)
 {
-    pp_crossings crossings = {.count = 0};
+    crossings crossed = {.count = 0};
     pp_lock_take(&p->lock);
-    cross(p, account, &crossings);
+    cross(p, account, &crossed);
     pp_lock_drop(&p->lock);
-    pp_books_tell(p, &crossings);
-}
-
-void pp_books_tell(policy *p, const pp_crossings *crossings)
-{
-    for (size_t i = 0; i < crossings->count; i++) p->config.crossed(p->config.context, &crossings->each[i]);
+    tell(p, &crossed);
 }
 
 /* ---- taking ---------------------------------------------------------------------------------- */
@@ -156,13 +150,6 @@ static size_t room_in(pp_account *account, pp_request *request, size_t count)
     return (size_t)room;
 }
 
-static inline void raise_by(policy *p, pp_account *account, uint64_t bytes, uint64_t blocks,
-                            pp_crossings *crossings)
-{
-    pp_account_add(account, bytes, blocks);
-    watch_mark(p, account, crossings);
-}
-
 size_t pp_books_take(policy *p, pp_request *request, size_t count)
 {
     pp_account *of_tag = NULL;
@@ -177,8 +164,8 @@ size_t pp_books_take(policy *p, pp_request *request, size_t count)
         if (room < count && !request->partly) room = 0;
     }
     if (PP_LIKELY(room)) {
-        raise_by(p, &p->whole, room * request->bytes, room, &request->crossings);
-        if (of_tag) raise_by(p, of_tag, room * request->bytes, room, &request->crossings);
+        pp_account_add(&p->whole, room * request->bytes, room);
+        if (of_tag) pp_account_add(of_tag, room * request->bytes, room);
         if (p->config.soft_limit) {
             uint64_t live = pp_live_bytes(&p->whole);
             if (live > pp_read(&p->touched)) pp_write(&p->touched, live);
@@ -189,45 +176,42 @@ size_t pp_books_take(policy *p, pp_request *request, size_t count)
 }
 
 /* Lowers the accounts of the pool and of a tag. Who may acquire. */
-static void lower(policy *p, uint32_t tag, uint64_t bytes, uint64_t blocks, pp_crossings *crossings)
+static void lower(policy *p, uint32_t tag, uint64_t bytes, uint64_t blocks)
 {
+    const pp_pair pair = pp_pair_of(p, tag);
     enter(p);
-    pp_account *of_tag = tag ? pp_account_of(p, tag) : NULL;
-    raise_by(p, &p->whole, 0 - bytes, 0 - blocks, crossings);
-    if (of_tag) raise_by(p, of_tag, 0 - bytes, 0 - blocks, crossings);
+    pp_pair_add(&pair, 0 - bytes, 0 - blocks);
     leave(p);
+    pp_pair_watch(p, &pair);
 }
 
 /* The same by a thread that is not the owner, in a pool of one. */
-static void lower_remotely(policy *p, uint32_t tag, uint64_t bytes, uint64_t blocks, pp_crossings *crossings)
+static void lower_remotely(policy *p, uint32_t tag, uint64_t bytes, uint64_t blocks)
 {
-    pp_account *accounts[2] = {&p->whole, tag ? pp_account_of(p, tag) : NULL};
+    const pp_pair pair = pp_pair_of(p, tag);
+    pp_account *accounts[2] = {pair.whole, pair.of_tag != pair.whole ? pair.of_tag : NULL};
     for (int i = 0; i < 2 && accounts[i]; i++) {
         atomic_fetch_add_explicit(&accounts[i]->remote_bytes, bytes, memory_order_release);
         atomic_fetch_add_explicit(&accounts[i]->remote_blocks, blocks, memory_order_release);
     }
     atomic_thread_fence(memory_order_seq_cst);
-    for (int i = 0; i < 2 && accounts[i]; i++) {
-        if (!atomic_load_explicit(&accounts[i]->above, memory_order_relaxed)) continue;
-        pp_lock_take(&p->lock);
-        cross(p, accounts[i], crossings);
-        pp_lock_drop(&p->lock);
-    }
+    for (int i = 0; i < 2 && accounts[i]; i++)
+        if (atomic_load_explicit(&accounts[i]->above, memory_order_relaxed)) pp_books_watch(p, accounts[i]);
 }
 
 void pp_books_return(policy *p, pp_request *request, size_t count)
 {
-    lower(p, request->tag, count * request->bytes, count, &request->crossings);
+    lower(p, request->tag, count * request->bytes, count);
 }
 
 /* ---- giving back and resizing ---------------------------------------------------------------- */
 
-void pp_books_give(policy *p, const pp_claim *claim, pp_crossings *crossings)
+void pp_books_give(policy *p, const pp_claim *claim)
 {
     if (pp_policy_mine(p))
-        lower(p, claim->tag, claim->bytes, 1, crossings);
+        lower(p, claim->tag, claim->bytes, 1);
     else
-        lower_remotely(p, claim->tag, claim->bytes, 1, crossings);
+        lower_remotely(p, claim->tag, claim->bytes, 1);
 }
 
 pp_status pp_books_stretch(policy *p, const pp_claim *claim, size_t bytes, pp_request *request)
@@ -240,18 +224,17 @@ pp_status pp_books_stretch(policy *p, const pp_claim *claim, size_t bytes, pp_re
     for (int i = 0; status == PP_OK && i < 2 && accounts[i]; i++)
         if (!room_in(accounts[i], request, 1)) status = PP_QUOTA;
     for (int i = 0; status == PP_OK && i < 2 && accounts[i]; i++)
-        raise_by(p, accounts[i], request->bytes, 0, &request->crossings);
+        pp_account_add(accounts[i], request->bytes, 0);
     leave(p);
     return status;
 }
 
-void pp_books_stretched(policy *p, const pp_claim *claim, size_t bytes, bool done, pp_crossings *crossings)
+void pp_books_stretched(policy *p, const pp_claim *claim, size_t bytes, bool done)
 {
     if (!claim->entry) return;
     done = done && pp_ledger_correct(claim, bytes);
     uint64_t counted = bytes > claim->bytes ? bytes : claim->bytes;
-    uint64_t due = done ? bytes : claim->bytes;
-    if (counted != due) lower(p, claim->tag, counted - due, 0, crossings);
+    lower(p, claim->tag, counted - (done ? bytes : claim->bytes), 0);
 }
 
 /* ---- the soft limit -------------------------------------------------------------------------- */
@@ -292,17 +275,17 @@ pp_status pp_pool_set_quota(pp_pool *pool, uint32_t tag, const pp_quota *quota)
     if (!p || !p->counts || (tag && !p->by_tag)) return PP_UNSUPPORTED;
     if (!marks_fit(quota)) return PP_INVALID;
     if (!pp_policy_mine(p)) return PP_WRONG_THREAD;
-    pp_crossings crossings = {.count = 0};
+    crossings crossed = {.count = 0};
     pp_lock_take(&p->lock);
     pp_account *account = make_account(p, tag);
     if (account) {
         account->quota = *quota;
         if (!quota->high_bytes) atomic_store_explicit(&account->above, 0, memory_order_relaxed);
-        cross(p, account, &crossings);
+        cross(p, account, &crossed);
     }
     pp_lock_drop(&p->lock);
     if (!account) return PP_NO_MEMORY;
-    pp_books_tell(p, &crossings);
+    tell(p, &crossed);
     if (p->signals) pp_queue_signal(p, tag, false); /* there may be room now */
     return PP_OK;
 }

@@ -57,27 +57,18 @@ typedef struct pp_claim {
     uint32_t tag;
 } pp_claim;
 
-enum { PP_CROSSINGS_MAX = 8 };
-
-/* Crossings that are told of when no lock is held. */
-typedef struct pp_crossings {
-    pp_crossing each[PP_CROSSINGS_MAX];
-    size_t count;
-} pp_crossings;
-
 /* One request on its way, and what has come of it. */
 typedef struct pp_request {
     size_t count, bytes;
     uint32_t tag;
     pp_block *out;
     size_t done;
-    pp_status status;       /* of the last attempt */
-    uint32_t counted;       /* attempts that the strategy has counted as failures */
-    bool partly;            /* fewer blocks than asked for are better than none */
-    bool hopeless;          /* the quota is smaller than the request */
-    bool stretches;         /* a block that is there asks for more bytes */
-    pp_refusal refusal;     /* by a quota, or how long it waited */
-    pp_crossings crossings; /* to be told of */
+    pp_status status;   /* of the last attempt */
+    uint32_t counted;   /* attempts that the strategy has counted as failures */
+    bool partly;        /* fewer blocks than asked for are better than none */
+    bool hopeless;      /* the quota is smaller than the request */
+    bool stretches;     /* a block that is there asks for more bytes */
+    pp_refusal refusal; /* by a quota, or how long it waited */
 } pp_request;
 
 typedef struct pp_waiter pp_waiter;
@@ -176,25 +167,23 @@ pp_status pp_books_open(policy *p);
 void pp_books_close(policy *p);
 
 /* How many blocks of the request its quotas leave room for, at most `count`; they are counted as live. Notes
- * in the request what is in the way of more. Who may acquire. */
+ * in the request what is in the way of more. The caller looks at the watermarks when it has the blocks, so that
+ * nobody is told of what did not come to be. Who may acquire. */
 size_t pp_books_take(policy *p, pp_request *request, size_t count);
 
 /* Takes back what was counted for `count` blocks that were not to be had. */
 void pp_books_return(policy *p, pp_request *request, size_t count);
 
 /* Gives back what a block was counted for: after the strategy has taken it. Any thread. */
-void pp_books_give(policy *p, const pp_claim *claim, pp_crossings *crossings);
+void pp_books_give(policy *p, const pp_claim *claim);
 
 /* Makes room for a block that shall have `bytes`: PP_QUOTA. Afterwards whether that has become so; if
  * not, the room is given back. Who may acquire. */
 pp_status pp_books_stretch(policy *p, const pp_claim *claim, size_t bytes, pp_request *request);
-void pp_books_stretched(policy *p, const pp_claim *claim, size_t bytes, bool done, pp_crossings *crossings);
+void pp_books_stretched(policy *p, const pp_claim *claim, size_t bytes, bool done);
 
 /* Lets `above` follow what is live, and tells the program. The owner, or without the lock in a shared pool. */
 void pp_books_watch(policy *p, pp_account *account);
-
-/* Calls the program. No lock held. */
-void pp_books_tell(policy *p, const pp_crossings *crossings);
 
 /* Gives memory back if more than the soft limit was live and is no longer. Who may acquire. */
 void pp_books_soften(policy *p);
