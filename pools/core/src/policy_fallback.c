@@ -100,12 +100,23 @@ pp_status pp_policy_copy(pp_pool *pool, pp_handle handle, size_t offset, void *t
     return status;
 }
 
+/* The name as JSON has it. */
+static void quote(const char *name, char *out)
+{
+    for (; *name; name++) {
+        if (*name == '"' || *name == '\\') *out++ = '\\';
+        *out++ = (unsigned char)*name < ' ' ? ' ' : *name;
+    }
+    *out = 0;
+}
+
 /* A number of its own in the trace, before any record of it. */
 void pp_fallback_announce(policy *p)
 {
-    char about[PP_NAME_BYTES * 6 + 64];
-    size_t length = (size_t)snprintf(about, sizeof about, "{\"strategy\": \"malloc\", \"fallback_of\": %u}",
-                                     (unsigned)p->pool->trace_pool);
+    char name[PP_NAME_BYTES * 2], about[sizeof name + 64];
+    quote(p->pool->name, name);
+    size_t length =
+        (size_t)snprintf(about, sizeof about, "{\"name\": \"%s, fallback\", \"strategy\": \"malloc\"}", name);
     uint32_t number = pp_trace_next_pool(p->pool->trace);
     if (number == 0) return; /* the trace has no numbers left: the records stay with the outer pool */
     p->fallback->trace_pool = (uint16_t)number;
