@@ -71,6 +71,15 @@ struct Export {
     Export *next, **link; /* in home->owing */
 };
 
+/* A line of Python that acquires, and its number in the pool's table. */
+typedef struct known_site {
+    PyObject *code;
+    int instruction;
+    unsigned int number;
+} known_site;
+
+enum { KNOWN_SITES = 8 };
+
 typedef struct Lender {
     PyObject_HEAD Home *home;
     PyTypeObject *lease_type;
@@ -79,6 +88,7 @@ typedef struct Lender {
     unsigned long long lost_leases;
     unsigned int marked_site; /* what blocks carry that C code acquires */
     char records_sites;       /* blocks carry the line that acquired them */
+    known_site sites[KNOWN_SITES];
 } Lender;
 
 typedef PyObject *(*call_function)(PyObject *, PyObject *const *, size_t, PyObject *);

@@ -85,6 +85,23 @@ static int read_size(Lender *self, PyObject *size, size_t *out)
     return -1;
 }
 
+/* The number of the line that acquires, 0 where no Python code calls; or -1 with an exception. */
+static long long site_number(Lender *self, PyObject *code, int instruction)
+{
+    known_site *site = &self->sites[(((uintptr_t)code >> 5) + (unsigned)instruction / 2) % KNOWN_SITES];
+    if (!code) return 0;
+    if (site->code == code && site->instruction == instruction) return site->number;
+    PyObject *answer = PyObject_CallMethod((PyObject *)self, "_site_number", "Oi", code, instruction);
+    unsigned long number = answer ? PyLong_AsUnsignedLong(answer) : 0;
+    Py_XDECREF(answer);
+    if (PyErr_Occurred()) return -1;
+    PyObject *former = site->code;
+    Py_INCREF(code);
+    *site = (known_site){code, instruction, (unsigned int)number};
+    Py_XDECREF(former);
+    return (long long)number;
+}
+
 /* Reads what is asked for and sees to what precedes every acquire; 0, or -1 with an exception. */
 static int begin(Lender *self, PyObject *size, PyObject *tag, request *out)
 {
@@ -92,11 +109,8 @@ static int begin(Lender *self, PyObject *size, PyObject *tag, request *out)
     if (self->home->dropped) home_sweep(self->home);
     if (current_site(&out->code, &out->instruction) < 0) return -1;
     if (!self->records_sites) return 0;
-    PyObject *number = PyObject_CallMethod((PyObject *)self, "_site_number", "Oi",
-                                           out->code ? out->code : Py_None, out->instruction);
-    unsigned long site = number ? PyLong_AsUnsignedLong(number) : 0;
-    Py_XDECREF(number);
-    if (PyErr_Occurred()) {
+    long long site = site_number(self, out->code, out->instruction);
+    if (site < 0) {
         Py_XDECREF(out->code);
         return -1;
     }
@@ -308,6 +322,7 @@ static void lender_dealloc(PyObject *op)
     Lender *self = (Lender *)op;
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
+    for (int i = 0; i < KNOWN_SITES; i++) Py_CLEAR(self->sites[i].code);
     Py_CLEAR(self->tags);
     Py_CLEAR(self->lease_type);
     Py_CLEAR(self->home);
