@@ -1,11 +1,16 @@
-/* batch.c - blocks that were acquired in one call and are released in one. */
+/* batch.c - blocks that were acquired in one call and are released in one.
+ *
+ * Like leases, batches and the room for their blocks are kept for the next one, see lease.c. */
 #include "leases.h"
 
 PyTypeObject *batch_type, *batch_iterator_type;
 
-/* Room for the blocks of the next batch, where it is of an ordinary length. */
+/* Of an ordinary length. */
 enum { SPARE_BLOCKS = 256 };
 static pp_block *spare;
+
+static PyObject *kept[PP_LEASES_KEPT / 16 + 1];
+static int kept_count;
 
 static pp_block *take_room(Py_ssize_t count)
 {
@@ -35,15 +40,26 @@ Batch *batch_prepare(Lender *pool, Py_ssize_t count)
         PyErr_NoMemory();
         return NULL;
     }
-    Batch *self = (Batch *)PyType_GenericAlloc(batch_type, 0);
+    Batch *self = kept_count ? (Batch *)PyObject_Init(kept[--kept_count], batch_type)
+                             : PyObject_GC_New(Batch, batch_type);
     if (!self) {
         give_room(blocks, count);
         return NULL;
     }
-    self->blocks = blocks;
     Py_INCREF((PyObject *)pool);
     self->pool = pool;
+    self->code = NULL;
+    self->instruction = 0;
+    self->blocks = blocks;
+    self->count = self->taken = 0;
+    self->finalized = false;
     return self;
+}
+
+void batch_fill(Batch *self, Py_ssize_t count)
+{
+    self->count = count;
+    PyObject_GC_Track((PyObject *)self);
 }
 
 static int batch_traverse(PyObject *op, visitproc visit, void *arg)

@@ -9,11 +9,6 @@
  * and a lease can be called: with nothing it enters, with three arguments it exits (with_slot below). */
 #include "leases.h"
 
-/* 0 lets AddressSanitizer see a lease that is used after its end. */
-#ifndef PP_LEASES_KEPT
-#define PP_LEASES_KEPT 128
-#endif
-
 PyTypeObject *lease_type;
 static PyTypeObject *with_slot_type;
 static PyObject *kept[PP_LEASES_KEPT + 1];

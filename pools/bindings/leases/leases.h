@@ -113,7 +113,14 @@ typedef struct Batch {
     pp_block *blocks; /* handle 0: it has left the batch */
     Py_ssize_t count; /* 0 once released */
     Py_ssize_t taken;
+    bool finalized;
 } Batch;
+
+/* How many collected leases are kept for the next ones. 0 lets AddressSanitizer see one that is used
+ * after its end. */
+#ifndef PP_LEASES_KEPT
+#define PP_LEASES_KEPT 128
+#endif
 
 /* As in the limited API since 3.12, and in what precedes it. */
 #ifndef Py_TPFLAGS_HAVE_VECTORCALL
@@ -188,8 +195,11 @@ int current_site(PyObject **code, int *instruction);
 /* Gives every block back that the batch still owns; None, or NULL with an exception. */
 PyObject *batch_release(Batch *self);
 
-/* A batch with room for so many blocks, none yet. */
+/* A batch with room for so many blocks, none yet, and unknown to the collector. */
 Batch *batch_prepare(Lender *pool, Py_ssize_t count);
+
+/* It owns the blocks written there from now on. */
+void batch_fill(Batch *self, Py_ssize_t count);
 
 /* A lease of block `index`, which leaves the batch. */
 PyObject *batch_take(Batch *self, Py_ssize_t index);

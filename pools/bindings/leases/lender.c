@@ -211,7 +211,7 @@ static PyObject *lender_acquire_many(PyObject *op, PyObject *const *args, Py_ssi
     }
     end(self);
     if (status == PP_OK) {
-        made->count = count;
+        batch_fill(made, count);
         return (PyObject *)made;
     }
     Py_DECREF((PyObject *)made);

@@ -266,6 +266,27 @@ static pp_status slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_bloc
     return PP_OK;
 }
 
+/* pp_slab_watch_acquire() for a run; where only ages and sites are kept, without a call for each block. */
+static void watch_run(slab *s, const pp_block *blocks, uint32_t run, uint64_t ordinal)
+{
+    const pp_pool *base = &s->base;
+    uint64_t now = pp_birth_ns(base);
+    uint64_t *births = base->ages ? s->slots.births : NULL;
+    uint32_t site = base->site;
+    if (base->scrub || base->constructs || base->trace) {
+        for (uint32_t i = 0; i < run; i++)
+            pp_slab_watch_acquire(s, pp_handle_index(blocks[i].handle), ordinal + i, now);
+        return;
+    }
+    for (uint32_t i = 0; i < run; i++) {
+        uint32_t index = pp_handle_index(blocks[i].handle);
+        s->slots.pins[index].site = site;
+        if (!births) continue;
+        births[index * 2] = now;
+        births[index * 2 + 1] = ordinal + i;
+    }
+}
+
 /* Hands out what the free stack holds, at most `count`. Counters are raised once. */
 static size_t acquire_run(slab *s, size_t count, size_t bytes, uint32_t tag, pp_block *out)
 {
@@ -285,10 +306,7 @@ static size_t acquire_run(slab *s, size_t count, size_t bytes, uint32_t tag, pp_
     uint64_t live = pp_read(&s->base.acquired) - pp_read(&s->base.released);
     if (live > pp_read(&s->base.peak_live_blocks)) pp_write(&s->base.peak_live_blocks, live);
     if (!s->base.watched) return run;
-    uint64_t ordinal = pp_read(&s->base.acquired) - run;
-    uint64_t now = pp_birth_ns(&s->base);
-    for (uint32_t i = 0; i < run; i++)
-        pp_slab_watch_acquire(s, pp_handle_index(out[i].handle), ordinal + i, now);
+    watch_run(s, out, run, pp_read(&s->base.acquired) - run);
     return run;
 }
 
