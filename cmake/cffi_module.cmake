@@ -35,6 +35,10 @@ function(cffi_module name)
   target_link_libraries(${name} PRIVATE ${arg_CORE})
   # cffi's code uses alloca(), which the C library declares only with extensions.
   set_target_properties(${name} PROPERTIES C_EXTENSIONS ON)
+  if(WIN32)
+    # Windows knows no suffix for abi3; a build on another platform would add that platform's.
+    set_target_properties(${name} PROPERTIES SUFFIX .pyd)
+  endif()
   if(NOT MSVC)
     # Generated code: cffi's casts are not ours to mend.
     set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS -w)

@@ -13,7 +13,7 @@
 
 #include <poolport/status.h>
 
-#if defined(_WIN32)
+#if defined(_MSC_VER)
 #include <intrin.h>
 #endif
 
@@ -64,7 +64,11 @@ uint64_t pp_system_cpu_ns(void);
 /* A word that differs between live threads and costs one instruction; never 0. */
 static inline uintptr_t pp_system_self(void)
 {
-#if defined(_WIN32)
+#if defined(_WIN32) && defined(__GNUC__) /* its own intrinsic reads through what it then takes for NULL */
+    uintptr_t self;
+    __asm__("movq %%gs:0x30, %0" : "=r"(self));
+    return self;
+#elif defined(_WIN32)
     return (uintptr_t)__readgsqword(0x30);
 #else
     return (uintptr_t)__builtin_thread_pointer();
