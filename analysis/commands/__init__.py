@@ -15,6 +15,7 @@ gives the exit code. Here is the one place where an exception becomes a sentence
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -88,6 +89,17 @@ def _explain(error: Exception) -> tuple[str, int] | None:
     return None
 
 
+def _nobody_reads(error: Exception) -> bool:
+    """Whether whoever read our output has gone. On Windows that is an invalid argument, as much else is."""
+    if os.name != "nt" or not isinstance(error, OSError) or error.errno != errno.EINVAL:
+        return isinstance(error, BrokenPipeError)
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except OSError as again:
+        return again.errno in (errno.EINVAL, errno.EPIPE)
+    return False
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     try:
@@ -96,11 +108,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter would complain when it flushes at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
+        if _nobody_reads(error):
+            # The interpreter would complain when it flushes at its exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         explained = _explain(error)
         if explained is None:
             raise

@@ -157,6 +157,9 @@ class _Player:
                 self._selector.modify(client.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, client)
 
     def _events(self, wait: float) -> Iterator[tuple[_Client, int]]:
+        if not self._open:  # Windows refuses to wait for no socket at all
+            time.sleep(wait)
+            return
         for key, mask in self._selector.select(wait):
             yield key.data, mask
 
