@@ -20,8 +20,8 @@ class SlabPool(OwnMemory, Pool):
     ``max_count`` lets the pool grow up to that many blocks; without it the pool never grows.
     ``alignment`` is a power of two from 16 to the page; 0 means the cache line, or the page for
     blocks that are whole pages. Below the page such blocks begin at different cache lines, so that
-    the same words of many of them stay cached together, and lie on one page more each. ``guaranteed`` blocks are backed by
-    memory from the beginning, and stay so. ``scrub`` zeroes a block before its next owner sees it;
+    the same words of many of them stay cached together, and lie on one page more each. ``guaranteed``
+    blocks are backed by memory from the beginning, and stay so. ``scrub`` zeroes a block before its next owner sees it;
     ``ages`` keeps the acquisition time of each block; ``huge_pages`` asks for huge pages;
     ``strict`` makes ``close()`` raise ``LeakError`` when something is live.
 
