@@ -14,7 +14,7 @@ from pools.lease import Lease
 __all__ = ["Debug", "block_history", "debug_from"]
 
 _VARIABLE = "POOLPORT_DEBUG"
-_QUARANTINE = 64
+_QUARANTINE = 16
 _HISTORY = 8
 
 

@@ -65,14 +65,16 @@ class Fault:
     site: str
     """Where the block was acquired; empty if the core was not told."""
     age_seconds: float
-    """Since it was acquired."""
+    """Since it was acquired; 0.0 without history."""
     history: tuple[Operation, ...]
     """The last operations on the block, the oldest first."""
 
     def __str__(self) -> str:
         block = f"block {self.handle & 0xFFFF_FFFF} of pool {self.pool!r} ({self.requested} bytes requested"
         block += f", {self.size} usable, tag {self.tag or '(none)'!r}"
-        block += f", acquired {self.age_seconds:.3f} s ago" + (f" at {self.site})" if self.site else ")")
+        if self.history:
+            block += f", acquired {self.age_seconds:.3f} s ago"
+        block += f", acquired at {self.site})" if self.site else ")"
         last = self.first + self.count - 1
         where = f"byte {self.first}" if self.count == 1 else f"bytes {self.first} to {last}"
         lines = [f"{self.kind} of {block}: {where} now hold {self.seen.hex(' ')}"]

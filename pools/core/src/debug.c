@@ -81,18 +81,18 @@ static pp_status acquire_inside(pp_debug *d, size_t bytes, uint32_t tag, pp_bloc
     if (PP_UNLIKELY(status != PP_OK)) {
         return status == PP_CORRUPT_BLOCK ? pp_note_failure(d->pool, bytes, tag, status) : status;
     }
-    pp_record *r = pp_record_make(d, side, pp_handle_index(block.handle));
-    if (PP_UNLIKELY(!r)) {
+    pp_record *r = pp_record_at(d, side, pp_handle_index(block.handle));
+    if (PP_UNLIKELY(!r) && !(r = pp_record_make(d, side, pp_handle_index(block.handle)))) {
         side->ops->release(side->pool, block.handle);
         if (side->pool->retains) side->ops->unpin(side->pool, block.handle, PP_PIN_USER);
         return pp_note_failure(d->pool, bytes, tag, PP_NO_MEMORY);
     }
-    r->born_ns = pp_system_coarse_ns();
+    r->born_ns = d->config.history ? pp_system_coarse_ns() : 0;
     r->tag = tag;
     r->site = atomic_load_explicit(&d->pool->site, memory_order_relaxed);
     r->pins = r->user_pins = 0;
     measure(d, side, r, bytes, asked, &block);
-    pp_record_note(d, r, PP_OP_ALLOC, bytes, r->born_ns);
+    if (d->config.history) pp_record_note(d, r, PP_OP_ALLOC, bytes, r->born_ns);
     pp_record_set(r, block.handle, PP_RECORD_LIVE);
     *out = block;
     return PP_OK;

@@ -39,6 +39,13 @@
 
 #include "layer.h"
 
+/* Asks for a cache line that is read soon. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#define PP_WILL_READ(address) ((void)(address))
+#else
+#define PP_WILL_READ(address) __builtin_prefetch(address)
+#endif
+
 enum { PP_RECORD_SHIFT = 12, PP_RECORD_CHUNKS = 1 << (32 - PP_RECORD_SHIFT), PP_LOUNGE = 64 };
 
 typedef enum pp_record_state {
@@ -195,7 +202,7 @@ static inline pp_record *pp_record_of(pp_debug *d, pp_handle handle)
     return pp_record_at(d, pp_debug_side(d, handle), pp_handle_index(handle));
 }
 
-/* The same, made if need be; NULL when memory for it is refused. Inside. */
+/* Makes it, where there is none; NULL when memory for it is refused. Inside. */
 pp_record *pp_record_make(pp_debug *d, pp_side *side, uint32_t index);
 
 /* PP_NO_MEMORY. */
@@ -233,13 +240,28 @@ void pp_quarantine_put(pp_debug *d, pp_record *r, pp_handle handle);
 /* Lets go of all that wait; whether there were any. */
 bool pp_quarantine_empty(pp_debug *d);
 
-/* What precedes an acquire: brings home what other threads released, and lets go of what need not wait. */
-void pp_quarantine_settle(pp_debug *d);
+/* Takes what other threads released off the lists, and ends their ownership. */
+void pp_debug_bring_home_all(pp_debug *d);
+
+static inline void pp_debug_bring_home(pp_debug *d)
+{
+    if (PP_UNLIKELY(atomic_load_explicit(&d->sides[0].away, memory_order_relaxed) |
+                    atomic_load_explicit(&d->sides[1].away, memory_order_relaxed)))
+        pp_debug_bring_home_all(d);
+}
+
+/* Lets go of what waits for the next acquire only. */
+void pp_quarantine_yield(pp_debug *d);
+
+/* What precedes an acquire. */
+static inline void pp_quarantine_settle(pp_debug *d)
+{
+    pp_debug_bring_home(d);
+    if (PP_UNLIKELY(d->count && !d->config.quarantine_count)) pp_quarantine_yield(d);
+}
 
 /* A release by somebody who is not inside. */
 pp_status pp_debug_release_away(pp_debug *d, pp_handle handle);
-
-void pp_debug_bring_home(pp_debug *d);
 
 /* ---- debug.c --------------------------------------------------------------------------------- */
 

@@ -32,7 +32,7 @@ static void report(pp_debug *d, const pp_record *r, pp_handle handle, pp_debug_k
         .handle = handle,
         .requested = r->requested,
         .size = r->size,
-        .age_ns = now > r->born_ns ? now - r->born_ns : 0,
+        .age_ns = r->born_ns && now > r->born_ns ? now - r->born_ns : 0,
         .first = first,
         .count = count,
         .found_ns = now,
@@ -104,25 +104,37 @@ static void poisoned(const pp_debug *d, const pp_record *r, size_t *head, size_t
     *tail = size <= bytes ? size : size - (bytes - bytes / 2);
 }
 
+/* The usual case, without loops or calls: 64 bytes at either end. */
+static inline bool usual(size_t head, size_t tail, size_t size) { return head == 64 && size - tail == 64; }
+
 void pp_poison_write(const pp_debug *d, const pp_record *r, uint32_t index)
 {
     size_t head, tail;
     char *data = pp_record_data(d, r, index);
     poisoned(d, r, &head, &tail);
+    if (PP_LIKELY(usual(head, tail, (size_t)r->size))) {
+        memset(data, PP_POISON_BYTE, 64);
+        memset(data + tail, PP_POISON_BYTE, 64);
+        return;
+    }
     memset(data, PP_POISON_BYTE, head);
     memset(data + tail, PP_POISON_BYTE, (size_t)r->size - tail);
+}
+
+static inline uint64_t differences_in_64(const char *at)
+{
+    const uint64_t poison = UINT64_C(0x0101010101010101) * PP_POISON_BYTE;
+    uint64_t words[8];
+    memcpy(words, at, sizeof words);
+    return ((words[0] ^ poison) | (words[1] ^ poison)) | ((words[2] ^ poison) | (words[3] ^ poison)) |
+           ((words[4] ^ poison) | (words[5] ^ poison)) | ((words[6] ^ poison) | (words[7] ^ poison));
 }
 
 /* Whether a range holds nothing but poison. */
 static bool intact(const char *at, size_t bytes)
 {
-    const uint64_t poison = UINT64_C(0x0101010101010101) * PP_POISON_BYTE;
     uint64_t differences = 0;
-    for (; bytes >= 64; at += 64, bytes -= 64) {
-        uint64_t words[8];
-        memcpy(words, at, sizeof words);
-        for (int i = 0; i < 8; i++) differences |= words[i] ^ poison;
-    }
+    for (; bytes >= 64; at += 64, bytes -= 64) differences |= differences_in_64(at);
     for (; bytes; at++, bytes--) differences |= (unsigned char)*at ^ PP_POISON_BYTE;
     return differences == 0;
 }
@@ -142,7 +154,11 @@ void pp_poison_compare(pp_debug *d, pp_record *r, pp_handle handle)
     size_t head, tail, size = (size_t)r->size, first = SIZE_MAX, last = 0;
     const char *data = pp_record_data(d, r, pp_handle_index(handle));
     poisoned(d, r, &head, &tail);
-    if (PP_LIKELY(intact(data, head) && intact(data + tail, size - tail))) return;
+    if (PP_LIKELY(usual(head, tail, size))) {
+        if (PP_LIKELY((differences_in_64(data) | differences_in_64(data + tail)) == 0)) return;
+    } else if (intact(data, head) && intact(data + tail, size - tail)) {
+        return;
+    }
     locate(data, 0, head, &first, &last);
     locate(data, tail, size, &first, &last);
     report(d, r, handle, PP_DEBUG_WRITE_AFTER_RELEASE, data, first, last - first + 1);

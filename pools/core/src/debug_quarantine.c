@@ -11,16 +11,28 @@
 
 /* ---- waiting ------------------------------------------------------------------------------ */
 
+/* Puts the block that is to be the next at the ring's head, and has its lines fetched meanwhile. */
+static void choose_next(pp_debug *d)
+{
+    if (!d->count) return;
+    pp_handle *head = &d->ring[d->head & d->ring_mask], chosen = *head;
+    if (d->config.shuffle) {
+        uint32_t other = (uint32_t)((pp_random(&d->random) >> 32) * d->count >> 32);
+        pp_handle *place = &d->ring[(d->head + other) & d->ring_mask];
+        chosen = *place;
+        *place = *head;
+        *head = chosen;
+    }
+    const pp_record *r = pp_record_of(d, chosen);
+    PP_WILL_READ(r);
+    if (!d->config.poison || d->places) return;
+    PP_WILL_READ(r->data);
+    PP_WILL_READ(r->data + r->size - 1);
+}
+
 /* The wait of the block at the ring's head is over. */
 static void let_go(pp_debug *d)
 {
-    if (d->config.shuffle && d->count > 1) {
-        uint32_t other = (uint32_t)(pp_random(&d->random) % d->count);
-        pp_handle *a = &d->ring[d->head & d->ring_mask], *b = &d->ring[(d->head + other) & d->ring_mask];
-        pp_handle chosen = *b;
-        *b = *a;
-        *a = chosen;
-    }
     pp_handle handle = d->ring[d->head++ & d->ring_mask];
     pp_side *side = pp_debug_side(d, handle);
     pp_record *r = pp_record_at(d, side, pp_handle_index(handle));
@@ -32,6 +44,7 @@ static void let_go(pp_debug *d)
     if (r->padded) pp_bump(&d->padded_blocks, (uint64_t)-1);
     pp_record_set(r, handle, PP_RECORD_NOTHING);
     side->ops->unpin(side->pool, handle, PP_PIN_USER);
+    choose_next(d);
 }
 
 static bool over(const pp_debug *d)
@@ -50,6 +63,8 @@ void pp_quarantine_put(pp_debug *d, pp_record *r, pp_handle handle)
     pp_record_set(r, handle, PP_RECORD_WAITING);
     if (d->config.quarantine_count)
         while (over(d)) let_go(d);
+    else if (d->config.shuffle)
+        choose_next(d);
 }
 
 bool pp_quarantine_empty(pp_debug *d)
@@ -59,10 +74,8 @@ bool pp_quarantine_empty(pp_debug *d)
     return true;
 }
 
-void pp_quarantine_settle(pp_debug *d)
+void pp_quarantine_yield(pp_debug *d)
 {
-    pp_debug_bring_home(d);
-    if (d->config.quarantine_count || !d->count) return;
     do let_go(d);
     while (d->count && !d->config.shuffle);
 }
@@ -101,7 +114,7 @@ static void bring_home(pp_debug *d, pp_side *side)
     }
 }
 
-void pp_debug_bring_home(pp_debug *d)
+void pp_debug_bring_home_all(pp_debug *d)
 {
     for (int i = 0; i < 2; i++)
         if (PP_UNLIKELY(atomic_load_explicit(&d->sides[i].away, memory_order_relaxed)))

@@ -31,8 +31,6 @@ void pp_side_end(const pp_debug *d, pp_side *side)
 
 pp_record *pp_record_make(pp_debug *d, pp_side *side, uint32_t index)
 {
-    pp_record *record = pp_record_at(d, side, index);
-    if (PP_LIKELY(record != NULL)) return record;
     pp_record *chunk = pp_system_reserve(chunk_bytes(d));
     if (!chunk) return NULL;
     if (pp_system_commit(chunk, chunk_bytes(d)) != PP_OK) {

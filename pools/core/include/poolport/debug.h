@@ -68,7 +68,7 @@ typedef struct pp_debug_fault {
     pp_handle handle;   /* of the owner who had the block last */
     uint64_t requested; /* bytes */
     uint64_t size;      /* bytes that were the owner's */
-    uint64_t age_ns;    /* since it was acquired */
+    uint64_t age_ns;    /* since it was acquired; 0 without history */
     uint64_t first;     /* the first damaged byte, from the start of the block */
     uint64_t count;     /* bytes from there to the last damaged one */
     uint64_t found_ns;  /* now, on the clock of the events */
