@@ -48,9 +48,10 @@ static size_t gather(policy *p, pp_request *request, size_t count, pp_block *out
     size_t done = ask_strategy(p, count, request, out, why);
     if (PP_UNLIKELY(*why == PP_EXHAUSTED || *why == PP_NO_MEMORY)) request->counted++;
     if (PP_LIKELY(!p->fallback)) return done;
-    if (done && PP_UNLIKELY(pp_fallback_owns(p, out[0].handle))) { /* the ids are the same, see there */
-        for (size_t i = 0; i < done; i++) p->layer.below->release(p->pool, out[i].handle);
-        done = 0;
+    for (size_t i = 0; i < done; i++) {
+        if (PP_LIKELY(!pp_fallback_owns(p, out[i].handle))) continue;
+        for (i = 0; i < done; i++) p->layer.below->release(p->pool, out[i].handle);
+        done = 0; /* the ids are the same, see there */
         *why = PP_EXHAUSTED;
     }
     if (*why != PP_EXHAUSTED && *why != PP_NO_MEMORY) return done;
@@ -61,11 +62,8 @@ static size_t gather(policy *p, pp_request *request, size_t count, pp_block *out
 static size_t enter_blocks(policy *p, pp_request *request, size_t count, pp_block *out)
 {
     size_t done = 0;
-    while (done < count) {
-        pp_ledger *ledger = pp_ledger_of(p, out[done].handle);
-        if (pp_ledger_enter(ledger, out[done].handle, request->bytes, request->tag) != PP_OK) break;
+    while (done < count && pp_ledger_enter(p, out[done].handle, request->bytes, request->tag) == PP_OK)
         done++;
-    }
     if (PP_UNLIKELY(done < count)) request->status = PP_NO_MEMORY;
     for (size_t i = done; i < count; i++) give_to_owner(p, out[i].handle);
     return done;
@@ -204,11 +202,12 @@ static inline pp_status acquire_short(policy *p, size_t bytes, uint32_t tag, pp_
     if (PP_UNLIKELY(!open)) return PP_STOPPED;
     pp_status status = p->layer.below->acquire(p->pool, bytes, tag, out);
     if (PP_LIKELY(status == PP_OK)) {
-        pp_ledger_entry *entry = pp_ledger_entry_at(&p->ledgers[0], pp_handle_index(out->handle));
+        const pp_ledger *ledger = pp_ledger_of(p, out->handle);
+        pp_ledger_entry *entry = ledger ? pp_ledger_entry_at(ledger, pp_handle_index(out->handle)) : NULL;
         if (PP_LIKELY(entry != NULL))
             pp_ledger_write(entry, out->handle, bytes, tag);
         else
-            status = pp_ledger_enter(&p->ledgers[0], out->handle, bytes, tag);
+            status = pp_ledger_enter(p, out->handle, bytes, tag);
         if (PP_LIKELY(status == PP_OK)) {
             pp_pair_watch(p, &pair);
             return PP_OK;
@@ -275,7 +274,7 @@ static inline void came_back(policy *p, uint32_t tag)
 
 static pp_status release_counted(policy *p, pp_handle handle, pp_claim *claim)
 {
-    pp_status status = pp_ledger_claim(pp_ledger_of(p, handle), handle, claim);
+    pp_status status = pp_ledger_claim(p, handle, claim);
     if (PP_UNLIKELY(status != PP_OK)) return pp_note_misuse(p->pool, status);
     status = give_to_owner(p, handle);
     if (PP_LIKELY(claim->entry != NULL)) {
@@ -290,9 +289,8 @@ static pp_status release_counted(policy *p, pp_handle handle, pp_claim *claim)
 /* Whom the threads of the pool allow to acquire. False: nothing was done, the long way knows what to do. */
 static inline bool release_short(policy *p, pp_handle handle, pp_status *status)
 {
-    pp_ledger *ledger = &p->ledgers[0];
-    if (PP_UNLIKELY(atomic_load_explicit(&ledger->id, memory_order_relaxed) != handle >> 56)) return false;
-    pp_ledger_entry *entry = pp_ledger_entry_at(ledger, pp_handle_index(handle));
+    const pp_ledger *ledger = pp_ledger_of(p, handle);
+    pp_ledger_entry *entry = ledger ? pp_ledger_entry_at(ledger, pp_handle_index(handle)) : NULL;
     if (PP_UNLIKELY(!entry)) return false;
     uint64_t word = atomic_load_explicit(&entry->word, memory_order_relaxed);
     uint32_t tag = atomic_load_explicit(&entry->tag, memory_order_relaxed);
@@ -358,12 +356,12 @@ static pp_status policy_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp
     pp_status status = PP_OK;
     bool counted = p->counts && pp_policy_mine(p) && bytes - 1 < pool->max_bytes;
     if (counted) {
-        if (pp_ledger_look_up(pp_ledger_of(p, handle), handle, &claim) != PP_OK) claim.entry = NULL;
+        if (pp_ledger_look_up(p, handle, &claim) != PP_OK) claim.entry = NULL;
         status = pp_books_stretch(p, &claim, bytes, &request);
     }
     if (status == PP_OK) {
         status = resize_there(p, handle, bytes, out);
-        if (counted) pp_books_stretched(p, &claim, bytes, pp_policy_done(status));
+        if (counted) pp_books_stretched(p, &claim, bytes, status == PP_OK);
     } else {
         pp_add_any_thread(&p->quota_refusals, 1);
         last_refusal = request.refusal;
@@ -481,6 +479,12 @@ static bool fits(const pp_pool *pool, const pp_policy_config *config)
     pp_pool_stats(pool, &stats);
     return config->hard_limit >= stats.granted_bytes + stats.free_bytes ||
            !strcmp(pp_pool_strategy(pool), "malloc");
+}
+
+bool pp_policy_may_wait(const pp_pool *pool)
+{
+    const policy *p = policy_of(pool);
+    return p->signals || p->config.exhausted || p->config.crossed;
 }
 
 static void replace(pp_pool_ops *ops)

@@ -50,15 +50,13 @@ pp_status pp_books_open(policy *p)
     p->counts = p->by_tag || p->config.soft_limit || memcmp(&p->config.quota, &none, sizeof none) != 0;
     p->whole.quota = p->config.quota;
     if (!p->counts) return PP_OK;
-    for (int i = 0; i < 2; i++)
-        if (pp_ledger_open(&p->ledgers[i]) != PP_OK) return PP_NO_MEMORY;
     if (p->by_tag && !(p->tags = pp_table_open(PP_TAGS_CHUNKS * sizeof *p->tags))) return PP_NO_MEMORY;
     return PP_OK;
 }
 
 void pp_books_close(policy *p)
 {
-    for (int i = 0; i < 2; i++) pp_ledger_close(&p->ledgers[i]);
+    pp_ledgers_close(p);
     for (uint32_t at = 0; at < p->tags_used; at++)
         pp_table_close(p->tags[at], CHUNK_ACCOUNTS * sizeof(pp_account));
     if (p->tags) pp_table_close(p->tags, PP_TAGS_CHUNKS * sizeof *p->tags);
@@ -315,7 +313,7 @@ pp_status pp_books_check(policy *p, pp_fault *fault)
 {
     uint64_t bytes = 0, blocks = 0, tagged = 0;
     if (!p->counts) return PP_OK;
-    for (int i = 0; i < 2; i++) pp_ledger_sum(&p->ledgers[i], &bytes, &blocks);
+    pp_ledgers_sum(p, &bytes, &blocks);
     for (uint32_t at = 0; at < p->tags_used; at++) {
         const pp_account *accounts = atomic_load_explicit(&p->tags[at], memory_order_acquire);
         for (uint32_t i = 0; accounts && i < CHUNK_ACCOUNTS; i++) tagged += pp_live_bytes(&accounts[i]);

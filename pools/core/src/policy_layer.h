@@ -43,11 +43,13 @@ typedef struct pp_ledger_entry {
 
 enum { PP_LEDGER_SHIFT = 14, PP_LEDGER_CHUNKS = 1 << 18, PP_TAGS_SHIFT = 8, PP_TAGS_CHUNKS = 1 << 16 };
 
+/* Of the handles with one pool id: the strategy's, the fallback's, those of a debug level's guarded blocks. */
 typedef struct pp_ledger {
     _Atomic(pp_ledger_entry *) *chunks; /* PP_LEDGER_CHUNKS, each of 2^PP_LEDGER_SHIFT entries, or NULL */
-    _Atomic uint32_t id;                /* of the pool whose handles these are; 0 before the first */
     _Atomic uint32_t used;              /* chunks at or above it are NULL */
 } pp_ledger;
+
+enum { PP_POOL_IDS = 256 };
 
 /* A block as the books have it. */
 typedef struct pp_claim {
@@ -85,10 +87,10 @@ typedef struct policy {
 
     pp_lock lock;
     pp_account whole;
-    _Atomic(pp_account *) *tags; /* PP_TAGS_CHUNKS, each of 2^PP_TAGS_SHIFT accounts, or NULL */
-    _Atomic uint32_t tags_used;  /* chunks at or above it are NULL */
-    pp_ledger ledgers[2];        /* of the strategy's blocks and of the fallback's */
-    _Atomic uint64_t touched;    /* estimate of the live bytes and free ones that still have memory */
+    _Atomic(pp_account *) *tags;               /* PP_TAGS_CHUNKS, each of 2^PP_TAGS_SHIFT accounts, or NULL */
+    _Atomic uint32_t tags_used;                /* chunks at or above it are NULL */
+    _Atomic(pp_ledger *) ledgers[PP_POOL_IDS]; /* by pool id, made at its first block */
+    _Atomic uint64_t touched; /* estimate of the live bytes and free ones that still have memory */
 
     _Alignas(64) _Atomic uint64_t awaited; /* waiters, and watchers times 2^32: what each release looks at */
     pp_waiter *first, *last;
@@ -110,9 +112,9 @@ static inline void pp_add_any_thread(pp_counter *counter, uint64_t by)
     atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
 }
 
-static inline pp_ledger *pp_ledger_of(policy *p, pp_handle handle)
+static inline pp_ledger *pp_ledger_of(const policy *p, pp_handle handle)
 {
-    return &p->ledgers[p->fallback && handle >> 56 == p->fallback_id];
+    return atomic_load_explicit(&((policy *)p)->ledgers[handle >> 56], memory_order_acquire);
 }
 
 /* May the calling thread acquire? */
@@ -129,7 +131,7 @@ static inline bool pp_policy_applies(pp_status status)
     return status == PP_EXHAUSTED || status == PP_QUOTA || status == PP_NO_MEMORY;
 }
 
-/* Has a call by handle done its work? A debug level tells of damage by a status, and goes on. */
+/* Has a release done its work? A debug level tells of damage by a status, and releases all the same. */
 static inline bool pp_policy_done(pp_status status) { return status == PP_OK || status == PP_CORRUPT_BLOCK; }
 
 /* ---- policy_ledger.c ------------------------------------------------------------------------- */
@@ -138,19 +140,18 @@ static inline bool pp_policy_done(pp_status status) { return status == PP_OK || 
 void *pp_table_open(size_t bytes);
 void pp_table_close(void *table, size_t bytes);
 
-pp_status pp_ledger_open(pp_ledger *ledger);
-void pp_ledger_close(pp_ledger *ledger);
+void pp_ledgers_close(policy *p);
 
 /* Remembers of a new block what was counted for it. PP_NO_MEMORY. Who may acquire. */
-pp_status pp_ledger_enter(pp_ledger *ledger, pp_handle handle, size_t bytes, uint32_t tag);
+pp_status pp_ledger_enter(policy *p, pp_handle handle, size_t bytes, uint32_t tag);
 
 /* Finds what was counted for a block: PP_STALE where it is another's, PP_DOUBLE_RELEASE where it is
  * given back, PP_FOREIGN where nothing is known of it. Any thread. */
-pp_status pp_ledger_look_up(const pp_ledger *ledger, pp_handle handle, pp_claim *claim);
+pp_status pp_ledger_look_up(const policy *p, pp_handle handle, pp_claim *claim);
 
 /* Claims the end of a block for one caller. PP_DOUBLE_RELEASE: there was another. PP_OK, also where the
  * ledger does not know the block. Any thread. */
-pp_status pp_ledger_claim(const pp_ledger *ledger, pp_handle handle, pp_claim *claim);
+pp_status pp_ledger_claim(const policy *p, pp_handle handle, pp_claim *claim);
 
 /* The claim ends as if it had never been. */
 void pp_ledger_restore(const pp_claim *claim);
@@ -159,7 +160,7 @@ void pp_ledger_restore(const pp_claim *claim);
 bool pp_ledger_correct(const pp_claim *claim, size_t bytes);
 
 /* Adds up all that is live. */
-void pp_ledger_sum(const pp_ledger *ledger, uint64_t *bytes, uint64_t *blocks);
+void pp_ledgers_sum(const policy *p, uint64_t *bytes, uint64_t *blocks);
 
 /* ---- policy_books.c -------------------------------------------------------------------------- */
 

@@ -17,6 +17,8 @@
  *
  * A handle that the ledger does not know - of a reserved range, of another pool, of an earlier owner -
  * passes: what there is to say of it, the strategy says. */
+#include <string.h>
+
 #include "policy_inline.h"
 
 enum { CHUNK_ENTRIES = 1 << PP_LEDGER_SHIFT };
@@ -58,39 +60,53 @@ static pp_ledger_entry *make_entry(pp_ledger *ledger, uint32_t index)
     return pp_ledger_entry_at(ledger, index);
 }
 
-pp_status pp_ledger_open(pp_ledger *ledger)
+static void close_ledger(pp_ledger *ledger)
 {
-    ledger->chunks = pp_table_open(PP_LEDGER_CHUNKS * sizeof *ledger->chunks);
-    return ledger->chunks ? PP_OK : PP_NO_MEMORY;
-}
-
-void pp_ledger_close(pp_ledger *ledger)
-{
-    if (!ledger->chunks) return;
-    for (uint32_t at = 0; at < atomic_load(&((pp_ledger *)ledger)->used); at++)
+    uint32_t used = atomic_load_explicit(&ledger->used, memory_order_relaxed);
+    for (uint32_t at = 0; at < used; at++)
         pp_table_close(ledger->chunks[at], CHUNK_ENTRIES * sizeof(pp_ledger_entry));
     pp_table_close(ledger->chunks, PP_LEDGER_CHUNKS * sizeof *ledger->chunks);
+    pp_system_free_aligned(ledger);
+}
+
+/* The ledger of a pool id, made if there is none. Several threads may do so at once. */
+static pp_ledger *make_ledger(policy *p, pp_handle handle)
+{
+    pp_ledger *ledger = pp_ledger_of(p, handle), *none = NULL;
+    if (PP_LIKELY(ledger)) return ledger;
+    pp_ledger *made = pp_system_alloc_aligned(64, sizeof *made);
+    if (!made) return NULL;
+    memset(made, 0, sizeof *made);
+    made->chunks = pp_table_open(PP_LEDGER_CHUNKS * sizeof *made->chunks);
+    if (!made->chunks || !atomic_compare_exchange_strong(&p->ledgers[handle >> 56], &none, made))
+        close_ledger(made);
+    return pp_ledger_of(p, handle);
+}
+
+void pp_ledgers_close(policy *p)
+{
+    for (int id = 0; id < PP_POOL_IDS; id++) {
+        pp_ledger *ledger = atomic_load(&p->ledgers[id]);
+        if (ledger) close_ledger(ledger);
+    }
 }
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
-pp_status pp_ledger_enter(pp_ledger *ledger, pp_handle handle, size_t bytes, uint32_t tag)
+pp_status pp_ledger_enter(policy *p, pp_handle handle, size_t bytes, uint32_t tag)
 {
-    pp_ledger_entry *entry = make_entry(ledger, pp_handle_index(handle));
+    pp_ledger *ledger = make_ledger(p, handle);
+    pp_ledger_entry *entry = ledger ? make_entry(ledger, pp_handle_index(handle)) : NULL;
     if (PP_UNLIKELY(!entry)) return PP_NO_MEMORY;
-    uint32_t id = (uint32_t)(handle >> 56);
-    if (PP_UNLIKELY(atomic_load_explicit(&ledger->id, memory_order_relaxed) != id))
-        atomic_store_explicit(&ledger->id, id, memory_order_relaxed);
     pp_ledger_write(entry, handle, bytes, tag);
     return PP_OK;
 }
 
-pp_status pp_ledger_look_up(const pp_ledger *ledger, pp_handle handle, pp_claim *claim)
+pp_status pp_ledger_look_up(const policy *p, pp_handle handle, pp_claim *claim)
 {
+    const pp_ledger *ledger = pp_ledger_of(p, handle);
     *claim = (pp_claim){0};
-    if (atomic_load_explicit(&((pp_ledger *)ledger)->id, memory_order_relaxed) != handle >> 56)
-        return PP_FOREIGN;
-    pp_ledger_entry *entry = pp_ledger_entry_at(ledger, pp_handle_index(handle));
+    pp_ledger_entry *entry = ledger ? pp_ledger_entry_at(ledger, pp_handle_index(handle)) : NULL;
     if (!entry) return PP_FOREIGN;
     claim->word = atomic_load_explicit(&entry->word, memory_order_acquire);
     if (claim->word >> 40 != (pp_handle_stamp(handle) & 0xffffff)) return PP_STALE;
@@ -101,10 +117,10 @@ pp_status pp_ledger_look_up(const pp_ledger *ledger, pp_handle handle, pp_claim 
     return claim->bytes == PP_LEDGER_BYTES ? PP_DOUBLE_RELEASE : PP_OK;
 }
 
-pp_status pp_ledger_claim(const pp_ledger *ledger, pp_handle handle, pp_claim *claim)
+pp_status pp_ledger_claim(const policy *p, pp_handle handle, pp_claim *claim)
 {
     for (;;) {
-        pp_status status = pp_ledger_look_up(ledger, handle, claim);
+        pp_status status = pp_ledger_look_up(p, handle, claim);
         if (status == PP_DOUBLE_RELEASE) return status;
         if (status != PP_OK) {
             claim->entry = NULL;
@@ -129,9 +145,10 @@ bool pp_ledger_correct(const pp_claim *claim, size_t bytes)
                                                    memory_order_relaxed);
 }
 
-void pp_ledger_sum(const pp_ledger *ledger, uint64_t *bytes, uint64_t *blocks)
+static void sum_up(const pp_ledger *ledger, uint64_t *bytes, uint64_t *blocks)
 {
-    for (uint32_t at = 0; at < atomic_load(&((pp_ledger *)ledger)->used); at++) {
+    uint32_t used = atomic_load_explicit(&((pp_ledger *)ledger)->used, memory_order_relaxed);
+    for (uint32_t at = 0; at < used; at++) {
         const pp_ledger_entry *entries = atomic_load_explicit(&ledger->chunks[at], memory_order_acquire);
         for (uint32_t i = 0; entries && i < CHUNK_ENTRIES; i++) {
             uint64_t word = pp_read(&entries[i].word);
@@ -139,5 +156,13 @@ void pp_ledger_sum(const pp_ledger *ledger, uint64_t *bytes, uint64_t *blocks)
             *bytes += word & PP_LEDGER_BYTES;
             ++*blocks;
         }
+    }
+}
+
+void pp_ledgers_sum(const policy *p, uint64_t *bytes, uint64_t *blocks)
+{
+    for (int id = 0; id < PP_POOL_IDS; id++) {
+        const pp_ledger *ledger = atomic_load(&((policy *)p)->ledgers[id]);
+        if (ledger) sum_up(ledger, bytes, blocks);
     }
 }

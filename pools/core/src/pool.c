@@ -93,7 +93,8 @@ void pp_pool_destroy(pp_pool *pool)
 int pp_pool_may_wait(const pp_pool *pool)
 {
     /* A policy waits and has callbacks; a compaction has one, under the lock of a shared pool. */
-    return pool->layers[PP_LAYER_POLICY] || (pool->shared && pool->ops->compact);
+    return (pool->layers[PP_LAYER_POLICY] && pp_policy_may_wait(pool)) ||
+           (pool->shared && pool->ops->compact);
 }
 
 const char *pp_pool_name(const pp_pool *pool) { return pool->name; }

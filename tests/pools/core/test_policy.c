@@ -463,6 +463,56 @@ static void an_adopted_pool_takes_its_fallback_along(void)
     pp_pool_destroy(pool);
 }
 
+/* ---- above other layers ----------------------------------------------------------------------- */
+
+static void debug_levels_below_change_nothing(void)
+{
+    EACH_POOL(pool)
+    {
+        pp_block blocks[8];
+        pp_quota_levels levels;
+        pp_debug_config debug = {.poison = 1,
+                                 .quarantine_count = 3,
+                                 .shuffle = 1,
+                                 .guards = strcmp(pp_pool_strategy(pool), "slab") ? 0 : 3};
+        CHECK_EQ(pp_pool_debug(pool, &debug), PP_OK);
+        set_policy(pool, (pp_policy_config){.quota = {.max_blocks = 8, .high_bytes = 8 * 1000},
+                                            .tag_quota.max_bytes = 7000});
+        for (int round = 0; round < 20; round++) {
+            for (uint32_t i = 0; i < 8; i++)
+                CHECK_EQ(pp_pool_acquire(pool, 1000, 1 + i % 2, &blocks[i]), PP_OK);
+            CHECK_EQ(pp_pool_acquire(pool, 1000, 1, &blocks[0]), PP_QUOTA);
+            CHECK_EQ(pp_pool_quota_levels(pool, 1, &levels), PP_OK);
+            CHECK_EQ(levels.bytes, 4000);
+            /* a write after the release is told of by another's acquire; not here, where nobody writes */
+            give_back(pool, blocks, 8);
+        }
+        CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_OK);
+        CHECK_EQ(levels.bytes, 0);
+        at_rest(pool);
+    }
+}
+
+static void a_release_that_finds_damage_counts(void)
+{
+    pp_block block;
+    pp_quota_levels levels;
+    pp_pool *pool;
+    pp_slab_config slab = {.pool.canaries = 1, .block_bytes = 64, .block_count = 4};
+    CHECK_EQ(pp_slab_create(&slab, &pool), PP_OK);
+    CHECK_EQ(pp_pool_debug(pool, &(pp_debug_config){.canaries = 1}), PP_OK);
+    set_policy(pool, (pp_policy_config){.quota.max_blocks = 1});
+    CHECK_EQ(pp_pool_acquire(pool, 64, 0, &block), PP_OK);
+    ((char *)block.data)[64] ^= 1;
+    CHECK_EQ(pp_pool_release(pool, block.handle), PP_CORRUPT_BLOCK);
+    CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_OK);
+    CHECK_EQ(levels.blocks, 0);
+    CHECK_EQ(pp_pool_release(pool, block.handle), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_acquire(pool, 64, 0, &block), PP_OK);
+    at_rest(pool);
+    pp_pool_destroy(pool);
+}
+
 /* ---- provider -------------------------------------------------------------------------------- */
 
 static void count_call(void *argument) { ++*(int *)argument; }
@@ -521,6 +571,8 @@ int main(void)
     RUN(malloc_serves_what_the_pool_cannot);
     RUN(quotas_hold_for_the_fallback_and_it_has_a_limit);
     RUN(an_adopted_pool_takes_its_fallback_along);
+    RUN(debug_levels_below_change_nothing);
+    RUN(a_release_that_finds_damage_counts);
     RUN(a_provider_tells_once_that_memory_came_back);
     return report();
 }
