@@ -44,7 +44,7 @@ def test_the_examples_run(page: Path, tmp_path: Path) -> None:
     script = tmp_path / "example.py"
     script.write_text(program, encoding="utf-8")
     run = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
     )
     assert run.returncode == 0, f"{run.stderr}\n{program}"
 

@@ -34,7 +34,7 @@ def poolport(tmp_path: Path) -> Poolport:
             env=os.environ | (env or {}),
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=300,
             check=False,
         )
 
