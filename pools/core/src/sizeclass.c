@@ -130,16 +130,17 @@ static inline bool release_plain(sizeclass *s, pp_handle handle)
     if (PP_UNLIKELY(pp_sc_difference(s, word, handle))) return false;
     const pp_span *span = pp_sc_span(s, index);
     pp_class *class = &s->table.classes[span->class_number];
-    uint32_t *top = pp_sc_top(class);
+    pp_entry *top = pp_sc_top(class);
     if (PP_UNLIKELY(top == class->end)) return false;
+    uint32_t stride = class->stride;
+    char *address = span->base + (size_t)(index % PP_SPAN_BLOCKS) * stride;
+    PP_WILL_WRITE(address); /* its next owner will, and soon */
     PP_SC_CLOSE_MEMORY(s, index);
-    *++top = index;
-    pp_sc_set_top(class, top);
-    PP_WILL_WRITE(span->base +
-                  (size_t)(index % PP_SPAN_BLOCKS) * class->stride); /* its next owner will, and soon */
     pp_sc_set_word(s, index, pp_sc_next_generation(word));
+    *++top = pp_sc_entry(s, index, address);
+    pp_sc_set_top(class, top);
     pp_note_release(&s->base, pp_sc_requested(word));
-    pp_write(&s->granted_bytes, pp_read(&s->granted_bytes) - class->stride);
+    pp_write(&s->granted_bytes, pp_read(&s->granted_bytes) - stride);
     return true;
 }
 
@@ -215,15 +216,15 @@ static void attend(sizeclass *s, uint32_t index, uint32_t tag, const pp_block *b
 }
 
 /* Gives a free place that was taken to its new owner. */
-static inline void open_place(sizeclass *s, uint32_t index, uint32_t stride, size_t bytes, pp_block *out)
+static inline void open_place(sizeclass *s, uint32_t index, char *address, uint32_t stride, size_t bytes,
+                              pp_block *out)
 {
-    const pp_span *span = pp_sc_span(s, index);
     uint64_t word = pp_sc_word(s, index); /* of a free block: its generation */
-    out->handle = (s->stamp_key + word) | index;
-    out->data = span->base + (size_t)(index % PP_SPAN_BLOCKS) * stride;
-    out->size = stride;
-    pp_memory_open(out->data, stride);
     pp_sc_set_word(s, index, word | bytes << PP_SLOT_REQUESTED_SHIFT | PP_BLOCK_OWNED);
+    out->handle = (s->stamp_key + word) | index;
+    out->data = address;
+    out->size = stride;
+    pp_memory_open(address, stride);
     pp_note_acquire(&s->base, bytes);
     pp_sc_count_granted(s, stride, 0);
 }
@@ -233,7 +234,7 @@ static pp_status acquire_one(sizeclass *s, size_t bytes, uint32_t tag, pp_block 
     pp_status why = PP_OK;
     uint32_t index = pp_sc_take_place(s, bytes, &why);
     if (PP_UNLIKELY(index == PP_RUN_NONE)) return pp_note_failure(&s->base, bytes, tag, why);
-    open_place(s, index, pp_sc_stride(pp_sc_span(s, index)), bytes, out);
+    open_place(s, index, pp_sc_address(s, index), pp_sc_stride(pp_sc_span(s, index)), bytes, out);
     if (PP_UNLIKELY(tag | s->labelled | s->base.watched)) attend(s, index, tag, out);
     return PP_OK;
 }
@@ -257,10 +258,11 @@ static pp_status sizeclass_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp
                     (tag | pool->watched | pool->closed)))
         return acquire_slowly(pool, bytes, tag, out);
     pp_class *class = &s->table.classes[s->table.small[(bytes + PP_SMALL_STEP - 1) / PP_SMALL_STEP]];
-    uint32_t *top = pp_sc_top(class), index = *top;
-    if (PP_UNLIKELY(index == 0)) return acquire_slowly(pool, bytes, tag, out);
+    pp_entry *top = pp_sc_top(class), entry = *top;
+    if (PP_UNLIKELY(entry == 0)) return acquire_slowly(pool, bytes, tag, out);
+    uint32_t stride = class->stride;
     pp_sc_set_top(class, top - 1);
-    open_place(s, index, class->stride, bytes, out);
+    open_place(s, (uint32_t)entry, pp_sc_entry_address(s, entry), stride, bytes, out);
     return PP_OK;
 }
 

@@ -136,14 +136,17 @@ static pp_status check_cache(const sizeclass *s, uint32_t number, pp_fault *faul
     if (cached > (size_t)(class->end - class->cache) || class->cache[0])
         return fault_at(fault, number, "class: more blocks in its cache than fit");
     for (uint32_t i = 1; i <= cached; i++) {
-        uint32_t place = class->cache[i];
+        uint32_t place = (uint32_t)class->cache[i];
         const pp_span *span = pp_sc_span(s, place);
         bool bit = (pp_sc_free(span) >> (place % PP_SPAN_BLOCKS)) & 1;
         if (!span->base || span->class_number != number || bit ||
             pp_sc_state(pp_sc_word(s, place)) != PP_BLOCK_FREE)
             return fault_at(fault, place, "block index: in the cache, and not a free block of its class");
+        if (pp_sc_entry_address(s, class->cache[i]) != pp_sc_address(s, place))
+            return fault_at(fault, place, "block index: the cache has another address for it");
         for (uint32_t j = 1; j < i; j++)
-            if (class->cache[j] == place) return fault_at(fault, place, "block index: in the cache twice");
+            if ((uint32_t)class->cache[j] == place)
+                return fault_at(fault, place, "block index: in the cache twice");
     }
     return PP_OK;
 }

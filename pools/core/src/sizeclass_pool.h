@@ -67,18 +67,26 @@ typedef struct pp_span {
 
 PP_STATIC_ASSERT(sizeof(pp_span) == 32, "two records to a cache line");
 
-/* The hot half comes first. cache[0] is 0, a place that does not exist, so that popping tells by what it finds
+/* A free block in a cache: where it is, in steps of 8 bytes from the beginning of the memory, and its
+ * index. Whoever releases a block has its record at hand; whoever acquires one then needs no record. */
+typedef uint64_t pp_entry;
+
+enum { PP_ENTRY_STEP = 8 };
+
+/* One cache line. cache[0] is 0, a place that does not exist, so that popping tells by what it finds
  * whether the cache was empty. */
 typedef struct pp_class {
-    uint32_t *_Atomic top; /* the last entry of the cache */
-    uint32_t *end;         /* top when the cache is full */
+    _Alignas(64) pp_entry *_Atomic top; /* the last entry of the cache */
+    pp_entry *end;                      /* top when the cache is full */
     uint32_t stride;
     uint32_t pages;      /* of one run */
     uint32_t head, tail; /* spans with free blocks, the longest known first */
     uint16_t blocks;     /* on one run, over all records of the group */
     uint8_t group;       /* records on one run */
-    uint32_t *cache;
+    pp_entry *cache;
 } pp_class;
+
+PP_STATIC_ASSERT(sizeof(pp_class) == 64, "one cache line");
 
 /* Keeps record numbers below 2^26, so that an index has 32 bits. */
 #define PP_SIZECLASS_CAPACITY_MAX ((size_t)1 << 34)
@@ -92,7 +100,7 @@ typedef struct pp_class_table {
     uint32_t top; /* the largest class, in bytes */
     pp_class
         classes[PP_SIZECLASS_CLASSES_MAX + 1]; /* the last stands for runs, and its cache is always full */
-    uint32_t caches[PP_SIZECLASS_CLASSES_MAX][PP_CACHE_ENTRIES];
+    pp_entry caches[PP_SIZECLASS_CLASSES_MAX][PP_CACHE_ENTRIES];
 } pp_class_table;
 
 typedef struct sizeclass {
@@ -101,8 +109,9 @@ typedef struct sizeclass {
     pp_span *spans;
     _Atomic uint64_t *slots;
     char *memory;
-    size_t quick_limit; /* the largest request that the fast path serves; 0 from the first label on */
-    size_t limit_bytes; /* the largest request */
+    _Atomic uint32_t records; /* numbers below it were in use at some time */
+    size_t quick_limit;       /* the largest request that the fast path serves; 0 from the first label on */
+    size_t limit_bytes;       /* the largest request */
     pp_counter granted_bytes, peak_granted_bytes;
     pp_counter withheld_bytes, withheld_blocks; /* homes of moved blocks */
     uint64_t announced_bytes;                   /* of tables, that the trace was told of */
@@ -123,9 +132,8 @@ typedef struct sizeclass {
     /* per record */
     _Atomic uint64_t *remote_bits;
     _Atomic uint32_t *word_next;
-    uint32_t unused[4];       /* lists of unused records, in groups of 1, 2, 4, 8 */
-    _Atomic uint32_t records; /* numbers below it were in use at some time */
-    uint32_t records_ready;   /* numbers below it have memory */
+    uint32_t unused[4];     /* lists of unused records, in groups of 1, 2, 4, 8 */
+    uint32_t records_ready; /* numbers below it have memory */
     uint32_t records_max;
     char *tables; /* the reservation of all arrays */
     size_t tables_bytes;
@@ -219,12 +227,12 @@ static inline void pp_sc_set_free(pp_span *span, uint64_t bits)
     atomic_store_explicit(&span->free, bits, memory_order_relaxed);
 }
 
-static inline uint32_t *pp_sc_top(const pp_class *class)
+static inline pp_entry *pp_sc_top(const pp_class *class)
 {
     return atomic_load_explicit(&((pp_class *)class)->top, memory_order_relaxed);
 }
 
-static inline void pp_sc_set_top(pp_class *class, uint32_t *top)
+static inline void pp_sc_set_top(pp_class *class, pp_entry *top)
 {
     atomic_store_explicit(&class->top, top, memory_order_relaxed);
 }
@@ -249,6 +257,16 @@ static inline char *pp_sc_address(const sizeclass *s, uint32_t place)
 {
     const pp_span *span = pp_sc_span(s, place);
     return span->base + (size_t)(place % PP_SPAN_BLOCKS) * pp_sc_stride(span);
+}
+
+static inline pp_entry pp_sc_entry(const sizeclass *s, uint32_t index, const char *address)
+{
+    return (uint64_t)(address - s->memory) << 29 | index; /* the offset is a multiple of 8 */
+}
+
+static inline char *pp_sc_entry_address(const sizeclass *s, pp_entry entry)
+{
+    return s->memory + (entry >> 32) * PP_ENTRY_STEP;
 }
 
 /* A place's bytes become nobody's. */
@@ -325,9 +343,9 @@ static inline uint32_t pp_sc_take_place(sizeclass *s, size_t bytes, pp_status *w
     }
     pp_class *class = &s->table.classes[number];
     if (PP_UNLIKELY(*pp_sc_top(class) == 0) && (*why = pp_sc_refill(s, number)) != PP_OK) return PP_RUN_NONE;
-    uint32_t *top = pp_sc_top(class);
+    pp_entry *top = pp_sc_top(class);
     pp_sc_set_top(class, top - 1);
-    return *top;
+    return (uint32_t)*top;
 }
 
 /* Makes a place free whose word was set so already. */
@@ -340,8 +358,8 @@ static inline void pp_sc_give_place(sizeclass *s, uint32_t place)
     }
     pp_class *class = &s->table.classes[span->class_number];
     if (PP_UNLIKELY(pp_sc_top(class) == class->end)) pp_sc_flush(s, class);
-    uint32_t *top = pp_sc_top(class) + 1;
-    *top = place;
+    pp_entry *top = pp_sc_top(class) + 1;
+    *top = pp_sc_entry(s, place, pp_sc_address(s, place));
     pp_sc_set_top(class, top);
 }
 

@@ -336,7 +336,10 @@ pp_status pp_sc_refill(sizeclass *s, uint32_t number)
     pp_sc_set_free(span, bits);
     s->discarded[first >> PP_SPAN_SHIFT] &= ~taken;
     pp_sc_set_top(class, class->cache + count);
-    for (; taken; taken &= taken - 1) class->cache[count--] = first | (uint32_t)__builtin_ctzll(taken);
+    for (; taken; taken &= taken - 1) {
+        uint32_t block = (uint32_t)__builtin_ctzll(taken);
+        class->cache[count--] = pp_sc_entry(s, first | block, span->base + (size_t)block * class->stride);
+    }
     return PP_OK;
 }
 
@@ -380,7 +383,7 @@ static bool put_back(sizeclass *s, uint32_t place)
 void pp_sc_flush(sizeclass *s, pp_class *class)
 {
     uint32_t cached = pp_sc_cached(class), count = (cached + 1) / 2;
-    for (uint32_t i = 1; i <= count; i++) put_back(s, class->cache[i]);
+    for (uint32_t i = 1; i <= count; i++) put_back(s, (uint32_t)class->cache[i]);
     memmove(class->cache + 1, class->cache + 1 + count, (cached - count) * sizeof *class->cache);
     pp_sc_set_top(class, class->cache + cached - count);
 }
@@ -390,7 +393,7 @@ bool pp_sc_flush_all(sizeclass *s, uint32_t bytes)
     bool freed = false;
     for (uint32_t number = s->table.count; number-- > 0 && s->table.classes[number].stride >= bytes;) {
         pp_class *class = &s->table.classes[number];
-        for (uint32_t i = pp_sc_cached(class); i > 0; i--) freed |= put_back(s, class->cache[i]);
+        for (uint32_t i = pp_sc_cached(class); i > 0; i--) freed |= put_back(s, (uint32_t)class->cache[i]);
         pp_sc_set_top(class, class->cache);
     }
     return freed;

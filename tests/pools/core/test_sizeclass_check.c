@@ -106,10 +106,11 @@ static void finds_what_is_wrong_with_a_class(void)
 {
     uint32_t number = pp_sc_span(s, index_of(small[0]))->class_number;
     pp_class *class = &s->table.classes[number], *groups = &s->table.classes[0];
-    uint32_t *top = pp_sc_top(class);
+    pp_entry *top = pp_sc_top(class);
     BROKEN(class->cache[0], 1, "more blocks in its cache than fit");
     BROKEN(class->top, class->end + 1, "more blocks in its cache than fit");
     BROKEN(class->cache[1], index_of(small[0]), "not a free block of its class");
+    BROKEN(class->cache[1], class->cache[1] + (UINT64_C(1) << 32), "the cache has another address for it");
     BROKEN(class->cache[1], class->cache[2], "in the cache twice");
     BROKEN(class->top, top - 1, "some free block is in no cache");
     BROKEN(groups->tail, 0, "its list ends elsewhere");
