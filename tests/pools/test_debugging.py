@@ -229,6 +229,18 @@ def test_a_release_from_another_thread_is_watched_all_the_same(make_pool):
         assert released.thread != threading.get_native_id()
 
 
+def test_what_a_release_finds_that_can_raise_nothing_is_raised_by_the_next_call():
+    pool = SlabPool(64, 4, debug=Debug(canaries=True))
+    lease = pool.acquire(tag="looked at")
+    view = lease.view
+    put(address_of(lease), 64, b"x")
+    lease.release()
+    del lease, view  # now the block goes back
+    with pytest.raises(BlockCorrupted, match="looked at"):
+        pool.acquire()
+    assert not pool.close()
+
+
 def test_misuse_is_told_as_ever(make_pool):
     with make_pool(debug=True) as pool:
         lease = pool.acquire(100)

@@ -107,7 +107,8 @@ static void export_settle(Export *self)
     if (self->debt != EXPORT_OWES_RELEASE) return;
     *self->link = self->next;
     if (self->next) self->next->link = self->link;
-    home_release(self->home, self->handle); /* what is wrong with it the pool has counted */
+    /* what else is wrong with it the pool has counted */
+    if (home_release(self->home, self->handle) == PP_CORRUPT_BLOCK) pp_debug_tell_again(self->home->pool);
 }
 
 static void export_dealloc(PyObject *op)

@@ -132,7 +132,8 @@ static void lose(Lease *self)
     self->handle = 0;
     if (!handle || interpreter_ends()) return;
     self->pool->lost_leases++;
-    give_back(self, handle); /* what is wrong with it the pool has counted */
+    /* what else is wrong with it the pool has counted */
+    if (give_back(self, handle) == PP_CORRUPT_BLOCK) pp_debug_tell_again(self->pool->home->pool);
     warn_lost(self->pool, self->code, self->instruction, 0);
 }
 

@@ -99,7 +99,6 @@ typedef struct pp_survey {
     const pp_side *side;
     pp_walk_fn visit; /* may be NULL */
     void *context;
-    pp_handle broken; /* the first; 0 for none */
 } pp_survey;
 
 static int survey_block(void *context, const pp_block_info *seen)
@@ -109,11 +108,9 @@ static int survey_block(void *context, const pp_block_info *seen)
     pp_block_info info = *seen;
     pp_record *r = info.handle ? pp_record_at(d, s->side, pp_handle_index(info.handle)) : NULL;
     if (r && (pp_record_key(r) & 7) && pp_record_key(r) >> 32 == info.handle >> 32) {
-        bool before = d->found;
         if (r->canary_bytes) pp_canary_compare(d, r, info.handle);
         if (d->config.poison && pp_record_is(r, info.handle, PP_RECORD_WAITING))
             pp_poison_compare(d, r, info.handle);
-        if (d->found && !before) s->broken = info.handle;
         correct(r, &info);
     }
     return s->visit ? s->visit(s->context, &info) : 0;
@@ -152,7 +149,7 @@ pp_status pp_debug_layer_check(pp_pool *pool, pp_fault *fault)
     if (status == PP_OK && d->guard_stamp) status = d->sides[1].ops->check(d->sides[1].pool, fault);
     if (status == PP_OK) status = survey(d, &s);
     if (status == PP_CORRUPT_BLOCK)
-        *fault = (pp_fault){pp_handle_index(s.broken), pp_debug_last_fault()->what};
+        *fault = (pp_fault){pp_handle_index(pp_debug_last_fault()->handle), pp_debug_last_fault()->what};
     pp_debug_leave(d);
     return status;
 }
@@ -173,6 +170,7 @@ uint64_t pp_debug_layer_trim(pp_pool *pool, uint64_t keep_bytes)
     pp_debug_bring_home(d);
     pp_quarantine_empty(d);
     uint64_t freed = d->layer.below->trim ? d->layer.below->trim(pool, keep_bytes) : 0;
+    if (d->found) pp_debug_owe(d);
     pp_debug_leave(d);
     return freed;
 }

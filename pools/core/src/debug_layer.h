@@ -108,6 +108,9 @@ typedef struct pp_debug {
     pp_counter away_blocks, away_bytes; /* atomic adds, any thread */
 
     bool found; /* a fault, in the call at hand */
+    _Atomic uint32_t
+        owed; /* a fault that nobody was told: 1 while it is written down, 2 when the next call tells */
+    pp_debug_fault owed_fault;
     pp_debug_report_fn report;
     void *report_context;
 } pp_debug;
@@ -229,6 +232,12 @@ void pp_canary_erase(const pp_debug *d, const pp_record *r, uint32_t index);
 /* Compares and, where it differs, reports and mends. */
 void pp_canary_compare(pp_debug *d, pp_record *r, pp_handle handle);
 
+/* Has the next call tell what this thread found last. Any thread. */
+void pp_debug_owe(pp_debug *d);
+
+/* Finds what is owed. Inside. */
+void pp_debug_pay(pp_debug *d);
+
 void pp_poison_write(const pp_debug *d, const pp_record *r, uint32_t index);
 void pp_poison_compare(pp_debug *d, pp_record *r, pp_handle handle);
 
@@ -240,13 +249,14 @@ void pp_quarantine_put(pp_debug *d, pp_record *r, pp_handle handle);
 /* Lets go of all that wait; whether there were any. */
 bool pp_quarantine_empty(pp_debug *d);
 
-/* Takes what other threads released off the lists, and ends their ownership. */
+/* Takes what other threads released off the lists, and ends their ownership; tells of what is owed. */
 void pp_debug_bring_home_all(pp_debug *d);
 
 static inline void pp_debug_bring_home(pp_debug *d)
 {
     if (PP_UNLIKELY(atomic_load_explicit(&d->sides[0].away, memory_order_relaxed) |
-                    atomic_load_explicit(&d->sides[1].away, memory_order_relaxed)))
+                    atomic_load_explicit(&d->sides[1].away, memory_order_relaxed) |
+                    atomic_load_explicit(&d->owed, memory_order_relaxed)))
         pp_debug_bring_home_all(d);
 }
 

@@ -48,6 +48,28 @@ static void report(pp_debug *d, const pp_record *r, pp_handle handle, pp_debug_k
     if (d->report) d->report(d->report_context, &fault);
 }
 
+void pp_debug_owe(pp_debug *d)
+{
+    uint32_t nothing = 0;
+    if (!atomic_compare_exchange_strong(&d->owed, &nothing, 1)) return; /* one at a time; all are counted */
+    d->owed_fault = last_fault;
+    atomic_store_explicit(&d->owed, 2, memory_order_release);
+}
+
+void pp_debug_pay(pp_debug *d)
+{
+    if (d->found || atomic_load_explicit(&d->owed, memory_order_acquire) != 2) return;
+    last_fault = d->owed_fault;
+    d->found = true;
+    atomic_store_explicit(&d->owed, 0, memory_order_release);
+}
+
+void pp_debug_tell_again(pp_pool *pool)
+{
+    pp_debug *d = pp_debug_of(pool);
+    if (d && last_fault.kind && last_fault.pool == pool) pp_debug_owe(d);
+}
+
 /* ---- canaries ------------------------------------------------------------------------- */
 
 static void canary_of(const pp_debug *d, unsigned char out[PP_CANARY_BYTES])

@@ -119,4 +119,5 @@ void pp_debug_bring_home_all(pp_debug *d)
     for (int i = 0; i < 2; i++)
         if (PP_UNLIKELY(atomic_load_explicit(&d->sides[i].away, memory_order_relaxed)))
             bring_home(d, &d->sides[i]);
+    if (atomic_load_explicit(&d->owed, memory_order_relaxed)) pp_debug_pay(d);
 }

@@ -73,6 +73,7 @@ size_t pp_debug_history(pp_pool *pool, pp_handle handle, pp_debug_event *out, si
     const pp_record *r = pp_record_of(d, handle);
     if (r && pp_record_key(r) >> 32 == handle >> 32)
         count = pp_record_history(d, r, out, capacity < UINT32_MAX ? (uint32_t)capacity : UINT32_MAX);
+    if (d->found) pp_debug_owe(d);
     pp_debug_leave(d);
     return count;
 }

@@ -245,6 +245,29 @@ static void a_kernel_that_writes_too_far_is_found_at_the_last_unpin(void)
     }
 }
 
+static void what_trim_finds_is_told_by_the_next_call(void)
+{
+    EACH_STRATEGY(s)
+    {
+        pp_pool *pool = debugged(s, (pp_debug_config){.poison = 1, .history = 1});
+        pp_block block = acquired(pool, BLOCK, 0), other = acquired(pool, BLOCK, 0);
+        unsigned char *data = address_of(pool, &block);
+        CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+        data[0] = 1;
+        pp_pool_trim(pool, UINT64_MAX);
+        CHECK_EQ(pp_debug_history(pool, other.handle, NULL, 0), 0);
+        CHECK_EQ(pp_pool_release(pool, other.handle), PP_CORRUPT_BLOCK);
+        CHECK_EQ(fault()->handle, block.handle);
+        pp_debug_tell_again(pool);
+        CHECK_EQ(pp_pool_check(pool, &(pp_fault){0}), PP_CORRUPT_BLOCK);
+        CHECK_EQ(fault()->handle, block.handle);
+        sound(pool);
+        CHECK_EQ(stats_of(pool).corrupt_blocks, 1);
+        CHECK_EQ(stats_of(pool).live_blocks, 0);
+        pp_pool_destroy(pool);
+    }
+}
+
 /* ---- quarantine, shuffle -------------------------------------------------------------------- */
 
 static void released_blocks_wait_their_turn(void)
@@ -502,6 +525,7 @@ int main(void)
     RUN(without_quarantine_the_hottest_block_comes_first_all_the_same);
     RUN(a_block_in_flight_is_the_kernels);
     RUN(a_kernel_that_writes_too_far_is_found_at_the_last_unpin);
+    RUN(what_trim_finds_is_told_by_the_next_call);
     RUN(released_blocks_wait_their_turn);
     RUN(nothing_is_refused_because_it_waits);
     RUN(the_order_is_random_and_the_seeds);

@@ -93,16 +93,20 @@ PP_BEGIN_DECLS
  *
  * From then on a call that finds damage ends with PP_CORRUPT_BLOCK, whichever block it was called for.
  * Release, unpin, walk and compact have done their work then; acquire, resize, pin and inspect have done
- * nothing, and may be called again. What is damaged is reported once, and mended. */
+ * nothing, and may be called again. What trim finds is told by the call after it. What is damaged is
+ * reported once, and mended. */
 pp_status pp_pool_debug(pp_pool *pool, const pp_debug_config *config);
 
-/* Sees faults that a status cannot tell of: those that trim and destroy find, and all but the first of a
- * call. NULL for none. */
+/* Sees every fault, also those that destroy finds, and all but the first of a call. NULL for none. */
 pp_status pp_debug_on_fault(pp_pool *pool, pp_debug_report_fn report, void *context);
 
 /* The last fault that a call of this thread found, in any pool; NULL if there was none. Valid until the
  * next one. */
 const pp_debug_fault *pp_debug_last_fault(void);
+
+/* For a caller who got PP_CORRUPT_BLOCK and can tell nobody: the pool's next call tells what pp_debug_last_fault()
+ * has now. Any thread. */
+void pp_debug_tell_again(pp_pool *pool);
 
 /* The history of a block, the oldest operation first, into out[0..capacity); how many there are. Released
  * blocks have one, too. 0 without history, or for a handle whose block has had another owner since. */
