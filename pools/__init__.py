@@ -41,8 +41,8 @@ from pools.malloc import MallocPool
 from pools.memory import MemoryInfo
 from pools.memory_pool import MemoryPool
 from pools.pinning import CompactingLease
-from pools.policy import Crossing, Quota, QuotaLevels, quota_levels, set_quota
 from pools.pool import Pool
+from pools.quotas import Crossing, Quota, QuotaLevels, quota_levels, set_quota
 from pools.sizeclass import SizeClassPool
 from pools.slab import SlabPool
 from pools.stats import STATISTICS, BlockInfo, PoolStats, Statistic

@@ -5,61 +5,17 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, TypedDict
 
 from pools._native import CData, ffi, lib
 from pools.errors import PoolValueError, error_for
+from pools.quotas import Crossing, Quota, bounded, fill_quota, impose_quota, tag_text
 from pools.refusals import interrupt
 
-if TYPE_CHECKING:
-    from pools.pool import Pool
-
-__all__ = ["Crossing", "PolicyOptions", "Quota", "QuotaLevels", "policy_of", "quota_levels", "set_quota"]
+__all__ = ["PolicyOptions", "policy_of"]
 
 _RANGE = 1 << 63
 _FOREVER = 2**64 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """Bounds of what may be live at once, of a pool or of a tag; None is no bound.
-
-    ``high`` and ``low`` are watermarks, in bytes: the pool's ``on_watermark`` is called when what is live
-    rises to ``high``, and again only after it has fallen to ``low``, for which it is called as well.
-    """
-
-    bytes: int | None = None
-    """As requested, not as granted."""
-    blocks: int | None = None
-    high: int | None = None
-    low: int | None = None
-
-
-class Crossing(NamedTuple):
-    """A watermark was crossed."""
-
-    pool: str
-    """The pool's name."""
-    tag: str
-    """Whose mark; empty for the pool's own."""
-    rising: bool
-    """True: the high mark was reached; False: the low one."""
-    bytes: int
-    """Live after the call that crossed it."""
-    mark: int
-
-
-class QuotaLevels(NamedTuple):
-    """What counts against a quota now."""
-
-    quota: Quota
-    bytes: int
-    blocks: int
-    refusals: int
-    """Requests that it refused."""
-    above: bool
-    """The high mark was reached, and the low one not since."""
 
 
 class PolicyOptions(TypedDict, total=False):
@@ -93,12 +49,6 @@ class PolicyOptions(TypedDict, total=False):
 # ---- what C calls back ----------------------------------------------------------------------
 
 
-def _tag_text(pool: CData, tag: int) -> str:
-    size = ffi.new("size_t *")
-    text = lib.pp_pool_tag_text(pool, tag, size)
-    return "" if text == ffi.NULL else bytes(ffi.buffer(text, size[0])).decode("utf-8", "replace")
-
-
 def _keep(_kind: type[BaseException], error: BaseException, _trace: types.TracebackType | None) -> None:
     """The request ends with PP_STOPPED, and then with this error."""
     interrupt(error)
@@ -120,7 +70,7 @@ def _tell(_kind: type[BaseException], error: BaseException, _trace: types.Traceb
 @ffi.def_extern(onerror=_keep, error=-1)  # type: ignore[untyped-decorator]
 def pp_python_exhausted(context: CData, pool: CData, size: int, tag: int, _why: int, _attempt: int) -> int:
     """The core's ``exhausted``."""
-    return 1 if ffi.from_handle(context).exhausted(size, _tag_text(pool, tag)) else 0
+    return 1 if ffi.from_handle(context).exhausted(size, tag_text(pool, tag)) else 0
 
 
 @ffi.def_extern(onerror=_keep, error=1)  # type: ignore[untyped-decorator]
@@ -135,7 +85,7 @@ def pp_python_crossed(context: CData, crossing: CData) -> None:
     ffi.from_handle(context).crossed(
         Crossing(
             str(ffi.string(lib.pp_pool_name(crossing.pool)), "utf-8", "replace"),
-            _tag_text(crossing.pool, crossing.tag) if crossing.tag else "",
+            tag_text(crossing.pool, crossing.tag) if crossing.tag else "",
             bool(crossing.rising),
             crossing.bytes,
             crossing.mark_bytes,
@@ -144,26 +94,6 @@ def pp_python_crossed(context: CData, crossing: CData) -> None:
 
 
 # ---- from options to the core -------------------------------------------------------------------
-
-
-def _bounded(name: str, value: int | None) -> int:
-    if value is None:
-        return 0
-    if not isinstance(value, int) or not 0 < value < _RANGE:
-        raise PoolValueError(f"{name}={value!r}: give a number from 1 to 2**63 - 1, or None for no bound")
-    return value
-
-
-def _fill(quota: CData, wanted: Quota | int | None, what: str) -> None:
-    wanted = wanted if isinstance(wanted, Quota) else Quota(bytes=wanted)
-    quota.max_bytes = _bounded(f"{what}: bytes", wanted.bytes)
-    quota.max_blocks = _bounded(f"{what}: blocks", wanted.blocks)
-    quota.high_bytes = _bounded(f"{what}: high", wanted.high)
-    quota.low_bytes = _bounded(f"{what}: low", wanted.low or None)
-    if wanted.low is not None and wanted.low >= (wanted.high or 0):
-        raise PoolValueError(
-            f"{what}: the low mark {wanted.low} is not below the high one, {wanted.high}; give low < high"
-        )
 
 
 def _pool_quota(options: Mapping[str, Any]) -> Quota:
@@ -190,7 +120,7 @@ class Policy:
         self.crossed: Callable[[Crossing], object] | None = options.get("on_watermark")
         self.exhausted: Callable[[int, str], object] | None = None
         self._tags: Mapping[str, Quota | int] = {}
-        self.hard_limit = _bounded("hard_limit", options.get("hard_limit"))
+        self.hard_limit = bounded("hard_limit", options.get("hard_limit"))
         self.grows = options.get("on_exhausted") == "grow"
         self._choose(options.get("on_exhausted", "raise"), options.get("timeout"))
         self._bound(options)
@@ -230,15 +160,15 @@ class Policy:
 
     def _bound(self, options: Mapping[str, Any]) -> None:
         config, each = self.config, options.get("tag_quota")
-        _fill(config.quota, _pool_quota(options), "quota")
+        fill_quota(config.quota, _pool_quota(options), "quota")
         if isinstance(each, Mapping):
             self._tags = each
             config.tag_quotas = 1
         else:
-            _fill(config.tag_quota, each, "tag_quota")
-        config.soft_limit = _bounded("soft_limit", options.get("soft_limit"))
+            fill_quota(config.tag_quota, each, "tag_quota")
+        config.soft_limit = bounded("soft_limit", options.get("soft_limit"))
         config.hard_limit = self.hard_limit
-        config.fallback_limit = _bounded("fallback_limit", options.get("fallback_limit"))
+        config.fallback_limit = bounded("fallback_limit", options.get("fallback_limit"))
         config.notify = bool(options.get("notify"))
 
     def widen(self, config: CData, about: dict[str, Any]) -> None:
@@ -269,7 +199,7 @@ class Policy:
             for tag, quota in self._tags.items():
                 if not tag:
                     raise PoolValueError(f"tag_quota={dict(self._tags)}: an empty text is no tag; name each")
-                _set_quota(native, quota, tag, name)
+                impose_quota(native, quota, tag, name)
         except Exception:
             lib.pp_pool_destroy(native)
             raise
@@ -288,61 +218,3 @@ def policy_of(options: Mapping[str, Any]) -> Policy | None:
     }
     policy = Policy(options) if given else None
     return None if given <= {"on_exhausted"} and options.get("on_exhausted") == "raise" else policy
-
-
-# ---- at run time ------------------------------------------------------------------------------------
-
-
-def _intern(native: CData, tag: str) -> int:
-    data = tag.encode("utf-8", "surrogatepass")
-    out = ffi.new("uint32_t *")
-    status = lib.pp_pool_tag(native, data, len(data), out)
-    if status:
-        raise error_for(status, f"a tag of {len(data)} bytes", "use 1 to 4096 bytes of UTF-8")
-    return int(out[0])
-
-
-def _set_quota(native: CData, quota: Quota | int | None, tag: str, name: str) -> None:
-    wanted = ffi.new("pp_quota *")
-    what = f"quota of tag {tag!r}" if tag else "quota"
-    _fill(wanted, quota, what)
-    status = lib.pp_pool_set_quota(native, _intern(native, tag) if tag else 0, wanted)
-    if status:
-        raise error_for(status, f"{what} of pool {name!r}", _REMEDY if status == _UNSUPPORTED else "")
-
-
-def set_quota(pool: Pool, quota: Quota | int | None, tag: str = "") -> None:
-    """Replace the quota of a tag, or without one of the pool; what is live stays so, even beyond it.
-
-    Raises ``Unsupported`` for a pool that was created without a quota of the kind, ``PoolValueError`` and
-    ``WrongThread``.
-    """
-    _set_quota(pool.native, quota, tag, pool.name)
-
-
-def quota_levels(pool: Pool, tag: str = "") -> QuotaLevels:
-    """What counts against the quota of a tag, or without one of the pool.
-
-    Raises ``Unsupported`` for a pool that was created without a quota of the kind.
-    """
-    out = ffi.new("pp_quota_levels *")
-    status = lib.pp_pool_quota_levels(pool.native, _intern(pool.native, tag) if tag else 0, out)
-    if status:
-        raise error_for(status, f"quota_levels of pool {pool.name!r}", _REMEDY)
-    bounds = out.quota
-    return QuotaLevels(
-        Quota(
-            bounds.max_bytes or None,
-            bounds.max_blocks or None,
-            bounds.high_bytes or None,
-            bounds.low_bytes or None,
-        ),
-        out.bytes,
-        out.blocks,
-        out.refusals,
-        bool(out.above),
-    )
-
-
-_UNSUPPORTED = lib.PP_UNSUPPORTED
-_REMEDY = "create the pool with quota=, or for tags with tag_quota="

@@ -213,6 +213,7 @@ static inline pp_status acquire_short(policy *p, size_t bytes, uint32_t tag, pp_
             return PP_OK;
         }
         p->layer.below->release(p->pool, out->handle);
+        status = PP_STOPPED; /* the long way counts it as a failure, if it comes to that */
     }
     add_back(p, &pair, bytes);
     return status;

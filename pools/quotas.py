@@ -1,0 +1,155 @@
+"""How much of a pool may be live at once, in all and under each tag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from pools._native import CData, ffi, lib
+from pools.errors import PoolValueError, error_for
+
+if TYPE_CHECKING:
+    from pools.pool import Pool
+
+__all__ = [
+    "Crossing",
+    "Quota",
+    "QuotaLevels",
+    "bounded",
+    "fill_quota",
+    "impose_quota",
+    "quota_levels",
+    "set_quota",
+    "tag_text",
+]
+
+_RANGE = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Bounds of what may be live at once, of a pool or of a tag; None is no bound.
+
+    ``high`` and ``low`` are watermarks, in bytes: the pool's ``on_watermark`` is called when what is live
+    rises to ``high``, and again only after it has fallen to ``low``, for which it is called as well.
+    """
+
+    bytes: int | None = None
+    """As requested, not as granted."""
+    blocks: int | None = None
+    high: int | None = None
+    low: int | None = None
+
+
+class Crossing(NamedTuple):
+    """A watermark was crossed."""
+
+    pool: str
+    """The pool's name."""
+    tag: str
+    """Whose mark; empty for the pool's own."""
+    rising: bool
+    """True: the high mark was reached; False: the low one."""
+    bytes: int
+    """Live after the call that crossed it."""
+    mark: int
+
+
+class QuotaLevels(NamedTuple):
+    """What counts against a quota now."""
+
+    quota: Quota
+    bytes: int
+    blocks: int
+    refusals: int
+    """Requests that it refused."""
+    above: bool
+    """The high mark was reached, and the low one not since."""
+
+
+# ---- to the core and back ---------------------------------------------------------------------
+
+
+def tag_text(pool: CData, tag: int) -> str:
+    """The text of a tag of a C pool; empty for none."""
+    size = ffi.new("size_t *")
+    text = lib.pp_pool_tag_text(pool, tag, size)
+    return "" if text == ffi.NULL else bytes(ffi.buffer(text, size[0])).decode("utf-8", "replace")
+
+
+def bounded(name: str, value: int | None) -> int:
+    """A bound as C has it, 0 for none. Raises ``PoolValueError``."""
+    if value is None:
+        return 0
+    if not isinstance(value, int) or not 0 < value < _RANGE:
+        raise PoolValueError(f"{name}={value!r}: give a number from 1 to 2**63 - 1, or None for no bound")
+    return value
+
+
+def fill_quota(quota: CData, wanted: Quota | int | None, what: str) -> None:
+    """Write a quota into the struct of C. Raises ``PoolValueError``."""
+    wanted = wanted if isinstance(wanted, Quota) else Quota(bytes=wanted)
+    quota.max_bytes = bounded(f"{what}: bytes", wanted.bytes)
+    quota.max_blocks = bounded(f"{what}: blocks", wanted.blocks)
+    quota.high_bytes = bounded(f"{what}: high", wanted.high)
+    quota.low_bytes = bounded(f"{what}: low", wanted.low or None)
+    if wanted.low is not None and wanted.low >= (wanted.high or 0):
+        raise PoolValueError(
+            f"{what}: the low mark {wanted.low} is not below the high one, {wanted.high}; give low < high"
+        )
+
+
+def _intern(native: CData, tag: str) -> int:
+    data = tag.encode("utf-8", "surrogatepass")
+    out = ffi.new("uint32_t *")
+    status = lib.pp_pool_tag(native, data, len(data), out)
+    if status:
+        raise error_for(status, f"a tag of {len(data)} bytes", "use 1 to 4096 bytes of UTF-8")
+    return int(out[0])
+
+
+def impose_quota(native: CData, quota: Quota | int | None, tag: str, name: str) -> None:
+    """Set the quota of a tag, or without one of the C pool; ``name`` is the pool's."""
+    wanted = ffi.new("pp_quota *")
+    what = f"quota of tag {tag!r}" if tag else "quota"
+    fill_quota(wanted, quota, what)
+    status = lib.pp_pool_set_quota(native, _intern(native, tag) if tag else 0, wanted)
+    if status:
+        raise error_for(status, f"{what} of pool {name!r}", _REMEDY if status == _UNSUPPORTED else "")
+
+
+def set_quota(pool: Pool, quota: Quota | int | None, tag: str = "") -> None:
+    """Replace the quota of a tag, or without one of the pool; what is live stays so, even beyond it.
+
+    Raises ``Unsupported`` for a pool that was created without a quota of the kind, ``PoolValueError`` and
+    ``WrongThread``.
+    """
+    impose_quota(pool.native, quota, tag, pool.name)
+
+
+def quota_levels(pool: Pool, tag: str = "") -> QuotaLevels:
+    """What counts against the quota of a tag, or without one of the pool.
+
+    Raises ``Unsupported`` for a pool that was created without a quota of the kind.
+    """
+    out = ffi.new("pp_quota_levels *")
+    status = lib.pp_pool_quota_levels(pool.native, _intern(pool.native, tag) if tag else 0, out)
+    if status:
+        raise error_for(status, f"quota_levels of pool {pool.name!r}", _REMEDY)
+    bounds = out.quota
+    return QuotaLevels(
+        Quota(
+            bounds.max_bytes or None,
+            bounds.max_blocks or None,
+            bounds.high_bytes or None,
+            bounds.low_bytes or None,
+        ),
+        out.bytes,
+        out.blocks,
+        out.refusals,
+        bool(out.above),
+    )
+
+
+_UNSUPPORTED = lib.PP_UNSUPPORTED
+_REMEDY = "create the pool with quota=, or for tags with tag_quota="

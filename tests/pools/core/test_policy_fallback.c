@@ -1,0 +1,182 @@
+/* Where the fallback's blocks differ from the strategy's, and what calls around a policy do besides. */
+#include <stdlib.h>
+
+#include "policy_cases.h"
+#include "threads.h"
+
+static pp_pool *falling_back(const char *strategy, pp_threads threads)
+{
+    pp_pool *pool = pool_of(strategy, threads);
+    set_policy(pool, (pp_policy_config){.on_exhausted = PP_EXHAUSTION_FALLBACK});
+    return pool;
+}
+
+/* Pool ids come in turn, 255 of them. */
+static void use_up_ids(int count)
+{
+    pp_slab_config config = {.block_bytes = 64, .block_count = 1};
+    for (int i = 0; i < count; i++) {
+        pp_pool *pool;
+        CHECK_EQ(pp_slab_create(&config, &pool), PP_OK);
+        pp_pool_destroy(pool);
+    }
+}
+
+static void a_fallback_with_the_pools_own_id_serves_alone(void)
+{
+    for (uint64_t quota = 0; quota < 2; quota++) {
+        pp_block blocks[8];
+        pp_handle handles[8];
+        pp_pool *pool = pool_of("slab", PP_THREADS_OWNER);
+        use_up_ids(254);
+        set_policy(pool,
+                   (pp_policy_config){.on_exhausted = PP_EXHAUSTION_FALLBACK, .quota.max_blocks = quota * 6});
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[0]), PP_OK);
+        CHECK_EQ(pp_pool_acquire_many(pool, 4, BLOCK, 0, &blocks[1], NULL), 4);
+        pp_stats stats = at_rest(pool);
+        CHECK_EQ(stats.fallback_live_blocks, 5);
+        CHECK_EQ(stats.live_blocks, 5);
+        CHECK_EQ(stats.failed, 0);
+        for (int i = 0; i < 5; i++) handles[i] = blocks[i].handle;
+        handles[5] = handles[0];
+        pp_status why;
+        CHECK_EQ(pp_pool_release_many(pool, handles, 6, &why), 5);
+        CHECK_EQ(why, PP_DOUBLE_RELEASE);
+        CHECK_EQ(at_rest(pool).live_blocks, 0);
+        pp_pool_destroy(pool);
+    }
+}
+
+static pp_pool *adopted;
+static pp_block extra;
+
+static void *adopt_and_use(void *context)
+{
+    CHECK_EQ(pp_pool_adopt(adopted), PP_OK);
+    CHECK_EQ(pp_pool_pin(adopted, extra.handle, PP_PIN_USER, NULL), PP_OK);
+    CHECK_EQ(pp_pool_unpin(adopted, extra.handle, PP_PIN_USER), PP_OK);
+    CHECK_EQ(pp_pool_release(adopted, extra.handle), PP_OK);
+    CHECK_EQ(pp_pool_acquire(adopted, BLOCK, 0, &extra), PP_OK);
+    return context;
+}
+
+static void who_adopts_a_pool_adopts_its_fallback(void)
+{
+    pp_block blocks[ROOM], none;
+    test_thread thread;
+    adopted = falling_back("slab", PP_THREADS_OWNER);
+    CHECK_EQ(fill(adopted, blocks, ROOM, 0), ROOM);
+    CHECK_EQ(pp_pool_acquire(adopted, BLOCK, 0, &extra), PP_OK);
+    test_thread_start(&thread, adopt_and_use, NULL);
+    test_thread_join(thread);
+    CHECK_EQ(pp_pool_acquire(adopted, BLOCK, 0, &none), PP_WRONG_THREAD);
+    CHECK_EQ(pp_pool_acquire_many(adopted, 1, BLOCK, 0, &none, NULL), 0);
+    CHECK_EQ(pp_pool_release(adopted, extra.handle), PP_OK); /* from a thread that is not the owner now */
+    give_back(adopted, blocks, ROOM);
+    CHECK_EQ(pp_pool_adopt(adopted), PP_OK);
+    CHECK_EQ(at_rest(adopted).live_blocks, 0);
+    pp_pool_destroy(adopted);
+}
+
+static void blocks_of_a_compacting_pools_fallback_are_read_and_written(void)
+{
+    pp_block blocks[ROOM + 1];
+    char text[16] = "";
+    pp_pool *pool = falling_back("compacting", PP_THREADS_OWNER);
+    CHECK_EQ(fill(pool, blocks, ROOM + 1, 0), ROOM + 1);
+    pp_handle handle = blocks[ROOM].handle;
+    CHECK_EQ(at_rest(pool).fallback_live_blocks, 1);
+    CHECK_EQ(pp_compacting_write(pool, handle, 10, "hello", 6), PP_OK);
+    CHECK_EQ(pp_compacting_read(pool, handle, 10, text, 6), PP_OK);
+    CHECK_EQ(strcmp(text, "hello"), 0);
+    CHECK_EQ(pp_compacting_read(pool, handle, 0, text, 1 << 20), PP_SIZE);
+    CHECK_EQ(pp_compacting_read(pool, handle, SIZE_MAX, text, 1), PP_SIZE);
+    CHECK_EQ(at_rest(pool).pinned_blocks, 0);
+    CHECK_EQ(pp_pool_release(pool, handle), PP_OK);
+    CHECK_EQ(pp_compacting_read(pool, handle, 0, text, 1), PP_DOUBLE_RELEASE);
+    pp_pool_destroy(pool);
+}
+
+static void a_trace_has_the_fallback_as_a_pool_of_its_own(void)
+{
+    pp_trace *trace;
+    pp_block blocks[ROOM + 2];
+    int os_error;
+    CHECK_EQ(pp_trace_open("policy_fallback.pptrace", 1, 0, &trace, &os_error), PP_OK);
+    pp_pool *pool = falling_back("slab", PP_THREADS_OWNER);
+    CHECK_EQ(fill(pool, blocks, ROOM + 2, 5), ROOM + 2);
+    CHECK_EQ(pp_pool_trace(pool, trace, "{}"), PP_OK);
+    pp_pool_set_site(pool, 5);
+    CHECK_EQ(pp_pool_release(pool, blocks[ROOM].handle), PP_OK);
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK, 5, &blocks[ROOM]), PP_OK);
+    CHECK_EQ(pp_pool_trace(pool, NULL, NULL), PP_OK);
+    CHECK_EQ(pp_trace_close(trace), PP_OK);
+    give_back(pool, blocks, ROOM + 2); /* the trace is gone, and none of them writes to it */
+    at_rest(pool);
+    pp_pool_destroy(pool);
+    remove("policy_fallback.pptrace");
+}
+
+/* ---- around it ----------------------------------------------------------------------------------- */
+
+static void a_policy_that_only_counts_makes_nobody_wait(void)
+{
+    const struct {
+        pp_policy_config config;
+        int may_wait;
+    } cases[] = {
+        {{.quota.max_bytes = 1}, 0},
+        {{.on_exhausted = PP_EXHAUSTION_FALLBACK}, 0},
+        {{.on_exhausted = PP_EXHAUSTION_WAIT}, 1},
+        {{.notify = 1}, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        pp_pool *pool = pool_of("slab", PP_THREADS_OWNER);
+        set_policy(pool, cases[i].config);
+        CHECK_EQ(pp_pool_may_wait(pool), cases[i].may_wait);
+        pp_pool_destroy(pool);
+    }
+}
+
+static void count_call(void *argument) { ++*(int *)argument; }
+
+static void batches_and_compactions_bring_memory_back_too(void)
+{
+    pp_block blocks[4];
+    pp_handle handles[4];
+    pp_provider provider;
+    pp_compaction compaction;
+    pp_block_info info;
+    int calls = 0;
+    pp_pool *pool = pool_of("compacting", PP_THREADS_OWNER);
+    set_policy(pool, (pp_policy_config){.notify = 1});
+    pp_pool_provider(pool, &provider);
+    CHECK_EQ(pp_pool_acquire_many(pool, 4, 100, 9, blocks, NULL), 4);
+    CHECK_EQ(pp_pool_acquire_many(pool, 1, 0, 9, blocks, NULL), 0);
+    CHECK_EQ(pp_pool_inspect(pool, blocks[1].handle, &info), PP_OK);
+    CHECK_EQ(info.tag, 9);
+    for (int i = 0; i < 4; i++) handles[i] = blocks[i].handle;
+    CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
+    CHECK_EQ(provider.release_many(provider.context, handles, 2), 2);
+    CHECK_EQ(calls, 1);
+    CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
+    CHECK_EQ(pp_pool_compact(pool, 0, 0, &compaction), PP_OK);
+    CHECK_EQ(calls, 2);
+    CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
+    CHECK_EQ(provider.release_many(provider.context, handles, 2), 0); /* they are back already */
+    CHECK_EQ(calls, 2);
+    provider.forget(provider.context, count_call, &calls);
+    at_rest(pool);
+    pp_pool_destroy(pool);
+}
+
+int main(void)
+{
+    RUN(a_fallback_with_the_pools_own_id_serves_alone);
+    RUN(who_adopts_a_pool_adopts_its_fallback);
+    RUN(blocks_of_a_compacting_pools_fallback_are_read_and_written);
+    RUN(a_trace_has_the_fallback_as_a_pool_of_its_own);
+    RUN(a_policy_that_only_counts_makes_nobody_wait);
+    RUN(batches_and_compactions_bring_memory_back_too);
+    return report();
+}
