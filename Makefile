@@ -6,7 +6,7 @@ JOBS ?= 2
 SOURCES := $(shell find pools iocp_adapter analysis cmake -name '*.[ch]' -o -name '*.txt' -o -name '*.cmake' -o -name 'emit_*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint test-c test-python test-notebook test-windows bench clean
+.PHONY: help demo test lint test-c test-python test-notebook test-windows coverage fuzz valgrind bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
@@ -43,6 +43,15 @@ test-c: $(VENV)/.installed-test ## the C tests under AddressSanitizer and UBSan,
 
 test-windows: $(VENV)/.installed-test ## the C tests built for Windows by MinGW and run under Wine
 	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/test_windows
+
+coverage: $(VENV)/.installed-test ## the C tests under gcov: the coverage of each file, against the bar
+	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/coverage
+
+fuzz: $(VENV)/.installed-test ## the pools' calls under libFuzzer (needs clang)
+	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/fuzz
+
+valgrind: $(VENV)/.installed-test ## the C tests under memcheck (needs valgrind)
+	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/valgrind
 
 test-notebook: $(VENV)/.installed-test ## run a quick demo and execute the notebook on it
 	$(BIN)/python .ci/run_notebooks.py

@@ -6,7 +6,7 @@
  *     committed      closed      nobody may touch it
  *     acquired       open        as many bytes as pp_block.size says; their contents are not defined
  *     released       closed      once no pin holds the block: until then the kernel may write to it
- *     unreserved     forgotten   the address range is the system's again
+ *     unreserved     forgotten   the address range is the system's or the lender's again
  *
  * Strategies call these where a block's bytes change hands, before they write to them on their own
  * account (scrubbing, moving) and after they did so for the last time. Which bytes a debug
@@ -41,8 +41,7 @@
 #endif
 
 /* pp_memory_open(): somebody may use these bytes from now on. pp_memory_close(): nobody may any more.
- * pp_memory_forget(): the range goes back to the system, which may put anything there; memcheck sees that
- * for itself. */
+ * pp_memory_forget(): the range goes back to the system or to the caller who lent it. */
 #if defined(PP_ANNOTATE_ASAN) || defined(PP_VALGRIND)
 static inline void pp_memory_open(const void *address, size_t bytes)
 {
@@ -62,15 +61,7 @@ static inline void pp_memory_close(const void *address, size_t bytes)
 #endif
 }
 
-static inline void pp_memory_forget(const void *address, size_t bytes)
-{
-#if defined(PP_ANNOTATE_ASAN)
-    ASAN_UNPOISON_MEMORY_REGION(address, bytes);
-#else
-    (void)address;
-    (void)bytes;
-#endif
-}
+static inline void pp_memory_forget(const void *address, size_t bytes) { pp_memory_open(address, bytes); }
 
 /* Calls `change` for what of the first range does not lie in the second. */
 static inline void pp_memory_beside(const char *first, size_t first_bytes, const char *second,
