@@ -40,7 +40,7 @@ static inline pp_pool *debugged(int strategy, pp_debug_config config)
 }
 
 /* Where a block lies, also in a pool that moves its blocks. */
-static unsigned char *address_of(pp_pool *pool, const pp_block *block)
+static inline unsigned char *address_of(pp_pool *pool, const pp_block *block)
 {
     void *data = block->data;
     if (data) return data;
@@ -49,7 +49,7 @@ static unsigned char *address_of(pp_pool *pool, const pp_block *block)
     return data;
 }
 
-static pp_block acquired(pp_pool *pool, size_t bytes, uint32_t tag)
+static inline pp_block acquired(pp_pool *pool, size_t bytes, uint32_t tag)
 {
     pp_block block = {0};
     CHECK_EQ(pp_pool_acquire(pool, bytes, tag, &block), PP_OK);
