@@ -133,13 +133,13 @@ void pp_debug_end(pp_debug *d, pp_side *side, pp_record *r, pp_handle handle)
     if (r->canary_bytes) pp_canary_compare(d, r, handle);
     if (d->config.poison && !pinned) pp_poison_write(d, r, pp_handle_index(handle));
     pp_bump(&d->excess_bytes, 0 - r->excess);
-    if (PP_UNLIKELY(side->ops->release(side->pool, handle) != PP_OK)) {
-        pp_record_set(r, handle, PP_RECORD_NOTHING);
-    } else if (PP_UNLIKELY(pinned)) {
-        pp_record_set(r, handle, PP_RECORD_HELD);
-        return;
-    } else if (retains) {
+    bool ended = side->ops->release(side->pool, handle) == PP_OK;
+    if (PP_LIKELY(ended && retains && !pinned)) {
         pp_quarantine_put(d, r, handle);
+        return;
+    }
+    if (ended && pinned) {
+        pp_record_set(r, handle, PP_RECORD_HELD);
         return;
     }
     pp_record_set(r, handle, PP_RECORD_NOTHING);

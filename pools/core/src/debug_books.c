@@ -67,18 +67,11 @@ static void correct(const pp_record *r, pp_block_info *info)
     if (info->state == PP_BLOCK_OWNED || info->state == PP_BLOCK_OWNED_IN_FLIGHT)
         info->requested = r->requested;
     if (r->padded) info->granted -= PP_CANARY_BYTES;
-    switch ((pp_record_state)(pp_record_key(r) & 7)) {
-    case PP_RECORD_AWAY:
-        info->state = PP_BLOCK_CACHED;
-        break;
-    case PP_RECORD_WAITING:
-        info->state = PP_BLOCK_CACHED; /* and one pin less */ /* fall through */
-    case PP_RECORD_HELD:
-        if (r->pins < info->pins[0] + info->pins[1] + info->pins[2]) info->pins[PP_PIN_USER]--;
-        break;
-    default:
-        break;
-    }
+    uint64_t state = pp_record_key(r) & 7;
+    if (state == PP_RECORD_AWAY || state == PP_RECORD_WAITING) info->state = PP_BLOCK_CACHED;
+    /* The pin that answers to pool->retains is nobody's. */
+    if (state != PP_RECORD_LIVE && r->pins < info->pins[0] + info->pins[1] + info->pins[2])
+        info->pins[PP_PIN_USER]--;
 }
 
 pp_status pp_debug_layer_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)

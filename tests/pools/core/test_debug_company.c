@@ -143,6 +143,53 @@ static void a_resize_has_what_waits_as_well(void)
     pp_pool_destroy(pool);
 }
 
+static void a_resize_that_meets_damage_on_its_way_does_nothing(void)
+{
+    pp_pool *pool = debugged(BUDDY, (pp_debug_config){.quarantine_count = 64, .poison = 1});
+    pp_block half = acquired(pool, 1 << 19, 0), small = acquired(pool, 1 << 18, 0), before = small;
+    CHECK_EQ(pp_pool_release(pool, half.handle), PP_OK);
+    ((unsigned char *)half.data)[1] = 0;
+    CHECK_EQ(pp_pool_resize(pool, small.handle, 1 << 20, &small) == PP_OK, 0);
+    CHECK_EQ((uintptr_t)small.data, (uintptr_t)before.data);
+    CHECK_EQ(pp_debug_last_fault()->handle, half.handle);
+    CHECK_EQ(pp_pool_resize(pool, small.handle, 1 << 19, &small), PP_OK);
+    CHECK(pp_debug_now_ns() >= pp_debug_last_fault()->found_ns);
+    sound(pool);
+    pp_pool_destroy(pool);
+}
+
+typedef struct sighting {
+    pp_handle handle;
+    pp_block_info info;
+} sighting;
+
+static int look(void *context, const pp_block_info *info)
+{
+    sighting *s = context;
+    if (info->handle == s->handle) s->info = *info;
+    return 0;
+}
+
+static void a_walk_shows_what_waits_as_cached(void)
+{
+    for (int s = 0; s < STRATEGIES; s++) {
+        pp_pool *pool = debugged(s, all_levels);
+        sighting seen = {.handle = acquired(pool, 300, 0).handle};
+        CHECK_EQ(pp_pool_pin(pool, seen.handle, PP_PIN_KERNEL, NULL), PP_OK);
+        CHECK_EQ(pp_pool_release(pool, seen.handle), PP_OK);
+        CHECK_EQ(pp_pool_walk(pool, look, &seen), PP_OK);
+        CHECK_EQ(seen.info.state, PP_BLOCK_IN_FLIGHT);
+        CHECK_EQ(seen.info.pins[PP_PIN_KERNEL], 1);
+        CHECK_EQ(seen.info.pins[PP_PIN_USER], 0);
+        CHECK_EQ(pp_pool_unpin(pool, seen.handle, PP_PIN_KERNEL), PP_OK);
+        CHECK_EQ(pp_pool_walk(pool, look, &seen), PP_OK);
+        CHECK_EQ(seen.info.state, PP_BLOCK_CACHED);
+        CHECK_EQ(seen.info.requested, 0);
+        CHECK_EQ(seen.info.pins[PP_PIN_USER], 0);
+        pp_pool_destroy(pool);
+    }
+}
+
 int main(void)
 {
     RUN(a_trace_shows_what_the_program_asked_for);
@@ -150,5 +197,7 @@ int main(void)
     RUN(a_reserved_range_is_the_strategys_alone);
     RUN(damage_found_on_the_way_to_more_memory_is_told_first);
     RUN(a_resize_has_what_waits_as_well);
+    RUN(a_resize_that_meets_damage_on_its_way_does_nothing);
+    RUN(a_walk_shows_what_waits_as_cached);
     return report();
 }
