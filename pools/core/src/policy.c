@@ -18,6 +18,12 @@
 
 static _Thread_local pp_refusal last_refusal;
 
+void pp_policy_refuse(policy *p, const pp_refusal *refusal)
+{
+    last_refusal = *refusal;
+    last_refusal.pool = p->pool;
+}
+
 void pp_last_refusal(pp_refusal *out) { *out = last_refusal; }
 
 /* ---- one attempt ----------------------------------------------------------------------------- */
@@ -139,8 +145,7 @@ static void settle(policy *p, pp_request *request, pp_status status)
             pp_add_any_thread(&p->refused, 1);
             pp_trace_failure(p->pool, request->bytes, request->tag, status);
         }
-        last_refusal = request->refusal;
-        last_refusal.pool = p->pool;
+        pp_policy_refuse(p, &request->refusal);
     }
     if (p->config.soft_limit) pp_books_soften(p);
 }
@@ -219,7 +224,7 @@ static inline pp_status acquire_short(policy *p, size_t bytes, uint32_t tag, pp_
     return status;
 }
 
-static pp_status policy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+pp_status pp_policy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
 {
     policy *p = policy_of(pool);
     pp_status status = PP_STOPPED;
@@ -246,8 +251,8 @@ static pp_status policy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_bl
     return status == PP_STOPPED ? serve(p, &request) : serve_refused(p, &request, status);
 }
 
-static size_t policy_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
-                                  pp_status *why)
+size_t pp_policy_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
+                              pp_status *why)
 {
     policy *p = policy_of(pool);
     pp_status status = PP_OK;
@@ -266,7 +271,7 @@ static size_t policy_acquire_many(pp_pool *pool, size_t count, size_t bytes, uin
 /* ---- giving back ----------------------------------------------------------------------------- */
 
 /* After blocks of a tag came back. */
-static inline void came_back(policy *p, uint32_t tag)
+void pp_policy_came_back(policy *p, uint32_t tag)
 {
     bool mine = pp_policy_mine(p);
     if (p->signals) pp_queue_signal(p, tag, mine);
@@ -307,7 +312,7 @@ static inline bool release_short(policy *p, pp_handle handle, pp_status *status)
     return true;
 }
 
-static pp_status policy_release(pp_pool *pool, pp_handle handle)
+pp_status pp_policy_release(pp_pool *pool, pp_handle handle)
 {
     policy *p = policy_of(pool);
     pp_claim claim;
@@ -315,23 +320,23 @@ static pp_status policy_release(pp_pool *pool, pp_handle handle)
     if (p->is_short && pp_policy_mine(p) && PP_LIKELY(release_short(p, handle, &status))) return status;
     claim.tag = PP_TAG_NONE;
     status = p->counts ? release_counted(p, handle, &claim) : give_to_owner(p, handle);
-    if (PP_LIKELY(pp_policy_done(status))) came_back(p, claim.tag);
+    if (PP_LIKELY(pp_policy_done(status))) pp_policy_came_back(p, claim.tag);
     return status;
 }
 
-static size_t policy_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
+size_t pp_policy_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
 {
     policy *p = policy_of(pool);
     const pp_pool_ops *below = p->layer.below;
     if (!p->counts && !p->fallback && below->release_many) {
         size_t released = below->release_many(pool, handles, count, why);
-        if (released) came_back(p, PP_TAG_NONE);
+        if (released) pp_policy_came_back(p, PP_TAG_NONE);
         return released;
     }
     pp_status first = PP_OK;
     size_t done = 0;
     for (size_t i = 0; i < count; i++) {
-        pp_status status = policy_release(pool, handles[i]);
+        pp_status status = pp_policy_release(pool, handles[i]);
         if (PP_LIKELY(status == PP_OK))
             done++;
         else if (first == PP_OK)
@@ -339,194 +344,4 @@ static size_t policy_release_many(pp_pool *pool, const pp_handle *handles, size_
     }
     if (why) *why = first;
     return done;
-}
-
-/* ---- calls by handle ------------------------------------------------------------------------- */
-
-static pp_status resize_there(policy *p, pp_handle handle, size_t bytes, pp_block *out)
-{
-    if (pp_fallback_owns(p, handle)) return pp_pool_resize(pp_fallback_ready(p), handle, bytes, out);
-    return p->layer.below->resize ? p->layer.below->resize(p->pool, handle, bytes, out) : PP_UNSUPPORTED;
-}
-
-static pp_status policy_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out)
-{
-    policy *p = policy_of(pool);
-    pp_request request = {.count = 0};
-    pp_claim claim = {0};
-    pp_status status = PP_OK;
-    bool counted = p->counts && pp_policy_mine(p) && bytes - 1 < pool->max_bytes;
-    if (counted) {
-        if (pp_ledger_look_up(p, handle, &claim) != PP_OK) claim.entry = NULL;
-        status = pp_books_stretch(p, &claim, bytes, &request);
-    }
-    if (status == PP_OK) {
-        status = resize_there(p, handle, bytes, out);
-        if (counted) pp_books_stretched(p, &claim, bytes, status == PP_OK);
-    } else {
-        pp_add_any_thread(&p->quota_refusals, 1);
-        last_refusal = request.refusal;
-        last_refusal.pool = pool;
-    }
-    came_back(p, claim.tag);
-    return status;
-}
-
-static pp_status policy_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data)
-{
-    policy *p = policy_of(pool);
-    if (pp_fallback_owns(p, handle)) return pp_pool_pin(pp_fallback_ready(p), handle, kind, data);
-    return p->layer.below->pin(pool, handle, kind, data);
-}
-
-/* The last pin of a released block brings it back. */
-static pp_status policy_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
-{
-    policy *p = policy_of(pool);
-    pp_status status = pp_fallback_owns(p, handle) ? pp_pool_unpin(pp_fallback_ready(p), handle, kind)
-                                                   : p->layer.below->unpin(pool, handle, kind);
-    if (status == PP_OK) came_back(p, PP_TAG_NONE);
-    return status;
-}
-
-static pp_status policy_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
-{
-    policy *p = policy_of(pool);
-    if (pp_fallback_owns(p, handle)) return pp_pool_inspect(pp_fallback_ready(p), handle, out);
-    return p->layer.below->inspect(pool, handle, out);
-}
-
-/* ---- the pool as a whole --------------------------------------------------------------------- */
-
-static void policy_stats(const pp_pool *pool, pp_stats *out)
-{
-    policy *p = policy_of(pool);
-    /* before the strategy's, which then has seen at least as many failures */
-    uint64_t forgiven = pp_read(&p->forgiven);
-    p->layer.below->stats(pool, out);
-    out->failed += pp_read(&p->refused);
-    out->failed -= forgiven < out->failed ? forgiven : out->failed;
-    out->quota_refusals = pp_read(&p->quota_refusals);
-    out->waits = pp_read(&p->waits);
-    out->waited_ns = pp_read(&p->waited_ns);
-    out->wait_timeouts = pp_read(&p->wait_timeouts);
-    out->waiting = (uint32_t)pp_read(&p->awaited);
-    out->soft_trims = pp_read(&p->soft_trims);
-    out->fallback_blocks = pp_read(&p->fallback_blocks);
-    out->fallback_bytes = pp_read(&p->fallback_bytes);
-    if (p->fallback) pp_fallback_stats(p, out);
-}
-
-static pp_status policy_walk(pp_pool *pool, pp_walk_fn visit, void *context)
-{
-    policy *p = policy_of(pool);
-    pp_status status = p->layer.below->walk(pool, visit, context);
-    if (status == PP_OK && p->fallback) status = pp_pool_walk(pp_fallback_ready(p), visit, context);
-    return status;
-}
-
-static pp_status policy_check(pp_pool *pool, pp_fault *fault)
-{
-    policy *p = policy_of(pool);
-    pp_status status = p->layer.below->check(pool, fault);
-    if (status == PP_OK && p->fallback) status = pp_pool_check(pp_fallback_ready(p), fault);
-    return status == PP_OK ? pp_books_check(p, fault) : status;
-}
-
-static pp_status policy_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp_compaction *out)
-{
-    policy *p = policy_of(pool);
-    if (!p->layer.below->compact) return PP_UNSUPPORTED;
-    pp_status status = p->layer.below->compact(pool, max_bytes, max_ns, out);
-    if (status == PP_OK) came_back(p, PP_TAG_NONE); /* what did not fit may fit now */
-    return status;
-}
-
-static void policy_announce(pp_pool *pool)
-{
-    policy *p = policy_of(pool);
-    if (p->layer.below->announce) p->layer.below->announce(pool);
-    if (p->fallback) pp_fallback_announce(p);
-}
-
-/* ---- life ------------------------------------------------------------------------------------ */
-
-static void free_layer(policy *p)
-{
-    pp_fallback_close(p);
-    pp_queue_end(p);
-    pp_books_close(p);
-    pp_lock_end(&p->lock);
-    pp_system_free_aligned(p);
-}
-
-static void policy_destroy(pp_pool *pool)
-{
-    policy *p = policy_of(pool);
-    const pp_pool_ops *below = p->layer.below;
-    free_layer(p);
-    below->destroy(pool);
-}
-
-static bool fits(const pp_pool *pool, const pp_policy_config *config)
-{
-    const pp_quota *quotas[2] = {&config->quota, &config->tag_quota};
-    for (int i = 0; i < 2; i++)
-        if (quotas[i]->low_bytes && quotas[i]->low_bytes >= quotas[i]->high_bytes) return false;
-    if ((unsigned)config->on_exhausted > PP_EXHAUSTION_CALL) return false;
-    if (config->on_exhausted == PP_EXHAUSTION_CALL && !config->exhausted) return false;
-    if (!config->hard_limit) return true;
-    pp_stats stats;
-    pp_pool_stats(pool, &stats);
-    return config->hard_limit >= stats.granted_bytes + stats.free_bytes ||
-           !strcmp(pp_pool_strategy(pool), "malloc");
-}
-
-bool pp_policy_may_wait(const pp_pool *pool)
-{
-    const policy *p = policy_of(pool);
-    return p->signals || p->config.exhausted || p->config.crossed;
-}
-
-static void replace(pp_pool_ops *ops)
-{
-    ops->acquire = policy_acquire;
-    ops->acquire_many = policy_acquire_many;
-    ops->release = policy_release;
-    ops->release_many = policy_release_many;
-    ops->resize = policy_resize;
-    ops->pin = policy_pin;
-    ops->unpin = policy_unpin;
-    ops->inspect = policy_inspect;
-    ops->stats = policy_stats;
-    ops->walk = policy_walk;
-    ops->check = policy_check;
-    ops->compact = ops->compact ? policy_compact : NULL;
-    ops->announce = policy_announce;
-    ops->destroy = policy_destroy;
-}
-
-pp_status pp_pool_set_policy(pp_pool *pool, const pp_policy_config *config)
-{
-    if (!fits(pool, config)) return PP_INVALID;
-    policy *p = pp_system_alloc_aligned(64, sizeof *p);
-    if (!p) return PP_NO_MEMORY;
-    memset(p, 0, sizeof *p);
-    p->pool = pool;
-    p->config = *config;
-    p->is_short = !config->soft_limit && config->on_exhausted != PP_EXHAUSTION_FALLBACK;
-    p->signals = config->notify || config->on_exhausted == PP_EXHAUSTION_WAIT;
-    pp_lock_init(&p->lock);
-    pp_status status = pp_books_open(p);
-    p->is_short &= p->counts;
-    if (status == PP_OK && config->on_exhausted == PP_EXHAUSTION_FALLBACK) status = pp_fallback_open(p);
-    if (status == PP_OK) status = pp_layer_push(pool, PP_LAYER_POLICY, &p->layer);
-    if (status != PP_OK) {
-        free_layer(p);
-        return status;
-    }
-    replace(&p->layer.ops);
-    uint64_t page = pp_system_page_bytes();
-    if (config->hard_limit) pool->hard_limit = config->hard_limit & ~(page - 1);
-    return PP_OK;
 }

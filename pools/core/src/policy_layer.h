@@ -1,6 +1,7 @@
 /* policy_layer.h - the struct of the policy layer, shared by its files.
  *
- *     policy.c            the layer's functions: what happens to each call, and in which order
+ *     policy.c            requests and releases: what happens to each, and in which order
+ *     policy_pool.c       all other calls, and the layer's life
  *     policy_ledger.c     what each block counts for
  *     policy_books.c      who has how much: quotas, watermarks, the soft limit
  *     policy_inline.h     the same, for what nearly every call needs
@@ -124,6 +125,18 @@ static inline bool pp_policy_mine(const policy *p) { return p->pool->shared || p
 
 /* Tries to serve what is lacking of a request, once; the status is in the request as well. */
 pp_status pp_policy_attempt(policy *p, pp_request *request);
+
+pp_status pp_policy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
+size_t pp_policy_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
+                              pp_status *why);
+pp_status pp_policy_release(pp_pool *pool, pp_handle handle);
+size_t pp_policy_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why);
+
+/* After memory of a tag came back, by whatever call. */
+void pp_policy_came_back(policy *p, uint32_t tag);
+
+/* What pp_last_refusal() tells this thread from now on. */
+void pp_policy_refuse(policy *p, const pp_refusal *refusal);
 
 /* Is it one that a policy has something to say about? */
 static inline bool pp_policy_applies(pp_status status)

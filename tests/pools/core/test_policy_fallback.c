@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "policy_cases.h"
+#include "pool_base.h"
 #include "threads.h"
 
 static pp_pool *falling_back(const char *strategy, pp_threads threads)
@@ -170,6 +171,23 @@ static void batches_and_compactions_bring_memory_back_too(void)
     pp_pool_destroy(pool);
 }
 
+static void a_pool_that_is_frozen_for_a_fork_is_frozen_whole(void)
+{
+    for (int each = 0; each < STRATEGIES * 2; each++) {
+        pp_block block;
+        pp_pool *pool = falling_back(strategies[each / 2], each % 2 ? PP_THREADS_SHARED : PP_THREADS_OWNER);
+        uint64_t deadline = pp_system_now_ns() + UINT64_C(10000000000);
+        CHECK_EQ(pool->ops->freeze(pool, deadline), 1);
+        CHECK_EQ(pool->ops->freeze(pool, 0), 0); /* somebody is inside, and stays there */
+        pool->ops->thaw(pool);
+        CHECK_EQ(pool->ops->freeze(pool, deadline), 1); /* what was had in vain was let go */
+        pool->ops->thaw(pool);
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_OK);
+        at_rest(pool);
+        pp_pool_destroy(pool);
+    }
+}
+
 int main(void)
 {
     RUN(a_fallback_with_the_pools_own_id_serves_alone);
@@ -177,6 +195,7 @@ int main(void)
     RUN(blocks_of_a_compacting_pools_fallback_are_read_and_written);
     RUN(a_trace_has_the_fallback_as_a_pool_of_its_own);
     RUN(a_policy_that_only_counts_makes_nobody_wait);
+    RUN(a_pool_that_is_frozen_for_a_fork_is_frozen_whole);
     RUN(batches_and_compactions_bring_memory_back_too);
     return report();
 }
