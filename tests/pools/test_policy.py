@@ -408,7 +408,7 @@ def test_leases_of_the_fallback_are_leases_like_any_other(strategy, shared):
 
 
 def test_the_fallback_has_a_limit_and_leaks_are_reported():
-    pool = SlabPool(BLOCK, 2, on_exhausted="fallback", fallback_limit=3 * BLOCK, name="leaky")
+    pool = SlabPool(BLOCK, 2, on_exhausted="fallback", fallback_limit=5 * BLOCK // 2, name="leaky")
     leases = fill(pool, "lost")
     assert len(leases) == 4
     report = pool.close()
