@@ -28,11 +28,12 @@ enum shed { SHED_ONE, SHED_NOBODY_WAITS, SHED_IMPOSSIBLE };
 /* Takes the waiting connection with the reserve descriptor and closes it. */
 static enum shed shed(pp_port *port, const pp_end *end)
 {
-    if (port->reserve < 0 && (port->reserve = pp_os_reserve_descriptor()) < 0) return SHED_IMPOSSIBLE;
-    pp_os_close(port->reserve, false);
-    int64_t taken = pp_os_accept(end->descriptor);
-    if (taken >= 0) pp_os_close(taken, false);
-    port->reserve = pp_os_reserve_descriptor();
+    if (port->reserve < 0 && (port->reserve = port->sockets->reserve_descriptor()) < 0)
+        return SHED_IMPOSSIBLE;
+    port->sockets->close(port->reserve, false);
+    int64_t taken = port->sockets->accept(end->descriptor);
+    if (taken >= 0) port->sockets->close(taken, false);
+    port->reserve = port->sockets->reserve_descriptor();
     if (taken < 0) return pp_os_would_block(-taken) ? SHED_NOBODY_WAITS : SHED_IMPOSSIBLE;
     port->stats.refused++;
     return SHED_ONE;
@@ -43,7 +44,7 @@ static void deliver(pp_port *port, uint32_t slot, int64_t descriptor)
     if (pp_report_more(port, slot, (uint64_t)descriptor, 0)) {
         port->stats.accepted++;
     } else {
-        pp_os_close(descriptor, false);
+        port->sockets->close(descriptor, false);
         port->stats.refused++;
     }
 }
@@ -77,7 +78,7 @@ void pp_accept_some(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
     for (int turn = 0; turn < ACCEPTS_A_TURN; turn++) {
-        int64_t outcome = pp_os_accept(end->descriptor);
+        int64_t outcome = port->sockets->accept(end->descriptor);
         if (outcome >= 0)
             deliver(port, end->accept, outcome);
         else if (!survive(port, index, (uint32_t)-outcome))
@@ -92,7 +93,7 @@ void pp_accepted(pp_port *port, uint32_t slot, int64_t outcome, bool ended)
     pp_end *end = &port->ends[index];
     bool cancelled = port->slots[slot].cancelled;
     if (outcome >= 0 && cancelled)
-        pp_os_close(outcome, false);
+        port->sockets->close(outcome, false);
     else if (outcome >= 0)
         deliver(port, slot, outcome);
     if (!ended) return;
@@ -131,7 +132,7 @@ static pp_status begin_accept(pp_port *port, pp_endpoint listener, uint64_t user
     if (index == PP_NONE || port->ends[index].life != PP_LIFE_OPEN) return PP_STALE;
     pp_end *end = &port->ends[index];
     if (end->accept || end->recv) return PP_INVALID;
-    if (pp_os_set_nonblocking(end->descriptor) < 0) return PP_IO;
+    if (port->sockets->set_nonblocking(end->descriptor) < 0) return PP_IO;
     uint32_t slot = pp_slot_take(port, PP_KIND_ACCEPT, index);
     if (slot == PP_NONE) return PP_EXHAUSTED;
     port->slots[slot].user = user;
@@ -161,7 +162,7 @@ pp_status pp_port_accept(pp_port *port, pp_endpoint listener, uint64_t user, pp_
 
 void pp_connect_finish(pp_port *port, uint32_t index)
 {
-    int64_t outcome = pp_os_connect_result(port->ends[index].descriptor);
+    int64_t outcome = port->sockets->connect_result(port->ends[index].descriptor);
     if (!pp_os_in_progress(-outcome)) pp_connected(port, index, (uint32_t)-outcome);
 }
 
@@ -192,12 +193,12 @@ static pp_status begin_connect(pp_port *port, pp_endpoint endpoint, const void *
     if (slot == PP_NONE) return PP_EXHAUSTED;
     port->slots[slot].user = user;
     end->connect = slot;
-    int64_t outcome = pp_os_set_nonblocking(end->descriptor);
+    int64_t outcome = port->sockets->set_nonblocking(end->descriptor);
     if (outcome == 0) {
         if (port->backend->connect)
             outcome = port->backend->connect(port, slot, address, bytes);
         else
-            outcome = pp_os_connect(end->descriptor, address, bytes);
+            outcome = port->sockets->connect(end->descriptor, address, bytes);
     }
     end->connecting = 1;
     end->edges = 0;

@@ -4,5 +4,6 @@
 const pp_backend *const pp_backends[] = {
     &pp_backend_io_uring,
     &pp_backend_epoll,
+    &pp_backend_sim,
     NULL,
 };

@@ -1,4 +1,4 @@
-/* backends_none.c - platforms that have no back end yet: creating a port says so. */
+/* backends_none.c - platforms whose kernel has no back end yet: only the simulated one can be had. */
 #include "engine.h"
 
-const pp_backend *const pp_backends[] = {NULL};
+const pp_backend *const pp_backends[] = {&pp_backend_sim, NULL};

@@ -3,5 +3,6 @@
 
 const pp_backend *const pp_backends[] = {
     &pp_backend_iocp,
+    &pp_backend_sim,
     NULL,
 };

@@ -147,7 +147,7 @@ static void finish(pp_port *port, uint32_t index)
     pp_timeouts_end(port, index);
     if (end->watched) port->backend->unwatch(port, index);
     if (port->backend->forget) port->backend->forget(port, index);
-    if (end->flags & PP_OWN_DESCRIPTOR) pp_os_close(end->descriptor, end->reset);
+    if (end->flags & PP_OWN_DESCRIPTOR) port->sockets->close(end->descriptor, end->reset);
     end->life = PP_LIFE_FREE;
     port->stats.endpoints--;
     pp_complete(port, end->close, 0, end->reason);

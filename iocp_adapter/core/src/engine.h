@@ -109,6 +109,8 @@ struct pp_waiter;
 struct pp_port {
     const struct pp_backend *backend;
     void *state; /* the back end's own */
+    const pp_sockets *sockets;
+    uint64_t seed;
     pp_os_lock lock;
     uint32_t forks;
     uint8_t closing, led; /* led: a thread is in backend->wait() */
@@ -150,6 +152,7 @@ typedef struct pp_backend {
      * anything else ends the creation. No lock yet. */
     pp_status (*open)(pp_port *port, uint32_t entries, char *reason, int *os_error);
     void (*shut)(pp_port *port);
+    void (*bury)(pp_port *port); /* frees what the port's last calls still needed; NULL: nothing did */
 
     /* Reports edges of this endpoint through pp_ready() from now on, beginning with its present state. */
     pp_status (*watch)(pp_port *port, uint32_t index);
@@ -185,6 +188,8 @@ typedef struct pp_backend {
     /* Ends the wait of whoever waits, soon. */
     void (*wake)(pp_port *port);
 } pp_backend;
+
+extern const pp_backend pp_backend_sim;
 
 /* ---- operations.c ------------------------------------------------------------------ */
 

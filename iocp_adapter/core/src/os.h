@@ -63,6 +63,18 @@ void pp_os_close(int64_t socket, bool reset);
 /* A descriptor kept in reserve, so that a connection can be taken and closed when none is left. */
 int64_t pp_os_reserve_descriptor(void);
 
+/* The same calls as a table: a kernel that is simulated has sockets of its own. */
+typedef struct pp_sockets {
+    int64_t (*recv)(int64_t socket, void *data, size_t bytes);
+    int64_t (*send)(int64_t socket, const pp_os_span *spans, size_t count);
+    int64_t (*accept)(int64_t listener);
+    int64_t (*connect)(int64_t socket, const void *address, uint32_t bytes);
+    int64_t (*connect_result)(int64_t socket);
+    int64_t (*set_nonblocking)(int64_t socket);
+    int64_t (*reserve_descriptor)(void);
+    void (*close)(int64_t socket, bool reset);
+} pp_sockets;
+
 /* ---- what an error number means (positive) ------------------------------------------- */
 
 bool pp_os_would_block(int64_t error);
@@ -71,5 +83,10 @@ bool pp_os_accept_retry(int64_t error); /* the waiting connection was at fault, 
 bool pp_os_out_of_descriptors(int64_t error);
 bool pp_os_out_of_memory(int64_t error);
 extern const uint32_t pp_os_cancelled; /* the number that a cancelled operation ends with */
+
+/* The numbers that a simulated kernel answers with. */
+extern const struct pp_os_errors {
+    uint32_t would_block, in_progress, reset, refused, no_descriptor, no_memory;
+} pp_os_errors;
 
 #endif

@@ -25,6 +25,7 @@
 #endif
 
 const uint32_t pp_os_cancelled = ECANCELED;
+const struct pp_os_errors pp_os_errors = {EAGAIN, EINPROGRESS, ECONNRESET, ECONNREFUSED, EMFILE, ENOBUFS};
 
 /* ---- clock, threads, process ---------------------------------------------------- */
 

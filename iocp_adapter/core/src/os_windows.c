@@ -8,6 +8,8 @@
 #include <ws2tcpip.h>
 
 const uint32_t pp_os_cancelled = ERROR_OPERATION_ABORTED;
+const struct pp_os_errors pp_os_errors = {WSAEWOULDBLOCK,  WSAEINPROGRESS, WSAECONNRESET,
+                                          WSAECONNREFUSED, WSAEMFILE,      WSAENOBUFS};
 
 uint64_t pp_os_now_ns(void)
 {

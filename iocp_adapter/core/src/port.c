@@ -37,13 +37,23 @@ static bool forbidden(const pp_backend *backend, char *reason)
     return true;
 }
 
+static const pp_sockets of_the_system = {
+    .recv = pp_os_recv,
+    .send = pp_os_send,
+    .accept = pp_os_accept,
+    .connect = pp_os_connect,
+    .connect_result = pp_os_connect_result,
+    .set_nonblocking = pp_os_set_nonblocking,
+    .reserve_descriptor = pp_os_reserve_descriptor,
+    .close = pp_os_close,
+};
+
 static void say_what_there_is(char *reason)
 {
     int used = snprintf(reason, PP_REASON_BYTES, "this platform has no such back end; it has ");
     for (const pp_backend *const *at = pp_backends; *at; at++)
         used += snprintf(reason + used, PP_REASON_BYTES - (size_t)used, "%s%s", at == pp_backends ? "" : ", ",
                          (*at)->name);
-    if (!*pp_backends) snprintf(reason, PP_REASON_BYTES, "poolport has no back end for this platform");
 }
 
 /* Opens the back end that was asked for, or the first that can be opened. */
@@ -56,10 +66,12 @@ static pp_status choose(pp_port *port, const pp_port_config *config, int *os_err
     for (const pp_backend *const *at = pp_backends; *at; at++) {
         const pp_backend *backend = *at;
         char why[PP_REASON_BYTES] = "";
-        if (config->backend != PP_BACKEND_AUTO && config->backend != backend->id) continue;
+        bool wanted = config->backend == PP_BACKEND_AUTO ? backend->id != PP_BACKEND_SIM
+                                                         : config->backend == backend->id;
+        if (!wanted) continue;
+        port->backend = backend;
         status = forbidden(backend, why) ? PP_UNSUPPORTED : backend->open(port, entries, why, os_error);
         if (status == PP_OK) {
-            port->backend = backend;
             port->open = 1;
             if (config->backend != PP_BACKEND_AUTO)
                 snprintf(port->reason, sizeof port->reason, "asked for");
@@ -71,6 +83,7 @@ static pp_status choose(pp_port *port, const pp_port_config *config, int *os_err
         }
         snprintf(refusal, sizeof refusal, "%s", why);
         memcpy(port->reason, refusal, sizeof refusal);
+        port->backend = NULL;
         if (status != PP_UNSUPPORTED) return status;
     }
     return status;
@@ -80,6 +93,7 @@ static pp_status choose(pp_port *port, const pp_port_config *config, int *os_err
 
 static void free_port(pp_port *port)
 {
+    if (port->backend && port->backend->bury) port->backend->bury(port);
     free(port->slots);
     free(port->ends);
     free(port->running);
@@ -99,6 +113,8 @@ pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reas
     if (!port) return PP_NO_MEMORY;
     pp_os_lock_init(&port->lock);
     port->forks = pp_os_forks();
+    port->sockets = &of_the_system;
+    port->seed = config->seed;
     port->concurrency = config->concurrency;
     port->batch_bytes = config->batch_bytes ? config->batch_bytes : PP_BATCH_BYTES;
     port->now_ns = pp_os_now_ns();
@@ -112,7 +128,7 @@ pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reas
         free_port(port);
         return status;
     }
-    port->reserve = pp_os_reserve_descriptor();
+    port->reserve = port->sockets->reserve_descriptor();
     *out = port;
     return PP_OK;
 }
@@ -126,7 +142,7 @@ static void shut(pp_port *port)
     if (!port->open) return;
     port->open = 0;
     port->backend->shut(port);
-    if (port->reserve >= 0) pp_os_close(port->reserve, false);
+    if (port->reserve >= 0) port->sockets->close(port->reserve, false);
     port->reserve = -1;
 }
 
@@ -160,7 +176,7 @@ static void discard_done(pp_port *port)
 {
     for (uint32_t at = port->done.head; at != PP_NONE; at = port->slots[at].next)
         if (port->slots[at].kind == PP_KIND_ACCEPT && port->slots[at].more && port->slots[at].error == 0)
-            pp_os_close((int64_t)port->slots[at].result, false);
+            port->sockets->close((int64_t)port->slots[at].result, false);
 }
 
 void pp_port_destroy(pp_port *port)

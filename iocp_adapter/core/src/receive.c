@@ -135,7 +135,7 @@ static void receive_into_callers(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
     pp_slot *slot = &port->slots[end->recv];
-    int64_t got = pp_os_recv(end->descriptor, slot->data, slot->size);
+    int64_t got = port->sockets->recv(end->descriptor, slot->data, slot->size);
     if (!judge(port, index, got, slot->size)) return;
     uint32_t done = end->recv;
     end->recv = PP_NONE;
@@ -149,7 +149,7 @@ static void receive_into_block(pp_port *port, uint32_t index, const pp_block *bl
     void *data = block->data;
     if (PP_UNLIKELY(!data) && provider->pin(provider->context, block->handle, PP_PIN_KERNEL, &data) != PP_OK)
         data = NULL;
-    int64_t got = data ? pp_os_recv(end->descriptor, data, block->size) : 0;
+    int64_t got = data ? port->sockets->recv(end->descriptor, data, block->size) : 0;
     if (PP_UNLIKELY(data && !block->data)) provider->unpin(provider->context, block->handle, PP_PIN_KERNEL);
     if (PP_UNLIKELY(!data)) {
         provider->release(provider->context, block->handle);

@@ -134,7 +134,7 @@ void pp_send_some(pp_port *port, uint32_t index)
         uint64_t total;
         size_t count = gather(port, end, spans, &total);
         int64_t sent = port->backend->send ? port->backend->send(port, index, spans, count)
-                                           : pp_os_send(end->descriptor, spans, count);
+                                           : port->sockets->send(end->descriptor, spans, count);
         if (sent < 0 && !pp_os_would_block(-sent)) {
             fail(port, index, (uint32_t)-sent);
             return;
@@ -142,6 +142,7 @@ void pp_send_some(pp_port *port, uint32_t index)
         if (count > 1) port->stats.gathered_sends += count;
         if (sent > 0) advance(port, end, (uint64_t)sent);
         if (PP_LIKELY(sent == (int64_t)total)) continue;
+        if (sent > 0 && port->backend->send) continue; /* no edge will say that there is room again */
         end->edges &= ~PP_EDGE_OUT;
         if (pp_end_watch(port, index) != PP_OK) {
             fail(port, index, PP_ERROR_STATUS + PP_IO);

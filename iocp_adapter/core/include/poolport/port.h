@@ -29,7 +29,8 @@ typedef enum pp_backend_id {
     PP_BACKEND_AUTO = 0, /* the best that this kernel and its policy allow */
     PP_BACKEND_IO_URING = 1,
     PP_BACKEND_EPOLL = 2,
-    PP_BACKEND_IOCP = 3
+    PP_BACKEND_IOCP = 3,
+    PP_BACKEND_SIM = 4 /* poolport/sim.h; never chosen by AUTO */
 } pp_backend_id;
 
 typedef enum pp_operation_kind {
@@ -63,6 +64,7 @@ typedef struct pp_port_config {
     uint32_t max_endpoints;  /* 0: 65536 */
     uint32_t max_operations; /* slots, preallocated; each endpoint takes one for its end; 0: 262144 */
     uint64_t batch_bytes;    /* payload that ends a batch; 0: PP_BATCH_BYTES */
+    uint64_t seed;           /* of the simulated kernel */
 } pp_port_config;
 
 typedef enum pp_endpoint_flag {
@@ -225,7 +227,7 @@ PP_BEGIN_DECLS
  * forbids io_uring; POOLPORT_NO_IOCP_SKIP=1 makes iocp post a packet for what succeeds at once, too. */
 pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reason, int *os_error);
 
-const char *pp_port_backend(const pp_port *port); /* "io_uring", "epoll" or "iocp" */
+const char *pp_port_backend(const pp_port *port); /* "io_uring", "epoll", "iocp" or "sim" */
 const char *pp_port_reason(const pp_port *port);  /* why this one */
 
 /* Refuses new work, cancels what is outstanding, ends every endpoint, wakes every waiting thread; at

@@ -1,0 +1,75 @@
+/* sim.h - the simulated kernel from the inside. */
+#ifndef POOLPORT_SIM_INSIDE_H
+#define POOLPORT_SIM_INSIDE_H
+
+#include <poolport/sim.h>
+
+#include "engine.h"
+
+enum { SIM_BUFFER = 4096, SIM_BACKLOG = 16 };
+
+struct sim_kernel;
+
+typedef struct sim_socket {
+    struct sim_kernel *kernel;
+    struct sim_socket *previous, *next; /* of all */
+    struct sim_socket *peer;            /* NULL: gone, or never there */
+    struct sim_socket *backlog[SIM_BACKLOG];
+    size_t waiting; /* in the backlog */
+    bool listens, ended, reset, news;
+    bool expecting;          /* completions: the engine wants to know of data */
+    uint32_t outcome;        /* of connecting */
+    pp_endpoint endpoint;    /* that is told; 0: nobody */
+    size_t used;             /* bytes in the buffer */
+    char buffer[SIM_BUFFER]; /* arrived, and not yet received */
+} sim_socket;
+
+typedef enum sim_event_kind { SIM_NEWS, SIM_SENT, SIM_ACCEPT, SIM_CONNECT } sim_event_kind;
+
+/* Something that the kernel will say. */
+typedef struct sim_event {
+    sim_event_kind kind;
+    uint32_t delay;  /* turns */
+    uint64_t name;   /* endpoint, or operation */
+    int64_t address; /* connect */
+} sim_event;
+
+/* How often, in 256, a seed does what. */
+typedef struct sim_moods {
+    uint8_t delay, shorten, stall, exhaust, lose_cancel, end_accept, spurious;
+} sim_moods;
+
+typedef struct sim_kernel {
+    pp_port *port;
+    uint64_t random;
+    sim_moods moods;
+    bool completes; /* takes operations over, as IOCP does */
+    sim_socket *sockets;
+    size_t open;
+    sim_event *events;
+    size_t event_count, event_room;
+    struct sim_sending *sending; /* by endpoint index, NULL until there was one */
+    pp_os_gate gate;             /* where the leader waits */
+    bool rung;
+} sim_kernel;
+
+uint32_t sim_below(sim_kernel *kernel, uint32_t limit);
+bool sim_chance(sim_kernel *kernel, uint8_t of_256);
+
+/* Puts what will be said into the queue; lost where there is no memory. */
+void sim_say(sim_kernel *kernel, sim_event_kind kind, uint64_t name, int64_t address);
+/* The socket's state has changed, or is to be told again. */
+void sim_news(sim_socket *socket);
+
+sim_socket *sim_new_socket(sim_kernel *kernel);
+/* 0 or an error number. */
+uint32_t sim_link(sim_socket *from, sim_socket *listener);
+/* Moves into the peer's buffer what fits; 0 where nothing does, minus an error number where it never will. */
+int64_t sim_transfer(sim_socket *from, const char *data, size_t bytes);
+/* The socket with this descriptor; NULL where it is no more. */
+sim_socket *sim_find(const sim_kernel *kernel, int64_t descriptor);
+void sim_close(int64_t socket, bool reset);
+
+extern const pp_sockets sim_sockets;
+
+#endif

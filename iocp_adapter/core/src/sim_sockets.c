@@ -1,0 +1,277 @@
+/* sim_sockets.c - sockets that are memory: two ends, a buffer for each, a listener's backlog.
+ *
+ * Whatever a real socket call may answer, these answer at the seed's pleasure: fewer
+ * bytes than there are, nothing although there is something (and news of it later), no
+ * descriptor, no memory. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim.h"
+
+enum { THE_RESERVE = 0 }; /* a descriptor that is no socket */
+
+static sim_socket *at(int64_t descriptor) { return (sim_socket *)(intptr_t)descriptor; }
+
+sim_socket *sim_new_socket(sim_kernel *kernel)
+{
+    sim_socket *socket = calloc(1, sizeof *socket);
+    if (!socket) return NULL;
+    socket->kernel = kernel;
+    socket->next = kernel->sockets;
+    if (socket->next) socket->next->previous = socket;
+    kernel->sockets = socket;
+    kernel->open++;
+    return socket;
+}
+
+static void discard(sim_socket *socket)
+{
+    if (socket->previous)
+        socket->previous->next = socket->next;
+    else
+        socket->kernel->sockets = socket->next;
+    if (socket->next) socket->next->previous = socket->previous;
+    socket->kernel->open--;
+    free(socket);
+}
+
+void sim_close(int64_t descriptor, bool reset)
+{
+    if (descriptor == THE_RESERVE) return;
+    sim_socket *socket = at(descriptor), *peer = socket->peer;
+    for (size_t i = 0; i < socket->waiting; i++) sim_close((intptr_t)socket->backlog[i], true);
+    if (peer) {
+        peer->peer = NULL;
+        peer->reset |= reset || socket->used > 0; /* unread data makes a reset of a close */
+        if (peer->reset) peer->used = 0;
+        peer->ended = true;
+        sim_news(peer);
+    }
+    discard(socket);
+}
+
+sim_socket *sim_find(const sim_kernel *kernel, int64_t descriptor)
+{
+    sim_socket *found = kernel->sockets;
+    while (found && found != at(descriptor)) found = found->next;
+    return found;
+}
+
+uint32_t sim_link(sim_socket *from, sim_socket *listener)
+{
+    if (!listener || !listener->listens || listener->waiting == SIM_BACKLOG) return pp_os_errors.refused;
+    sim_socket *other = sim_new_socket(from->kernel);
+    if (!other) return pp_os_errors.no_memory;
+    other->peer = from;
+    from->peer = other;
+    listener->backlog[listener->waiting++] = other;
+    sim_news(listener);
+    return 0;
+}
+
+int64_t sim_transfer(sim_socket *from, const char *data, size_t bytes)
+{
+    sim_socket *to = from->peer;
+    if (!to || from->reset) return -(int64_t)pp_os_errors.reset;
+    if (bytes > SIM_BUFFER - to->used) bytes = SIM_BUFFER - to->used;
+    if (bytes == 0) return 0;
+    memcpy(to->buffer + to->used, data, bytes);
+    to->used += bytes;
+    sim_news(to);
+    return (int64_t)bytes;
+}
+
+static size_t take(sim_socket *socket, void *data, size_t bytes)
+{
+    if (bytes > socket->used) bytes = socket->used;
+    memcpy(data, socket->buffer, bytes);
+    memmove(socket->buffer, socket->buffer + bytes, socket->used - bytes);
+    socket->used -= bytes;
+    if (bytes && socket->peer) sim_news(socket->peer); /* there is room */
+    return bytes;
+}
+
+/* ---- the calls of the engine ------------------------------------------------------------------ */
+
+static size_t shortened(sim_kernel *kernel, size_t bytes)
+{
+    return bytes > 1 && sim_chance(kernel, kernel->moods.shorten) ? 1 + sim_below(kernel, (uint32_t)bytes)
+                                                                  : bytes;
+}
+
+static int64_t later(sim_socket *socket)
+{
+    sim_news(socket);
+    return -(int64_t)pp_os_errors.would_block;
+}
+
+static int64_t receive(int64_t descriptor, void *data, size_t bytes)
+{
+    sim_socket *socket = at(descriptor);
+    sim_kernel *kernel = socket->kernel;
+    if (sim_chance(kernel, kernel->moods.stall)) return later(socket);
+    if (socket->used == 0) {
+        if (socket->reset) return -(int64_t)pp_os_errors.reset;
+        return socket->ended ? 0 : -(int64_t)pp_os_errors.would_block;
+    }
+    size_t most = bytes < socket->used ? bytes : socket->used;
+    size_t got = take(socket, data, shortened(kernel, most));
+    if (got < bytes && (socket->used > 0 || socket->ended)) sim_news(socket);
+    return (int64_t)got;
+}
+
+static int64_t send_spans(int64_t descriptor, const pp_os_span *spans, size_t count)
+{
+    sim_socket *socket = at(descriptor);
+    sim_kernel *kernel = socket->kernel;
+    int64_t total = 0;
+    if (sim_chance(kernel, kernel->moods.stall)) return later(socket);
+    if (sim_chance(kernel, kernel->moods.exhaust)) return -(int64_t)pp_os_errors.no_memory;
+    for (size_t i = 0; i < count; i++) {
+        size_t asked = shortened(kernel, spans[i].bytes);
+        int64_t sent = sim_transfer(socket, spans[i].data, asked);
+        if (sent < 0) return total ? total : sent;
+        total += sent;
+        if ((size_t)sent < spans[i].bytes) break;
+    }
+    if (total == 0) return -(int64_t)pp_os_errors.would_block;
+    sim_news(socket);
+    return total;
+}
+
+static int64_t accept_one(int64_t descriptor)
+{
+    sim_socket *listener = at(descriptor);
+    sim_kernel *kernel = listener->kernel;
+    if (listener->waiting == 0) return -(int64_t)pp_os_errors.would_block;
+    if (sim_chance(kernel, kernel->moods.exhaust)) return -(int64_t)pp_os_errors.no_descriptor;
+    sim_socket *first = listener->backlog[0];
+    memmove(listener->backlog, listener->backlog + 1, --listener->waiting * sizeof *listener->backlog);
+    if (listener->waiting) sim_news(listener);
+    return (intptr_t)first;
+}
+
+static int64_t start_connect(int64_t descriptor, const void *address, uint32_t bytes)
+{
+    sim_socket *socket = at(descriptor);
+    int64_t listener;
+    if (bytes != sizeof listener) return -(int64_t)pp_os_errors.refused;
+    memcpy(&listener, address, sizeof listener);
+    socket->outcome = sim_link(socket, sim_find(socket->kernel, listener));
+    sim_news(socket);
+    return -(int64_t)pp_os_errors.in_progress;
+}
+
+static int64_t connect_result(int64_t descriptor) { return -(int64_t)at(descriptor)->outcome; }
+static int64_t set_nonblocking(int64_t descriptor) { return 0; }
+static int64_t reserve_descriptor(void) { return THE_RESERVE; }
+
+const pp_sockets sim_sockets = {
+    .recv = receive,
+    .send = send_spans,
+    .accept = accept_one,
+    .connect = start_connect,
+    .connect_result = connect_result,
+    .set_nonblocking = set_nonblocking,
+    .reserve_descriptor = reserve_descriptor,
+    .close = sim_close,
+};
+
+/* ---- the calls of a test ----------------------------------------------------------------------------- */
+
+static sim_kernel *enter(pp_port *port)
+{
+    if (port->backend->id != PP_BACKEND_SIM) return NULL;
+    pp_os_lock_take(&port->lock);
+    return port->state;
+}
+
+static void leave(pp_port *port)
+{
+    sim_kernel *kernel = port->state;
+    if (kernel->event_count) pp_os_gate_open(&kernel->gate);
+    pp_os_lock_drop(&port->lock);
+}
+
+pp_status pp_sim_pair(pp_port *port, int64_t out[2])
+{
+    sim_kernel *kernel = enter(port);
+    if (!kernel) return PP_UNSUPPORTED;
+    sim_socket *one = sim_new_socket(kernel), *other = one ? sim_new_socket(kernel) : NULL;
+    if (other) {
+        one->peer = other;
+        other->peer = one;
+        out[0] = (intptr_t)one;
+        out[1] = (intptr_t)other;
+    } else if (one) {
+        discard(one);
+    }
+    leave(port);
+    return other ? PP_OK : PP_NO_MEMORY;
+}
+
+int64_t pp_sim_socket(pp_port *port)
+{
+    sim_kernel *kernel = enter(port);
+    if (!kernel) return -1;
+    sim_socket *socket = sim_new_socket(kernel);
+    leave(port);
+    return socket ? (intptr_t)socket : -1;
+}
+
+int64_t pp_sim_listener(pp_port *port)
+{
+    int64_t socket = pp_sim_socket(port);
+    if (socket >= 0) at(socket)->listens = true;
+    return socket;
+}
+
+int64_t pp_sim_dial(pp_port *port, int64_t listener)
+{
+    sim_kernel *kernel = enter(port);
+    if (!kernel) return -1;
+    sim_socket *socket = sim_new_socket(kernel);
+    if (socket && sim_link(socket, sim_find(kernel, listener))) {
+        discard(socket);
+        socket = NULL;
+    }
+    leave(port);
+    return socket ? (intptr_t)socket : -1;
+}
+
+static int64_t verdict(const sim_socket *socket) { return socket->reset ? PP_SIM_RESET : PP_SIM_ENDED; }
+
+int64_t pp_sim_write(pp_port *port, int64_t descriptor, const void *data, size_t bytes)
+{
+    if (!enter(port)) return PP_SIM_ENDED;
+    int64_t sent = sim_transfer(at(descriptor), data, bytes);
+    if (sent < 0) sent = verdict(at(descriptor));
+    leave(port);
+    return sent;
+}
+
+int64_t pp_sim_read(pp_port *port, int64_t descriptor, void *data, size_t bytes)
+{
+    if (!enter(port)) return PP_SIM_ENDED;
+    sim_socket *socket = at(descriptor);
+    int64_t got = (int64_t)take(socket, data, bytes);
+    if (got == 0 && (socket->ended || socket->reset)) got = verdict(socket);
+    leave(port);
+    return got;
+}
+
+void pp_sim_close(pp_port *port, int64_t descriptor, int reset)
+{
+    if (!enter(port)) return;
+    sim_close(descriptor, reset != 0);
+    leave(port);
+}
+
+size_t pp_sim_open(pp_port *port)
+{
+    const sim_kernel *kernel = enter(port);
+    if (!kernel) return 0;
+    size_t open = kernel->open;
+    leave(port);
+    return open;
+}
