@@ -293,3 +293,40 @@ def test_a_move_that_drops_leases_and_views():
         pool.compact()
         assert pool.stats().pinned_blocks == 0
         pool.release_many([lease for lease in (*dropped, *leases[10:]) if not lease.released])
+
+
+def test_threads_that_pin_and_release_while_a_shared_pool_calls_back():
+    """A compaction calls Python with the pool locked: who waits for the pool may not hold the interpreter."""
+    with CompactingPool(1 << 20, thread_safe=True) as pool:
+        moves = []
+        pool.on_move(lambda *move: moves.append(move))
+        kept = [pool.acquire(500) for _ in range(8)]
+
+        def compact():
+            while len(moves) < 20_000:
+                leases = list(pool.acquire_many(40, 300))
+                pool.release_many(leases[::2])
+                pool.compact()
+                pool.release_many(leases[1::2])
+
+        def use():
+            while len(moves) < 20_000:
+                for lease in kept:
+                    with lease.pin() as view:
+                        part = view[:4]
+                    lease.write(b"x")
+                    del part
+                    with pool.acquire(100) as other:
+                        other.resize(200)
+
+        roles = [use, use, compact]
+
+        def play():
+            role = roles.pop()
+            role()
+
+        assert in_threads(3, play) == [None] * 3
+        pool.on_move(None)
+        pool.release_many(kept)
+        assert pool.stats().pinned_blocks == 0
+        pool.check()

@@ -48,9 +48,25 @@ pin_note *home_pin_note(pp_handle handle, pp_pin_kind kind)
     return note;
 }
 
+pp_status home_pin(Home *self, pp_handle handle, pp_pin_kind kind, void **data)
+{
+    pp_status status;
+    if (!self->may_wait) return pp_pool_pin(self->pool, handle, kind, data);
+    Py_BEGIN_ALLOW_THREADS status = pp_pool_pin(self->pool, handle, kind, data);
+    Py_END_ALLOW_THREADS return status;
+}
+
+static pp_status unpin(Home *self, pp_handle handle, pp_pin_kind kind)
+{
+    pp_status status;
+    if (!self->may_wait) return pp_pool_unpin(self->pool, handle, kind);
+    Py_BEGIN_ALLOW_THREADS status = pp_pool_unpin(self->pool, handle, kind);
+    Py_END_ALLOW_THREADS return status;
+}
+
 void home_unpin(Home *self, pin_note *note)
 {
-    pp_status status = pp_pool_unpin(self->pool, note->handle, note->kind);
+    pp_status status = unpin(self, note->handle, note->kind);
     if (status != PP_WRONG_THREAD && status != PP_BUSY) {
         PyMem_Free(note);
         return;

@@ -208,7 +208,7 @@ static PyObject *lease_detach(PyObject *op, PyObject *unused)
     self->handle = 0;
     Export *others = lease_stop_looking(self);
     /* Whoever releases the block now does not know of the views. */
-    if (others && pp_pool_pin(self->pool->home->pool, handle, PP_PIN_EXPORT, NULL) == PP_OK)
+    if (others && home_pin(self->pool->home, handle, PP_PIN_EXPORT, NULL) == PP_OK)
         export_owe_unpin(others, note);
     else
         PyMem_Free(note);

@@ -19,7 +19,8 @@
  * What is looked at is not reused. Every memoryview of a block, and whatever is made from one, holds
  * a reference to the lease's Export, and nothing else does. A lease that is released while there are
  * any leaves the release to the Export, which does it when the last of them is gone - in whatever
- * thread that happens, since any thread may release. Nobody counts anything: the interpreter does.
+ * thread that happens, since any thread may release (but only the owner pin, and only before the pool
+ * is closed, so a pin would not do). Nobody counts anything: the interpreter does.
  *
  * What keeps memory mapped. Leases refer to their pool object; Exports only to the Home, so that a
  * view in a cycle with its pool is no cycle at all, and neither Home nor Export has to be known to
@@ -141,8 +142,9 @@ int pin_types(PyObject *module);
 
 Home *home_new(pp_pool *pool, PyObject *keep);
 
-/* pp_pool_release(), giving up the interpreter's lock where the pool may wait. */
+/* pp_pool_release() and pp_pool_pin(), giving up the interpreter's lock where the pool may wait. */
 pp_status home_release(Home *self, pp_handle handle);
+pp_status home_pin(Home *self, pp_handle handle, pp_pin_kind kind, void **data);
 
 /* Takes the pin away, or leaves it to the owner's next call where this thread or moment may not. The note
  * is this function's from now on; home_pin_note() gives one beforehand, so that this cannot fail. */

@@ -42,12 +42,13 @@ static PyObject *hold(Pin *self, pin_note *note)
 {
     Home *home = self->home;
     void *data;
-    pp_status status = pp_pool_pin(home->pool, note->handle, PP_PIN_USER, &data);
+    self->handle = note->handle;
+    pp_status status = home_pin(home, note->handle, PP_PIN_USER, &data);
     if (status != PP_OK) {
+        self->handle = 0;
         PyMem_Free(note);
         return raise_status(status, self->lease->pool, NULL, "pin in");
     }
-    self->handle = note->handle;
     if (self->lease->data) {
         self->note = note;
         return lease_view((PyObject *)self->lease, NULL);
@@ -72,7 +73,7 @@ static void hand_over(Pin *self)
     pin_note *note = home_pin_note(lent->handle, PP_PIN_EXPORT);
     if (!note) {
         PyErr_Clear();
-    } else if (pp_pool_pin(home->pool, lent->handle, PP_PIN_EXPORT, NULL) != PP_OK) {
+    } else if (home_pin(home, lent->handle, PP_PIN_EXPORT, NULL) != PP_OK) {
         PyMem_Free(note);
     } else {
         pin_note *before = lent->note;
@@ -143,7 +144,7 @@ static int pin_traverse(PyObject *op, visitproc visit, void *arg)
 static void pin_finalize(PyObject *op)
 {
     PyObject *type, *value, *traceback;
-    if (!((Pin *)op)->handle) return;
+    if (!((Pin *)op)->note && !((Pin *)op)->lent) return;
     PyErr_Fetch(&type, &value, &traceback);
     if (let_go((Pin *)op) < 0) PyErr_WriteUnraisable(NULL);
     PyErr_Restore(type, value, traceback);
