@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "policy_cases.h"
-#include "pool_base.h"
+#include "policy_layer.h"
 #include "threads.h"
 
 static pp_pool *falling_back(const char *strategy, pp_threads threads)
@@ -139,6 +139,39 @@ static void a_policy_that_only_counts_makes_nobody_wait(void)
     }
 }
 
+static pp_layer refusing;
+
+static pp_status refuse_release(pp_pool *pool, pp_handle handle)
+{
+    (void)handle;
+    (void)pool;
+    return PP_BUSY;
+}
+
+static void a_release_that_the_strategy_refuses_is_none(void)
+{
+    for (int shared = 0; shared < 2; shared++) {
+        pp_block block;
+        pp_quota_levels levels;
+        pp_pool *pool = pool_of("slab", shared ? PP_THREADS_SHARED : PP_THREADS_OWNER);
+        CHECK_EQ(pp_layer_push(pool, PP_LAYER_DEBUG, &refusing), PP_OK);
+        pp_status (*release)(pp_pool *, pp_handle) = refusing.ops.release;
+        refusing.ops.release = refuse_release;
+        /* the second time with a soft limit, which takes the long way */
+        set_policy(pool, (pp_policy_config){.quota.max_bytes = BLOCK, .soft_limit = shared ? BLOCK : 0});
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_OK);
+        CHECK_EQ(pp_pool_release(pool, block.handle), PP_BUSY);
+        CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_OK);
+        CHECK_EQ(levels.blocks, 1);
+        refusing.ops.release = release;
+        CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+        CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_OK);
+        CHECK_EQ(levels.blocks, 0);
+        at_rest(pool);
+        pp_pool_destroy(pool);
+    }
+}
+
 static void count_call(void *argument) { ++*(int *)argument; }
 
 static void batches_and_compactions_bring_memory_back_too(void)
@@ -182,6 +215,12 @@ static void a_pool_that_is_frozen_for_a_fork_is_frozen_whole(void)
         pool->ops->thaw(pool);
         CHECK_EQ(pool->ops->freeze(pool, deadline), 1); /* what was had in vain was let go */
         pool->ops->thaw(pool);
+        pp_lock *locks[] = {&policy_of(pool)->lock, &policy_of(pool)->fallback->lock};
+        for (int i = 0; i < 2; i++) {
+            pp_lock_take(locks[i]);
+            CHECK_EQ(pool->ops->freeze(pool, pp_system_now_ns() + 100000), 0);
+            pp_lock_drop(locks[i]);
+        }
         CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_OK);
         at_rest(pool);
         pp_pool_destroy(pool);
@@ -196,6 +235,7 @@ int main(void)
     RUN(a_trace_has_the_fallback_as_a_pool_of_its_own);
     RUN(a_policy_that_only_counts_makes_nobody_wait);
     RUN(a_pool_that_is_frozen_for_a_fork_is_frozen_whole);
+    RUN(a_release_that_the_strategy_refuses_is_none);
     RUN(batches_and_compactions_bring_memory_back_too);
     return report();
 }
