@@ -1,0 +1,158 @@
+/* check() finds what cannot be: each field of slots, places, gaps and segments, damaged on purpose. */
+#include <poolport/poolport.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "compact_pool.h"
+#include "slab_pool.h"
+
+/* Damages `bytes` bytes, expects check() to find it, and mends them. */
+static void damage(pp_pool *pool, int line, void *at, const void *wrong, size_t bytes)
+{
+    unsigned char right[64];
+    pp_fault fault = {0, NULL};
+    CHECK_EQ(pp_pool_check(pool, &fault), PP_OK);
+    if (fault.what) printf("line %d: %s\n", line, fault.what);
+    memcpy(right, at, bytes);
+    memcpy(at, wrong, bytes);
+    pp_status status = pp_pool_check(pool, &fault);
+    CHECK_EQ(status, PP_CORRUPT);
+    if (status != PP_CORRUPT) printf("line %d: not found\n", line);
+    CHECK(fault.what != NULL);
+    CHECK_EQ(pp_pool_check(pool, NULL), PP_CORRUPT);
+    memcpy(at, right, bytes);
+    CHECK_EQ(pp_pool_check(pool, NULL), PP_OK);
+}
+
+#define DAMAGE(pool, place, value)                                                                           \
+    do {                                                                                                     \
+        __typeof__(place) wrong = (value);                                                                   \
+        damage(pool, __LINE__, (void *)&(place), &wrong, sizeof wrong);                                      \
+    } while (0)
+
+/* As DAMAGE(), by a difference. */
+#define SHIFT(pool, counter)                                                                                 \
+    do {                                                                                                     \
+        uint64_t wrong = pp_read(&(counter)) + 1;                                                            \
+        damage(pool, __LINE__, (void *)&(counter), &wrong, sizeof wrong);                                    \
+    } while (0)
+
+#define SPOIL(pool, word, value)                                                                             \
+    do {                                                                                                     \
+        uint64_t wrong = (value);                                                                            \
+        damage(pool, __LINE__, (void *)&(word), &wrong, sizeof(word));                                       \
+    } while (0)
+
+/* Three free blocks on the stack, three owned ones, of which one is pinned, and one in flight. */
+static pp_pool *busy_slab(pp_threads threads, pp_block blocks[8])
+{
+    pp_slab_config config = {.pool.threads = threads, .block_bytes = 64, .block_count = 64, .max_count = 128};
+    pp_pool *pool = NULL;
+    CHECK_EQ(pp_slab_create(&config, &pool), PP_OK);
+    CHECK_EQ(pp_pool_acquire_many(pool, 8, 10, 0, blocks, NULL), 8);
+    for (int i = 0; i < 3; i++) CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
+    CHECK_EQ(pp_pool_pin(pool, blocks[4].handle, PP_PIN_USER, NULL), PP_OK);
+    CHECK_EQ(pp_pool_pin(pool, blocks[5].handle, PP_PIN_USER, NULL), PP_OK);
+    CHECK_EQ(pp_pool_release(pool, blocks[5].handle), PP_OK);
+    return pool;
+}
+
+static void slots_and_stack(void)
+{
+    pp_block blocks[8];
+    pp_pool *pool = busy_slab(PP_THREADS_OWNER, blocks);
+    pp_slots *slots = &((slab *)pool)->slots;
+    uint32_t owned = pp_handle_index(blocks[3].handle), freed = pp_handle_index(blocks[0].handle);
+    uint32_t pinned = pp_handle_index(blocks[4].handle);
+    uint64_t key = pp_slot_key(&slots->slots[owned]), stamp = key & ~UINT64_C(0xff);
+    SPOIL(pool, slots->slots[owned].key, stamp | 77);
+    SPOIL(pool, slots->slots[owned].key, key ^ UINT64_C(1) << 60);
+    SPOIL(pool, slots->slots[owned].key, stamp | PP_BLOCK_IN_FLIGHT);
+    SPOIL(pool, slots->slots[owned].key, stamp | PP_BLOCK_FREE);
+    SPOIL(pool, slots->slots[owned].key, stamp | PP_BLOCK_CACHED);
+    SPOIL(pool, slots->slots[owned].info, 11);
+    SPOIL(pool, slots->slots[freed].info, 77);
+    SPOIL(pool, slots->slots[freed].key,
+          (pp_slot_key(&slots->slots[freed]) & ~UINT64_C(0xff)) | PP_BLOCK_OWNED);
+    DAMAGE(pool, slots->pins[owned].pins[0], 1);
+    DAMAGE(pool, slots->pins[pinned].pins[PP_PIN_USER], 0);
+    DAMAGE(pool, slots->stack[0], owned);
+    DAMAGE(pool, slots->stack[0], 1000000);
+    DAMAGE(pool, slots->top, 2);
+    uint32_t fresh = 65;
+    damage(pool, __LINE__, (void *)&slots->fresh, &fresh, sizeof fresh);
+    DAMAGE(pool, slots->max, 63);
+    SHIFT(pool, pool->acquired);
+    SHIFT(pool, pool->requested_bytes);
+    SHIFT(pool, pool->pinned_blocks);
+    SHIFT(pool, pool->deferred_blocks);
+    pp_pool_destroy(pool);
+}
+
+static void magazines(void)
+{
+    pp_block blocks[8];
+    pp_pool *pool = busy_slab(PP_THREADS_SHARED, blocks);
+    pp_slots *slots = &((slab *)pool)->slots;
+    uint32_t cached = pp_handle_index(blocks[0].handle);
+    uint64_t key = pp_slot_key(&slots->slots[cached]);
+    CHECK_EQ(key & 0xff, PP_BLOCK_CACHED);
+    SPOIL(pool, slots->slots[cached].key, (key & ~UINT64_C(0xff)) | PP_BLOCK_OWNED);
+    SHIFT(pool, pool->requested_bytes);
+    pp_pool_destroy(pool);
+}
+
+static void places_gaps_and_segments(void)
+{
+    pp_compacting_config config = {.capacity_bytes = 1 << 20, .segment_bytes = 1 << 16};
+    pp_pool *pool = NULL;
+    pp_block blocks[8];
+    CHECK_EQ(pp_compacting_create(&config, &pool), PP_OK);
+    CHECK_EQ(pp_pool_acquire_many(pool, 8, 100, 0, blocks, NULL), 8);
+    CHECK_EQ(pp_pool_release(pool, blocks[2].handle), PP_OK);
+    CHECK_EQ(pp_pool_release(pool, blocks[5].handle), PP_OK);
+    compacting *c = (compacting *)pool;
+    int32_t first = (int32_t)pp_handle_index(blocks[0].handle);
+    int32_t before = (int32_t)pp_handle_index(blocks[1].handle); /* a gap follows it */
+    int32_t later = (int32_t)pp_handle_index(blocks[4].handle);  /* and another one this */
+    pp_place *place = pp_place_of(c, first);
+    uint32_t length = pp_get(&place->length);
+    DAMAGE(pool, place->next, 1000);
+    DAMAGE(pool, place->prev, later);
+    SPOIL(pool, place->length, length | PP_PINNED_BIT);
+    SPOIL(pool, place->length, length + 1);
+    SPOIL(pool, place->length, 0);
+    SPOIL(pool, place->gap, 1);
+    SPOIL(pool, place->gap, PP_PINNED_BIT - 1);
+    SPOIL(pool, c->slots.slots[first].key, pp_slot_key(&c->slots.slots[first]) & ~UINT64_C(0xff));
+    SPOIL(pool, c->slots.slots[first].info, 1 << 20);
+    DAMAGE(pool, c->slide.settled, 1000);
+    SHIFT(pool, c->base.acquired);
+    SHIFT(pool, c->granted_bytes);
+    SHIFT(pool, c->held_bytes);
+    uint32_t gaps = c->gaps + 1;
+    damage(pool, __LINE__, (void *)&c->gaps, &gaps, sizeof gaps);
+    uint32_t bin = pp_gaps_bin(pp_get(&pp_place_of(c, before)->gap));
+    int32_t hung = c->bins[bin], second = pp_place_of(c, hung)->gap_next;
+    CHECK(hung == before || hung == later);
+    CHECK(second == before || second == later);
+    DAMAGE(pool, c->bins[bin], PP_NOWHERE);
+    DAMAGE(pool, c->bins[bin], second);
+    DAMAGE(pool, pp_place_of(c, hung)->gap_prev, first);
+    DAMAGE(pool, pp_place_of(c, hung)->gap_next, PP_NOWHERE);
+    DAMAGE(pool, pp_place_of(c, second)->gap_next, first);
+    DAMAGE(pool, c->segments[0].live, 1);
+    DAMAGE(pool, c->segments[3].live, 1);
+    uint8_t held = 0;
+    damage(pool, __LINE__, (void *)&c->segments[0].held, &held, sizeof held);
+    pp_pool_destroy(pool);
+}
+
+int main(void)
+{
+    RUN(slots_and_stack);
+    RUN(magazines);
+    RUN(places_gaps_and_segments);
+    return report();
+}
