@@ -21,8 +21,8 @@ class SlabPool(OwnMemory, Pool):
     ``alignment`` is a power of two from 16 to the page; 0 means the cache line, or the page for
     blocks that are whole pages. Below the page such blocks begin at different cache lines, so that
     the same words of many of them stay cached together, and lie on one page more each. ``guaranteed``
-    blocks are backed by memory from the beginning, and stay so. ``scrub`` zeroes a block before its next owner sees it;
-    ``ages`` keeps the acquisition time of each block; ``huge_pages`` asks for huge pages;
+    blocks are backed by memory from the beginning, and stay so. ``scrub`` zeroes a block before its next
+    owner sees it; ``ages`` keeps the acquisition time of each block; ``huge_pages`` asks for huge pages;
     ``strict`` makes ``close()`` raise ``LeakError`` when something is live.
 
     Raises ``PoolValueError`` or ``OutOfMemory``.
