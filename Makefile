@@ -6,7 +6,7 @@ JOBS ?= 2
 SOURCES := $(shell find pools iocp_adapter analysis cmake -name '*.[ch]' -o -name '*.txt' -o -name '*.cmake' -o -name 'emit_*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint test-c test-python test-notebook test-windows coverage fuzz valgrind bench clean
+.PHONY: help demo test lint test-c test-python test-notebook test-windows test-arm wheels coverage fuzz valgrind bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
@@ -36,13 +36,24 @@ lint: $(VENV)/.installed-test ## formatting, linters, types
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $$(find pools iocp_adapter analysis examples tests -name '*.[ch]')
 	$(BIN)/mypy
+	$(BIN)/zizmor --quiet --offline .github/workflows
 
 test-c: $(VENV)/.installed-test ## the C tests under AddressSanitizer and UBSan, and under ThreadSanitizer
 	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/test_c address,undefined
 	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/test_c thread
 
-test-windows: $(VENV)/.installed-test ## the C tests built for Windows by MinGW and run under Wine
+# The run here that the run on Windows is held against.
+build/tests.xml: $(VENV)/.installed-test $(shell find tests -name '*.py')
+	$(MAKE) test-python
+
+test-windows: build/tests.xml ## everything built for Windows by MinGW and run under Wine: C tests, the wheel, Python tests
 	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/test_windows
+
+test-arm: $(VENV)/.installed-test ## the C tests built for 64-bit Arm and run under qemu
+	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/test_arm
+
+wheels: $(VENV)/.installed-test ## what is published, in dist: sdist, wheels for Linux and Windows, each tried out
+	VENV="$(VENV)" bash .ci/make_wheels
 
 coverage: $(VENV)/.installed-test ## the C tests under gcov: the coverage of each file, against the bar
 	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/coverage
@@ -57,7 +68,7 @@ test-notebook: $(VENV)/.installed-test ## run a quick demo and execute the noteb
 	$(BIN)/python .ci/run_notebooks.py
 
 test-python: $(VENV)/.installed-test ## the Python tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --junitxml=build/tests.xml
 
 clean: ## remove what the build and the demo made
 	rm -rf $(VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -15,6 +15,8 @@
 
 #if defined(_MSC_VER)
 #include <intrin.h>
+#elif defined(__APPLE__)
+#include <pthread.h>
 #endif
 
 /* ---- memory ---------------------------------------------------------------- */
@@ -70,6 +72,8 @@ static inline uintptr_t pp_system_self(void)
     return self;
 #elif defined(_WIN32)
     return (uintptr_t)__readgsqword(0x30);
+#elif defined(__APPLE__) /* which keeps no thread pointer in the register that the builtin reads */
+    return (uintptr_t)pthread_self();
 #else
     return (uintptr_t)__builtin_thread_pointer();
 #endif
