@@ -81,7 +81,9 @@ BARS: tuple[Bar, ...] = (
     Bar("compaction, bandwidth of memmove reached", 0.8, 1.0, probe="slide", more_is_better=True),
     Bar("the same, with memory given back", 0.8, 1.0, probe="slide-return", more_is_better=True),
     Bar("compaction step, p99 over its time budget", 2.0, 1.2, probe="step-overrun"),
-    Bar("handle to pointer, against a raw pointer", 3.0, 2.0, probe="handle"),
+    Bar("handle to pointer, compacting, against a raw pointer", 3.0, 2.0, probe="handle"),
+    Bar("handle to pointer, slab, against a raw pointer", 3.0, 2.0, probe="handle-slab"),
+    Bar("handle to pointer, size classes, against a raw pointer", 3.0, 2.0, probe="handle-sizeclass"),
     Bar(
         "slab, RSS a second after a burst, against live",
         1.25,

@@ -1,4 +1,4 @@
-/* probe_compaction.c - compaction against memmove and against its time budget; handles against pointers.
+/* probe_compaction.c - compaction against memmove and against its time budget.
  *
  * The pool compacted is 64 MiB full of 4 KiB blocks, of which half were released at random and 2 % of
  * the rest are pinned. What a compaction moves is learned once from the on-move callback, joined to runs;
@@ -173,52 +173,4 @@ pp_status pp_probe_settled(uint32_t reps, uint64_t seed, double *ours, double *t
         theirs[i] = 1;
     }
     return PP_OK;
-}
-
-/* ---- handles ------------------------------------------------------------------------------------ */
-
-enum { LINKS = 64, ROUNDS = 10000 };
-
-static double read_by_handle(const pp_compacting_map *map, const pp_handle *handles, volatile uint64_t *sum)
-{
-    uint64_t start = pp_workload_now_ns(), read = 0;
-    for (int round = 0; round < ROUNDS; round++)
-        for (int i = 0; i < LINKS; i++) read += *(volatile uint64_t *)pp_compacting_peek(map, handles[i]);
-    *sum += read;
-    return (double)(pp_workload_now_ns() - start) / (LINKS * ROUNDS);
-}
-
-static double read_by_pointer(void *const *pointers, volatile uint64_t *sum)
-{
-    uint64_t start = pp_workload_now_ns(), read = 0;
-    for (int round = 0; round < ROUNDS; round++)
-        for (int i = 0; i < LINKS; i++) read += *(volatile uint64_t *)pointers[i];
-    *sum += read;
-    return (double)(pp_workload_now_ns() - start) / (LINKS * ROUNDS);
-}
-
-pp_status pp_probe_handle(uint32_t reps, uint64_t seed, double *ours, double *theirs)
-{
-    pp_compacting_config config = {.capacity_bytes = 1 << 20};
-    pp_compacting_map map;
-    pp_pool *pool;
-    pp_block blocks[LINKS];
-    pp_handle handles[LINKS];
-    void *pointers[LINKS];
-    volatile uint64_t sum = 0;
-    pp_status status = pp_compacting_create(&config, &pool);
-    if (status != PP_OK) return status;
-    pp_pool_acquire_many(pool, LINKS, 64, 0, blocks, &status);
-    pp_compacting_map_of(pool, &map);
-    for (int i = 0; i < LINKS && status == PP_OK; i++) {
-        handles[i] = blocks[i].handle;
-        pointers[i] = pp_compacting_peek(&map, handles[i]);
-        *(uint64_t *)pointers[i] = (uint64_t)i;
-    }
-    for (uint32_t i = 0; i < reps && status == PP_OK; i++) {
-        theirs[i] = read_by_pointer(pointers, &sum);
-        ours[i] = read_by_handle(&map, handles, &sum);
-    }
-    pp_pool_destroy(pool);
-    return status;
 }

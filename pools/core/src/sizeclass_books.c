@@ -152,3 +152,20 @@ void pp_sc_stats(const pp_pool *pool, pp_stats *out)
     out->regions = memory ? 1 + out->grown : 0;
     count_free(s, out);
 }
+
+PP_STATIC_ASSERT(sizeof(pp_sizeclass_record) == sizeof(pp_span) &&
+                     offsetof(pp_sizeclass_record, base) == offsetof(pp_span, base) &&
+                     offsetof(pp_sizeclass_record, stride) == offsetof(pp_span, stride),
+                 "the public part of a record is what it says");
+PP_STATIC_ASSERT(PP_SPAN_BLOCKS == 64 && PP_SLOT_MOVED == 8, "pp_sizeclass_peek() relies on it");
+
+void pp_sizeclass_map_of(const pp_pool *pool, pp_sizeclass_map *out)
+{
+    const sizeclass *s = (const sizeclass *)pool;
+    *out = (pp_sizeclass_map){
+        .words = (const uint64_t *)s->slots,
+        .records = (const pp_sizeclass_record *)s->spans,
+        .known = (const uint32_t *)&s->records,
+        .owned = s->stamp_key | PP_BLOCK_OWNED,
+    };
+}

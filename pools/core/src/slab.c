@@ -114,38 +114,46 @@ static pp_status slab_release(pp_pool *pool, pp_handle handle)
 {
     slab *s = slab_of(pool);
     pp_slots *slots = &s->slots;
-    uint32_t index = pp_handle_index(handle), stamp = pp_handle_stamp(handle);
+    uint32_t index = pp_handle_index(handle);
     if (PP_UNLIKELY(!pp_enters_freely(pool) || pool->watched_end || pp_slots_any_remote(slots) ||
                     index >= atomic_load_explicit(&slots->fresh, memory_order_relaxed)))
         return release_slowly(pool, handle);
-    const pp_slot *slot = &slots->slots[index];
-    if (PP_UNLIKELY(pp_slot_key(slot) != pp_slot_key_of(stamp, PP_BLOCK_OWNED)))
-        return release_slowly(pool, handle);
+    pp_slot *slot = &slots->slots[index];
+    uint64_t key = pp_slot_owned_key(handle);
+    if (PP_UNLIKELY(pp_slot_key(slot) != key)) return release_slowly(pool, handle);
     pp_slab_close_memory(s, index, 1);
     pp_note_release(pool, pp_slot_requested(slot));
-    pp_slots_stack(slots, index, pp_next_stamp(stamp));
+    uint32_t top = slots->top;
+    pp_slot_shut(slot, pp_slot_key_after(key), top);
+    slots->stack[top] = index;
+    slots->top = top + 1;
     return PP_OK;
 }
 
 /* Releases blocks up to the first that needs a closer look: a bad handle, one that is pinned, or one
  * that another thread has released. Counters are raised once. Returns how many; not where ends are watched. */
-static size_t release_run(slab *s, const pp_handle *handles, size_t count)
+static PP_SLOW size_t release_run(slab *s, const pp_handle *handles, size_t count)
 {
     pp_slots *slots = &s->slots;
+    pp_slot *table = slots->slots; /* here and below: what the loop stores cannot change it */
+    uint32_t *stack = slots->stack, top = slots->top;
     uint32_t fresh = atomic_load_explicit(&slots->fresh, memory_order_relaxed);
     uint64_t requested = 0;
     size_t done = 0;
     bool remote = pp_slots_any_remote(slots);
     for (; done < count; done++) {
-        uint32_t index = pp_handle_index(handles[done]), stamp = pp_handle_stamp(handles[done]);
+        uint32_t index = pp_handle_index(handles[done]);
+        uint64_t key = pp_slot_owned_key(handles[done]);
         if (PP_UNLIKELY(index >= fresh)) break;
-        pp_slot *slot = &slots->slots[index];
-        if (PP_UNLIKELY(pp_slot_key(slot) != pp_slot_key_of(stamp, PP_BLOCK_OWNED))) break;
+        pp_slot *slot = &table[index];
+        if (PP_UNLIKELY(pp_slot_key(slot) != key)) break;
         if (PP_UNLIKELY(remote && pp_slots_remote_pending(slots, index))) break;
         requested += pp_slot_requested(slot);
         pp_slab_close_memory(s, index, 1);
-        pp_slots_stack(slots, index, pp_next_stamp(stamp));
+        pp_slot_shut(slot, pp_slot_key_after(key), top);
+        stack[top++] = index;
     }
+    slots->top = top;
     pp_bump(&s->base.released, done);
     pp_write(&s->base.requested_bytes, pp_read(&s->base.requested_bytes) - requested);
     return done;
@@ -288,17 +296,20 @@ static void watch_run(slab *s, const pp_block *blocks, uint32_t run, uint64_t or
 }
 
 /* Hands out what the free stack holds, at most `count`. Counters are raised once. */
-static size_t acquire_run(slab *s, size_t count, size_t bytes, uint32_t tag, pp_block *out)
+static PP_SLOW size_t acquire_run(slab *s, size_t count, size_t bytes, uint32_t tag, pp_block *out)
 {
     pp_slots *slots = &s->slots;
+    pp_slot *table = slots->slots;
+    char *memory = s->memory;
+    size_t stride = s->stride, size = s->block_bytes;
     uint32_t run = count < slots->top ? (uint32_t)count : slots->top;
-    const uint32_t *indices = slots->stack + slots->top - run;
+    const uint32_t *next = slots->stack + slots->top;
     for (uint32_t i = 0; i < run; i++) {
-        uint32_t index = indices[run - 1 - i];
-        out[i].handle = pp_slots_open(slots, index, bytes, tag);
+        uint32_t index = *--next;
+        out[i].data = memory + index * stride;
+        out[i].handle = pp_slot_open(&table[index], bytes, tag) | index;
+        out[i].size = size;
         pp_slab_open_memory(s, index);
-        out[i].data = s->memory + (size_t)index * s->stride;
-        out[i].size = s->block_bytes;
     }
     slots->top -= run;
     pp_bump(&s->base.acquired, run);

@@ -21,6 +21,17 @@ pp_status pp_slab_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
     return status;
 }
 
+void pp_slab_map_of(const pp_pool *pool, pp_slab_map *out)
+{
+    const slab *s = (const slab *)pool;
+    *out = (pp_slab_map){
+        .keys = (const uint64_t *)s->slots.slots,
+        .slots = (const uint32_t *)&s->slots.fresh,
+        .memory = s->memory,
+        .stride = s->stride,
+    };
+}
+
 pp_status pp_slab_walk(pp_pool *pool, pp_walk_fn visit, void *context)
 {
     slab *s = slab_of(pool);

@@ -219,13 +219,18 @@ static inline uint32_t pp_slots_take(pp_slots *slots)
     return PP_LIKELY(slots->top) ? slots->stack[--slots->top] : PP_SLOT_NONE;
 }
 
+/* Gives a slot an owner; its upper half is the handle's. */
+static inline uint64_t pp_slot_open(pp_slot *slot, uint64_t requested, uint32_t tag)
+{
+    uint64_t stamp = pp_slot_key(slot) & ~UINT64_C(0xffffffff);
+    atomic_store_explicit(&slot->info, (uint64_t)tag << 40 | requested, memory_order_relaxed);
+    atomic_store_explicit(&slot->key, stamp | PP_BLOCK_OWNED, memory_order_relaxed);
+    return stamp;
+}
+
 static inline pp_handle pp_slots_open(pp_slots *slots, uint32_t index, uint64_t requested, uint32_t tag)
 {
-    pp_slot *slot = &slots->slots[index];
-    uint32_t stamp = pp_slot_stamp(slot);
-    atomic_store_explicit(&slot->info, (uint64_t)tag << 40 | requested, memory_order_relaxed);
-    atomic_store_explicit(&slot->key, pp_slot_key_of(stamp, PP_BLOCK_OWNED), memory_order_relaxed);
-    return (uint64_t)stamp << 32 | index;
+    return pp_slot_open(&slots->slots[index], requested, tag) | index;
 }
 
 /* Does the handle name a block that somebody owns? */
@@ -245,13 +250,30 @@ static inline uint32_t pp_next_stamp(uint32_t stamp)
     return (stamp & 0xff000000u) | ((stamp + 1) & 0x00ffffffu);
 }
 
+/* The key of an owned block that is not pinned. */
+static inline uint64_t pp_slot_owned_key(pp_handle handle)
+{
+    return (handle & ~UINT64_C(0xffffffff)) | PP_BLOCK_OWNED;
+}
+
+/* The key that follows it when the block becomes free: pp_next_stamp() in fewer steps. */
+static inline uint64_t pp_slot_key_after(uint64_t owned_key)
+{
+    uint64_t key = owned_key + ((UINT64_C(1) << 32) - PP_BLOCK_OWNED);
+    return PP_LIKELY(key & UINT64_C(0x00ffffff00000000)) ? key : key - (UINT64_C(1) << 56);
+}
+
+/* Ends a generation: the key is one of a free slot. Such a slot knows its place on the stack. */
+static inline void pp_slot_shut(pp_slot *slot, uint64_t key, uint32_t place)
+{
+    atomic_store_explicit(&slot->key, key, memory_order_relaxed);
+    atomic_store_explicit(&slot->info, place, memory_order_relaxed);
+}
+
 /* Puts a slot whose generation has ended on the free stack. */
 static inline void pp_slots_stack(pp_slots *slots, uint32_t index, uint32_t stamp)
 {
-    pp_slot *slot = &slots->slots[index];
-    atomic_store_explicit(&slot->key, pp_slot_key_of(stamp, PP_BLOCK_FREE), memory_order_relaxed);
-    /* a free slot knows its place on the stack: check() compares */
-    atomic_store_explicit(&slot->info, slots->top, memory_order_relaxed);
+    pp_slot_shut(&slots->slots[index], pp_slot_key_of(stamp, PP_BLOCK_FREE), slots->top);
     slots->stack[slots->top++] = index;
 }
 

@@ -95,6 +95,32 @@ static void a_block_that_outgrows_its_class_keeps_handle_and_bytes(void)
     pp_pool_destroy(pool);
 }
 
+static void peeking_finds_owned_blocks_that_were_not_moved(void)
+{
+    pp_pool *pool = make();
+    pp_sizeclass_map map;
+    pp_sizeclass_map_of(pool, &map);
+    pp_block small = take(pool, 100), large = take(pool, 100000), grown;
+    CHECK(pp_sizeclass_peek(&map, small.handle) == small.data);
+    CHECK(pp_sizeclass_peek(&map, large.handle) == large.data);
+    pp_block moved = take(pool, 100);
+    CHECK_EQ(pp_pool_resize(pool, moved.handle, 5000, &grown), PP_OK);
+    CHECK(grown.data != moved.data);
+    CHECK(pp_sizeclass_peek(&map, moved.handle) == NULL);
+    CHECK_EQ(pp_pool_pin(pool, small.handle, PP_PIN_USER, NULL), PP_OK);
+    CHECK(pp_sizeclass_peek(&map, small.handle) == small.data);
+    CHECK_EQ(pp_pool_release(pool, small.handle), PP_OK);
+    CHECK(pp_sizeclass_peek(&map, small.handle) == NULL); /* pinned, but nobody's */
+    CHECK_EQ(pp_pool_unpin(pool, small.handle, PP_PIN_USER), PP_OK);
+    CHECK(pp_sizeclass_peek(&map, small.handle) == NULL);
+    CHECK(pp_sizeclass_peek(&map, large.handle ^ UINT64_C(1) << 63) == NULL);
+    CHECK(pp_sizeclass_peek(&map, large.handle + (UINT64_C(1) << 32)) == NULL);
+    CHECK(pp_sizeclass_peek(&map, large.handle + (1 << 20)) == NULL);
+    CHECK_EQ(pp_pool_release(pool, large.handle), PP_OK);
+    CHECK(pp_sizeclass_peek(&map, large.handle) == NULL);
+    pp_pool_destroy(pool);
+}
+
 static void a_forged_handle_of_a_host_is_foreign(void)
 {
     pp_pool *pool = make();
@@ -328,6 +354,7 @@ int main(void)
 {
     RUN(resize_within_the_class_stays_in_place);
     RUN(a_block_that_outgrows_its_class_keeps_handle_and_bytes);
+    RUN(peeking_finds_owned_blocks_that_were_not_moved);
     RUN(a_forged_handle_of_a_host_is_foreign);
     RUN(runs_get_longer_and_shorter_where_they_are);
     RUN(a_resize_that_finds_no_room_changes_nothing);

@@ -74,6 +74,30 @@ static void colours_blocks_of_whole_pages_that_need_no_page(void)
     pp_pool_destroy(pool);
 }
 
+static void peeks_at_blocks_that_are_owned_and_at_no_others(void)
+{
+    pp_pool *pool = make(256, 4, 4);
+    pp_block one, other;
+    pp_slab_map map;
+    pp_slab_map_of(pool, &map);
+    CHECK_EQ(pp_pool_acquire(pool, 100, 0, &one), PP_OK);
+    CHECK_EQ(pp_pool_acquire(pool, 100, 0, &other), PP_OK);
+    CHECK(pp_slab_peek(&map, one.handle) == one.data);
+    CHECK(pp_slab_peek(&map, other.handle) == other.data);
+    CHECK_EQ(pp_pool_pin(pool, one.handle, PP_PIN_USER, NULL), PP_OK);
+    CHECK(pp_slab_peek(&map, one.handle) == one.data);
+    CHECK_EQ(pp_pool_release(pool, one.handle), PP_OK);
+    CHECK(pp_slab_peek(&map, one.handle) == NULL); /* pinned, but nobody's */
+    CHECK_EQ(pp_pool_unpin(pool, one.handle, PP_PIN_USER), PP_OK);
+    CHECK(pp_slab_peek(&map, one.handle) == NULL);
+    CHECK(pp_slab_peek(&map, other.handle + 2) == NULL);
+    CHECK(pp_slab_peek(&map, other.handle ^ UINT64_C(1) << 63) == NULL);
+    CHECK_EQ(pp_pool_acquire(pool, 100, 0, &one), PP_OK);
+    CHECK(pp_slab_peek(&map, one.handle) == one.data);
+    CHECK(pp_slab_peek(&map, one.handle - (UINT64_C(1) << 32)) == NULL);
+    pp_pool_destroy(pool);
+}
+
 static void says_exhausted_and_recovers(void)
 {
     pp_pool *pool = make(64, 2, 0);
@@ -352,6 +376,7 @@ int main(void)
 {
     RUN(hands_out_distinct_aligned_writable_blocks);
     RUN(colours_blocks_of_whole_pages_that_need_no_page);
+    RUN(peeks_at_blocks_that_are_owned_and_at_no_others);
     RUN(says_exhausted_and_recovers);
     RUN(refuses_every_misuse_with_its_own_status);
     RUN(refuses_impossible_configurations);

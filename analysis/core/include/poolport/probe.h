@@ -15,7 +15,9 @@
     X(slide, "compacting 64 MiB, half live, 2 % pinned, 4 KiB blocks, memory kept", "memmove of its runs")   \
     X(slide_return, "the same, emptied segments given back to the system", "memmove of its runs")            \
     X(step_overrun, "p99 of compaction steps with 200 us", "200 us")                                         \
-    X(handle, "handle to pointer and a word read, 64 blocks in turn", "the same with pointers")              \
+    X(handle, "compacting: handle to pointer and a word read, 64 blocks in turn", "the same with pointers")  \
+    X(handle_slab, "slab: handle to pointer and a word read, 64 blocks in turn", "the same with pointers")   \
+    X(handle_sizeclass, "size classes: the same", "the same with pointers")                                  \
     X(settled, "external fragmentation after a compaction with nothing pinned", "1")
 
 typedef enum pp_probe_kind {

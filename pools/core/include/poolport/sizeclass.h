@@ -24,6 +24,22 @@ typedef struct pp_sizeclass_config {
     size_t class_count;     /* 1 to PP_SIZECLASS_CLASSES_MAX where classes are given, otherwise 0 */
 } pp_sizeclass_config;
 
+/* Where up to 64 neighbouring blocks are. */
+typedef struct pp_sizeclass_record {
+    uint64_t reserved;
+    char *base;      /* of the first */
+    uint32_t stride; /* bytes from block to block */
+    uint32_t reserved_too[3];
+} pp_sizeclass_record;
+
+/* How a handle becomes an address, for pp_sizeclass_peek(). */
+typedef struct pp_sizeclass_map {
+    const uint64_t *words;              /* of each block: generation, requested bytes, state */
+    const pp_sizeclass_record *records; /* by index / 64 */
+    const uint32_t *known;              /* records that were ever used */
+    uint64_t owned;                     /* the pool's part of every handle, and the state of an owned block */
+} pp_sizeclass_map;
+
 PP_BEGIN_DECLS
 
 /* PP_SIZE (max_block_bytes, capacity_bytes), PP_ALIGNMENT, PP_INVALID (classes not ascending, too many, or
@@ -37,6 +53,26 @@ size_t pp_sizeclass_classes(const pp_pool *pool, size_t *out, size_t capacity);
 /* The bytes that a request of `bytes` is granted; 0 where the pool would refuse its size. Any thread. */
 size_t pp_sizeclass_granted(const pp_pool *pool, size_t bytes);
 
+/* Fills `*out`, valid until the pool is destroyed. Any thread. */
+void pp_sizeclass_map_of(const pp_pool *pool, pp_sizeclass_map *out);
+
 PP_END_DECLS
+
+#ifndef PP_CDEF
+/* The address of a block without a pin; NULL where the handle names no block that somebody owns, or one
+ * that a resize has moved, of which only pp_pool_pin() tells. What other threads have released, and the
+ * owner has not taken home, counts as owned. Valid until the block is released or resized. Owner-only
+ * pools, owner. */
+static inline void *pp_sizeclass_peek(const pp_sizeclass_map *map, pp_handle handle)
+{
+    uint32_t index = pp_handle_index(handle);
+    if (index / 64 >= *map->known) return NULL;
+    /* the low bits of a word are the state: 1 owned, with 2 pinned, with 8 moved, and never 4 */
+    uint64_t differs = map->words[index] ^ map->owned ^ (handle & ~UINT64_C(0xffffffff));
+    if (differs & UINT64_C(0xffffffff0000000d)) return NULL;
+    const pp_sizeclass_record *record = &map->records[index / 64];
+    return record->base + (size_t)(index % 64) * record->stride;
+}
+#endif
 
 #endif

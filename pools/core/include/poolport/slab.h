@@ -31,6 +31,14 @@ typedef struct pp_slab_config {
     pp_slab_hooks hooks;
 } pp_slab_config;
 
+/* How a handle becomes an address, for pp_slab_peek(). */
+typedef struct pp_slab_map {
+    const uint64_t *keys;  /* two words a slot, the first: stamp and state */
+    const uint32_t *slots; /* slots that were ever used */
+    char *memory;          /* of block 0 */
+    size_t stride;         /* bytes from block to block */
+} pp_slab_map;
+
 PP_BEGIN_DECLS
 
 /* PP_SIZE, PP_ALIGNMENT, PP_INVALID, PP_NO_MEMORY; `*out` is then untouched. With the caller's memory:
@@ -41,6 +49,24 @@ pp_status pp_slab_create(const pp_slab_config *config, pp_pool **out);
  * (pp_handle_index()) lies at i * stride. Valid until the pool is destroyed. */
 void *pp_slab_memory(const pp_pool *pool, size_t *stride);
 
+/* Fills `*out`, valid until the pool is destroyed. Any thread. */
+void pp_slab_map_of(const pp_pool *pool, pp_slab_map *out);
+
 PP_END_DECLS
+
+#ifndef PP_CDEF
+/* The address of a block without a pin; NULL where the handle names no block that somebody owns. What other
+ * threads have released, and the owner has not taken home, counts as owned. Valid until the block is
+ * released. Owner-only pools, owner. */
+static inline void *pp_slab_peek(const pp_slab_map *map, pp_handle handle)
+{
+    uint32_t index = pp_handle_index(handle);
+    if (index >= *map->slots) return NULL;
+    /* the low byte of a key is the state, without its second bit (pinned) 1 for every owned block */
+    uint64_t key = map->keys[(size_t)index * 2] & ~UINT64_C(2);
+    if (key != ((uint64_t)pp_handle_stamp(handle) << 32 | PP_BLOCK_OWNED)) return NULL;
+    return map->memory + index * map->stride;
+}
+#endif
 
 #endif
