@@ -96,6 +96,7 @@ pp_status pp_policy_attempt(policy *p, pp_request *request)
     }
     request->done += got;
     if (got == lacking) return request->status = PP_OK;
+    pp_queue_returned(p, request->tag);
     if (got == room) return request->status = PP_QUOTA;
     request->refusal.status = request->status;
     return request->status;
@@ -221,6 +222,7 @@ static inline pp_status acquire_short(policy *p, size_t bytes, uint32_t tag, pp_
         status = PP_STOPPED; /* the long way counts it as a failure, if it comes to that */
     }
     add_back(p, &pair, bytes);
+    pp_queue_returned(p, tag);
     return status;
 }
 

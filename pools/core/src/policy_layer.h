@@ -227,6 +227,9 @@ static inline void pp_queue_signal(policy *p, uint32_t tag, bool mine)
     if (PP_UNLIKELY(atomic_load_explicit(&p->awaited, memory_order_relaxed))) pp_queue_wake(p, tag);
 }
 
+/* An attempt has given back what it took: calls those who want to know of memory. */
+void pp_queue_returned(policy *p, uint32_t tag);
+
 void pp_queue_end(policy *p);
 
 /* ---- policy_fallback.c ---------------------------------------------------------------------------- */

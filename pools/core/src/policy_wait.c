@@ -16,6 +16,10 @@
  * A batch is taken as a whole or not at all while it waits. If two of them each held what the other lacks,
  * neither would ever be served.
  *
+ * What an attempt takes and gives back again, because it was not enough, may be just what somebody in front
+ * looked for in between: in a shared pool several attempts can be under way. So who has failed gives a turn
+ * to those in front of it, and only to those, which comes to an end; and calls the watchers.
+ *
  * No wake-up is lost. A waiter first counts itself in `awaited`, then tries; a release first makes the block
  * available, then looks at `awaited`; both have a full fence in between. In the order of the
  * two fences either the release comes second and sees the waiter, or the waiter does and sees the block. What
@@ -60,10 +64,19 @@ static void give_turn(pp_waiter *at, uint32_t tag)
     pp_condition_wake(&at->condition);
 }
 
+/* Those in front of a waiter may find what it gave back. */
+static void give_turn_in_front(policy *p, const pp_waiter *waiter)
+{
+    pp_waiter *at = p->first;
+    while (at != waiter && at->by_tag && at->tag != waiter->tag) at = at->next;
+    if (at != waiter) give_turn(at, waiter->tag);
+}
+
 /* Joins the queue; whether nobody is in front but those who wait for their tag. */
 static bool join(policy *p, pp_waiter *waiter)
 {
     bool open = true;
+    give_turn(p->first, waiter->tag); /* it has tried before, and given back */
     for (pp_waiter *at = p->first; at; at = at->next) open = open && at->by_tag;
     waiter->previous = p->last;
     *(p->last ? &p->last->next : &p->first) = waiter;
@@ -117,6 +130,7 @@ static pp_status take_turns(policy *p, pp_waiter *waiter, pp_request *request, u
         status = pp_policy_attempt(p, request);
         pp_lock_take(&p->lock);
         if (!pp_policy_applies(status) || request->hopeless) return status;
+        give_turn_in_front(p, waiter);
         waiter->by_tag = status == PP_QUOTA && request->refusal.tag != PP_TAG_NONE;
         if (waiter->by_tag) give_turn(waiter->next, waiter->tag);
     }
@@ -183,6 +197,14 @@ void pp_queue_wake(policy *p, uint32_t tag)
     give_turn(p->first, tag);
     pp_lock_drop(&p->lock);
     if (watchers) tell_watchers(p, watchers);
+}
+
+void pp_queue_returned(policy *p, uint32_t tag)
+{
+    if (!p->signals) return;
+    atomic_thread_fence(memory_order_seq_cst);
+    if (PP_UNLIKELY(atomic_load_explicit(&p->awaited, memory_order_relaxed) >= ONE_WATCHER))
+        pp_queue_wake(p, tag);
 }
 
 static pp_status notify(void *pool, pp_memory_fn fn, void *argument)

@@ -320,6 +320,41 @@ static void four_threads_of_two_tags_share_a_block_each(void)
     run_stress("slab", (pp_policy_config){.tag_quota.max_blocks = 1});
 }
 
+static void *wait_for_some(void *context)
+{
+    uint32_t number = (uint32_t)(uintptr_t)context;
+    size_t count = number % 3 + 1;
+    pp_handle handles[3];
+    pp_block blocks[3];
+    for (int round = 0; round < ROUNDS; round++) {
+        CHECK_EQ(pp_pool_acquire_many(pool, count, BLOCK, number % 2 + 1, blocks, NULL), count);
+        for (size_t i = 0; i < count; i++) handles[i] = blocks[i].handle;
+        CHECK_EQ(pp_pool_release_many(pool, handles, count, NULL), count);
+    }
+    return NULL;
+}
+
+/* What one takes for a moment, another misses: quotas and blocks are as few as the largest batch. */
+static void batches_of_every_size_and_tag_are_all_served(void)
+{
+    for (int each = 0; each < 4; each++) {
+        pp_slab_config slab = {
+            .block_bytes = BLOCK, .block_count = each < 2 ? 3 : 16, .pool.threads = PP_THREADS_SHARED};
+        pp_policy_config config = waiting_for(FOREVER);
+        test_thread threads[6];
+        config.quota.max_blocks = each == 1 ? 0 : 3;
+        config.tag_quota.max_blocks = each == 2 ? 0 : 3;
+        CHECK_EQ(pp_slab_create(&slab, &pool), PP_OK);
+        set_policy(pool, config);
+        for (uintptr_t i = 0; i < 6; i++) test_thread_start(&threads[i], wait_for_some, (void *)i);
+        for (int i = 0; i < 6; i++) test_thread_join(threads[i]);
+        pp_stats stats = at_rest(pool);
+        CHECK_EQ(stats.live_blocks, 0);
+        CHECK_EQ(stats.failed, 0);
+        pp_pool_destroy(pool);
+    }
+}
+
 static void four_threads_share_two_blocks_of_a_slab(void)
 {
     pp_slab_config slab = {.block_bytes = BLOCK, .block_count = 2, .pool.threads = PP_THREADS_SHARED};
@@ -486,6 +521,7 @@ int main(void)
     RUN(four_threads_share_two_blocks_of_quota);
     RUN(four_threads_of_two_tags_share_a_block_each);
     RUN(four_threads_share_two_blocks_of_a_slab);
+    RUN(batches_of_every_size_and_tag_are_all_served);
     RUN(an_owner_waits_for_what_others_release);
     RUN(a_notice_is_never_missed);
     return report();

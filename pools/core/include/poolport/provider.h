@@ -15,8 +15,8 @@
 
 enum { PP_PROVIDER_VERSION = 2 };
 
-/* Memory came back. Called once, by the thread that releases, within its release: wakes somebody, and
- * does not call the provider. */
+/* Memory came back. Called once, by the thread whose call brought it back, within that call: wakes somebody,
+ * does not call the provider, and waits for nobody who does. */
 typedef void (*pp_memory_fn)(void *argument);
 
 typedef struct pp_provider {
