@@ -19,17 +19,19 @@ typedef struct links {
     l->sum += read;                                                                                          \
     return (double)(pp_workload_now_ns() - start) / (LINKS * ROUNDS)
 
-/* Not inlined, so that all are measured against the same instructions. */
-__attribute__((noinline)) static double read_by_pointer(links *l) { TIME_READS(l->pointers[i]); }
+/* Not inlined, so that each has the registers for itself. */
+#define ALONE __attribute__((noinline)) static
 
-static double read_compacting(const pp_compacting_map *map, links *l)
+ALONE double read_by_pointer(links *l) { TIME_READS(l->pointers[i]); }
+
+ALONE double read_compacting(const pp_compacting_map *map, links *l)
 {
     TIME_READS(pp_compacting_peek(map, l->handles[i]));
 }
 
-static double read_slab(const pp_slab_map *map, links *l) { TIME_READS(pp_slab_peek(map, l->handles[i])); }
+ALONE double read_slab(const pp_slab_map *map, links *l) { TIME_READS(pp_slab_peek(map, l->handles[i])); }
 
-static double read_sizeclass(const pp_sizeclass_map *map, links *l)
+ALONE double read_sizeclass(const pp_sizeclass_map *map, links *l)
 {
     TIME_READS(pp_sizeclass_peek(map, l->handles[i]));
 }
