@@ -52,7 +52,10 @@ void pp_debug_layer_stats(const pp_pool *pool, pp_stats *out)
     uint64_t bytes = at_most(pp_read(&d->waiting_granted), out->granted_bytes);
     out->granted_bytes -= bytes;
     out->free_bytes += bytes;
-    if (bytes && !out->free_extents) out->free_extents = 1, out->largest_free_bytes = bytes / waiting;
+    if (bytes && !out->free_extents) { /* the two were read a moment apart: one may be 0 */
+        out->free_extents = 1;
+        out->largest_free_bytes = waiting ? bytes / waiting : bytes;
+    }
     uint64_t own = pp_read(&d->record_memory) + sizeof *d + ((uint64_t)d->ring_mask + 1) * sizeof *d->ring;
     out->metadata_bytes += own;
     out->reserved_bytes += own;
