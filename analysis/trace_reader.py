@@ -272,7 +272,7 @@ def _check_values(records: npt.NDArray[np.void], name: str) -> None:
         (("aux",), np.isin(ops, [Op.REGION_ADD, Op.REGION_REMOVE, Op.RESIZE]), _MAX_SIZE),
         (("aux",), np.isin(ops, [Op.MOVE, Op.LEAK, Op.PROCESS]), _MAX_PLACE),
         (("block", "granted", "requested", "offset", "aux"), ops == Op.SAMPLE, _MAX_SIZE),
-        (("requested",), ops == Op.PROCESS, _MAX_PLACE),
+        (("requested", "granted"), ops == Op.PROCESS, _MAX_PLACE),
     ):
         for column in fields:
             worst = int(records[column].max(initial=0, where=where))

@@ -66,10 +66,14 @@ class Samples:
 
 @dataclass(frozen=True)
 class Process:
-    """The PROCESS records: resident set in bytes and CPU time in ns since the process began."""
+    """The PROCESS records: resident set and commit charge in bytes, CPU time in ns since the process began.
+
+    The commit charge is what Windows limits: committed memory, touched or not. It is 0 on other systems.
+    """
 
     times: Int64s
     resident: Int64s
+    charged: Int64s
     cpu_ns: Int64s
 
 
@@ -132,4 +136,5 @@ def process(trace: Trace) -> Process:
     """Collect the PROCESS records."""
     at = trace.where(Op.PROCESS)
     rows = trace.records[at]
-    return Process(trace.times[at], rows["aux"].astype(np.int64), rows["requested"].astype(np.int64))
+    resident, charged, cpu_ns = (rows[name].astype(np.int64) for name in ("aux", "granted", "requested"))
+    return Process(trace.times[at], resident, charged, cpu_ns)

@@ -107,6 +107,13 @@ class Metrics:
             return None
         return Series(self.process.times, self.process.resident, self.trace.end_ns)
 
+    @cached_property
+    def charged(self) -> Series | None:
+        """The process's commit charge over time; None where the system keeps none."""
+        if not self.process.charged.any():
+            return None
+        return Series(self.process.times, self.process.charged, self.trace.end_ns)
+
     def _sampled(self, name: str) -> Series | None:
         if not len(self.samples):
             return None

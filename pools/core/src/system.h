@@ -61,6 +61,10 @@ uint32_t pp_system_process_number(void);
 
 /* Resident set and CPU time of this process so far; 0 where it cannot be read. */
 uint64_t pp_system_resident_bytes(void);
+
+/* The commit charge of this process: what the system promised to back, touched or not. 0 where the
+ * system does not limit that for each process, or it cannot be read. */
+uint64_t pp_system_charged_bytes(void);
 uint64_t pp_system_cpu_ns(void);
 
 /* A word that differs between live threads and costs one instruction; never 0. */

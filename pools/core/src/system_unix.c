@@ -143,6 +143,8 @@ uint64_t pp_system_resident_bytes(void)
 #endif
 }
 
+uint64_t pp_system_charged_bytes(void) { return 0; }
+
 void pp_system_yield(void) { sched_yield(); }
 
 _Static_assert(sizeof(pthread_mutex_t) <= sizeof(pp_lock), "a mutex fits a pp_lock");

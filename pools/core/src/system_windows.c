@@ -104,6 +104,13 @@ uint64_t pp_system_resident_bytes(void)
     return counters.WorkingSetSize;
 }
 
+uint64_t pp_system_charged_bytes(void)
+{
+    PROCESS_MEMORY_COUNTERS counters;
+    if (!K32GetProcessMemoryInfo(GetCurrentProcess(), &counters, sizeof counters)) return 0;
+    return counters.PagefileUsage;
+}
+
 void pp_system_yield(void) { SwitchToThread(); }
 
 _Static_assert(sizeof(SRWLOCK) <= sizeof(pp_lock), "an SRW lock fits a pp_lock");

@@ -166,6 +166,7 @@ void pp_trace_write(pp_trace *trace, const pp_trace_record *record)
 void pp_trace_process(pp_trace *trace)
 {
     pp_trace_record record = {
+        .granted = pp_system_charged_bytes(),
         .aux = pp_system_resident_bytes(),
         .requested = pp_system_cpu_ns(),
         .op = PP_OP_PROCESS,

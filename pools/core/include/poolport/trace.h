@@ -44,7 +44,8 @@ typedef enum pp_trace_op {
     PP_OP_REGION_ADD = 8,    /* offset, granted: the range; aux: metadata bytes that came with it */
     PP_OP_REGION_REMOVE = 9, /* the same fields */
     PP_OP_SAMPLE = 10,       /* block: R, granted: B, requested: Q, offset: F, aux: L; all bytes */
-    PP_OP_PROCESS = 11,      /* aux: resident set bytes; requested: CPU ns of the process so far */
+    PP_OP_PROCESS = 11,      /* aux: resident set bytes; granted: commit charge, 0 where there is
+                                none; requested: CPU ns of the process so far */
     PP_OP_MARK = 12,         /* tag: a text that labels this instant */
     PP_OP_RESIZE = 13,       /* requested, granted: the new sizes; aux: the old granted bytes */
     PP_OP_LEAK = 14,         /* the block was live when its pool was closed; aux: age in ns */
@@ -145,7 +146,7 @@ uint32_t pp_trace_text(pp_trace *trace, pp_trace_text_kind kind, uint32_t id, co
 /* The next free pool number of this trace, from 1; 0 when 65535 are taken. */
 uint32_t pp_trace_next_pool(pp_trace *trace);
 
-/* Writes a PROCESS record: resident set and CPU time of this process. */
+/* Writes a PROCESS record: resident set, commit charge and CPU time of this process. */
 void pp_trace_process(pp_trace *trace);
 
 /* Nanoseconds since the trace was opened. */
