@@ -44,8 +44,9 @@ class Completion(NamedTuple):
 class CompletionPort:
     """Completion-based sockets over io_uring or epoll on Linux, and IOCP on Windows.
 
-    ``backend`` is ``auto``, ``io_uring``, ``epoll`` or ``iocp``; ``port.backend`` says which one it
-    became and ``port.reason`` why. ``concurrency`` limits the threads that are between two dequeues at a
+    ``backend`` is ``auto``, ``io_uring``, ``epoll``, ``iocp`` or ``sim`` (see ``SimulatedPeer``, and
+    give a ``seed``); ``port.backend`` says which one it became and ``port.reason`` why.
+    ``concurrency`` limits the threads that are between two dequeues at a
     time (0: no limit). ``entries`` is the size of the kernel's queues (0: 1024).
 
     Any thread may call anything. Raises ``BackendUnavailable`` or ``PortValueError``.

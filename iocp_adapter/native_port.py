@@ -16,6 +16,7 @@ _BACKENDS = {
     "io_uring": lib.PP_BACKEND_IO_URING,
     "epoll": lib.PP_BACKEND_EPOLL,
     "iocp": lib.PP_BACKEND_IOCP,
+    "sim": lib.PP_BACKEND_SIM,
 }
 _FOREVER_SECONDS = 1 << 32
 _REPORTED = 4096

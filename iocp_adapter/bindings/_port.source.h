@@ -1,2 +1,3 @@
 #include <poolport/port.h>
 #include <poolport/serve.h>
+#include <poolport/sim.h>
