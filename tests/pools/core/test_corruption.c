@@ -103,6 +103,18 @@ static void magazines(void)
     pp_pool_destroy(pool);
 }
 
+static void chunks_of_malloc(void)
+{
+    pp_malloc_config config = {0};
+    pp_pool *pool = NULL;
+    pp_block block;
+    CHECK_EQ(pp_malloc_create(&config, &pool), PP_OK);
+    CHECK_EQ(pp_pool_acquire(pool, 10, 0, &block), PP_OK);
+    SHIFT(pool, pool->acquired);
+    SHIFT(pool, pool->requested_bytes);
+    pp_pool_destroy(pool);
+}
+
 static void places_gaps_and_segments(void)
 {
     pp_compacting_config config = {.capacity_bytes = 1 << 20, .segment_bytes = 1 << 16};
@@ -153,6 +165,7 @@ int main(void)
 {
     RUN(slots_and_stack);
     RUN(magazines);
+    RUN(chunks_of_malloc);
     RUN(places_gaps_and_segments);
     return report();
 }

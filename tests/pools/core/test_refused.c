@@ -210,8 +210,93 @@ static void a_text_without_memory_has_no_id(void)
     remove(path);
 }
 
+static void a_slide_without_memory_is_told_and_goes_on_later(void)
+{
+    enum { SEGMENT = 1 << 16 };
+    pp_compacting_config config = {.capacity_bytes = 1 << 20, .segment_bytes = SEGMENT};
+    pp_pool *pool = NULL;
+    pp_block blocks[3];
+    pp_compaction done;
+    CHECK_EQ(pp_compacting_create(&config, &pool), PP_OK);
+    CHECK_EQ(pp_pool_acquire_many(pool, 3, SEGMENT, 0, blocks, NULL), 3);
+    CHECK_EQ(pp_pool_release(pool, blocks[0].handle), PP_OK);
+    CHECK_EQ(pp_pool_release(pool, blocks[1].handle), PP_OK);
+    CHECK_EQ(pp_pool_trim(pool, 0), 2 * SEGMENT);
+    calls_left = 0;
+    CHECK_EQ(pp_pool_compact(pool, 0, 0, &done), PP_NO_MEMORY);
+    calls_left = -1;
+    CHECK_EQ(done.moved_blocks, 0);
+    sound(pool, 4);
+    CHECK_EQ(pp_pool_compact(pool, 0, 0, &done), PP_OK);
+    CHECK_EQ(done.moved_blocks, 1);
+    sound(pool, 4);
+    pp_pool_destroy(pool);
+}
+
+static void a_reclaimer_that_cannot_begin_is_told(void)
+{
+    for (int kind = 0; kind < 2; kind++) { /* an owner's pool, and a shared one */
+        pp_pool *pool = NULL;
+        pp_status status = PP_NO_MEMORY;
+        long allowed = 0;
+        pp_memory memory;
+        CHECK_EQ(create(kind, &pool), PP_OK);
+        for (; status == PP_NO_MEMORY; allowed++) {
+            calls_left = allowed;
+            status = pp_pool_set_idle(pool, PP_IDLE_NS_MIN);
+            calls_left = -1;
+        }
+        CHECK_EQ(status, PP_OK);
+        CHECK(allowed > 2);
+        pp_pool_memory(pool, &memory);
+        CHECK_EQ(pp_pool_set_idle(pool, 0), PP_OK);
+        sound(pool, kind);
+        pp_pool_destroy(pool);
+    }
+}
+
+static void a_heap_that_cannot_be_read_counts_as_granted(void)
+{
+    pp_pool *pool = NULL;
+    pp_stats stats;
+    CHECK_EQ(create(KINDS - 1, &pool), PP_OK);
+    for (long allowed = 0; allowed < 4; allowed++) {
+        calls_left = allowed;
+        pp_pool_stats(pool, &stats);
+        calls_left = -1;
+        CHECK_EQ(stats.reserved_bytes, stats.granted_bytes + stats.free_bytes + stats.metadata_bytes);
+    }
+    pp_pool_destroy(pool);
+}
+
+static void a_trace_at_its_limit_takes_no_note(void)
+{
+    pp_trace *trace = NULL;
+    int os_error;
+    uint32_t number = 0, given = 1;
+    CHECK_EQ(pp_trace_open(path, 1, 1 << 18, &trace, &os_error), PP_OK);
+    for (int i = 0; i < 100000; i++) pp_trace_write(trace, &(pp_trace_record){.block = 1, .op = PP_OP_ALLOC});
+    CHECK(pp_trace_dropped(trace) > 0);
+    CHECK_EQ(pp_trace_text(trace, PP_TEXT_POOL, 7, "{}", 2), 0);
+    CHECK_EQ(pp_trace_text(trace, PP_TEXT_TAG, 0, "a tag", 5), 0);
+    while ((given = pp_trace_next_pool(trace)) != 0) number = given;
+    CHECK_EQ(number, 65535);
+    pp_pool *pool = NULL;
+    CHECK_EQ(create(FIRST, &pool), PP_OK);
+    CHECK_EQ(pp_pool_trace(pool, trace, NULL), PP_INVALID);
+    pp_pool_destroy(pool);
+    calls_left = 0;
+    CHECK_EQ(pp_trace_close(trace), PP_IO); /* it could not be cut to its length */
+    calls_left = -1;
+    remove(path);
+}
+
 int main(void)
 {
+    RUN(a_slide_without_memory_is_told_and_goes_on_later);
+    RUN(a_reclaimer_that_cannot_begin_is_told);
+    RUN(a_heap_that_cannot_be_read_counts_as_granted);
+    RUN(a_trace_at_its_limit_takes_no_note);
     RUN(creating_leaves_nothing_behind);
     RUN(a_refusal_while_growing_is_an_answer);
     RUN(a_move_without_memory_leaves_the_block_alone);
