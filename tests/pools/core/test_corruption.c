@@ -98,6 +98,9 @@ static void magazines(void)
     uint32_t cached = pp_handle_index(blocks[0].handle);
     uint64_t key = pp_slot_key(&slots->slots[cached]);
     CHECK_EQ(key & 0xff, PP_BLOCK_CACHED);
+    pp_magazine *filled = ((slab *)pool)->magazines.all;
+    while (!atomic_load(&filled->count)) filled++;
+    SPOIL(pool, filled->count, atomic_load(&filled->count) - 1);
     SPOIL(pool, slots->slots[cached].key, (key & ~UINT64_C(0xff)) | PP_BLOCK_OWNED);
     SHIFT(pool, pool->requested_bytes);
     pp_pool_destroy(pool);
@@ -108,6 +111,9 @@ static void chunks_of_malloc(void)
     pp_malloc_config config = {0};
     pp_pool *pool = NULL;
     pp_block block;
+    config.pool.threads = (pp_threads)7;
+    CHECK_EQ(pp_malloc_create(&config, &pool), PP_INVALID);
+    config.pool.threads = PP_THREADS_OWNER;
     CHECK_EQ(pp_malloc_create(&config, &pool), PP_OK);
     CHECK_EQ(pp_pool_acquire(pool, 10, 0, &block), PP_OK);
     SHIFT(pool, pool->acquired);

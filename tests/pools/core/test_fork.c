@@ -8,6 +8,8 @@
 
 #include "check.h"
 
+void __gcov_dump(void) __attribute__((weak)); /* where coverage is measured */
+
 static pp_pool *idle_slab(pp_threads threads)
 {
     pp_slab_config config = {.pool.threads = threads, .block_bytes = 4096, .block_count = 256};
@@ -34,11 +36,13 @@ static void use(pp_pool *pool)
 static int fork_and_use(pp_pool *pool)
 {
     int status = -1;
+    fflush(stdout); /* or the child would print it, too */
     pid_t child = fork();
     if (child == 0) {
         use(pool);
         pp_pool_destroy(pool);
-        _exit(checks_failed != 0);
+        if (__gcov_dump) __gcov_dump();
+        _exit(checks_failed != 0); /* without what the parent has registered for its own exit */
     }
     use(pool);
     CHECK_EQ(waitpid(child, &status, 0), child);
