@@ -83,6 +83,11 @@ class Trace:
         return lib.pp_trace_dropped(self.native)
 
     @property
+    def inherited(self) -> bool:
+        """Whether this is the child of a fork: the file is the parent's, and nothing goes to it."""
+        return bool(lib.pp_trace_inherited(self.native))
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of the file that are in use."""
         return lib.pp_trace_bytes(self.native)

@@ -28,8 +28,8 @@ static struct {
     pp_lock life; /* held to begin and end the thread */
     pp_lock lock; /* everything below */
     pp_condition wake;
-    bool ready, running, stop, watching; /* the last: for forks */
-    _Atomic bool forked;                 /* this is a child, and nobody came by yet */
+    bool ready, running, stop;
+    _Atomic bool forked; /* this is a child, and nobody came by yet */
     pp_thread thread;
     struct pp_idle *pools;
 } reclaimer;
@@ -143,15 +143,9 @@ static void reclaim(void *context)
     pp_lock_drop(&reclaimer.lock);
 }
 
-static void in_parent(void) { pp_idle_after_fork(false); }
-static void in_child(void) { pp_idle_after_fork(true); }
-
 /* Begins the thread; `life` held. */
 static pp_status begin_thread(void)
 {
-    if (!reclaimer.watching && pp_system_at_fork(pp_idle_before_fork, in_parent, in_child) != PP_OK)
-        return PP_NO_MEMORY; /* GCOVR_EXCL_LINE: only where the C library cannot allocate a few words */
-    reclaimer.watching = true;
     if (!reclaimer.ready) pp_condition_init(&reclaimer.wake);
     reclaimer.ready = true;
     reclaimer.stop = false;
@@ -263,14 +257,17 @@ static void want_owners(uint32_t wanted)
 
 void pp_idle_after_fork(bool child)
 {
+    bool shared = false;
     if (child && reclaimer.running) {
         reclaimer.running = false;
         reclaimer.ready = false; /* somebody waited on it, who is not here */
         atomic_store(&reclaimer.forked, true);
         want_owners(1);
+        for (struct pp_idle *at = reclaimer.pools; at; at = at->next) shared |= at->pool->shared;
     }
     pp_lock_drop(&reclaimer.lock);
     pp_lock_drop(&reclaimer.life);
+    if (shared) pp_idle_resume(); /* nobody who comes by would look */
 }
 
 void pp_idle_resume(void)

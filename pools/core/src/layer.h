@@ -20,6 +20,9 @@
 typedef struct pp_layer {
     pp_pool_ops ops;
     const pp_pool_ops *below;
+    pp_lock *lock; /* taken before the process forks; NULL for none */
+    void (*forked)(
+        struct pp_layer *layer); /* in the child, after that: other threads are not there; may be NULL */
 } pp_layer;
 
 /* Puts `layer`, the first member of the layer's own struct, on top of the pool's layers. PP_INVALID:

@@ -367,7 +367,8 @@ static void malloc_destroy(pp_pool *pool)
 {
     malloc_pool *m = malloc_pool_of(pool);
     uint32_t fresh = atomic_load_explicit(&m->slots.fresh, memory_order_relaxed);
-    for (uint32_t index = 0; index < fresh; index++) m->heap.free(chunk_of(m, index)->data);
+    /* of an orphan (fork.h) some chunk may be half freed already: there they stay */
+    for (uint32_t index = 0; index < fresh && !pool->orphan; index++) m->heap.free(chunk_of(m, index)->data);
     pp_slots_end(&m->slots);
     pp_pool_finish(pool);
     pp_system_free_aligned(m);

@@ -132,8 +132,7 @@ static uint32_t policy_freeze(pp_pool *pool, uint64_t deadline_ns)
     bool frozen = below->freeze ? below->freeze(pool, deadline_ns) : lock_until(&pool->lock, deadline_ns);
     if (!frozen) return 0;
     bool locked = lock_until(&p->lock, deadline_ns);
-    if (locked && (!p->fallback || lock_until(&p->fallback->lock, deadline_ns))) return 1;
-    if (locked) pp_lock_drop(&p->lock);
+    if (locked) return 1; /* the fallback is a pool like any other, and frozen by itself */
     if (below->freeze)
         below->thaw(pool);
     else
@@ -144,7 +143,6 @@ static uint32_t policy_freeze(pp_pool *pool, uint64_t deadline_ns)
 static void policy_thaw(pp_pool *pool)
 {
     policy *p = policy_of(pool);
-    if (p->fallback) pp_lock_drop(&p->fallback->lock);
     pp_lock_drop(&p->lock);
     if (p->layer.below->freeze)
         p->layer.below->thaw(pool);
@@ -211,6 +209,15 @@ static void replace(pp_pool_ops *ops)
     ops->thaw = policy_thaw;
 }
 
+/* In the child of a fork nobody waits, and nobody is being told. */
+static void forget_threads(pp_layer *layer)
+{
+    policy *p = (policy *)layer;
+    p->first = p->last = NULL;
+    p->telling = 0;
+    atomic_store(&p->awaited, atomic_load(&p->awaited) >> 32 << 32);
+}
+
 pp_status pp_pool_set_policy(pp_pool *pool, const pp_policy_config *config)
 {
     if (!fits(pool, config)) return PP_INVALID;
@@ -231,6 +238,7 @@ pp_status pp_pool_set_policy(pp_pool *pool, const pp_policy_config *config)
         return status;
     }
     replace(&p->layer.ops);
+    p->layer.forked = forget_threads;
     uint64_t page = pp_system_page_bytes();
     if (config->hard_limit) pool->hard_limit = config->hard_limit & ~(page - 1);
     return PP_OK;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fork.h"
 #include "idle.h"
 #include "layer.h"
 
@@ -33,11 +34,12 @@ pp_status pp_pool_init(pp_pool *pool, const pp_pool_ops *ops, const pp_pool_conf
     pp_lock_init(&pool->lock);
     pp_tags_init(&pool->tags);
     pool->names = &pool->tags;
-    return PP_OK;
+    return pp_fork_enlist(pool);
 }
 
 void pp_pool_finish(pp_pool *pool)
 {
+    pp_fork_strike(pool);
     pp_tags_end(&pool->tags);
     pp_lock_end(&pool->lock);
 }
@@ -57,6 +59,7 @@ pp_status pp_layer_push(pp_pool *pool, pp_layer_kind kind, pp_layer *layer)
 pp_status pp_pool_adopt(pp_pool *pool)
 {
     if (pool->shared) return PP_UNSUPPORTED;
+    if (pool->orphan) return PP_CLOSED;
     bool biased = pp_gate_of(pool) == PP_GATE_BIASED;
     atomic_store_explicit(biased ? &pool->biased_owner : &pool->owner, pp_system_self(),
                           memory_order_relaxed);

@@ -74,6 +74,7 @@ struct pp_pool {
     uint64_t next_sample_ns;
     uint32_t padding; /* bytes that the debug layer adds to each request, and nobody asked for */
     struct pp_layer *layers[PP_LAYER_COUNT];
+    uint8_t frozen, orphan;           /* fork.h */
     struct pp_idle *idle;             /* idle.h; NULL where idle memory stays */
     struct pp_registered *registered; /* region.h; NULL where nothing is */
     pp_pool *older, *newer;           /* fork.h: all pools there are */

@@ -83,7 +83,8 @@ static void destruct(slab *s, uint32_t index)
 void pp_slab_destruct_all(slab *s)
 {
     uint32_t fresh = atomic_load_explicit(&s->slots.fresh, memory_order_relaxed);
-    for (uint32_t index = 0; index < fresh; index++) destruct(s, index);
+    /* of an orphan (fork.h) some object may be half made */
+    for (uint32_t index = 0; index < fresh && !s->base.orphan; index++) destruct(s, index);
 }
 
 /* ---- giving back ------------------------------------------------------------------------------- */

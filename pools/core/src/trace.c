@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fork.h"
 #include "system.h"
 
 enum {
@@ -45,6 +46,8 @@ struct pp_trace {
     _Atomic(char *) *segments; /* mapped on first use; NULL before */
     size_t segment_count;
     pp_lock grow_lock;
+    struct pp_trace *older, *newer; /* all open traces; under `all` */
+    _Atomic bool inherited;         /* this is the child of a fork */
 
     pp_lock text_lock; /* everything below */
     char *text_chunk;
@@ -52,8 +55,16 @@ struct pp_trace {
     uint32_t next_text;
     uint32_t next_pool;
     struct text *texts;
+    struct text *left; /* those of the parent, in a child */
     uint32_t text_count, text_slots;
 };
+
+static _Atomic uint64_t serials;
+
+static struct {
+    pp_lock lock;
+    pp_trace *newest;
+} all;
 
 /* ---- chunks --------------------------------------------------------------------------- */
 
@@ -75,6 +86,7 @@ static char *segment_of(pp_trace *trace, size_t number)
 /* The next free chunk, its head filled in but for `kind`; NULL when the file cannot grow. */
 static char *claim_chunk(pp_trace *trace)
 {
+    if (atomic_load_explicit(&trace->inherited, memory_order_relaxed)) return NULL;
     if (atomic_load_explicit(&trace->next_chunk, memory_order_relaxed) >= trace->limit_chunks) return NULL;
     uint64_t number = atomic_fetch_add_explicit(&trace->next_chunk, 1, memory_order_relaxed);
     if (number >= trace->limit_chunks) return NULL;
@@ -267,7 +279,8 @@ uint32_t pp_trace_text(pp_trace *trace, pp_trace_text_kind kind, uint32_t id, co
 uint32_t pp_trace_next_pool(pp_trace *trace)
 {
     pp_lock_take(&trace->text_lock);
-    uint32_t number = trace->next_pool <= POOLS_MAX ? trace->next_pool++ : 0;
+    bool full = trace->next_pool > POOLS_MAX || pp_trace_inherited(trace);
+    uint32_t number = full ? 0 : trace->next_pool++;
     pp_lock_drop(&trace->text_lock);
     return number;
 }
@@ -296,6 +309,50 @@ static void release_memory(pp_trace *trace)
     free(trace);
 }
 
+static void enlist(pp_trace *trace)
+{
+    pp_lock_take(&all.lock);
+    trace->older = all.newest;
+    if (trace->older) trace->older->newer = trace;
+    all.newest = trace;
+    pp_lock_drop(&all.lock);
+}
+
+static void strike(pp_trace *trace)
+{
+    pp_lock_take(&all.lock);
+    if (trace->newer)
+        trace->newer->older = trace->older;
+    else
+        all.newest = trace->older;
+    if (trace->older) trace->older->newer = trace->newer;
+    pp_lock_drop(&all.lock);
+}
+
+void pp_traces_before_fork(void) { pp_lock_take(&all.lock); }
+
+/* In the child a new serial number parts every cursor from its chunk. The interned texts may be in the
+ * middle of a change: they are left where they are. */
+void pp_traces_after_fork(bool child)
+{
+    for (pp_trace *trace = all.newest; trace && child; trace = trace->older) {
+        atomic_store_explicit(&trace->inherited, true, memory_order_relaxed);
+        trace->serial = 1 + atomic_fetch_add_explicit(&serials, 1, memory_order_relaxed);
+        trace->text_chunk = NULL;
+        trace->left = trace->texts;
+        trace->texts = NULL;
+        trace->text_count = trace->text_slots = 0;
+        pp_lock_init(&trace->grow_lock);
+        pp_lock_init(&trace->text_lock);
+    }
+    pp_lock_drop(&all.lock);
+}
+
+int pp_trace_inherited(const pp_trace *trace)
+{
+    return atomic_load_explicit(&((pp_trace *)trace)->inherited, memory_order_relaxed);
+}
+
 static void write_header(pp_trace *trace, pp_trace_header *header)
 {
     header->version = PP_TRACE_VERSION;
@@ -312,8 +369,8 @@ static void write_header(pp_trace *trace, pp_trace_header *header)
 
 pp_status pp_trace_open(const char *path, int replace, uint64_t limit_bytes, pp_trace **out, int *os_error)
 {
-    static _Atomic uint64_t serial;
     if (limit_bytes < SEGMENT_BYTES) limit_bytes = SEGMENT_BYTES;
+    if (pp_fork_watch() != PP_OK) return PP_NO_MEMORY;
     pp_trace *trace = calloc(1, sizeof *trace);
     if (!trace) return PP_NO_MEMORY;
     trace->segment_count = (size_t)(limit_bytes / SEGMENT_BYTES);
@@ -326,7 +383,7 @@ pp_status pp_trace_open(const char *path, int replace, uint64_t limit_bytes, pp_
     }
     pp_lock_init(&trace->grow_lock);
     pp_lock_init(&trace->text_lock);
-    trace->serial = 1 + atomic_fetch_add_explicit(&serial, 1, memory_order_relaxed);
+    trace->serial = 1 + atomic_fetch_add_explicit(&serials, 1, memory_order_relaxed);
     trace->limit_chunks = (uint64_t)trace->segment_count * CHUNKS_PER_SEGMENT;
     trace->next_text = trace->next_pool = 1;
     atomic_store(&trace->next_chunk, 1);
@@ -338,6 +395,7 @@ pp_status pp_trace_open(const char *path, int replace, uint64_t limit_bytes, pp_
         return PP_IO;
     }
     write_header(trace, header);
+    enlist(trace);
     *out = trace;
     return PP_OK;
 }
@@ -357,6 +415,11 @@ uint64_t pp_trace_bytes(const pp_trace *trace)
 
 pp_status pp_trace_close(pp_trace *trace)
 {
+    strike(trace);
+    if (pp_trace_inherited(trace)) {
+        release_memory(trace);
+        return PP_OK;
+    }
     uint64_t chunks = atomic_load(&trace->next_chunk);
     if (chunks > trace->limit_chunks) chunks = trace->limit_chunks;
     uint64_t written = 1; /* chunks up to the last whose segment exists */

@@ -154,8 +154,12 @@ uint64_t pp_pool_trim(pp_pool *pool, uint64_t keep_bytes);
 pp_status pp_pool_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp_compaction *out);
 
 /* Takes over the ownership of an owner-only pool for the calling thread. No other thread may
- * be inside a call other than release. */
+ * be inside a call other than release. PP_CLOSED: pp_pool_orphaned(). */
 pp_status pp_pool_adopt(pp_pool *pool);
+
+/* 1 in the child of a fork where another thread may have been inside the pool: it is closed there, and good
+ * for nothing but to be destroyed. So is a pool whose owner did not fork. Any other pool is used on. */
+int pp_pool_orphaned(const pp_pool *pool);
 
 /* Refuses every later acquire and pin with PP_CLOSED; releases and unpins still work. Writes a LEAK
  * record for each live block when a trace is attached. Returns the number of live blocks. */

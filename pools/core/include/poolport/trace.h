@@ -155,6 +155,10 @@ uint64_t pp_trace_now_ns(const pp_trace *trace);
 uint64_t pp_trace_dropped(const pp_trace *trace);
 uint64_t pp_trace_bytes(const pp_trace *trace);
 
+/* 1 in the child of a fork: the file is the parent's alone. Records and texts are dropped, pools are detached
+ * and refused (PP_INVALID), and closing leaves the file as it is. */
+int pp_trace_inherited(const pp_trace *trace);
+
 /* Seals every chunk, cuts the file to what was used, unmaps, frees. No other thread may
  * be writing. */
 pp_status pp_trace_close(pp_trace *trace);
