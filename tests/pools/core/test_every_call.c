@@ -51,7 +51,7 @@ static pp_pool *dressed(int kind, int guise)
                   .ages = 1,
                   .scrub = guise == 4,
                   .canaries = guise % 2,
-                  .name = "sixty-two bytes, and then a letter that is two bytes long: 012\xc3\xbc, cut"});
+                  .name = "sixty-two \"bytes\", \\ and \t a letter that is two bytes long: 01\xc3\xbc, cut"});
     if (guise % 2) CHECK_EQ(pp_pool_debug(pool, &levels), PP_OK);
     if (guise / 2 % 2) CHECK_EQ(pp_pool_set_policy(pool, &limits), PP_OK);
     return pool;
@@ -155,6 +155,8 @@ static void *call_everything(void *context)
     pp_pool_trim(v->pool, 0);
     pp_pool_compact(v->pool, 0, 0, &done);
     v->trace = pp_pool_trace(v->pool, NULL, NULL);
+    pp_debug_on_fault(v->pool, NULL, NULL);
+    pp_debug_history(v->pool, v->owned.handle, NULL, 0);
     v->release = pp_pool_release(v->pool, v->owned.handle);
     v->again = pp_pool_release(v->pool, v->owned.handle);
     v->many = PP_OK;
@@ -261,6 +263,13 @@ static void be_asked_oddly(pp_pool *pool)
     CHECK_EQ(bytes, 0);
     CHECK_EQ(strlen(pp_pool_name(pool)), PP_NAME_BYTES - 2); /* whole letters */
     CHECK(pp_pool_may_wait(pool) == 0 || pp_pool_may_wait(pool) == 1);
+    pp_status told = pp_debug_on_fault(pool, NULL, NULL);
+    CHECK(told == PP_OK || told == PP_UNSUPPORTED);
+    CHECK_EQ(pp_debug_acquire(pool, 10, 0, "", &block), PP_INVALID); /* an empty site */
+    CHECK(pp_debug_history(pool, block.handle, NULL, 0) <= PP_DEBUG_HISTORY_MAX);
+    CHECK_EQ(pp_debug_history(pool, 0, NULL, 0), 0);
+    CHECK_EQ(pp_pool_debug(pool, &(pp_debug_config){.history = PP_DEBUG_HISTORY_MAX + 1}), PP_INVALID);
+    CHECK_EQ(pp_pool_debug(pool, &(pp_debug_config){.quarantine_count = PP_QUARANTINE_MAX + 1}), PP_INVALID);
     pp_pool_sample(pool, 0); /* without a trace: nothing */
     pp_pool_stats(pool, &stats);
     CHECK_EQ(stats.live_blocks, 1);
