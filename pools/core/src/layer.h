@@ -2,7 +2,7 @@
  *
  *     pp_pool_acquire() -> pool->ops -> layer -> layer -> the strategy's table
  *
- * A layer adds what no strategy needs to know: returning idle memory, debugging, quotas and the
+ * A layer adds what no strategy needs to know: debugging, quotas and the
  * policy of exhaustion. It is a table of functions like a strategy's. pp_layer_push() copies the
  * table that the pool's calls lead to now; the layer then replaces the functions it wants, and calls
  * those of `below` from them. A pool without layers keeps its strategy's table, so a layer costs
