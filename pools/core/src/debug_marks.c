@@ -72,9 +72,11 @@ void pp_debug_tell_again(pp_pool *pool)
 
 /* ---- canaries ------------------------------------------------------------------------- */
 
+/* No byte of it is zero or ASCII, so that an overrun with text or zeros never looks like it. */
 static void canary_of(const pp_debug *d, unsigned char out[PP_CANARY_BYTES])
 {
-    uint64_t words[2] = {d->secret, ~d->secret << 7 | d->secret >> 57};
+    static const uint64_t high = UINT64_C(0x8080808080808080);
+    uint64_t words[2] = {d->secret | high, (~d->secret << 7 | d->secret >> 57) | high};
     memcpy(out, words, sizeof words);
 }
 
