@@ -42,7 +42,9 @@ def blame(
 ) -> list[tuple[int, float]]:
     """Free bytes of non-empty segments by the tag that holds them, mean over the instants.
 
-    For each segment with live bytes: its free bytes times the tag's share of the live bytes.
+    For each segment with live bytes: its free bytes times the tag's share of the live bytes. A
+    segment that a block covers has no free bytes, so only the two at the ends of a block are looked
+    at: the cost follows the number of blocks and not their sizes.
     Returns (tag id, bytes), the most first. Empty for a pool without regions.
     """
     regions = trace.regions.of_pool(pool)
@@ -53,13 +55,14 @@ def blame(
     interval, which = covering(tenures.start[mine], tenures.held[mine], instants)
     block = mine[interval]
     offset, end = tenures.offset[block], tenures.offset[block] + tenures.granted[block]
-    piece, number = _spread(offset // segment_bytes, -(-end // segment_bytes))
+    piece, number = _end_segments(offset, end, segment_bytes)
     begin = number * segment_bytes
     live = np.minimum(end[piece], begin + segment_bytes) - np.maximum(offset[piece], begin)
-    segments, key = np.unique(np.stack([which[piece], number], axis=1), axis=0, return_inverse=True)
-    key = key.reshape(-1)
-    live_of = np.bincount(key, weights=live, minlength=len(segments))
-    capacity = _capacity(regions, instants, segments, segment_bytes)
+    numbers, rank = np.unique(number, return_inverse=True)
+    pairs, key = np.unique(which[piece] * len(numbers) + rank, return_inverse=True)
+    live_of = np.bincount(key, weights=live, minlength=len(pairs))
+    at = instants[pairs // max(len(numbers), 1)]
+    capacity = _capacity(regions, at, numbers[pairs % max(len(numbers), 1)] * segment_bytes, segment_bytes)
     free_of = np.maximum(capacity - live_of, 0)
     share = live * (free_of / np.maximum(live_of, 1))[key]
     tags, tag_of = np.unique(tenures.tag[block][piece], return_inverse=True)
@@ -67,19 +70,17 @@ def blame(
     return sorted(zip(tags.tolist(), blamed.tolist(), strict=True), key=lambda pair: -pair[1])
 
 
-def _spread(first: Int64s, last: Int64s) -> tuple[Int64s, Int64s]:
-    """All pairs (position, number) with first[position] <= number < last[position]."""
-    count = np.maximum(last - first, 0)
-    position = np.repeat(np.arange(len(first)), count)
-    before = np.repeat(np.cumsum(count) - count, count)
-    return position, np.repeat(first, count) + np.arange(len(position)) - before
+def _end_segments(offset: Int64s, end: Int64s, segment_bytes: int) -> tuple[Int64s, Int64s]:
+    """Pairs (position, number of a segment): where each block begins, and where it ends if elsewhere."""
+    some = np.flatnonzero(end > offset)
+    first, last = offset[some] // segment_bytes, (end[some] - 1) // segment_bytes
+    other = last > first
+    return np.concatenate([some, some[other]]), np.concatenate([first, last[other]])
 
 
-def _capacity(regions: Regions, instants: Int64s, segments: Int64s, segment_bytes: int) -> Int64s:
-    """Bytes of address space within each (instant, segment)."""
-    total = np.zeros(len(segments), np.int64)
-    at = instants[segments[:, 0]]
-    begin = segments[:, 1] * segment_bytes
+def _capacity(regions: Regions, at: Int64s, begin: Int64s, segment_bytes: int) -> Int64s:
+    """Bytes of address space within each segment, which begins at an offset, at a record index."""
+    total = np.zeros(len(begin), np.int64)
     for start, end, offset, size in zip(
         regions.start.tolist(),
         regions.end.tolist(),

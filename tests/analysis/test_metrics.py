@@ -195,6 +195,19 @@ def test_blame_divides_the_free_bytes_of_a_segment_by_live_bytes(
     assert shares == {"small": pytest.approx(500 * 100 / 500), "large": pytest.approx(500 * 400 / 500 + 900)}
 
 
+def test_blame_costs_the_same_however_large_the_blocks_are(
+    tmp_path: Path, builder: synthetic.TraceBuilder
+) -> None:
+    whole, segment = 1 << 47, 1 << 16
+    builder.region(0, 0, whole)
+    builder.alloc(1, 1, 100, whole // 2, tag="vast")
+    builder.alloc(2, 2, whole - 300, 300, tag="last")
+    trace = measured(builder, tmp_path).trace
+    shares = {trace.tag_text(tag): amount for tag, amount in metrics.blame(trace, 1, np.array([2]), segment)}
+    # 100 bytes before it and the rest of the segment in which it ends; all but 300 of the last one.
+    assert shares == pytest.approx({"vast": segment, "last": segment - 300})
+
+
 def test_compaction_slides_to_the_front(tmp_path: Path, builder: synthetic.TraceBuilder) -> None:
     builder.region(0, 0, 4000)
     for block, offset in ((1, 0), (2, 1000), (3, 2000), (4, 3500)):
