@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryInfo", "MemoryOptions", "OwnMemory", "claim", "lend"]
 
-_HUGE = ("not asked", "asked for", "refused")
+_HUGE = ("not asked", "asked for", "refused", "held")
 _IDLE_MIN = 0.01
 _IDLE_MAX = 1e9
 
@@ -39,7 +39,8 @@ class MemoryInfo(NamedTuple):
     """It is a buffer that the program lent."""
     huge_pages: str
     """``"not asked"``, ``"asked for"``: the system takes the request and gives them as it finds them,
-    ``"refused"``: ordinary pages were got."""
+    ``"refused"``: ordinary pages were got, ``"held"``: all of the pool has them, and keeps them until it is
+    closed (Windows, where there is no other way and the account must be allowed to lock pages in memory)."""
     idle_seconds: float | None
     idle_bytes: int
     """Of ``stats().trimmed_bytes``: went back because nobody used them."""
@@ -110,8 +111,8 @@ def _set_idle(native: CData, seconds: float | None, name: str) -> None:
         raise error_for(
             status,
             f"idle_seconds={seconds} of pool {name!r}",
-            "a pool in lent memory has none to give back; elsewhere the system lacks a process-wide "
-            "barrier: create the pool with thread_safe=True, or call trim()",
+            "a pool in lent memory or in huge pages that are held has none to give back; elsewhere the "
+            "system lacks a process-wide barrier: create the pool with thread_safe=True, or call trim()",
         )
 
 

@@ -58,7 +58,7 @@ uint64_t pp_buddy_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes
     size_t page = pp_system_page_bytes();
     budget left = {keep_bytes / page, max_bytes / page, 0};
     *more = 0;
-    if (pool->lent) return 0;
+    if (pool->held) return 0;
     pp_buddy_drain(b);
     pp_buddy_settle(b);
     reclaim_all(b, &left);

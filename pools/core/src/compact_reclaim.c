@@ -100,7 +100,7 @@ uint64_t pp_compact_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_byt
     compacting *c = compacting_of(pool);
     bool finished;
     *more = 0;
-    if (pool->lent) return 0;
+    if (pool->held) return 0;
     pp_compact_drain(c);
     uint64_t deadline = max_bytes == UINT64_MAX ? 0 : pp_system_now_ns() + SLICE_NS;
     uint64_t freed = pp_segments_return(c, keep_bytes, deadline, &finished);

@@ -187,7 +187,7 @@ static void take_out(struct pp_idle *idle)
 
 static pp_status begin_idle(pp_pool *pool, uint64_t delay_ns)
 {
-    if (!pool->ops->reclaim || pool->lent) return PP_UNSUPPORTED;
+    if (!pool->ops->reclaim || pool->held) return PP_UNSUPPORTED;
     if (!pool->shared && pp_system_barrier_ready() != PP_OK) return PP_UNSUPPORTED;
     struct pp_idle *idle = calloc(1, sizeof *idle);
     if (!idle) return PP_NO_MEMORY;

@@ -50,6 +50,7 @@ struct pp_pool {
     uint8_t spare;       /* the debug layer can give blocks back: it counts a failure, if it comes to that */
     uint8_t shared;
     uint8_t lent;         /* region.h: the memory is the caller's */
+    uint8_t held;         /* region.h: all of the memory stays; true of what is lent */
     uint8_t huge;         /* pp_memory_huge */
     uint8_t constructs;   /* blocks keep objects between owners: their contents are nobody's to change */
     _Atomic uint8_t gate; /* pp_gate */

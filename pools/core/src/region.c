@@ -20,11 +20,23 @@ static pp_status borrow(pp_pool *pool, const pp_pool_config *config, size_t byte
 {
     uintptr_t start = (uintptr_t)config->memory;
     size_t skipped = (0 - start) & (alignment - 1);
-    pool->lent = 1;
+    pool->lent = pool->held = 1;
     if (config->memory_bytes < bytes) return PP_SIZE;
     if (config->memory_bytes - bytes < skipped) return PP_ALIGNMENT;
     *out = (pp_region){(char *)config->memory + skipped, bytes, NULL, 0};
     return PP_OK;
+}
+
+/* Takes huge pages that stay, where that is the way to have them. */
+static bool hold(pp_pool *pool, size_t alignment, pp_region *out)
+{
+    if (out->bytes < HUGE_BYTES) return false;
+    out->memory = pp_system_reserve_huge(out->bytes, alignment);
+    if (!out->memory) return false;
+    out->reservation = out->memory;
+    out->reservation_bytes = out->bytes;
+    pool->held = 1;
+    return true;
 }
 
 pp_status pp_region_open(pp_pool *pool, const pp_pool_config *config, size_t bytes, size_t alignment,
@@ -33,6 +45,7 @@ pp_status pp_region_open(pp_pool *pool, const pp_pool_config *config, size_t byt
     if (config->memory) return borrow(pool, config, bytes, alignment, out);
     size_t page = pp_system_page_bytes();
     out->bytes = whole_pages(bytes);
+    if (config->huge_pages && hold(pool, alignment, out)) return PP_OK;
     out->reservation_bytes = out->bytes + (alignment > page ? alignment - page : 0);
     out->reservation = pp_system_reserve(out->reservation_bytes);
     if (!out->reservation) return PP_NO_MEMORY;
@@ -49,7 +62,7 @@ void pp_region_close(pp_pool *pool, pp_region *region)
 
 pp_status pp_region_commit(pp_pool *pool, const pp_region *region, size_t offset, size_t bytes)
 {
-    if (pool->lent) return PP_OK;
+    if (pool->held) return PP_OK;
     size_t start = offset & ~(pp_system_page_bytes() - 1);
     return pp_system_commit(region->memory + start, whole_pages(offset + bytes) - start);
 }
@@ -58,15 +71,15 @@ void pp_region_huge(pp_pool *pool, const pp_pool_config *config, const pp_region
 {
     if (!config->huge_pages) return;
     bool given =
-        !pool->lent && region->bytes >= HUGE_BYTES && pp_system_huge_pages(region->memory, region->bytes);
-    pool->huge = given ? PP_HUGE_ASKED_FOR : PP_HUGE_REFUSED;
+        !pool->held && region->bytes >= HUGE_BYTES && pp_system_huge_pages(region->memory, region->bytes);
+    pool->huge = given ? PP_HUGE_ASKED_FOR : pool->held && !pool->lent ? PP_HUGE_HELD : PP_HUGE_REFUSED;
 }
 
 /* ---- registrations ------------------------------------------------------------------------ */
 
 bool pp_region_holds(const pp_pool *pool, const void *from, size_t bytes)
 {
-    if (pool->lent) return true;
+    if (pool->held) return true;
     uintptr_t page = pp_system_page_bytes() - 1;
     uintptr_t start = (uintptr_t)from & ~page, end = ((uintptr_t)from + bytes + page) & ~page;
     for (size_t i = 0; pool->registered && i < pool->registered->count; i++) {

@@ -412,7 +412,7 @@ static pp_status furnish(sizeclass *s, const pp_pool_config *config, uint32_t pa
     if (status != PP_OK) return status;
     s->memory = s->region.memory;
     pp_region_huge(&s->base, config, &s->region);
-    s->huge = s->base.huge == PP_HUGE_ASKED_FOR;
+    s->huge = s->base.huge != PP_HUGE_REFUSED && s->huge;
     status = pp_sc_tables_init(s, records_needed(&s->table, pages), pages);
     if (status != PP_OK) return status;
     pp_runs_init(runs, s->memory, pages, runs->tags, runs->next, runs->prev);

@@ -77,7 +77,7 @@ uint64_t pp_sc_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, u
     sizeclass *s = sizeclass_of(pool);
     budget b = {keep_bytes, max_bytes, 0};
     *more = 0;
-    if (pool->lent) return 0;
+    if (pool->held) return 0;
     pp_sc_drain(s);
     pp_sc_flush_all(s, 0);
     uint32_t frontier = pp_runs_level(&s->runs.frontier), page = 0;

@@ -139,7 +139,7 @@ uint64_t pp_slab_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes,
 {
     slab *s = slab_of(pool);
     *more = 0;
-    if (pool->lent) return 0;
+    if (pool->held) return 0;
     if (!pool->shared)
         pp_slab_drain(s);
     else if (keep_bytes == 0)

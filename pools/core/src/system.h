@@ -43,6 +43,12 @@ void pp_system_discard(void *address, size_t bytes);
 /* Asks for huge pages behind a range; 0 where the system has none to give for it. */
 int pp_system_huge_pages(void *address, size_t bytes);
 
+/* Reserves a range at a multiple of `alignment`, a power of two, and backs all of it by huge pages at
+ * once, where that is the only way to have them: it reads as zeros, and keeps its pages until it is
+ * unreserved. NULL: the system does it by the call above, the user lacks the right, or too few
+ * huge pages are left. */
+void *pp_system_reserve_huge(size_t bytes, size_t alignment);
+
 /* Heap memory aligned to a power of two; freed only by its own call. NULL when there is none. */
 void *pp_system_alloc_aligned(size_t alignment, size_t bytes);
 void pp_system_free_aligned(void *address);

@@ -82,6 +82,13 @@ int pp_system_huge_pages(void *address, size_t bytes)
 #endif
 }
 
+void *pp_system_reserve_huge(size_t bytes, size_t alignment)
+{
+    (void)bytes; /* the pages that an administrator set aside are for those who name them */
+    (void)alignment;
+    return NULL;
+}
+
 void *pp_system_alloc_aligned(size_t alignment, size_t bytes)
 {
     void *address = NULL;

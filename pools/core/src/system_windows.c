@@ -53,9 +53,37 @@ void pp_system_discard(void *address, size_t bytes)
 
 int pp_system_huge_pages(void *address, size_t bytes)
 {
-    (void)address; /* large pages exist only for ranges reserved as such, with a privilege */
+    (void)address; /* large pages exist only for ranges that are reserved with them */
     (void)bytes;
     return 0;
+}
+
+/* Switches on the privilege "Lock pages in memory", which an administrator gives to accounts; a
+ * process that has it still begins without. */
+static bool may_lock_pages(void)
+{
+    TOKEN_PRIVILEGES wanted = {.PrivilegeCount = 1, .Privileges[0].Attributes = SE_PRIVILEGE_ENABLED};
+    HANDLE token;
+    if (!OpenProcessToken(GetCurrentProcess(), TOKEN_ADJUST_PRIVILEGES | TOKEN_QUERY, &token)) return false;
+    bool got = LookupPrivilegeValueW(NULL, L"SeLockMemoryPrivilege", &wanted.Privileges[0].Luid) &&
+               AdjustTokenPrivileges(token, FALSE, &wanted, 0, NULL, NULL) && GetLastError() == ERROR_SUCCESS;
+    CloseHandle(token);
+    return got;
+}
+
+/* An aligned place is found by reserving more than is needed and letting go; who takes it in between
+ * costs us the large pages, no more. */
+void *pp_system_reserve_huge(size_t bytes, size_t alignment)
+{
+    size_t large = GetLargePageMinimum();
+    size_t unit = alignment > large ? alignment : large;
+    if (large == 0 || bytes > SIZE_MAX - 2 * unit || !may_lock_pages()) return NULL;
+    size_t whole = (bytes + large - 1) & ~(large - 1);
+    void *room = VirtualAlloc(NULL, whole + unit, MEM_RESERVE, PAGE_NOACCESS);
+    if (!room) return NULL;
+    uintptr_t place = ((uintptr_t)room + unit - 1) & ~(uintptr_t)(unit - 1);
+    VirtualFree(room, 0, MEM_RELEASE);
+    return VirtualAlloc((void *)place, whole, MEM_RESERVE | MEM_COMMIT | MEM_LARGE_PAGES, PAGE_READWRITE);
 }
 
 void *pp_system_alloc_aligned(size_t alignment, size_t bytes) { return _aligned_malloc(bytes, alignment); }

@@ -64,6 +64,21 @@ static void more_than_there_is_is_refused(void)
     CHECK(pp_system_reserve(far_too_much) == NULL);
 }
 
+static void huge_pages_that_are_held_are_aligned_and_whole_or_there_are_none(void)
+{
+    enum { HUGE = 2 << 20 };
+    for (size_t alignment = GRANULE; alignment <= 4 * (size_t)HUGE; alignment *= 2) {
+        unsigned char *range = pp_system_reserve_huge(HUGE + 1, alignment);
+        if (!range) continue; /* the system has another way, or the user no right to them */
+        CHECK_EQ((uintptr_t)range % alignment, 0);
+        CHECK(all_are(range, 2 * (size_t)HUGE, 0));
+        memset(range, 1, 2 * (size_t)HUGE);
+        pp_system_unreserve(range, HUGE + 1);
+    }
+    CHECK(pp_system_reserve_huge((size_t)1 << 60, GRANULE) == NULL);
+    CHECK(pp_system_reserve_huge(SIZE_MAX - GRANULE, GRANULE) == NULL);
+}
+
 /* Reserving alone costs neither; what is used costs both, where the system counts both. */
 static void what_is_used_is_resident_and_charged(void)
 {
@@ -86,6 +101,7 @@ int main(void)
     RUN(parts_smaller_than_the_granularity_come_and_go_alone);
     RUN(what_was_discarded_stays_usable);
     RUN(more_than_there_is_is_refused);
+    RUN(huge_pages_that_are_held_are_aligned_and_whole_or_there_are_none);
     RUN(what_is_used_is_resident_and_charged);
     return report();
 }

@@ -11,8 +11,11 @@ enum { PP_IDLE_NS_MIN = 10 * 1000 * 1000 };
 typedef enum pp_memory_huge {
     PP_HUGE_NOT_ASKED = 0,
     PP_HUGE_ASKED_FOR = 1, /* the system takes the request, and gives huge pages as it finds them */
-    PP_HUGE_REFUSED = 2    /* asked for, and ordinary pages were got: the system has none to give on request,
+    PP_HUGE_REFUSED = 2,   /* asked for, and ordinary pages were got: the system has none to give on request,
                               the memory is the caller's, or it is smaller than a huge page */
+    PP_HUGE_HELD =
+        3 /* huge pages behind all of it, from the beginning to the end: the system gives them in no
+                              other way (Windows), so none goes back before the pool is destroyed */
 } pp_memory_huge;
 
 typedef struct pp_memory {
@@ -29,7 +32,7 @@ PP_BEGIN_DECLS
 /* From now on memory of free blocks that stayed unused for `delay_ns` goes back to the system, though
  * nobody calls the pool: a thread of the library sees to it. 0: from now on it stays. At least
  * PP_IDLE_NS_MIN. Owner, or any thread of a shared pool, with no other inside a call of it.
- * PP_UNSUPPORTED: the strategy has no memory of its own, the memory is the caller's, or the system has
+ * PP_UNSUPPORTED: the strategy has no memory of its own, the memory is the caller's or huge pages that are held, or the system has
  * no barrier that keeps an owner out without costing it anything (gate.h); PP_INVALID: a delay too
  * short; PP_NO_MEMORY: no thread to be had; PP_WRONG_THREAD. Nothing has changed then. */
 pp_status pp_pool_set_idle(pp_pool *pool, uint64_t delay_ns);

@@ -1,0 +1,142 @@
+/* Huge pages that a system gives only all at once, and that stay: Windows has no others.
+ *
+ * The linker puts the __wrap_ functions in front of system.h's: memory of the right shape stands for huge
+ * pages, and what a pool does with memory of its region is counted. */
+#include <poolport/buddy.h>
+#include <poolport/compacting.h>
+#include <poolport/memory.h>
+#include <poolport/sizeclass.h>
+#include <poolport/slab.h>
+#include <string.h>
+
+#include "check.h"
+#include "system.h"
+
+enum { HUGE = 2 << 20, BYTES = 2 * HUGE, BLOCK = 4096 };
+
+static struct {
+    char *memory, *end;
+    int given, commits, discards;
+    bool none;
+} held;
+
+static bool ours(const void *address)
+{
+    return (const char *)address >= held.memory && (const char *)address < held.end;
+}
+
+pp_status __real_pp_system_commit(void *address, size_t bytes);
+void __real_pp_system_discard(void *address, size_t bytes);
+void *__wrap_pp_system_reserve_huge(size_t bytes, size_t alignment);
+pp_status __wrap_pp_system_commit(void *address, size_t bytes);
+void __wrap_pp_system_discard(void *address, size_t bytes);
+
+void *__wrap_pp_system_reserve_huge(size_t bytes, size_t alignment)
+{
+    if (held.none) return NULL;
+    size_t unit = alignment > HUGE ? alignment : HUGE;
+    char *room = pp_system_reserve(bytes + unit);
+    if (!room) return NULL;
+    held.memory = (char *)(((uintptr_t)room + unit - 1) & ~(uintptr_t)(unit - 1));
+    held.end = held.memory + bytes;
+    pp_system_unreserve(room, (size_t)(held.memory - room)); /* so that the rest is given back by the pool */
+    pp_system_unreserve(held.end, (size_t)(room + bytes + unit - held.end));
+    held.given++;
+    return __real_pp_system_commit(held.memory, bytes) == PP_OK ? held.memory : NULL;
+}
+
+pp_status __wrap_pp_system_commit(void *address, size_t bytes)
+{
+    held.commits += ours(address);
+    return __real_pp_system_commit(address, bytes);
+}
+
+void __wrap_pp_system_discard(void *address, size_t bytes)
+{
+    held.discards += ours(address);
+    __real_pp_system_discard(address, bytes);
+}
+
+static pp_pool *make(int kind, size_t bytes)
+{
+    pp_pool_config common = {.huge_pages = 1};
+    pp_slab_config slab = {.pool = common, .block_bytes = BLOCK, .block_count = bytes / BLOCK};
+    pp_sizeclass_config sizeclass = {.pool = common, .capacity_bytes = bytes, .max_block_bytes = BLOCK};
+    pp_buddy_config buddy = {.pool = common, .capacity_bytes = bytes, .min_block_bytes = BLOCK};
+    pp_compacting_config compacting = {.pool = common, .capacity_bytes = bytes};
+    pp_pool *pool = NULL;
+    CHECK_EQ(kind == 0   ? pp_slab_create(&slab, &pool)
+             : kind == 1 ? pp_sizeclass_create(&sizeclass, &pool)
+             : kind == 2 ? pp_buddy_create(&buddy, &pool)
+                         : pp_compacting_create(&compacting, &pool),
+             PP_OK);
+    return pool;
+}
+
+static pp_memory memory_of(const pp_pool *pool)
+{
+    pp_memory memory;
+    pp_pool_memory(pool, &memory);
+    return memory;
+}
+
+/* Uses every block; the number of them. */
+static size_t use_all(pp_pool *pool)
+{
+    static pp_block blocks[BYTES / BLOCK];
+    size_t count = 0;
+    while (count < BYTES / BLOCK && pp_pool_acquire(pool, BLOCK, 0, &blocks[count]) == PP_OK) {
+        void *data;
+        CHECK_EQ(pp_pool_pin(pool, blocks[count].handle, PP_PIN_USER, &data), PP_OK);
+        CHECK(ours(data));
+        memset(data, 1, BLOCK);
+        CHECK_EQ(pp_pool_unpin(pool, blocks[count++].handle, PP_PIN_USER), PP_OK);
+    }
+    for (size_t i = 0; i < count; i++) CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
+    return count;
+}
+
+static void huge_pages_are_held_from_the_beginning_to_the_end(void)
+{
+    for (int kind = 0; kind < 4; kind++) {
+        memset(&held, 0, sizeof held);
+        pp_pool *pool = make(kind, BYTES);
+        CHECK_EQ(held.given, 1);
+        CHECK_EQ(memory_of(pool).huge, PP_HUGE_HELD);
+        CHECK_EQ(memory_of(pool).lent, 0);
+        for (int round = 0; round < 2; round++) {
+            CHECK_EQ(use_all(pool), BYTES / BLOCK);
+            CHECK_EQ(pp_pool_trim(pool, 0), 0);
+            pp_compaction done;
+            pp_pool_compact(pool, 0, 0, &done);
+        }
+        CHECK_EQ(pp_pool_set_idle(pool, PP_IDLE_NS_MIN), PP_UNSUPPORTED);
+        CHECK_EQ(held.commits, 0); /* they are there already */
+        CHECK_EQ(held.discards, 0);
+        CHECK_EQ(pp_pool_check(pool, NULL), PP_OK);
+        pp_pool_destroy(pool);
+    }
+}
+
+static void ordinary_pages_are_taken_where_there_are_none(void)
+{
+    for (int kind = 0; kind < 4; kind++) {
+        memset(&held, 0, sizeof held);
+        held.none = true;
+        pp_pool *pool = make(kind, BYTES);
+        CHECK(memory_of(pool).huge == PP_HUGE_REFUSED || memory_of(pool).huge == PP_HUGE_ASKED_FOR);
+        pp_pool_destroy(pool);
+        held.none = false;
+        pool = make(kind, HUGE / 2); /* too little for one of them */
+        CHECK_EQ(held.given, 0);
+        CHECK_EQ(memory_of(pool).huge, PP_HUGE_REFUSED);
+        pp_pool_destroy(pool);
+    }
+}
+
+int main(void)
+{
+    RUN(huge_pages_are_held_from_the_beginning_to_the_end);
+    RUN(ordinary_pages_are_taken_where_there_are_none);
+    return report();
+}
