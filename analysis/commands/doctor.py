@@ -1,4 +1,8 @@
-"""``poolport doctor``: what this machine can do."""
+"""``poolport doctor``: what this machine can do.
+
+A finding is got by doing what it tells about, wherever that is possible: a server is opened on each
+back end, a pool asks for huge pages, each allocator is loaded.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import argparse
 import importlib.util
 import os
 import platform
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from analysis.commands.terminal import print_json, print_next, print_table
@@ -13,7 +18,7 @@ from analysis.results import document
 from analysis.units import bytes_text
 
 NAME = "doctor"
-HELP = "tell what this machine can do: back ends and why, limits, extras"
+HELP = "tell what this machine can do: back ends and why, memory, allocators, limits, extras"
 
 _EXTRAS = {
     "analysis": ("numpy", "matplotlib", "jinja2"),
@@ -50,6 +55,54 @@ def _backends() -> list[Finding]:
         else:
             findings.append(Finding(f"back end {backend}", True, f"{server.backend}: {server.reason}"))
             server.close(1.0)
+    return findings
+
+
+def _memory() -> list[Finding]:
+    from pools import PoolError, SlabPool  # noqa: PLC0415
+
+    pool = SlabPool(4096, 1024, name="doctor", huge_pages=True)
+    findings = [_huge_pages(pool.memory.huge_pages)]
+    try:
+        pool.set_idle(60.0)
+    except PoolError as error:
+        findings.append(Finding("idle memory goes back", False, str(error)))
+    else:
+        findings.append(Finding("idle memory goes back", True, "by itself, with idle_seconds="))
+    pool.close()
+    return findings
+
+
+def _huge_pages(outcome: str) -> Finding:
+    """What a pool got, and what the system then does about it."""
+    what = "huge pages"
+    switch = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if outcome == "held":
+        return Finding(what, True, "large pages, kept until the pool is closed")
+    if outcome == "asked for" and switch.exists() and "[never]" in switch.read_text():
+        return Finding(what, False, f"the system takes the wish and grants none: echo madvise > {switch}")
+    if outcome == "asked for":
+        return Finding(what, True, "as the system finds them, with huge_pages=True")
+    remedy = (
+        'give the account the right "Lock pages in memory", and sign in again'
+        if os.name == "nt"
+        else "this system has none to give on request"
+    )
+    return Finding(what, False, f"refused: {remedy}")
+
+
+def _allocators() -> list[Finding]:
+    from pools import MallocPool, PoolError  # noqa: PLC0415
+
+    findings = []
+    for library in ("mimalloc", "jemalloc", "tcmalloc"):
+        try:
+            pool = MallocPool(library=library, name="doctor")
+        except PoolError as error:
+            findings.append(Finding(library, False, str(error)))
+        else:
+            findings.append(Finding(library, True, f"as a baseline: MallocPool(library={library!r})"))
+            pool.close()
     return findings
 
 
@@ -91,6 +144,8 @@ def findings() -> list[Finding]:
         Finding("system", True, system),
         Finding("Python", True, python),
         *_backends(),
+        *_memory(),
+        *_allocators(),
         *_limits(),
         *_extras(),
     ]
@@ -108,6 +163,7 @@ def run(arguments: argparse.Namespace) -> int:
             "What this machine can do",
             ["", "", "what it means"],
             [(finding.what, "yes" if finding.good else "no", finding.text) for finding in found],
+            texts=3,
         )
     print_next("poolport demo", json_output=arguments.json)
     return 0 if usable else 4

@@ -39,16 +39,23 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], best: Sequence[Sequence[int]] = ()
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    best: Sequence[Sequence[int]] = (),
+    texts: int = 1,
 ) -> None:
-    """Print a table; ``best`` gives for each row the columns to make bold."""
+    """Print a table whose first ``texts`` columns are words and the others numbers.
+
+    ``best`` gives for each row the columns to make bold.
+    """
     console = _console()  # says so where rich is missing
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(title=title, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(Text(column), justify="left" if number < texts else "right", overflow="fold")
     for number, row in enumerate(rows):
         bold = best[number] if best else ()
         table.add_row(*(Text(cell, style="bold green" if at in bold else "") for at, cell in enumerate(row)))

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 import analysis.commands
+from pools import SlabPool
 
 from .conftest import Poolport, parsed, says_in_one_sentence
 
@@ -46,6 +47,15 @@ def test_doctor_tells_which_back_end_works_and_why(poolport: Poolport) -> None:
     assert document["usable"] == (result.returncode == 0)
     auto = next(finding for finding in document["findings"] if finding["what"] == "back end auto")
     assert auto["text"]
+
+
+def test_doctor_tells_of_memory_and_allocators(poolport: Poolport) -> None:
+    found = {finding["what"]: finding for finding in parsed(poolport("doctor", "--json").stdout)["findings"]}
+    for what in ("huge pages", "idle memory goes back", "mimalloc", "jemalloc", "tcmalloc"):
+        assert found[what]["good"] in (True, False)
+        assert found[what]["text"]
+    with SlabPool(4096, 1024, huge_pages=True) as pool:
+        assert found["huge pages"]["text"].startswith("refused") == (pool.memory.huge_pages == "refused")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="io_uring is of Linux")
