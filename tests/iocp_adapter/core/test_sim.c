@@ -413,7 +413,11 @@ static uint64_t simulate(uint64_t seed)
 
 /* ---- the cases --------------------------------------------------------------------------------------------- */
 
-static uint64_t first_seed = 1, seeds = 600;
+#ifndef SEEDS
+#define SEEDS 3000
+#endif
+
+static uint64_t first_seed = 1, seeds = SEEDS;
 
 static void every_seed_keeps_the_books(void)
 {
