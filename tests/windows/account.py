@@ -3,7 +3,8 @@
 Usage: account.py HERE.xml WINDOWS.xml... PAGE.md
 
 Prints how many tests ran on each, and what did not run on Windows, by reason. Fails where less than
-95 % of what ran here ran there too, and where PAGE.md does not name a test that did not run there.
+95 % of what ran here ran there too, where PAGE.md does not name a test that did not run there, and where
+a test recorded a property "same on every system" that is not.
 A test that ran once for each of several back ends is one test.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 SHARE = 0.95
+SAME = "same on every system"
 _BACKEND = re.compile(r"\b(?:io_uring|epoll|iocp)\b")
 
 
@@ -30,6 +32,24 @@ def cases(path: Path) -> dict[tuple[str, str], str | None]:
         else:
             found.setdefault(key, skipped.get("message", ""))
     return found
+
+
+def properties(path: Path) -> dict[tuple[str, str], str]:
+    """What tests recorded that is to be the same on every system."""
+    found = {}
+    for case in ElementTree.parse(path).getroot().iter("testcase"):
+        for recorded in case.iterfind(f"properties/property[@name='{SAME}']"):
+            found[case.get("classname", ""), case.get("name", "")] = recorded.get("value", "")
+    return found
+
+
+def differing(here: dict[tuple[str, str], str], there: dict[tuple[str, str], str]) -> list[str]:
+    """A line for each test that recorded on both systems, and not the same."""
+    return [
+        f"{name}: {value} here, {there[module, name]} on Windows"
+        for (module, name), value in here.items()
+        if there.get((module, name), value) != value
+    ]
 
 
 def main(arguments: list[str]) -> int:
@@ -56,7 +76,12 @@ def main(arguments: list[str]) -> int:
     unnamed = sorted(name for name in functions if f"`{name}`" not in text)
     for name in unnamed:
         print(f"{page} does not say why {name} does not run on Windows")
-    return int(share < SHARE or bool(unnamed))
+    same_here = properties(here_path)
+    same_there = {case: value for path in windows_paths for case, value in properties(path).items()}
+    different = differing(same_here, same_there)
+    print(f"{len(same_here.keys() & same_there.keys())} results were compared between the systems")
+    print("\n".join(different), end="\n" if different else "")
+    return int(share < SHARE or bool(unnamed) or bool(different))
 
 
 if __name__ == "__main__":
