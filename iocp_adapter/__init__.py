@@ -28,6 +28,7 @@ from iocp_adapter.errors import (
 from iocp_adapter.native_handler import DISCARD, ECHO, NativeHandler
 from iocp_adapter.native_port import CloseReport
 from iocp_adapter.server import Handler, Server, ServerStats
+from iocp_adapter.server_group import ServerGroup
 from iocp_adapter.simulation import SimulatedPeer
 from iocp_adapter.stats import PORT_STATISTICS, EndpointInfo, Outstanding, PortStatistic, PortStats
 from iocp_adapter.worker_pool import WorkerPool, WorkerStats
@@ -55,6 +56,7 @@ __all__ = [
     "PortStats",
     "PortValueError",
     "Server",
+    "ServerGroup",
     "ServerStats",
     "SimulatedPeer",
     "StaleEndpoint",

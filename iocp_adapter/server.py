@@ -124,12 +124,20 @@ class Server:
         else:
             self._serving = Serving(self._port, handler, *shared)
         self.provider = provider
-        self._socket = _listen(host, port, backlog)
-        self.address: tuple[str, int] = self._socket.getsockname()[:2]
+        self.address: tuple[str, int] = (host, port)
         """Where the server listens."""
         self._worker: threading.Thread | None = None
         self._stopping = False
         self._report: CloseReport | None = None
+        self._socket: socket.socket | None = None
+        self._listener = 0
+        self._listen(backlog)
+
+    def _listen(self, backlog: int, /) -> None:
+        """Accept what comes to the address; it becomes the one that was got."""
+        host, port = self.address
+        self._socket = _listener(host, port, backlog)
+        self.address = self._socket.getsockname()[:2]
         self._listener = self._port.associate(descriptor=self._socket.fileno())
         status = lib.pp_port_accept(self._port.c, self._listener, 0, ffi.NULL)
         if status:
@@ -207,8 +215,7 @@ class Server:
         """
         if self._report is not None:
             return self._report
-        if threading.get_ident() == self._serving.thread and self._serving.busy:
-            raise PortError("close() in a handler would wait for itself; call stop() there")
+        self._refuse_in_handler()
         deadline = time.monotonic() + timeout
         self.stop()
         if self._worker is not None:
@@ -219,8 +226,13 @@ class Server:
         self._drain(deadline)
         self._report = self._port.close(max(0.0, deadline - time.monotonic()) + 1.0)
         self._serving.run_down()
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
         return self._report
+
+    def _refuse_in_handler(self) -> None:
+        if threading.get_ident() == self._serving.thread and self._serving.busy:
+            raise PortError("close() in a handler would wait for itself; call stop() there")
 
     def _own(self) -> None:
         """The calling thread serves from now on."""
@@ -229,7 +241,8 @@ class Server:
             self.provider.adopt()
 
     def _drain(self, deadline: float) -> None:
-        lib.pp_port_end(self._port.c, self._listener, lib.PP_CLOSE_DRAIN)
+        if self._socket is not None:
+            lib.pp_port_end(self._port.c, self._listener, lib.PP_CLOSE_DRAIN)
         serving = self._serving
         serving.refuse = True
         for connection in list(serving.connections.values()):
@@ -259,7 +272,7 @@ def _tag(number: int, peer: str) -> str:
     return f"conn-{number} {peer}"
 
 
-def _listen(host: str, port: int, backlog: int) -> socket.socket:
+def _listener(host: str, port: int, backlog: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -18,7 +18,7 @@ import sys
 from array import array
 from collections.abc import Callable, Iterator
 from threading import get_ident
-from typing import Any
+from typing import Any, Protocol
 
 from iocp_adapter._native import ffi, lib
 from iocp_adapter.connection import Connection
@@ -39,10 +39,21 @@ _RECEIVED = lib.PP_KIND_RECV | lib.PP_MORE
 _ACCEPT = lib.PP_KIND_ACCEPT
 _CLOSE = lib.PP_KIND_CLOSE
 _SEND = lib.PP_KIND_SEND
+_POST = lib.PP_KIND_POST
 _KIND = lib.PP_KIND_MASK
 _SENDS = ffi.typeof("pp_block_send[]")
 
 Received = Callable[[Connection, Lease, int], object]
+
+
+class Placement(Protocol):
+    """Where the connections go that one loop accepts for several."""
+
+    def open(self) -> int:
+        """How many connections are open in all loops."""
+
+    def give(self, descriptor: int, number: int) -> bool:
+        """Hand a socket to another loop; False: it stays here."""
 
 
 def _measure(data: Lease | bytes | bytearray | memoryview) -> tuple[Lease | bytes, int]:
@@ -76,9 +87,14 @@ class Serving:
         """Until the listener's end has been told."""
         self.refuse = False
         """Close every new connection at once."""
+        self.placement: Placement | None = None
+        """Asked for every connection that is accepted; without one they are served here."""
         self.sends: list[int] = []
         self.connections: dict[int, Connection] = {}
         self.messages = self.accepted = self.refused = self.ended = self.errors = self.handler_errors = 0
+        self.dropped = 0
+        """Of those refused, the ones that were to be served here."""
+        self._last_number = 0
         received: Any = getattr(handler, "received", handler)
         if not callable(received):
             raise PortValueError(f"handler {handler!r}: give a function, or an object with a method received")
@@ -175,10 +191,11 @@ class Serving:
 
     def _abandon(self, batch: Iterator[tuple[int, int, int, int, int, int, int, int]]) -> None:
         """Give back what the rows carry that an interrupted loop has not reached."""
-        for _, event, result, error, block, address, size, _ in batch:
+        for _, event, result, error, block, address, size, user in batch:
             if event == _RECEIVED and not error:
                 self.provider.lease(block, address, size).release()
-            elif event & _KIND == _ACCEPT and event & lib.PP_MORE and not error:
+            accepted = event & _KIND == _ACCEPT and event & lib.PP_MORE and not error
+            if accepted or (event & _KIND == _POST and user):
                 socket.close(result)
 
     # ---- everything that is not data --------------------------------------------------------
@@ -189,6 +206,8 @@ class Serving:
             self._accept(result, error, bool(event & lib.PP_MORE))
         elif kind == _CLOSE:
             self._close(key, error)
+        elif kind == _POST and user:  # from the loop that accepts; one without a number only wakes
+            self._welcome(result, user)
         elif kind == _SEND:
             self._let_go(user)
             if error >= lib.PP_ERROR_STATUS and (connection := self.connections.get(key)):
@@ -201,22 +220,29 @@ class Serving:
                 self.refused += 1
                 _log.warning("a connection was refused: %s; raise the limit", completion_error(error))
             return
-        full = self._max_connections and len(self.connections) >= self._max_connections
-        if full or self.refuse:
+        open_now = self.placement.open() if self.placement else len(self.connections)
+        if self._max_connections and open_now >= self._max_connections:
             self.refused += 1
             socket.close(descriptor)
             return
+        self._last_number += 1
+        if not (self.placement and self.placement.give(descriptor, self._last_number)):
+            self._welcome(descriptor, self._last_number)
+
+    def _welcome(self, descriptor: int, number: int) -> None:
+        """Serve a connection from now on."""
+        if self.refuse:
+            self._drop(descriptor)
+            return
         self.accepted += 1
-        number = self.accepted
         size = lib.pp_socket_peer(descriptor, self._peer, _PEER_BYTES)
         peer = str(ffi.buffer(self._peer, size)[:], "ascii") if size else ""
         try:
             text = self._tag(number, peer)
             endpoint = self._associate(descriptor, number, text)
         except (PortError, PoolError):
-            socket.close(descriptor)
+            self._drop(descriptor)
             _log.exception("connection %d from %s was closed at once", number, peer)
-            self.refused += 1
             return
         connection = self.connections[number] = Connection(self, number, endpoint, peer, text)
         if self._connected is not None:
@@ -224,6 +250,11 @@ class Serving:
                 self._connected(connection)
             except Exception:
                 self._handler_failed(connection, "connected")
+
+    def _drop(self, descriptor: int) -> None:
+        self.dropped += 1
+        self.refused += 1
+        socket.close(descriptor)
 
     def _associate(self, descriptor: int, number: int, tag: str) -> int:
         endpoint = self.port.associate(

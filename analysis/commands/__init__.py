@@ -75,13 +75,15 @@ def _explain(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, AnalysisError):
         return str(error), error.exit_code
     # The engine and the pools have exceptions of their own, which analysis translates here only.
-    from iocp_adapter import BackendUnavailable, ListenError, PortError  # noqa: PLC0415
-    from pools import PoolError  # noqa: PLC0415
+    from iocp_adapter import BackendUnavailable, ListenError, PortError, PortValueError  # noqa: PLC0415
+    from pools import PoolError, PoolValueError  # noqa: PLC0415
 
     if isinstance(error, BackendUnavailable):
         return str(error), 4
     if isinstance(error, ListenError):
         return str(error.strerror or error), 2
+    if isinstance(error, PortValueError | PoolValueError):
+        return str(error), 2
     if isinstance(error, PortError | PoolError):
         return str(error), 1
     if isinstance(error, OSError):

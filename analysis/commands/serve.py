@@ -6,6 +6,7 @@ import argparse
 import signal
 import threading
 import time
+from collections import Counter
 from types import FrameType
 from typing import Any
 
@@ -32,13 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--native", action="store_true", help="keep the handler in C; without it Python sees every message"
     )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="threads, each with a port and a pool of its own; default: 1"
+    )
     parser.add_argument("--json", action="store_true", help="print the statistics as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve; the statistics come last."""
-    from iocp_adapter import DISCARD, ECHO, Connection, Server  # noqa: PLC0415  # compiled: only when it is needed
-    from pools import Lease  # noqa: PLC0415
+    from iocp_adapter import DISCARD, ECHO, Connection, ServerGroup  # noqa: PLC0415  # compiled: only when it is needed
+    from pools import Lease, Pool  # noqa: PLC0415
 
     require_tables(json_output=arguments.json)
 
@@ -51,7 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
     handler: Any = echo if arguments.handler == "echo" else discard
     if arguments.native:
         handler = ECHO if arguments.handler == "echo" else DISCARD
-    pool = STRATEGIES[arguments.strategy].build(_CAPACITY_BYTES)
+    pools: list[Pool] = []
+
+    def provider() -> Pool:
+        pools.append(STRATEGIES[arguments.strategy].build(_CAPACITY_BYTES // arguments.workers))
+        return pools[-1]
+
     stop = threading.Event()
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
@@ -60,7 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # the last is what a parent can send on Windows
         if (number := getattr(signal, name, None)) is not None:
             signal.signal(number, ask_to_stop)
-    server = Server(arguments.host, arguments.port, handler, provider=pool, backend=arguments.backend)
+    server = ServerGroup(
+        arguments.host,
+        arguments.port,
+        handler,
+        workers=arguments.workers,
+        provider=provider,
+        backend=arguments.backend,
+    )
     server.start()
     host, port = server.address
     note(f"listening on {host}:{port} backend={server.backend} strategy={arguments.strategy}")
@@ -69,9 +85,10 @@ def run(arguments: argparse.Namespace) -> int:
         pass
     statistics = server.stats()
     server.close(_CLOSE_SECONDS)
-    pool.adopt()
-    pool_statistics = pool.stats()
-    leaks = pool.close()
+    in_pools = Counter[str]()
+    for pool in pools:
+        in_pools.update(pool.stats().as_dict())
+    leaked = sum(len(pool.close()) for pool in pools)
     if arguments.json:
         print_json(
             document(
@@ -81,8 +98,9 @@ def run(arguments: argparse.Namespace) -> int:
                 strategy=arguments.strategy,
                 seconds=time.monotonic() - started,
                 server=statistics,
-                pool=pool_statistics.as_dict(),
-                leaked_blocks=len(leaks),
+                workers=arguments.workers,
+                pool=dict(in_pools),
+                leaked_blocks=leaked,
             )
         )
     else:
@@ -93,9 +111,11 @@ def run(arguments: argparse.Namespace) -> int:
             ("sent", bytes_text(statistics.sent_bytes)),
             ("connections that ended with an error", count_text(statistics.errors)),
             ("waits for a buffer", count_text(statistics.buffer_waits)),
-            ("peak blocks live", count_text(pool_statistics.peak_live_blocks)),
-            ("blocks leaked", count_text(len(leaks))),
+            ("peak blocks live", count_text(in_pools["peak_live_blocks"])),
+            ("blocks leaked", count_text(leaked)),
         ]
-        print_table(f"{arguments.handler} on {server.backend} with {arguments.strategy}", ["", "total"], rows)
+        workers = f" in {arguments.workers} workers" if arguments.workers > 1 else ""
+        title = f"{arguments.handler} on {server.backend} with {arguments.strategy}{workers}"
+        print_table(title, ["", "total"], rows)
     print_next("poolport demo", json_output=arguments.json)
     return 0

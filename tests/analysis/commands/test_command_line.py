@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -150,6 +151,28 @@ def test_serve_discards_when_told_to() -> None:
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "discard" in output
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_serve_adds_up_what_its_workers_did(native: bool) -> None:
+    process, port = serve("--workers", "3", "--json", *["--native"] * native)
+    with contextlib.ExitStack() as stack:
+        for _ in range(6):
+            peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+            peer.sendall(b"hello")
+            assert peer.recv(5, socket.MSG_WAITALL) == b"hello"
+    tell_to_stop(process, STOPS[-1])
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    document = parsed(output)
+    assert document["workers"] == 3
+    assert document["server"]["messages"] == document["server"]["accepted"] == 6
+    assert document["pool"]["acquired"] >= 6
+    assert document["leaked_blocks"] == 0
+
+
+def test_a_wrong_number_of_workers_is_said_in_one_sentence(poolport: Poolport) -> None:
+    says_in_one_sentence(poolport("serve", "--port", "0", "--workers", "0"), 2, "workers=0", "1 to")
 
 
 def test_an_occupied_port_is_said_in_one_sentence(poolport: Poolport) -> None:
