@@ -78,14 +78,15 @@ def _explain(error: Exception) -> tuple[str, int] | None:
     from iocp_adapter import BackendUnavailable, ListenError, PortError, PortValueError  # noqa: PLC0415
     from pools import PoolError, PoolValueError  # noqa: PLC0415
 
-    if isinstance(error, BackendUnavailable):
-        return str(error), 4
     if isinstance(error, ListenError):
         return str(error.strerror or error), 2
-    if isinstance(error, PortValueError | PoolValueError):
-        return str(error), 2
-    if isinstance(error, PortError | PoolError):
-        return str(error), 1
+    for kind, code in (
+        (BackendUnavailable, 4),
+        (PortValueError | PoolValueError, 2),
+        (PortError | PoolError, 1),
+    ):
+        if isinstance(error, kind):
+            return str(error), code
     if isinstance(error, OSError):
         return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), 2
     return None
