@@ -38,6 +38,8 @@ class Library(Protocol):
     PP_KIND_POST: int
     PP_KIND_CLOSE: int
     PP_KIND_TIMER: int
+    PP_KIND_RECVFROM: int
+    PP_KIND_SENDTO: int
     PP_KIND_MASK: int
     PP_DOING_RECV: int
     PP_DOING_SEND: int
@@ -47,6 +49,7 @@ class Library(Protocol):
     PP_DOING_PAUSE: int
     PP_DOING_END: int
     PP_MORE: int
+    PP_TRUNCATED: int
     PP_OWN_DESCRIPTOR: int
     PP_SELF_CLOSING: int
     PP_SEND_TAKE: int
@@ -55,6 +58,7 @@ class Library(Protocol):
     PP_CLOSE_RESET: int
     PP_ERROR_STATUS: int
     PP_REASON_BYTES: int
+    PP_ADDRESS_BYTES: int
 
     def pp_status_text(self, status: int) -> CData: ...
     def pp_status_name(self, status: int) -> CData: ...
@@ -75,6 +79,10 @@ class Library(Protocol):
     def pp_port_recv(self, port: CData, endpoint: int, into: CData, user: int, out: CData) -> int: ...
     def pp_port_recv_stream(self, port: CData, endpoint: int, user: int, out: CData) -> int: ...
     def pp_port_send(self, port: CData, send: CData, out: CData) -> int: ...
+    def pp_port_recvfrom(
+        self, port: CData, endpoint: int, into: CData, peer: CData, user: int, out: CData
+    ) -> int: ...
+    def pp_port_sendto(self, port: CData, send: CData, to: CData, out: CData) -> int: ...
     def pp_port_post(self, port: CData, key: int, value: int, user: int) -> int: ...
     def pp_port_timer(self, port: CData, key: int, delay_ns: int, user: int, out: CData) -> int: ...
     def pp_port_cancel(self, port: CData, operation: int) -> int: ...

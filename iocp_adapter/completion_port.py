@@ -8,7 +8,8 @@ import time
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from iocp_adapter._native import ffi, lib
+from iocp_adapter._native import CData, ffi, lib
+from iocp_adapter.addresses import read_address
 from iocp_adapter.endpoint import Endpoint, Operation, Pending, Submission
 from iocp_adapter.errors import PortValueError, completion_error, error_for
 from iocp_adapter.native_port import CloseReport, NativePort, limit_ns, nanoseconds
@@ -29,7 +30,8 @@ class Completion(NamedTuple):
     key: int
     """Of the endpoint, or as posted."""
     kind: str
-    """``recv``, ``send``, ``accept``, ``connect``, ``post``, ``timer`` or ``close``."""
+    """``recv``, ``send``, ``recvfrom``, ``sendto``, ``accept``, ``connect``, ``post``, ``timer`` or
+    ``close``."""
     more: bool
     """The operation stays armed: other completions of it follow."""
     result: int
@@ -39,6 +41,10 @@ class Completion(NamedTuple):
     """Received into; the program's to release, unless it was the program's before."""
     user: Any
     """What was given with the operation, or posted."""
+    peer: Any = None
+    """Of a datagram: the address it came from, as ``socket.recvfrom`` gives it."""
+    truncated: bool = False
+    """The datagram was longer than its buffer: ``result`` bytes of it are there, the rest is lost."""
 
 
 class CompletionPort:
@@ -182,9 +188,11 @@ class CompletionPort:
     def _name_keys(self, found: tuple[Outstanding, ...]) -> tuple[Outstanding, ...]:
         return tuple(one._replace(key=self._keys.get(one.key, one.key)) for one in found)
 
-    def _begin(self, user: Any, lease: Lease | None = None, held: Any = None) -> Submission:
+    def _begin(
+        self, user: Any, lease: Lease | None = None, held: Any = None, peer: CData = None
+    ) -> Submission:
         token = next(self._tokens)
-        self._pending[token] = Pending(user, lease, held)
+        self._pending[token] = Pending(user, lease, held, peer)
         return Submission(self, token)
 
     def _read(
@@ -193,14 +201,21 @@ class CompletionPort:
         kind, more = event & lib.PP_KIND_MASK, bool(event & lib.PP_MORE)
         pending = self._pending.get(token) if more else self._pending.pop(token, None)
         user, lease = (pending.user, pending.lease) if pending else (None, None)
+        peer = None
         if kind == lib.PP_KIND_RECV and more and not error:
             lease = self._pools[key].lease(block, address, size)
+        if kind == lib.PP_KIND_RECVFROM and not error:
+            peer = read_address(pending.peer) if pending else None
+            if block and lease is None:
+                lease = self._pools[key].lease(block, address, size)
         if kind == lib.PP_KIND_CLOSE:
             number = self._keys.pop(key, key)
             self._pools.pop(key, None)
         else:
             number = key if kind in _UNBOUND else self._keys.get(key, key)
-        return Completion(number, KINDS[kind], more, result, completion_error(error), lease, user)
+        truncated = bool(event & lib.PP_TRUNCATED)
+        problem = completion_error(error)
+        return Completion(number, KINDS[kind], more, result, problem, lease, user, peer, truncated)
 
     def __enter__(self) -> CompletionPort:
         return self

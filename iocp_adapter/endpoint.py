@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from iocp_adapter._native import ffi, lib
+from iocp_adapter._native import CData, ffi, lib
+from iocp_adapter.addresses import native_address, socket_address
 from iocp_adapter.errors import PortValueError, error_for
 from pools import Lease, Pool
 
@@ -23,6 +21,7 @@ class Pending(NamedTuple):
     user: Any
     lease: Lease | None
     held: Any
+    peer: CData = None
 
 
 class Operation:
@@ -81,15 +80,8 @@ class Endpoint:
         The completion carries the lease. The lease stays the program's; releasing it meanwhile
         is deferred by its pool until the operation has ended.
         """
-        block = ffi.new("pp_block *")
-        if isinstance(into, Lease):
-            self._require_pool(into)
-            call = self._port._begin(user, into)
-            block.handle, block.size = into.handle, into.size
-        else:
-            exported = ffi.from_buffer(into, require_writable=True)
-            call = self._port._begin(user, None, exported)
-            block.data, block.size = exported, len(exported)
+        block, lease, held = self._room(into)
+        call = self._port._begin(user, lease, held)
         return call.done(lib.pp_port_recv(call.c, self._name, block, call.token, call.out), "recv")
 
     def recv_stream(self, user: Any = None) -> Operation:
@@ -113,22 +105,53 @@ class Endpoint:
         A lease is taken over and released by the engine unless ``take=False``; then the completion
         carries it. ``bytes`` are held until the completion, other buffers are copied now.
         """
-        native = ffi.new("pp_send *", {"endpoint": self._name})
-        if isinstance(data, Lease):
-            self._require_pool(data)
-            native.block, size = data.handle, data.size
-            native.flags = lib.PP_SEND_TAKE if take else 0
-            call = self._port._begin(user, None if take else data)
-        else:
-            held = data if isinstance(data, bytes) else bytes(data)
-            exported, size = ffi.from_buffer(held), len(held)
-            native.address = int(ffi.cast("uintptr_t", exported))
-            call = self._port._begin(user, None, exported)
-        native.bytes = size if length is None else length
-        if not 0 <= native.bytes <= size:
-            raise PortValueError(f"send of {length} bytes from {size}: stay within the data")
-        native.user = call.token
+        native, call = self._message(data, length, user, take)
         operation = call.done(lib.pp_port_send(call.c, native, call.out), "send")
+        if isinstance(data, Lease) and take:
+            data.detach()
+        return operation
+
+    def recvfrom(
+        self, into: Lease | bytearray | memoryview | None = None, size: int = 0, user: Any = None
+    ) -> Operation:
+        """Receive one datagram, into a lease of the endpoint's pool or a writable buffer.
+
+        With None it comes in a lease that is acquired when the datagram is there. ``size`` is the most
+        to receive (0: all of ``into``; of a new lease 65536 bytes, or the most that the pool gives).
+        The completion has ``peer`` and ``truncated``; a ``result`` of 0 is a datagram without bytes.
+        That nobody was where an earlier datagram went ends no receive.
+        """
+        if not 0 <= size < 1 << 32:
+            raise PortValueError(f"recvfrom of {size} bytes: give 0 to 2**32 - 1")
+        if into is None:
+            block, lease, held = ffi.new("pp_block *", {"size": size}) if size else ffi.NULL, None, None
+        else:
+            block, lease, held = self._room(into)
+            if size > block.size:
+                raise PortValueError(f"recvfrom of {size} bytes into {block.size}: stay within the buffer")
+            block.size = size or block.size
+        call = self._port._begin(user, lease, held, ffi.new("pp_address *"))
+        peer = self._port._pending[call.token].peer
+        status = lib.pp_port_recvfrom(call.c, self._name, block, peer, call.token, call.out)
+        return call.done(status, "recvfrom")
+
+    def sendto(
+        self,
+        data: Lease | bytes | bytearray | memoryview,
+        address: Any = None,
+        length: int | None = None,
+        user: Any = None,
+        *,
+        take: bool = True,
+    ) -> Operation:
+        """Send one datagram to ``address`` (its host as a number), or to where the socket is connected.
+
+        ``data``, ``length`` and ``take`` are those of ``send``; 0 bytes are a datagram too. One that
+        fails leaves those behind it alone.
+        """
+        native_to = ffi.NULL if address is None else native_address(self._family, address)
+        native, call = self._message(data, length, user, take)
+        operation = call.done(lib.pp_port_sendto(call.c, native, native_to, call.out), f"sendto {address}")
         if isinstance(data, Lease) and take:
             data.detach()
         return operation
@@ -156,6 +179,39 @@ class Endpoint:
         """Bytes that wait to be sent."""
         return lib.pp_port_queued(self._port._native.c, self._name)
 
+    def _room(self, into: Lease | bytearray | memoryview) -> tuple[CData, Lease | None, Any]:
+        """Where to receive: the native block, the lease, and what else must be kept alive."""
+        block = ffi.new("pp_block *")
+        if isinstance(into, Lease):
+            self._require_pool(into)
+            block.handle, block.size = into.handle, into.size
+            return block, into, None
+        exported = ffi.from_buffer(into, require_writable=True)
+        block.data, block.size = exported, len(exported)
+        return block, None, exported
+
+    def _message(
+        self, data: Lease | bytes | bytearray | memoryview, length: int | None, user: Any, take: bool
+    ) -> tuple[CData, Submission]:
+        """What to send: the native message, and the submission that keeps it alive."""
+        native = ffi.new("pp_send *", {"endpoint": self._name})
+        held: Any = None
+        if isinstance(data, Lease):
+            self._require_pool(data)
+            native.block, size = data.handle, data.size
+            native.flags = lib.PP_SEND_TAKE if take else 0
+        else:
+            kept = data if isinstance(data, bytes) else bytes(data)
+            held, size = ffi.from_buffer(kept), len(kept)
+            native.address = int(ffi.cast("uintptr_t", held))
+        wanted = size if length is None else length
+        if not 0 <= wanted <= size:
+            raise PortValueError(f"send of {length} bytes from {size}: stay within the data")
+        native.bytes = wanted
+        call = self._port._begin(user, data if isinstance(data, Lease) and not take else None, held)
+        native.user = call.token
+        return native, call
+
     def _require_pool(self, lease: Lease) -> None:
         if lease.pool is not self._pool:
             mine = "none" if self._pool is None else repr(self._pool.name)
@@ -181,16 +237,3 @@ class Submission:
             self.port._pending.pop(self.token, None)
             raise error_for(status, what)
         return Operation(self.port, self.out[0])
-
-
-def socket_address(family: int, address: Any) -> bytes:
-    """A ``struct sockaddr`` as the system has it."""
-    if family == getattr(socket, "AF_UNIX", None):
-        return struct.pack("=H", family) + os.fsencode(address) + b"\0"
-    head = struct.pack("=H", family) + struct.pack("!H", address[1])
-    if family == socket.AF_INET:
-        return head + socket.inet_aton(address[0]) + bytes(8)
-    if family == socket.AF_INET6:
-        scope = address[3] if len(address) > 3 else 0
-        return head + bytes(4) + socket.inet_pton(family, address[0]) + struct.pack("=I", scope)
-    raise PortValueError(f"connect on a socket of family {family}: use AF_INET, AF_INET6 or AF_UNIX")

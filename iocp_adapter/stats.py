@@ -55,6 +55,8 @@ KINDS: dict[int, str] = {
     lib.PP_KIND_POST: "post",
     lib.PP_KIND_CLOSE: "close",
     lib.PP_KIND_TIMER: "timer",
+    lib.PP_KIND_RECVFROM: "recvfrom",
+    lib.PP_KIND_SENDTO: "sendto",
 }
 
 
@@ -62,7 +64,7 @@ class Outstanding(NamedTuple):
     """An operation that has not completed."""
 
     kind: str
-    """``recv``, ``send``, ``accept`` or ``connect``."""
+    """``recv``, ``send``, ``accept``, ``connect``, ``recvfrom``, ``sendto`` or ``timer``."""
     key: int
     age_seconds: float
     bytes: int

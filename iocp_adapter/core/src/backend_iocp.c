@@ -124,7 +124,7 @@ static void cancel(pp_port *port, uint32_t slot)
         CancelIoEx(socket, NULL); /* a listener does nothing else */
     else if (port->slots[slot].kind == PP_KIND_CONNECT && mine->connect)
         CancelIoEx(socket, &mine->connect->overlapped);
-    else if (port->slots[slot].kind == PP_KIND_SEND && mine->send && all_cancelled(port, end))
+    else if (port->slots[slot].kind != PP_KIND_CONNECT && mine->send && all_cancelled(port, end))
         CancelIoEx(socket, &mine->send->overlapped);
 }
 
@@ -227,7 +227,7 @@ static void shut(pp_port *port)
     bool dry = run_dry(port);
     CloseHandle(state->port);
     /* Memory that the kernel may still write to is not given back. */
-    if (dry) pp_pool_destroy(state->operations);
+    if (dry) pp_pool_destroy(state->operations), free(state->peeked);
     free(state->ends);
     free(state->kept);
     free(state);
@@ -277,6 +277,7 @@ const pp_backend pp_backend_iocp = {
     .expect = iocp_expect,
     .forget = forget,
     .send = iocp_send,
+    .send_to = iocp_send_to,
     .send_bytes = 1 << 18,
     .connect = iocp_connect,
     .accept = iocp_accept,

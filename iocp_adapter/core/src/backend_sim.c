@@ -23,7 +23,8 @@ enum { LONGEST_DELAY = 12, REPORTS_A_TURN = 16 };
 typedef struct sim_sending {
     pp_os_span spans[PP_OS_SPANS];
     size_t count;
-    bool cancelled;
+    int64_t to; /* a datagram's */
+    bool cancelled, datagram;
 } sim_sending;
 
 /* ---- the seed --------------------------------------------------------------------------------- */
@@ -103,7 +104,7 @@ static void say_news(pp_port *port, uint32_t index)
 {
     sim_kernel *kernel = port->state;
     sim_socket *socket = socket_of(port, index);
-    bool readable = socket->used || socket->ended || socket->reset || socket->waiting;
+    bool readable = socket->used || socket->ended || socket->reset || socket->waiting || socket->unreachable;
     socket->news = false;
     if (kernel->completes) {
         if (!socket->expecting || !readable) return;
@@ -129,6 +130,12 @@ static void say_sent(pp_port *port, uint32_t index)
     if (sending->count == 0) return;
     if (sending->cancelled && !sim_chance(kernel, kernel->moods.lose_cancel))
         error = -(int64_t)pp_os_cancelled;
+    if (sending->datagram) {
+        sending->count = 0;
+        if (!error) error = sim_deliver(socket, sending->to, sending->spans[0].data, sending->spans[0].bytes);
+        pp_sent(port, index, error);
+        return;
+    }
     for (size_t i = 0; !error && whole && i < sending->count; i++) {
         int64_t sent = sim_transfer(socket, sending->spans[i].data, sending->spans[i].bytes);
         if (sent < 0) error = sent;
@@ -234,8 +241,30 @@ static int64_t send_over(pp_port *port, uint32_t index, const pp_os_span *spans,
     sim_sending *sending = &kernel->sending[index];
     memcpy(sending->spans, spans, count * sizeof *spans);
     sending->count = count;
-    sending->cancelled = false;
+    sending->cancelled = sending->datagram = false;
     pp_sending(port, index, count);
+    sim_say(kernel, SIM_SENT, pp_end_name(port, index), 0);
+    return -(int64_t)pp_os_errors.would_block;
+}
+
+static int64_t send_to_over(pp_port *port, uint32_t index, const pp_slot *datagram)
+{
+    sim_kernel *kernel = port->state;
+    int64_t descriptor = port->ends[index].descriptor;
+    if (!kernel->sending) kernel->sending = calloc(port->end_limit, sizeof *kernel->sending);
+    if (!kernel->sending) return -(int64_t)pp_os_errors.no_memory;
+    if (!port->ends[index].watched) watch(port, index), port->ends[index].watched = 1;
+    if (sim_chance(kernel, 128) || !datagram->peer || datagram->peer->bytes != sizeof descriptor) {
+        int64_t sent = sim_sockets.send_to(descriptor, datagram->data, datagram->size, datagram->peer);
+        if (sent >= 0 || !pp_os_would_block(-sent)) return sent;
+    }
+    sim_sending *sending = &kernel->sending[index];
+    sending->spans[0] = (pp_os_span){datagram->data, datagram->size};
+    memcpy(&sending->to, datagram->peer->data, sizeof sending->to);
+    sending->count = 1;
+    sending->cancelled = false;
+    sending->datagram = true;
+    pp_sending(port, index, 1);
     sim_say(kernel, SIM_SENT, pp_end_name(port, index), 0);
     return -(int64_t)pp_os_errors.would_block;
 }
@@ -266,7 +295,7 @@ static void cancel(pp_port *port, uint32_t slot)
     sim_kernel *kernel = port->state;
     uint32_t index = port->slots[slot].endpoint;
     if (port->slots[slot].kind == PP_KIND_ACCEPT) sim_say(kernel, SIM_ACCEPT, pp_slot_name(port, slot), 0);
-    if (port->slots[slot].kind != PP_KIND_SEND) return;
+    if (port->slots[slot].kind != PP_KIND_SEND && port->slots[slot].kind != PP_KIND_SENDTO) return;
     uint32_t at = port->ends[index].send_head;
     for (uint32_t left = port->ends[index].sending; left > 0; left--, at = port->slots[at].next)
         if (!port->slots[at].cancelled) return;
@@ -318,7 +347,8 @@ static pp_status open_sim(pp_port *port, uint32_t entries, char *reason, int *os
     kernel->random = port->seed;
     kernel->completes = sim_below(kernel, 2);
     kernel->moods = (sim_moods){mood(kernel, 255), mood(kernel, 200), mood(kernel, 100), mood(kernel, 20),
-                                mood(kernel, 255), mood(kernel, 200), mood(kernel, 100)};
+                                mood(kernel, 255), mood(kernel, 200), mood(kernel, 100), 0};
+    kernel->moods.lose = kernel->moods.shorten / 2; /* another draw would make other kernels of old seeds */
     pp_os_gate_init(&kernel->gate);
     port->state = kernel;
     port->sockets = &sim_sockets;
@@ -349,5 +379,10 @@ static void bury(pp_port *port)
 const pp_backend pp_backend_sim = {SIM_BACKEND};
 
 static const pp_backend completing = {
-    SIM_BACKEND, .expect = expect, .send = send_over, .connect = connect_over, .accept = accept_over,
+    SIM_BACKEND,
+    .expect = expect,
+    .send = send_over,
+    .send_to = send_to_over,
+    .connect = connect_over,
+    .accept = accept_over,
 };

@@ -20,9 +20,11 @@ void pp_cancel_slot(pp_port *port, uint32_t name, uint32_t error)
     slot->cancelled = 1;
     switch (slot->kind) {
     case PP_KIND_RECV:
+    case PP_KIND_RECVFROM:
         pp_receive_end(port, slot->endpoint, error);
         return;
     case PP_KIND_SEND:
+    case PP_KIND_SENDTO:
         pp_send_cancel(port, name, error);
         return;
     case PP_KIND_ACCEPT:

@@ -129,7 +129,10 @@ static void collect(pp_port *port, pp_sink *sink)
 {
     if (PP_UNLIKELY(port->timer_count)) pp_timers_expire(port);
     take_done(port, sink);
-    if (PP_UNLIKELY(port->starved.head && port->refill) && !full(sink)) pp_feed_starved(port, sink);
+    if (PP_UNLIKELY(port->starved.head && port->refill) && !full(sink)) {
+        pp_feed_starved(port, sink);
+        take_done(port, sink);
+    }
     while (port->ready.head != PP_NONE && !full(sink) && !for_the_next(port, port->ready.head)) {
         serve(port, pp_ready_pop(port), sink);
         if (PP_UNLIKELY(port->done.head != PP_NONE)) take_done(port, sink);

@@ -1,6 +1,6 @@
 /* engine.h - the port from the inside: slots, endpoints, and what a back end must do.
  *
- *      submit.c  receive.c  send.c  accept.c       what operations mean
+ *      receive.c  send.c  datagram.c  accept.c     what operations mean
  *      look.c                                      what the port tells of itself
  *      dequeue.c                                   who waits, who harvests, what a batch is
  *      operations.c  endpoints.c  timers.c         the tables
@@ -55,9 +55,18 @@ typedef struct pp_slot {
     uint64_t result;
     uint64_t since_ns;
     const pp_provider *provider;
+    pp_address *peer; /* recvfrom: the caller's, may be NULL; sendto: NULL where the socket is connected */
 } pp_slot;
 
-enum pp_slot_flag { PP_SLOT_TAKE = PP_SEND_TAKE, PP_SLOT_QUIET = PP_SEND_QUIET, PP_SLOT_STREAM = 4 };
+enum pp_slot_flag {
+    PP_SLOT_TAKE = PP_SEND_TAKE,
+    PP_SLOT_QUIET = PP_SEND_QUIET,
+    PP_SLOT_STREAM = 4,
+    PP_SLOT_DATAGRAM = 8,
+    PP_SLOT_PROVIDED = 16, /* a datagram into a block of the provider */
+    PP_SLOT_TRUNCATED = 32,
+    PP_SLOT_COPIED = 64 /* `peer` is ours to free */
+};
 
 enum pp_edge { PP_EDGE_IN = 1, PP_EDGE_OUT = 2, PP_EDGE_HANGUP = 4 };
 
@@ -168,6 +177,8 @@ typedef struct pp_backend {
      * With pp_os_would_block() the kernel may have taken all `count` of them (pp_sending()), which must
      * then stay where they are until pp_sent(). NULL: pp_os_send(). */
     int64_t (*send)(pp_port *port, uint32_t index, const pp_os_span *spans, size_t count);
+    /* The same for one datagram. NULL: pp_os_send_to(). */
+    int64_t (*send_to)(pp_port *port, uint32_t index, const pp_slot *datagram);
     uint64_t send_bytes; /* the most that one such call takes; 0: no limit */
     /* As pp_os_connect(); in progress, it has taken the slot and calls pp_connected(). NULL: readiness
      * tells the outcome. */
@@ -233,14 +244,26 @@ static inline pp_endpoint pp_end_name(const pp_port *port, uint32_t index)
     return (uint64_t)port->ends[index].generation << 32 | index;
 }
 
-/* ---- receive.c, send.c, accept.c, connect ---------------------------------------------- */
+/* ---- receive.c, send.c, datagram.c, accept.c ---------------------------------------------- */
 
 void pp_receive(pp_port *port, uint32_t index, pp_sink *sink);
 void pp_receive_end(pp_port *port, uint32_t index, uint32_t error);
 void pp_unstarve(pp_port *port, uint32_t index);
 void pp_starve(pp_port *port, uint32_t index);
+/* Arms the receive of a slot that is filled in; takes the slot back where it refuses. */
+pp_status pp_receive_start(pp_port *port, uint32_t index, uint32_t slot, pp_operation *out);
+/* Attempts to receive a datagram: into a block that is used or released, or NULL: into the slot's memory. */
+void pp_datagram_receive(pp_port *port, uint32_t index, const pp_block *block, pp_sink *sink);
+/* Sends the datagram at the head of an endpoint's queue. False: it stays there for now. */
+bool pp_datagram_send(pp_port *port, uint32_t index);
+/* It has left, or minus the error; an error about an earlier one leaves it there. */
+void pp_datagram_sent(pp_port *port, uint32_t index, int64_t outcome);
 void pp_feed_starved(pp_port *port, pp_sink *sink);
 pp_status pp_send_queue(pp_port *port, const pp_send *send, pp_operation *out);
+/* A slot for a send, its block pinned; refused as pp_port_send(). */
+pp_status pp_send_slot(pp_port *port, pp_operation_kind kind, const pp_send *send, uint32_t *out);
+void pp_send_append(pp_port *port, uint32_t index, uint32_t slot);
+void pp_send_detach(pp_port *port, uint32_t index, uint32_t slot);
 void pp_send_cancel(pp_port *port, uint32_t slot, uint32_t error);
 /* What pp_port_exchange() does with a send that cannot be. */
 void pp_send_refused(pp_port *port, const pp_send *send, pp_status status);

@@ -10,11 +10,31 @@
  * data it is asked none, or a peer that sends nothing would hold it. What it yields is
  * a socket only after SO_UPDATE_ACCEPT_CONTEXT, which fails if the peer has gone.
  * ConnectEx wants a bound socket, and SO_UPDATE_CONNECT_CONTEXT. */
+#include <stdlib.h>
+
 #include "iocp_windows.h"
 
 enum { ACCEPTS = 32 };
 
+/* Of mstcpip.h, which not every SDK has in full. */
+#ifndef SIO_UDP_CONNRESET
+#define SIO_UDP_CONNRESET _WSAIOW(IOC_VENDOR, 12)
+#endif
+#ifndef SIO_UDP_NETRESET
+#define SIO_UDP_NETRESET _WSAIOW(IOC_VENDOR, 15)
+#endif
+
 static bool started(BOOL done) { return done || WSAGetLastError() == ERROR_IO_PENDING; }
+
+/* A datagram that found nobody shall not be the outcome of a receive. Who refuses this gives such outcomes,
+ * and they are ignored (datagram.c). */
+static void ignore_unreachable(SOCKET socket)
+{
+    BOOL told = FALSE;
+    DWORD bytes;
+    WSAIoctl(socket, SIO_UDP_CONNRESET, &told, sizeof told, NULL, 0, &bytes, NULL, NULL);
+    WSAIoctl(socket, SIO_UDP_NETRESET, &told, sizeof told, NULL, 0, &bytes, NULL, NULL);
+}
 
 uint32_t iocp_attach(pp_port *port, uint32_t index)
 {
@@ -34,7 +54,9 @@ uint32_t iocp_attach(pp_port *port, uint32_t index)
         getsockopt(socket, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&about, &bytes))
         return (uint32_t)WSAGetLastError();
     UCHAR modes = FILE_SKIP_COMPLETION_PORT_ON_SUCCESS | FILE_SKIP_SET_EVENT_ON_HANDLE;
-    if (!state->patient && !port->ends[index].accept && about.dwServiceFlags1 & XP1_IFS_HANDLES)
+    bool stream = about.iSocketType == SOCK_STREAM;
+    if (!stream) ignore_unreachable(socket);
+    if (!state->patient && stream && !port->ends[index].accept && about.dwServiceFlags1 & XP1_IFS_HANDLES)
         mine->immediate = SetFileCompletionNotificationModes((HANDLE)socket, modes);
     mine->family = about.iAddressFamily;
     mine->type = about.iSocketType;
@@ -45,6 +67,18 @@ uint32_t iocp_attach(pp_port *port, uint32_t index)
 
 /* ---- news of data --------------------------------------------------------------------- */
 
+/* What a receive that shall only give news is made of. Of a datagram a receive of nothing would take it away,
+ * and a look at its beginning alone may or may not be followed by a packet; so all of it is looked at. */
+static bool look(pp_port *port, const iocp_end *mine, WSABUF *buffer, DWORD *flags)
+{
+    iocp_state *state = port->state;
+    if (mine->type == SOCK_STREAM) return true;
+    if (!state->peeked) state->peeked = malloc(PP_DATAGRAM_BYTES);
+    *buffer = (WSABUF){PP_DATAGRAM_BYTES, state->peeked};
+    *flags = MSG_PEEK;
+    return state->peeked != NULL;
+}
+
 /* A receive of nothing completes when there is something: until then no memory is bound. */
 void iocp_expect(pp_port *port, uint32_t index)
 {
@@ -53,7 +87,7 @@ void iocp_expect(pp_port *port, uint32_t index)
     WSABUF nothing = {0, NULL};
     DWORD bytes, flags = 0;
     if (mine->news) return;
-    iocp_operation *operation = iocp_take(port, IOCP_NEWS, index);
+    iocp_operation *operation = look(port, mine, &nothing, &flags) ? iocp_take(port, IOCP_NEWS, index) : NULL;
     if (!operation) {
         port->ends[index].fault = WSAENOBUFS;
         pp_ready(port, index, PP_EDGE_IN | PP_EDGE_HANGUP);
@@ -98,6 +132,28 @@ int64_t iocp_send(pp_port *port, uint32_t index, const pp_os_span *spans, size_t
     }
     mine->send = operation;
     pp_sending(port, index, count);
+    return -(int64_t)WSAEWOULDBLOCK;
+}
+
+int64_t iocp_send_to(pp_port *port, uint32_t index, const pp_slot *datagram)
+{
+    iocp_state *state = port->state;
+    const pp_address *to = datagram->peer;
+    WSABUF buffer = {(ULONG)datagram->size, datagram->data};
+    if (datagram->size > PP_DATAGRAM_BYTES) return -(int64_t)WSAEMSGSIZE;
+    uint32_t error = iocp_attach(port, index);
+    iocp_operation *operation = error ? NULL : iocp_take(port, IOCP_SEND, index);
+    if (!operation) return error ? -(int64_t)error : -(int64_t)WSAENOBUFS;
+    bool done =
+        WSASendTo(operation->socket, &buffer, 1, NULL, 0, to ? (const struct sockaddr *)to->data : NULL,
+                  to ? (int)to->bytes : 0, &operation->overlapped, NULL) == 0;
+    if (!started(done)) {
+        error = (uint32_t)WSAGetLastError();
+        iocp_drop(state, operation);
+        return error == WSAEWOULDBLOCK ? -(int64_t)WSAENOBUFS : -(int64_t)error;
+    }
+    state->ends[index].send = operation;
+    pp_sending(port, index, 1);
     return -(int64_t)WSAEWOULDBLOCK;
 }
 

@@ -55,7 +55,8 @@ typedef struct iocp_state {
     size_t kept_count, kept_room;
     LPFN_ACCEPTEX accept_ex;
     LPFN_CONNECTEX connect_ex;
-    ULONG count; /* packets of the last wait */
+    char *peeked; /* PP_DATAGRAM_BYTES that nobody reads, for news of datagrams; NULL until needed */
+    ULONG count;  /* packets of the last wait */
     bool rung;
     bool patient;                           /* wants a packet for everything */
     OVERLAPPED_ENTRY packets[IOCP_PACKETS]; /* the leader's */
@@ -75,6 +76,7 @@ uint32_t iocp_attach(pp_port *port, uint32_t index);
 /* Starting. The error numbers are Winsock's, as those of pp_os_ functions. */
 void iocp_expect(pp_port *port, uint32_t index);
 int64_t iocp_send(pp_port *port, uint32_t index, const pp_os_span *spans, size_t count);
+int64_t iocp_send_to(pp_port *port, uint32_t index, const pp_slot *datagram);
 int64_t iocp_connect(pp_port *port, uint32_t slot, const void *address, uint32_t bytes);
 pp_status iocp_accept(pp_port *port, uint32_t slot);
 /* What came out of the port. */

@@ -85,6 +85,12 @@ void pp_slot_unpin(pp_port *port, uint32_t index)
     }
 }
 
+static void forget_peer(pp_slot *slot)
+{
+    if (slot->flags & PP_SLOT_COPIED) free(slot->peer);
+    slot->flags &= (uint8_t)~PP_SLOT_COPIED;
+}
+
 static void push_done(pp_port *port, uint32_t index)
 {
     port->slots[index].next = PP_NONE;
@@ -99,6 +105,7 @@ void pp_complete(pp_port *port, uint32_t index, uint64_t result, uint32_t error)
 {
     pp_slot *slot = &port->slots[index];
     pp_slot_unpin(port, index);
+    forget_peer(slot);
     if (slot->state == PP_SLOT_ARMED) port->stats.completed++;
     slot->state = PP_SLOT_DONE;
     slot->result = result;
@@ -109,6 +116,7 @@ void pp_complete(pp_port *port, uint32_t index, uint64_t result, uint32_t error)
 void pp_complete_quietly(pp_port *port, uint32_t index)
 {
     pp_slot_unpin(port, index);
+    forget_peer(&port->slots[index]);
     port->stats.completed++;
     pp_slot_drop(port, index);
 }
@@ -130,7 +138,7 @@ pp_completion *pp_sink_row(pp_port *port, pp_sink *sink, uint32_t index, bool mo
     const pp_slot *slot = &port->slots[index];
     pp_completion *row = &sink->rows[sink->count++];
     row->key = slot->key;
-    row->event = slot->kind | (more ? PP_MORE : 0);
+    row->event = slot->kind | (more ? PP_MORE : 0) | (slot->flags & PP_SLOT_TRUNCATED ? PP_TRUNCATED : 0);
     row->result = slot->result;
     row->error = slot->error;
     row->block = slot->block;

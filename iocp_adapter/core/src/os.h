@@ -54,6 +54,9 @@ enum { PP_OS_SPANS = 16 }; /* the most that one pp_os_send() takes */
 
 int64_t pp_os_recv(int64_t socket, void *data, size_t bytes);
 int64_t pp_os_send(int64_t socket, const pp_os_span *spans, size_t count);
+/* One datagram; `*truncated` says that it was longer. `from` and `to` may be NULL. */
+int64_t pp_os_recv_from(int64_t socket, void *data, size_t bytes, pp_address *from, bool *truncated);
+int64_t pp_os_send_to(int64_t socket, const void *data, size_t bytes, const pp_address *to);
 int64_t pp_os_accept(int64_t listener); /* the new socket: not inherited, non-blocking */
 int64_t pp_os_connect(int64_t socket, const void *address, uint32_t bytes); /* 0, or pp_os_in_progress() */
 int64_t pp_os_connect_result(int64_t socket); /* 0, or minus the error that ended it */
@@ -67,6 +70,8 @@ int64_t pp_os_reserve_descriptor(void);
 typedef struct pp_sockets {
     int64_t (*recv)(int64_t socket, void *data, size_t bytes);
     int64_t (*send)(int64_t socket, const pp_os_span *spans, size_t count);
+    int64_t (*recv_from)(int64_t socket, void *data, size_t bytes, pp_address *from, bool *truncated);
+    int64_t (*send_to)(int64_t socket, const void *data, size_t bytes, const pp_address *to);
     int64_t (*accept)(int64_t listener);
     int64_t (*connect)(int64_t socket, const void *address, uint32_t bytes);
     int64_t (*connect_result)(int64_t socket);
@@ -80,13 +85,14 @@ typedef struct pp_sockets {
 bool pp_os_would_block(int64_t error);
 bool pp_os_in_progress(int64_t error);
 bool pp_os_accept_retry(int64_t error); /* the waiting connection was at fault, not the listener */
+bool pp_os_unreachable(int64_t error);  /* of a datagram socket: an earlier datagram found nobody */
 bool pp_os_out_of_descriptors(int64_t error);
 bool pp_os_out_of_memory(int64_t error);
 extern const uint32_t pp_os_cancelled; /* the number that a cancelled operation ends with */
 
 /* The numbers that a simulated kernel answers with. */
 extern const struct pp_os_errors {
-    uint32_t would_block, in_progress, reset, refused, no_descriptor, no_memory;
+    uint32_t would_block, in_progress, reset, refused, no_descriptor, no_memory, too_long;
 } pp_os_errors;
 
 #endif

@@ -25,7 +25,8 @@
 #endif
 
 const uint32_t pp_os_cancelled = ECANCELED;
-const struct pp_os_errors pp_os_errors = {EAGAIN, EINPROGRESS, ECONNRESET, ECONNREFUSED, EMFILE, ENOBUFS};
+const struct pp_os_errors pp_os_errors = {EAGAIN, EINPROGRESS, ECONNRESET, ECONNREFUSED,
+                                          EMFILE, ENOBUFS,     EMSGSIZE};
 
 /* ---- clock, threads, process ---------------------------------------------------- */
 
@@ -125,6 +126,33 @@ int64_t pp_os_send(int64_t socket, const pp_os_span *spans, size_t count)
     return sent < 0 ? -(int64_t)errno : sent;
 }
 
+int64_t pp_os_recv_from(int64_t socket, void *data, size_t bytes, pp_address *from, bool *truncated)
+{
+    struct iovec vector = {data, bytes};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+    ssize_t got;
+    if (from) message.msg_name = from->data, message.msg_namelen = sizeof from->data;
+    do got = recvmsg((int)socket, &message, MSG_DONTWAIT);
+    while (got < 0 && errno == EINTR);
+    if (got < 0) return -(int64_t)errno;
+    if (from) from->bytes = message.msg_namelen;
+    *truncated = message.msg_flags & MSG_TRUNC;
+    return got;
+}
+
+int64_t pp_os_send_to(int64_t socket, const void *data, size_t bytes, const pp_address *to)
+{
+    const struct sockaddr *address = to ? (const struct sockaddr *)to->data : NULL;
+    ssize_t sent;
+    do
+        sent = sendto((int)socket, data, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, address,
+                      to ? (socklen_t)to->bytes : 0);
+    while (sent < 0 && errno == EINTR);
+    /* A Unix socket whose receiver has no room is told of room only where it is connected. */
+    if (sent < 0 && pp_os_would_block(errno) && to && address->sa_family == AF_UNIX) return -(int64_t)ENOBUFS;
+    return sent < 0 ? -(int64_t)errno : sent;
+}
+
 int64_t pp_os_accept(int64_t listener)
 {
     int taken;
@@ -203,6 +231,7 @@ size_t pp_socket_peer(int64_t descriptor, char *out, size_t capacity)
 
 bool pp_os_would_block(int64_t error) { return error == EAGAIN || error == EWOULDBLOCK; }
 bool pp_os_in_progress(int64_t error) { return error == EINPROGRESS; }
+bool pp_os_unreachable(int64_t error) { return error == ECONNREFUSED || error == ECONNRESET; }
 bool pp_os_out_of_descriptors(int64_t error) { return error == EMFILE || error == ENFILE; }
 bool pp_os_out_of_memory(int64_t error) { return error == ENOMEM || error == ENOBUFS; }
 

@@ -8,8 +8,8 @@
 #include <ws2tcpip.h>
 
 const uint32_t pp_os_cancelled = ERROR_OPERATION_ABORTED;
-const struct pp_os_errors pp_os_errors = {WSAEWOULDBLOCK,  WSAEINPROGRESS, WSAECONNRESET,
-                                          WSAECONNREFUSED, WSAEMFILE,      WSAENOBUFS};
+const struct pp_os_errors pp_os_errors = {WSAEWOULDBLOCK, WSAEINPROGRESS, WSAECONNRESET, WSAECONNREFUSED,
+                                          WSAEMFILE,      WSAENOBUFS,     WSAEMSGSIZE};
 
 uint64_t pp_os_now_ns(void)
 {
@@ -62,6 +62,27 @@ int64_t pp_os_send(int64_t socket, const pp_os_span *spans, size_t count)
     }
     int64_t status = outcome(WSASend((SOCKET)socket, buffers, (DWORD)count, &sent, 0, NULL, NULL));
     return status < 0 ? status : (int64_t)sent;
+}
+
+int64_t pp_os_recv_from(int64_t socket, void *data, size_t bytes, pp_address *from, bool *truncated)
+{
+    WSABUF buffer = {(ULONG)(bytes > INT32_MAX ? INT32_MAX : bytes), data};
+    int length = PP_ADDRESS_BYTES;
+    DWORD got = 0, flags = 0;
+    int failed = WSARecvFrom((SOCKET)socket, &buffer, 1, &got, &flags,
+                             from ? (struct sockaddr *)from->data : NULL, from ? &length : NULL, NULL, NULL);
+    int error = failed ? WSAGetLastError() : 0;
+    *truncated = error == WSAEMSGSIZE || flags & MSG_PARTIAL;
+    if (error && error != WSAEMSGSIZE) return -(int64_t)error;
+    if (from) from->bytes = (uint64_t)length;
+    return error ? (int64_t)buffer.len : (int64_t)got;
+}
+
+int64_t pp_os_send_to(int64_t socket, const void *data, size_t bytes, const pp_address *to)
+{
+    if (bytes > INT32_MAX) return -(int64_t)WSAEMSGSIZE;
+    return outcome(sendto((SOCKET)socket, data, (int)bytes, 0, to ? (const struct sockaddr *)to->data : NULL,
+                          to ? (int)to->bytes : 0));
 }
 
 int64_t pp_os_accept(int64_t listener)
@@ -124,6 +145,11 @@ size_t pp_socket_peer(int64_t descriptor, char *out, size_t capacity)
 
 bool pp_os_would_block(int64_t error) { return error == WSAEWOULDBLOCK; }
 bool pp_os_in_progress(int64_t error) { return error == WSAEWOULDBLOCK || error == WSAEINPROGRESS; }
+bool pp_os_unreachable(int64_t error)
+{
+    return error == WSAECONNRESET || error == WSAENETRESET || error == WSAECONNREFUSED;
+}
+
 bool pp_os_out_of_descriptors(int64_t error) { return error == WSAEMFILE; }
 bool pp_os_out_of_memory(int64_t error) { return error == WSAENOBUFS || error == WSA_NOT_ENOUGH_MEMORY; }
 bool pp_os_accept_retry(int64_t error) { return error == WSAECONNRESET || error == WSAECONNABORTED; }

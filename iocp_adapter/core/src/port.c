@@ -40,6 +40,8 @@ static bool forbidden(const pp_backend *backend, char *reason)
 static const pp_sockets of_the_system = {
     .recv = pp_os_recv,
     .send = pp_os_send,
+    .recv_from = pp_os_recv_from,
+    .send_to = pp_os_send_to,
     .accept = pp_os_accept,
     .connect = pp_os_connect,
     .connect_result = pp_os_connect_result,
@@ -174,9 +176,13 @@ pp_status pp_port_close(pp_port *port, int64_t timeout_ns, pp_outstanding *out, 
 /* Takes back what was completed and never dequeued. */
 static void discard_done(pp_port *port)
 {
-    for (uint32_t at = port->done.head; at != PP_NONE; at = port->slots[at].next)
-        if (port->slots[at].kind == PP_KIND_ACCEPT && port->slots[at].more && port->slots[at].error == 0)
-            port->sockets->close((int64_t)port->slots[at].result, false);
+    for (uint32_t at = port->done.head; at != PP_NONE; at = port->slots[at].next) {
+        const pp_slot *slot = &port->slots[at];
+        if (slot->kind == PP_KIND_ACCEPT && slot->more && slot->error == 0)
+            port->sockets->close((int64_t)slot->result, false);
+        if (slot->flags & PP_SLOT_PROVIDED && slot->block)
+            slot->provider->release(slot->provider->context, slot->block);
+    }
 }
 
 void pp_port_destroy(pp_port *port)

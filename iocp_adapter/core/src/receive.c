@@ -131,10 +131,14 @@ static bool judge(pp_port *port, uint32_t index, int64_t got, uint64_t room)
     return false;
 }
 
-static void receive_into_callers(pp_port *port, uint32_t index)
+static void receive_into_callers(pp_port *port, uint32_t index, pp_sink *sink)
 {
     pp_end *end = &port->ends[index];
     pp_slot *slot = &port->slots[end->recv];
+    if (slot->flags & PP_SLOT_DATAGRAM) {
+        pp_datagram_receive(port, index, NULL, sink);
+        return;
+    }
     int64_t got = port->sockets->recv(end->descriptor, slot->data, slot->size);
     if (!judge(port, index, got, slot->size)) return;
     uint32_t done = end->recv;
@@ -147,6 +151,10 @@ static void receive_into_block(pp_port *port, uint32_t index, const pp_block *bl
     pp_end *end = &port->ends[index];
     const pp_provider *provider = end->provider;
     void *data = block->data;
+    if (port->slots[end->recv].flags & PP_SLOT_DATAGRAM) {
+        pp_datagram_receive(port, index, block, sink);
+        return;
+    }
     if (PP_UNLIKELY(!data) && provider->pin(provider->context, block->handle, PP_PIN_KERNEL, &data) != PP_OK)
         data = NULL;
     int64_t got = data ? port->sockets->recv(end->descriptor, data, block->size) : 0;
@@ -176,7 +184,9 @@ static pp_status acquire(pp_port *port, uint32_t index, pp_block *block)
 {
     pp_end *end = &port->ends[index];
     const pp_provider *provider = end->provider;
-    pp_status status = provider->acquire(provider->context, end->receive_bytes, end->tag, block);
+    const pp_slot *slot = &port->slots[end->recv];
+    uint64_t bytes = slot->flags & PP_SLOT_DATAGRAM ? slot->size : end->receive_bytes;
+    pp_status status = provider->acquire(provider->context, bytes, end->tag, block);
     if (PP_LIKELY(status == PP_OK)) return PP_OK;
     if (status == PP_EXHAUSTED || status == PP_QUOTA || status == PP_NO_MEMORY || status == PP_TIMEOUT)
         return PP_EXHAUSTED;
@@ -189,8 +199,8 @@ void pp_receive(pp_port *port, uint32_t index, pp_sink *sink)
     pp_end *end = &port->ends[index];
     pp_block block;
     if (end->paused || end->starved) return;
-    if (!(port->slots[end->recv].flags & PP_SLOT_STREAM)) {
-        receive_into_callers(port, index);
+    if (!(port->slots[end->recv].flags & (PP_SLOT_STREAM | PP_SLOT_PROVIDED))) {
+        receive_into_callers(port, index, sink);
         return;
     }
     pp_status status = acquire(port, index, &block);
@@ -233,15 +243,20 @@ static pp_status begin(pp_port *port, pp_endpoint endpoint, const pp_block *into
     uint32_t slot = pp_slot_take(port, PP_KIND_RECV, index);
     if (slot == PP_NONE) return PP_EXHAUSTED;
     port->slots[slot].user = user;
-    pp_status status = PP_OK;
     if (into) {
         port->slots[slot].block = into->handle;
         port->slots[slot].data = into->data;
         port->slots[slot].size = into->size;
-        status = pp_slot_pin(port, slot, end->provider);
     } else {
         port->slots[slot].flags = PP_SLOT_STREAM;
     }
+    return pp_receive_start(port, index, slot, out);
+}
+
+pp_status pp_receive_start(pp_port *port, uint32_t index, uint32_t slot, pp_operation *out)
+{
+    pp_end *end = &port->ends[index];
+    pp_status status = pp_slot_pin(port, slot, end->provider);
     if (status == PP_OK) status = pp_end_watch(port, index);
     if (status != PP_OK) {
         pp_slot_unpin(port, slot);

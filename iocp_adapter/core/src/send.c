@@ -17,7 +17,7 @@
  * longer received from, until at most low_bytes are left. */
 #include "engine.h"
 
-static void append(pp_port *port, uint32_t index, uint32_t slot)
+void pp_send_append(pp_port *port, uint32_t index, uint32_t slot)
 {
     pp_end *end = &port->ends[index];
     port->slots[slot].next = PP_NONE;
@@ -33,7 +33,7 @@ static void append(pp_port *port, uint32_t index, uint32_t slot)
     port->stats.queued_bytes += port->slots[slot].size;
 }
 
-static void detach(pp_port *port, uint32_t index, uint32_t slot)
+void pp_send_detach(pp_port *port, uint32_t index, uint32_t slot)
 {
     pp_end *end = &port->ends[index];
     pp_slot *leaving = &port->slots[slot];
@@ -59,6 +59,7 @@ static size_t gather(const pp_port *port, const pp_end *end, pp_os_span *spans, 
     for (uint32_t at = end->send_head; at != PP_NONE && count < PP_OS_SPANS && *total < limit;
          at = port->slots[at].next) {
         const pp_slot *slot = &port->slots[at];
+        if (slot->flags & PP_SLOT_DATAGRAM) break;
         uint64_t bytes = slot->size - slot->moved;
         if (bytes > limit - *total) bytes = limit - *total;
         spans[count].data = slot->data + slot->moved;
@@ -132,6 +133,10 @@ void pp_send_some(pp_port *port, uint32_t index)
     pp_os_span spans[PP_OS_SPANS];
     while (end->send_head != PP_NONE && end->edges & PP_EDGE_OUT && !end->connecting && !end->sending) {
         uint64_t total;
+        if (port->slots[end->send_head].flags & PP_SLOT_DATAGRAM) {
+            if (!pp_datagram_send(port, index)) break;
+            continue;
+        }
         size_t count = gather(port, end, spans, &total);
         int64_t sent = port->backend->send ? port->backend->send(port, index, spans, count)
                                            : port->sockets->send(end->descriptor, spans, count);
@@ -179,7 +184,7 @@ void pp_send_drop(pp_port *port, uint32_t index, uint32_t error)
     }
     for (; at != PP_NONE; at = next) {
         next = port->slots[at].next;
-        detach(port, index, at);
+        pp_send_detach(port, index, at);
         if (port->slots[at].flags & PP_SLOT_QUIET && told) {
             pp_complete_quietly(port, at);
         } else {
@@ -193,7 +198,7 @@ void pp_send_drop(pp_port *port, uint32_t index, uint32_t error)
 void pp_send_cancel(pp_port *port, uint32_t slot, uint32_t error)
 {
     uint32_t index = port->slots[slot].endpoint;
-    detach(port, index, slot);
+    pp_send_detach(port, index, slot);
     pp_complete(port, slot, port->slots[slot].moved, error);
     regulate(port, index);
     if (port->ends[index].life != PP_LIFE_OPEN) pp_end_settle(port, index);
@@ -220,7 +225,7 @@ static unsigned give_back(pp_port *port, uint32_t index, uint32_t count, uint32_
         next = slot->next;
         slot->in_kernel = 0;
         if (!slot->cancelled) continue;
-        detach(port, index, at);
+        pp_send_detach(port, index, at);
         if (slot->flags & PP_SLOT_QUIET)
             pp_complete_quietly(port, at);
         else
@@ -238,6 +243,13 @@ void pp_sent(pp_port *port, uint32_t index, int64_t outcome)
     end->sending = 0;
     end->in_kernel--;
     end->edges |= PP_EDGE_OUT;
+    pp_slot *head = &port->slots[end->send_head];
+    if (head->flags & PP_SLOT_DATAGRAM) {
+        head->in_kernel = 0;
+        pp_datagram_sent(port, index, outcome < 0 && head->cancelled ? -(int64_t)reason : outcome);
+        pp_send_some(port, index);
+        return;
+    }
     if (outcome > 0) advance(port, end, (uint64_t)outcome);
     held -= (uint32_t)(port->stats.sends - finished);
     unsigned given = give_back(port, index, held, reason);
@@ -263,11 +275,11 @@ static void queue_flush(pp_port *port, uint32_t index)
     port->flush.tail = index;
 }
 
-pp_status pp_send_queue(pp_port *port, const pp_send *send, pp_operation *out)
+pp_status pp_send_slot(pp_port *port, pp_operation_kind kind, const pp_send *send, uint32_t *out)
 {
     uint32_t index = pp_end_find(port, send->endpoint);
     if (index == PP_NONE || port->ends[index].life != PP_LIFE_OPEN) return PP_STALE;
-    uint32_t name = pp_slot_take(port, PP_KIND_SEND, index);
+    uint32_t name = pp_slot_take(port, kind, index);
     if (name == PP_NONE) return PP_EXHAUSTED;
     pp_slot *slot = &port->slots[name];
     slot->user = send->user;
@@ -281,13 +293,23 @@ pp_status pp_send_queue(pp_port *port, const pp_send *send, pp_operation *out)
     }
     if (send->block) slot->data += send->address;
     slot->flags = (uint8_t)send->flags;
+    *out = name;
+    return PP_OK;
+}
+
+pp_status pp_send_queue(pp_port *port, const pp_send *send, pp_operation *out)
+{
+    uint32_t name;
+    pp_status status = pp_send_slot(port, PP_KIND_SEND, send, &name);
+    if (status != PP_OK) return status;
+    uint32_t index = port->slots[name].endpoint;
     pp_slot_begin(port, name);
     if (out) *out = pp_slot_name(port, name);
     if (PP_UNLIKELY(send->bytes == 0)) {
         done(port, name);
         return PP_OK;
     }
-    append(port, index, name);
+    pp_send_append(port, index, name);
     queue_flush(port, index);
     return PP_OK;
 }

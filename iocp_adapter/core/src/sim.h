@@ -17,12 +17,18 @@ typedef struct sim_socket {
     struct sim_socket *backlog[SIM_BACKLOG];
     size_t waiting; /* in the backlog */
     bool listens, ended, reset, news;
+    bool unreachable;        /* datagrams: one found nobody */
     bool expecting;          /* completions: the engine wants to know of data */
     uint32_t outcome;        /* of connecting */
     pp_endpoint endpoint;    /* that is told; 0: nobody */
     size_t used;             /* bytes in the buffer */
-    char buffer[SIM_BUFFER]; /* arrived, and not yet received */
+    char buffer[SIM_BUFFER]; /* arrived, and not yet received; of datagrams, each behind a sim_head */
 } sim_socket;
+
+typedef struct sim_head {
+    int64_t from;
+    uint64_t bytes;
+} sim_head;
 
 typedef enum sim_event_kind { SIM_NEWS, SIM_SENT, SIM_ACCEPT, SIM_CONNECT } sim_event_kind;
 
@@ -36,7 +42,7 @@ typedef struct sim_event {
 
 /* How often, in 256, a seed does what. */
 typedef struct sim_moods {
-    uint8_t delay, shorten, stall, exhaust, lose_cancel, end_accept, spurious;
+    uint8_t delay, shorten, stall, exhaust, lose_cancel, end_accept, spurious, lose;
 } sim_moods;
 
 typedef struct sim_kernel {
@@ -66,6 +72,8 @@ sim_socket *sim_new_socket(sim_kernel *kernel);
 uint32_t sim_link(sim_socket *from, sim_socket *listener);
 /* Moves into the peer's buffer what fits; 0 where nothing does, minus an error number where it never will. */
 int64_t sim_transfer(sim_socket *from, const char *data, size_t bytes);
+/* Brings a datagram to where it goes, or loses it. Its bytes, or minus an error number. */
+int64_t sim_deliver(sim_socket *from, int64_t to, const void *data, size_t bytes);
 /* The socket with this descriptor; NULL where it is no more. */
 sim_socket *sim_find(const sim_kernel *kernel, int64_t descriptor);
 void sim_close(int64_t socket, bool reset);

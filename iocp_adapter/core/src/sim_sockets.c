@@ -139,6 +139,73 @@ static int64_t send_spans(int64_t descriptor, const pp_os_span *spans, size_t co
     return total;
 }
 
+/* ---- datagrams ------------------------------------------------------------------------------- */
+
+int64_t sim_deliver(sim_socket *from, int64_t descriptor, const void *data, size_t bytes)
+{
+    sim_kernel *kernel = from->kernel;
+    sim_socket *to = sim_find(kernel, descriptor);
+    sim_head head = {(intptr_t)from, bytes};
+    if (bytes > SIM_BUFFER - sizeof head) return -(int64_t)pp_os_errors.too_long;
+    if (!to) {
+        from->unreachable = true;
+        sim_news(from);
+    } else if (to->used + sizeof head + bytes <= SIM_BUFFER && !sim_chance(kernel, kernel->moods.lose)) {
+        memcpy(to->buffer + to->used, &head, sizeof head);
+        if (bytes) memcpy(to->buffer + to->used + sizeof head, data, bytes);
+        to->used += sizeof head + bytes;
+        sim_news(to);
+    }
+    return (int64_t)bytes;
+}
+
+static int64_t take_datagram(sim_socket *socket, void *data, size_t bytes, int64_t *from, bool *truncated)
+{
+    sim_head head;
+    memcpy(&head, socket->buffer, sizeof head);
+    size_t got = head.bytes < bytes ? head.bytes : bytes;
+    memcpy(data, socket->buffer + sizeof head, got);
+    socket->used -= sizeof head + head.bytes;
+    memmove(socket->buffer, socket->buffer + sizeof head + head.bytes, socket->used);
+    *from = head.from;
+    *truncated = got < head.bytes;
+    return (int64_t)got;
+}
+
+static int64_t receive_from(int64_t descriptor, void *data, size_t bytes, pp_address *from, bool *truncated)
+{
+    sim_socket *socket = at(descriptor);
+    sim_kernel *kernel = socket->kernel;
+    int64_t sender;
+    if (sim_chance(kernel, kernel->moods.stall)) return later(socket);
+    if (socket->unreachable) {
+        socket->unreachable = false;
+        return -(int64_t)pp_os_errors.reset;
+    }
+    if (socket->used == 0) return -(int64_t)pp_os_errors.would_block;
+    int64_t got = take_datagram(socket, data, bytes, &sender, truncated);
+    if (from) {
+        from->bytes = sizeof sender;
+        memcpy(from->data, &sender, sizeof sender);
+    }
+    if (socket->used) sim_news(socket);
+    return got;
+}
+
+static int64_t send_to(int64_t descriptor, const void *data, size_t bytes, const pp_address *to)
+{
+    sim_socket *socket = at(descriptor);
+    sim_kernel *kernel = socket->kernel;
+    int64_t where;
+    if (!to || to->bytes != sizeof where) return -(int64_t)pp_os_errors.refused;
+    memcpy(&where, to->data, sizeof where);
+    if (sim_chance(kernel, kernel->moods.stall)) return later(socket);
+    if (sim_chance(kernel, kernel->moods.exhaust)) return -(int64_t)pp_os_errors.no_memory;
+    return sim_deliver(socket, where, data, bytes);
+}
+
+/* ---- connections ------------------------------------------------------------------------------- */
+
 static int64_t accept_one(int64_t descriptor)
 {
     sim_socket *listener = at(descriptor);
@@ -169,6 +236,8 @@ static int64_t reserve_descriptor(void) { return THE_RESERVE; }
 const pp_sockets sim_sockets = {
     .recv = receive,
     .send = send_spans,
+    .recv_from = receive_from,
+    .send_to = send_to,
     .accept = accept_one,
     .connect = start_connect,
     .connect_result = connect_result,
@@ -256,6 +325,26 @@ int64_t pp_sim_read(pp_port *port, int64_t descriptor, void *data, size_t bytes)
     sim_socket *socket = at(descriptor);
     int64_t got = (int64_t)take(socket, data, bytes);
     if (got == 0 && (socket->ended || socket->reset)) got = verdict(socket);
+    leave(port);
+    return got;
+}
+
+int64_t pp_sim_datagram(pp_port *port) { return pp_sim_socket(port); }
+
+pp_status pp_sim_write_to(pp_port *port, int64_t descriptor, int64_t to, const void *data, size_t bytes)
+{
+    if (!enter(port)) return PP_UNSUPPORTED;
+    int64_t sent = sim_deliver(at(descriptor), to, data, bytes);
+    leave(port);
+    return sent < 0 ? PP_SIZE : PP_OK;
+}
+
+int64_t pp_sim_read_from(pp_port *port, int64_t descriptor, int64_t *from, void *data, size_t bytes)
+{
+    bool truncated;
+    int64_t got = PP_SIM_ENDED;
+    if (!enter(port)) return got;
+    if (at(descriptor)->used) got = take_datagram(at(descriptor), data, bytes, from, &truncated);
     leave(port);
     return got;
 }

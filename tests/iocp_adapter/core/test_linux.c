@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "fixture.h"
@@ -146,8 +147,56 @@ static void the_listener_survives_a_lack_of_descriptors(void)
     sock_close(fd), sock_close(first), sock_close(second);
 }
 
+/* A Unix socket's receiver has room for a few datagrams only: what waits leaves in order when it reads. */
+static void unix_datagrams_wait_for_room(void)
+{
+    enum { MANY = 400 };
+    int fds[2], data;
+    static int numbers[MANY];
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_DGRAM, 0, fds), 0);
+    pp_port *port = new_port();
+    pp_endpoint endpoint = add(port, fds[0], 1, NULL, 0);
+    for (int i = 0; i < MANY; i++) {
+        numbers[i] = i;
+        pp_send send = {.endpoint = endpoint, .address = (uintptr_t)&numbers[i], .bytes = sizeof data};
+        CHECK_EQ(pp_port_sendto(port, &send, NULL, NULL), PP_OK);
+    }
+    CHECK(pp_port_queued(port, endpoint) > 0);
+    for (int i = 0; i < MANY; i++) {
+        pp_completion row = next(port);
+        CHECK_EQ(row.error, 0);
+        CHECK_EQ(sock_read(fds[1], &data, sizeof data), sizeof data);
+        CHECK_EQ(data, i);
+    }
+    end_port(port);
+    sock_close(fds[0]), sock_close(fds[1]);
+}
+
+/* Nothing would tell of room at a receiver that the socket is not connected to. */
+static void without_a_connection_they_fail_instead(void)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "\0poolport-datagrams-"};
+    pp_address to = {.bytes = sizeof name};
+    int from = socket(AF_UNIX, SOCK_DGRAM, 0), receiver = socket(AF_UNIX, SOCK_DGRAM, 0);
+    snprintf(name.sun_path + 20, 20, "%d", (int)getpid());
+    memcpy(to.data, &name, sizeof name);
+    CHECK_EQ(bind(receiver, (struct sockaddr *)&name, sizeof name), 0);
+    pp_port *port = new_port();
+    pp_send send = {.endpoint = add(port, from, 1, NULL, 0), .address = (uintptr_t)"x", .bytes = 1};
+    pp_completion row = {0};
+    for (int i = 0; i < 400 && row.error == 0; i++) {
+        CHECK_EQ(pp_port_sendto(port, &send, &to, NULL), PP_OK);
+        row = next(port);
+    }
+    CHECK_EQ(row.error, ENOBUFS);
+    end_port(port);
+    sock_close(from), sock_close(receiver);
+}
+
 int main(void)
 {
+    RUN_ON_ALL(unix_datagrams_wait_for_room);
+    RUN_ON_ALL(without_a_connection_they_fail_instead);
     RUN_ON_ALL(a_child_of_fork_is_refused_and_harms_nothing);
     RUN(the_environment_forbids_io_uring);
     RUN(only_a_lasting_refusal_falls_back);

@@ -41,18 +41,23 @@ typedef enum pp_operation_kind {
     PP_KIND_CONNECT = 4,
     PP_KIND_POST = 5,
     PP_KIND_CLOSE = 6, /* the endpoint is no more; nothing follows with its key */
-    PP_KIND_TIMER = 7
+    PP_KIND_TIMER = 7,
+    PP_KIND_RECVFROM = 8,
+    PP_KIND_SENDTO = 9
 } pp_operation_kind;
 
 enum {
     PP_TIMEOUT_NEVER = -1, /* timeout_ns: wait as long as it takes */
     PP_REASON_BYTES = 160,
-    PP_BATCH_BYTES = 262144, /* default payload bound of one batch */
-    PP_ERROR_STATUS = 65536  /* pp_completion.error at and above: a pp_status, below: the system's number */
+    PP_ADDRESS_BYTES = 128,
+    PP_BATCH_BYTES = 262144,   /* default payload bound of one batch */
+    PP_DATAGRAM_BYTES = 65536, /* no datagram is longer */
+    PP_ERROR_STATUS = 65536    /* pp_completion.error at and above: a pp_status, below: the system's number */
 };
 
 typedef enum pp_completion_flag {
-    PP_MORE = 256, /* the operation stays armed */
+    PP_MORE = 256,      /* the operation stays armed */
+    PP_TRUNCATED = 512, /* the datagram was longer than its buffer; the rest is lost */
     PP_KIND_MASK = 255
 } pp_completion_flag;
 
@@ -118,6 +123,12 @@ typedef enum pp_send_flag {
     PP_SEND_TAKE = 1, /* the block is the port's from now on, released when sent, failed or cancelled */
     PP_SEND_QUIET = 2 /* no completion when all is sent; a failure is told once for the endpoint */
 } pp_send_flag;
+
+/* A socket's address: a struct sockaddr as the system has it. */
+typedef struct pp_address {
+    uint64_t bytes; /* of `data`; 0: none, as of a Unix socket without a name */
+    char data[PP_ADDRESS_BYTES];
+} pp_address;
 
 /* A send with PP_SEND_TAKE and PP_SEND_QUIET from the block's first byte. */
 typedef struct pp_block_send {
@@ -198,7 +209,9 @@ typedef struct pp_endpoint_info {
     X(buffer_waits, counter, endpoints, "times an endpoint waited because the provider had no block")        \
     X(starved, gauge, endpoints, "endpoints waiting for a block now")                                        \
     X(pauses, counter, endpoints, "times a peer that did not read stopped being read from")                  \
-    X(timeouts, counter, endpoints, "endpoints reset because they were silent for too long")
+    X(timeouts, counter, endpoints, "endpoints reset because they were silent for too long")                 \
+    X(truncated, counter, datagrams, "datagrams that were longer than their buffer")                         \
+    X(unreachable, counter, datagrams, "datagrams of ours that found nobody; receiving went on")
 
 enum { PP_PORT_STATS_VERSION = 1 };
 
@@ -270,7 +283,7 @@ pp_status pp_port_accept(pp_port *port, pp_endpoint listener, uint64_t user, pp_
 pp_status pp_port_connect(pp_port *port, pp_endpoint endpoint, const void *address, uint32_t bytes,
                           uint64_t user, pp_operation *out);
 
-/* Receives once, into `*into` (its handle may be 0: plain memory that stays valid until the completion). */
+/* Receives once from a stream, into `*into` (its handle may be 0: plain memory that stays valid until the completion). */
 pp_status pp_port_recv(pp_port *port, pp_endpoint endpoint, const pp_block *into, uint64_t user,
                        pp_operation *out);
 
@@ -278,9 +291,20 @@ pp_status pp_port_recv(pp_port *port, pp_endpoint endpoint, const pp_block *into
  * data is there; result 0 is the end of the stream. PP_MORE while armed. */
 pp_status pp_port_recv_stream(pp_port *port, pp_endpoint endpoint, uint64_t user, pp_operation *out);
 
-/* Sends of one endpoint leave in the order of submission, each whole. On a refusal the block stays the
+/* Sends of one endpoint, a stream, leave in the order of submission, each whole. On a refusal the block stays the
  * caller's. */
 pp_status pp_port_send(pp_port *port, const pp_send *send, pp_operation *out);
+
+/* Receives one datagram, whole or PP_TRUNCATED; one of 0 bytes is one like any other, and a peer that is
+ * not there ends nothing. `into` as for pp_port_recv(); with neither handle nor data, a block of the
+ * provider of that size, acquired when the datagram is there; NULL: of PP_DATAGRAM_BYTES, or the most that
+ * the provider gives. `from` (may be NULL) stays valid until the completion and then has the peer. */
+pp_status pp_port_recvfrom(pp_port *port, pp_endpoint endpoint, const pp_block *into, pp_address *from,
+                           uint64_t user, pp_operation *out);
+
+/* Sends one datagram, also one of 0 bytes, to `to`, which is copied; NULL: to where the socket is
+ * connected. It fails by itself: what is queued behind it goes on. */
+pp_status pp_port_sendto(pp_port *port, const pp_send *send, const pp_address *to, pp_operation *out);
 
 /* Puts a packet of the program's own into the queue. */
 pp_status pp_port_post(pp_port *port, uint64_t key, uint64_t value, uint64_t user);

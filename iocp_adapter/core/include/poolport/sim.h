@@ -35,6 +35,15 @@ int64_t pp_sim_dial(pp_port *port, int64_t listener);
 int64_t pp_sim_write(pp_port *port, int64_t socket, const void *data, size_t bytes);
 int64_t pp_sim_read(pp_port *port, int64_t socket, void *data, size_t bytes);
 
+/* A socket for pp_port_recvfrom() and pp_port_sendto(), on which an address is an int64_t: a descriptor. Datagrams
+ * are lost where the receiver has no room, and where the seed likes. -1 as above. */
+int64_t pp_sim_datagram(pp_port *port);
+
+/* One datagram. PP_OK says no more than that it is on its way; PP_SIZE: it is longer than any can be. */
+pp_status pp_sim_write_to(pp_port *port, int64_t socket, int64_t to, const void *data, size_t bytes);
+/* What fits of it; `*from` is its sender. PP_SIM_ENDED: there is none. */
+int64_t pp_sim_read_from(pp_port *port, int64_t socket, int64_t *from, void *data, size_t bytes);
+
 void pp_sim_close(pp_port *port, int64_t socket, int reset);
 
 /* Sockets that nobody has closed. */

@@ -15,6 +15,9 @@ static const pp_backend_id backends_here[] = {PP_BACKEND_IO_URING, PP_BACKEND_EP
 
 enum { ERROR_REFUSED = ECONNREFUSED, ERROR_RESET = ECONNRESET, ERROR_NO_LISTENER = EINVAL };
 
+/* A connected datagram socket hears that nobody is there. */
+enum { HEARS_OF_NOBODY = 1 };
+
 static inline bool is_broken(uint64_t error) { return error == ECONNRESET || error == EPIPE; }
 
 static inline int64_t sock_read(int fd, void *data, size_t bytes) { return read(fd, data, bytes); }

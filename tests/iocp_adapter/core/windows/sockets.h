@@ -12,6 +12,9 @@ static const pp_backend_id backends_here[] = {PP_BACKEND_IOCP};
 
 enum { ERROR_REFUSED = WSAECONNREFUSED, ERROR_RESET = WSAECONNRESET, ERROR_NO_LISTENER = WSAEINVAL };
 
+/* Not where SIO_UDP_CONNRESET is heeded. Wine does not heed it, and gives no news of such a socket afterwards. */
+enum { HEARS_OF_NOBODY = 0 };
+
 static inline bool is_broken(uint64_t error)
 {
     return error == WSAECONNRESET || error == WSAECONNABORTED || error == WSAESHUTDOWN;

@@ -1,0 +1,57 @@
+"""Addresses as Python has them, and as the system does: a ``struct sockaddr``."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import Any
+
+from iocp_adapter._native import CData, ffi, lib
+from iocp_adapter.errors import PortValueError
+
+__all__ = ["native_address", "read_address", "socket_address"]
+
+_UNIX = getattr(socket, "AF_UNIX", None)
+_FAMILY_BYTES = 2
+
+
+def socket_address(family: int, address: Any) -> bytes:
+    """A ``struct sockaddr`` as the system has it."""
+    if family == getattr(socket, "AF_UNIX", None):
+        path = os.fsencode(address)
+        return struct.pack("=H", family) + (path if path.startswith(b"\0") else path + b"\0")
+    head = struct.pack("=H", family) + struct.pack("!H", address[1])
+    if family == socket.AF_INET:
+        return head + socket.inet_aton(address[0]) + bytes(8)
+    if family == socket.AF_INET6:
+        scope = address[3] if len(address) > 3 else 0
+        return head + bytes(4) + socket.inet_pton(family, address[0]) + struct.pack("=I", scope)
+    raise PortValueError(f"an address for a socket of family {family}: use AF_INET, AF_INET6 or AF_UNIX")
+
+
+def native_address(family: int, address: Any) -> CData:
+    """The same as a ``pp_address``."""
+    data = socket_address(family, address)
+    if len(data) > lib.PP_ADDRESS_BYTES:
+        raise PortValueError(
+            f"an address of {len(data)} bytes: the system has room for {lib.PP_ADDRESS_BYTES}"
+        )
+    return ffi.new("pp_address *", {"bytes": len(data), "data": data})
+
+
+def read_address(native: CData) -> Any:
+    """What ``socket.recvfrom`` would give for a ``pp_address``; None for a peer without one."""
+    data = bytes(ffi.buffer(native.data, min(native.bytes, lib.PP_ADDRESS_BYTES)))
+    if len(data) <= _FAMILY_BYTES:
+        return None
+    family, port = struct.unpack_from("=H", data)[0], struct.unpack_from("!H", data, 2)[0]
+    if family == socket.AF_INET:
+        return socket.inet_ntop(family, data[4:8]), port
+    if family == socket.AF_INET6:
+        flow, scope = struct.unpack_from("!I", data, 4)[0], struct.unpack_from("=I", data, 24)[0]
+        return socket.inet_ntop(family, data[8:24]), port, flow, scope
+    if family == _UNIX:
+        path = data[_FAMILY_BYTES:]
+        return path if path.startswith(b"\0") else os.fsdecode(path.split(b"\0")[0])
+    return data
