@@ -72,6 +72,15 @@ class Trace:
         """Record the resident set and the CPU time of this process."""
         lib.pp_trace_process(self.native)
 
+    def set_time(self, time_ns: int) -> None:
+        """Let the trace's clock stand at ``time_ns`` until the next call.
+
+        From then on nothing in the file tells of the machine or the moment: the same events make the same
+        bytes everywhere (docs/trace-format.md says what is left out). Call it first right after
+        the trace was created; only one thread may write to it, and times may not fall.
+        """
+        lib.pp_trace_set_time(self.native, time_ns)
+
     @property
     def now_ns(self) -> int:
         """Nanoseconds since the trace was opened."""

@@ -48,6 +48,8 @@ struct pp_trace {
     pp_lock grow_lock;
     struct pp_trace *older, *newer; /* all open traces; under `all` */
     _Atomic bool inherited;         /* this is the child of a fork */
+    bool set;                       /* pp_trace_set_time(): the clock stands at `set_ns` */
+    uint64_t set_ns;
 
     pp_lock text_lock; /* everything below */
     char *text_chunk;
@@ -65,6 +67,20 @@ static struct {
     pp_lock lock;
     pp_trace *newest;
 } all;
+
+/* ---- time and thread ------------------------------------------------------------------ */
+
+enum { ONLY_THREAD = 1 }; /* of a trace whose clock is set */
+
+static uint32_t thread_of(const pp_trace *trace)
+{
+    return trace->set ? ONLY_THREAD : pp_system_thread_number();
+}
+
+uint64_t pp_trace_now_ns(const pp_trace *trace)
+{
+    return trace->set ? trace->set_ns : pp_system_now_ns() - trace->opened_ns;
+}
 
 /* ---- chunks --------------------------------------------------------------------------- */
 
@@ -96,7 +112,7 @@ static char *claim_chunk(pp_trace *trace)
     pp_trace_chunk_head *head = (pp_trace_chunk_head *)chunk;
     memcpy(head->magic, "PPck", 4);
     head->sequence = (uint32_t)(number - 1);
-    head->thread = pp_system_thread_number();
+    head->thread = thread_of(trace);
     return chunk;
 }
 
@@ -140,7 +156,7 @@ static _Thread_local struct cursor cursors[CURSORS];
 static struct cursor *find_cursor(pp_trace *trace)
 {
     if (cursors[0].serial == trace->serial) return &cursors[0];
-    struct cursor found = {.serial = trace->serial, .thread = pp_system_thread_number()};
+    struct cursor found = {.serial = trace->serial, .thread = thread_of(trace)};
     int at = 1;
     while (at < CURSORS - 1 && cursors[at].serial != trace->serial) at++;
     if (cursors[at].serial == trace->serial) found = cursors[at];
@@ -168,7 +184,7 @@ void pp_trace_write(pp_trace *trace, const pp_trace_record *record)
     }
     pp_trace_record *slot = &records_of(cursor->chunk)[cursor->used++];
     pp_trace_record whole = *record;
-    whole.time_ns = pp_system_now_ns() - trace->opened_ns;
+    whole.time_ns = pp_trace_now_ns(trace);
     whole.thread = cursor->thread;
     whole.op = PP_OP_NONE;
     *slot = whole;
@@ -177,6 +193,7 @@ void pp_trace_write(pp_trace *trace, const pp_trace_record *record)
 
 void pp_trace_process(pp_trace *trace)
 {
+    if (trace->set) return;
     pp_trace_record record = {
         .granted = pp_system_charged_bytes(),
         .aux = pp_system_resident_bytes(),
@@ -400,7 +417,15 @@ pp_status pp_trace_open(const char *path, int replace, uint64_t limit_bytes, pp_
     return PP_OK;
 }
 
-uint64_t pp_trace_now_ns(const pp_trace *trace) { return pp_system_now_ns() - trace->opened_ns; }
+void pp_trace_set_time(pp_trace *trace, uint64_t time_ns)
+{
+    trace->set_ns = time_ns;
+    if (trace->set || pp_trace_inherited(trace)) return;
+    pp_trace_header *header = header_of(trace);
+    header->opened_unix_ns = 0;
+    header->process = header->pointer_bytes = 0;
+    trace->set = true;
+}
 
 uint64_t pp_trace_dropped(const pp_trace *trace)
 {
@@ -436,6 +461,7 @@ pp_status pp_trace_close(pp_trace *trace)
     header->dropped = pp_trace_dropped(trace);
     header->chunks = written - 1;
     header->closed_ns = pp_trace_now_ns(trace);
+    if (header->closed_ns == 0) header->closed_ns = 1; /* 0 says that it was never closed */
     /* Windows does not cut a file that is mapped. */
     unmap_segments(trace);
     pp_status status = pp_file_truncate(trace->file, written * PP_TRACE_CHUNK_BYTES);

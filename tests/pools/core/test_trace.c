@@ -232,8 +232,69 @@ static void a_pool_tells_its_life(void)
     free(content);
 }
 
+/* Writes what a pool does, at times that are said, and gives the file. */
+static char *write_at_set_times(size_t *bytes)
+{
+    pp_trace *trace = begin(1 << 24);
+    pp_slab_config config = {.pool = {.name = "set"}, .block_bytes = 64, .block_count = 4};
+    pp_pool *pool = NULL;
+    pp_block block;
+    uint32_t tag;
+    pp_trace_set_time(trace, 7);
+    CHECK_EQ(pp_trace_now_ns(trace), 7);
+    CHECK_EQ(pp_slab_create(&config, &pool), PP_OK);
+    CHECK_EQ(pp_pool_tag(pool, "t", 1, &tag), PP_OK);
+    CHECK_EQ(pp_pool_trace(pool, trace, "{}"), PP_OK);
+    CHECK_EQ(pp_pool_acquire(pool, 10, tag, &block), PP_OK);
+    pp_trace_process(trace);
+    pp_trace_set_time(trace, 1000);
+    CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+    CHECK_EQ(pp_pool_trace(pool, NULL, NULL), PP_OK);
+    pp_pool_destroy(pool);
+    CHECK_EQ(pp_trace_close(trace), PP_OK);
+    return slurp(bytes);
+}
+
+static void a_trace_with_a_set_clock_tells_nothing_of_the_machine(void)
+{
+    size_t bytes;
+    char *content = write_at_set_times(&bytes);
+    const pp_trace_header *header = (const pp_trace_header *)content;
+    CHECK_EQ(header->opened_unix_ns, 0);
+    CHECK_EQ(header->process, 0);
+    CHECK_EQ(header->pointer_bytes, 0);
+    CHECK_EQ(header->closed_ns, 1000);
+    static const uint64_t times[] = {7, 7, 1000};
+    static const uint8_t ops[] = {PP_OP_REGION_ADD, PP_OP_ALLOC, PP_OP_FREE};
+    for (size_t at = 0; at < header->chunks; at++) {
+        const pp_trace_chunk_head *head = chunk_at(content, at);
+        CHECK_EQ(head->thread, 1);
+        if (head->kind != PP_CHUNK_RECORDS) continue;
+        CHECK_EQ(head->used, 3);
+        for (size_t i = 0; i < 3; i++) {
+            CHECK_EQ(records_of(head)[i].op, ops[i]);
+            CHECK_EQ(records_of(head)[i].time_ns, times[i]);
+            CHECK_EQ(records_of(head)[i].thread, 1);
+        }
+    }
+    free(content);
+}
+
+static void a_set_clock_that_stands_at_zero_still_closes(void)
+{
+    size_t bytes;
+    pp_trace *trace = begin(1 << 24);
+    pp_trace_set_time(trace, 0);
+    CHECK_EQ(pp_trace_close(trace), PP_OK);
+    char *content = slurp(&bytes);
+    CHECK_EQ(((const pp_trace_header *)content)->closed_ns, 1);
+    free(content);
+}
+
 int main(void)
 {
+    RUN(a_trace_with_a_set_clock_tells_nothing_of_the_machine);
+    RUN(a_set_clock_that_stands_at_zero_still_closes);
     RUN(a_closed_trace_has_its_layout);
     RUN(the_same_text_has_one_id_in_the_trace);
     RUN(what_no_longer_fits_is_dropped_and_counted);

@@ -116,12 +116,12 @@ typedef struct pp_trace_header {
     uint32_t header_bytes;   /* PP_TRACE_HEADER_BYTES */
     uint32_t chunk_bytes;    /* PP_TRACE_CHUNK_BYTES */
     uint32_t record_bytes;   /* PP_TRACE_RECORD_BYTES */
-    uint64_t opened_unix_ns; /* wall clock when the trace was opened */
+    uint64_t opened_unix_ns; /* wall clock when the trace was opened; 0: pp_trace_set_time() */
     uint64_t closed_ns;      /* time_ns of the close; 0 if it was never closed */
     uint64_t chunks;         /* chunks in the file, when closed; 0 otherwise */
     uint64_t dropped;        /* records lost because the file could not grow */
-    uint32_t process;        /* operating system's process id */
-    uint32_t pointer_bytes;  /* sizeof(void *) of the writer */
+    uint32_t process;        /* operating system's process id; 0 with opened_unix_ns */
+    uint32_t pointer_bytes;  /* sizeof(void *) of the writer; 0 with opened_unix_ns */
     char writer[64];         /* "poolport 0.1.0", zero-padded */
 } pp_trace_header;
 
@@ -148,6 +148,12 @@ uint32_t pp_trace_next_pool(pp_trace *trace);
 
 /* Writes a PROCESS record: resident set, commit charge and CPU time of this process. */
 void pp_trace_process(pp_trace *trace);
+
+/* Gives the trace a clock that stands at `time_ns` until the next call, so that the same events make the
+ * same file, byte for byte, on every machine. What tells of the machine is left out: opened_unix_ns, process
+ * and pointer_bytes are 0, every thread is number 1, and pp_trace_process() writes nothing. From right
+ * after pp_trace_open(), by the one thread that writes; times do not fall. */
+void pp_trace_set_time(pp_trace *trace, uint64_t time_ns);
 
 /* Nanoseconds since the trace was opened. */
 uint64_t pp_trace_now_ns(const pp_trace *trace);
