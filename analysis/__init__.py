@@ -6,6 +6,7 @@
     analysis.summary(trace)                         # -> Summary, plain numbers for a comparison table
     report = analysis.report(["slab.pptrace", "malloc.pptrace"])
     report.save("report.html")                      # one self-contained page; also rich in Jupyter
+    analysis.replay("run.pptrace").rows             # the same requests under every strategy
 
 numpy, matplotlib and jinja2 come with the extra `poolport[analysis]`. Importing this package
 needs none of them: the first use that does raises `MissingExtra`, which names the remedy.
@@ -14,7 +15,7 @@ needs none of them: the first use that does raises `MissingExtra`, which names t
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from analysis.summaries import Summary
 
 if TYPE_CHECKING:
     from analysis import figures, metrics
+    from analysis.replaying import Replay
     from analysis.reporting.report import Report
     from analysis.trace import Trace
 
@@ -31,6 +33,7 @@ __all__ = [
     "BalanceError",
     "MissingExtra",
     "OutputError",
+    "Replay",
     "Report",
     "Summary",
     "Trace",
@@ -38,12 +41,14 @@ __all__ = [
     "figures",
     "load",
     "metrics",
+    "replay",
     "report",
     "summary",
 ]
 
 _LAZY = {
     "Trace": ("analysis.trace", "Trace"),
+    "Replay": ("analysis.replaying", "Replay"),
     "Report": ("analysis.reporting.report", "Report"),
     "metrics": ("analysis.metrics", None),
     "figures": ("analysis.figures", None),
@@ -115,3 +120,47 @@ def report(
     from analysis.reporting.report import Report  # noqa: PLC0415
 
     return Report.build(sources, title=title)
+
+
+def replay(
+    source: str | PathLike[str] | Trace,
+    strategies: Iterable[str] | None = None,
+    *,
+    output: str | PathLike[str] | None = None,
+    pool: str | None = None,
+    limit_bytes: int = 1 << 30,
+    reps: int = 3,
+    seed: int = 1,
+    clock: str = "logical",
+    force: bool = False,
+    progress: Callable[[str], None] = lambda _text: None,
+) -> Replay:
+    """Ask every strategy for what a recorded program asked for, in the same order.
+
+    `strategies` are names of `analysis.replaying.strategies.STRATEGIES` (default: all; those that
+    the machine lacks, or that cannot fit the sizes, are in `.skipped` with the reason). `pool` names
+    the pool of the trace (default: the one with the most bytes). `limit_bytes` bounds the memory for
+    blocks; what is beyond it is refused and counted. Each strategy writes a trace to the directory
+    `output` (default: one that goes with the result; or a file that ends in `.pptrace`, for one strategy),
+    and is then timed `reps` times, which may be 0. With the clock `"logical"` a trace carries the source's
+    times and is the same, byte for byte, for the same source, strategy and seed; `"real"` takes
+    the times of the replay. `seed` orders the turns of the timed repetitions.
+
+    The result has `.rows` (one `Row` per strategy), `.traces`, `.skipped`, `.warnings`, `.report()`.
+
+    Raises as `load` does, `UsageError` for arguments, `OutputError` where the traces cannot be written,
+    `AnalysisError` where a strategy's process dies.
+    """
+    _load_lazily("analysis.trace")
+    from analysis.replaying import Settings  # noqa: PLC0415
+    from analysis.replaying import replay as run  # noqa: PLC0415
+    from analysis.trace import Trace  # noqa: PLC0415
+
+    return run(
+        source if isinstance(source, Trace) else Trace.open(source),
+        strategies,
+        output=output,
+        pool=pool,
+        settings=Settings(limit_bytes, reps, seed, clock, force),
+        progress=progress,
+    )

@@ -18,11 +18,11 @@ from analysis.benchmarks.cell import Cell
 from analysis.benchmarks.workloads import WORKLOADS, defaults_for
 from analysis.errors import AnalysisError, PlatformLacks
 
-__all__ = ["Result", "run"]
+__all__ = ["ROOM_FOR_JEMALLOC", "Result", "run"]
 
 # jemalloc keeps its caches in static thread-local storage, of which a program that is already
 # running has too little left unless glibc was told so at its start.
-_ROOM_FOR_JEMALLOC = {"GLIBC_TUNABLES": "glibc.rtld.optional_static_tls=65536"}
+ROOM_FOR_JEMALLOC = {"GLIBC_TUNABLES": "glibc.rtld.optional_static_tls=65536"}
 
 
 class Result(NamedTuple):
@@ -60,7 +60,7 @@ class _Process:
         self.answers: list[dict[str, Any]] = []
         self._process = subprocess.Popen(
             [sys.executable, "-m", "analysis.benchmarks"],
-            env=os.environ | _ROOM_FOR_JEMALLOC,
+            env=os.environ | ROOM_FOR_JEMALLOC,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

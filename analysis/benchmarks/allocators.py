@@ -15,7 +15,7 @@ from analysis.benchmarks._native import CData, ffi, lib
 from analysis.benchmarks.workloads import Shape
 from analysis.errors import PlatformLacks
 
-__all__ = ["STRATEGIES", "Allocator", "build", "largest_request"]
+__all__ = ["STRATEGIES", "Allocator", "build", "largest_request", "library_functions"]
 
 
 class Allocator(NamedTuple):
@@ -105,33 +105,47 @@ class _Library(NamedTuple):
     find: Callable[[], str | None]
     acquire: str
     release: str
+    resize: str
     remedy: str
 
 
 _LIBRARIES = {
-    "mimalloc": _Library(_mimalloc_path, "mi_malloc", "mi_free", 'pip install "poolport[bench]"'),
+    "mimalloc": _Library(
+        _mimalloc_path, "mi_malloc", "mi_free", "mi_realloc", 'pip install "poolport[bench]"'
+    ),
     "jemalloc": _Library(
-        lambda: ctypes.util.find_library("jemalloc"), "malloc", "free", "apt-get install libjemalloc2"
+        lambda: ctypes.util.find_library("jemalloc"),
+        "malloc",
+        "free",
+        "realloc",
+        "apt-get install libjemalloc2",
     ),
     "tcmalloc": _Library(
         lambda: ctypes.util.find_library("tcmalloc_minimal"),
         "malloc",
         "free",
+        "realloc",
         "apt-get install libtcmalloc-minimal4",
     ),
 }
 
 
-def _in_library(name: str) -> Allocator:
+def library_functions(name: str) -> tuple[ctypes.CDLL, tuple[int, int, int]]:
+    """An allocator's library, and the addresses of its malloc, free and realloc. Raises ``PlatformLacks``."""
     entry = _LIBRARIES[name]
     path = entry.find()
     if path is None:
         raise PlatformLacks(f"the strategy {name} needs its library, which is not here; {entry.remedy}")
     library = ctypes.CDLL(path)
-    acquire, release = (
+    acquire, release, resize = (
         ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value or 0
-        for symbol in (entry.acquire, entry.release)
+        for symbol in (entry.acquire, entry.release, entry.resize)
     )
+    return library, (acquire, release, resize)
+
+
+def _in_library(name: str) -> Allocator:
+    library, (acquire, release, _) = library_functions(name)
     return _direct(acquire, release, library)
 
 

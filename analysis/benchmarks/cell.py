@@ -48,6 +48,11 @@ class Cell(NamedTuple):
 
 def peak_rss_bytes() -> int:
     """The most memory this process ever had resident."""
+    try:  # rusage would tell the parent's peak where that was higher: it passes through fork and exec
+        with open("/proc/self/status", encoding="ascii") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass  # not Linux
     memory = psutil.Process().memory_info()
     peak: int | None = getattr(memory, "peak_wset", None)  # Windows
     if peak is not None:

@@ -1,2 +1,3 @@
 #include <poolport/probe.h>
+#include <poolport/replay.h>
 #include <poolport/workload.h>

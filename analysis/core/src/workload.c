@@ -59,25 +59,10 @@ uint64_t pp_workload_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static uint32_t bucket_of(uint64_t ns)
-{
-    if (ns < 16) return (uint32_t)ns;
-    uint32_t exponent = 63 - (uint32_t)__builtin_clzll(ns);
-    return (exponent - 3) * 16 + (uint32_t)((ns >> (exponent - 4)) & 15);
-}
-
-static double value_of(uint32_t bucket)
-{
-    if (bucket < 16) return bucket;
-    uint32_t exponent = bucket / 16 + 3;
-    return (double)((UINT64_C(16) + bucket % 16) << (exponent - 4)) * (1 + 1.0 / 32);
-}
-
 void pp_take_time(worker *w)
 {
     uint64_t now = pp_workload_now_ns();
-    uint32_t bucket = bucket_of(now - w->sampled_ns);
-    w->histogram[bucket < BUCKETS ? bucket : BUCKETS - 1]++;
+    w->histogram[pp_bucket_of(now - w->sampled_ns)]++;
     w->sampled_ns = now;
 }
 
@@ -85,10 +70,10 @@ static double percentile(const pp_workload *workload, double share)
 {
     uint64_t total = 0, seen = 0;
     for (uint32_t t = 0; t < workload->config.threads; t++)
-        for (uint32_t b = 0; b < BUCKETS; b++) total += workload->workers[t].histogram[b];
-    for (uint32_t b = 0; b < BUCKETS; b++) {
+        for (uint32_t b = 0; b < PP_HISTOGRAM_BUCKETS; b++) total += workload->workers[t].histogram[b];
+    for (uint32_t b = 0; b < PP_HISTOGRAM_BUCKETS; b++) {
         for (uint32_t t = 0; t < workload->config.threads; t++) seen += workload->workers[t].histogram[b];
-        if (total && (double)seen >= share * (double)total) return value_of(b) / SAMPLE;
+        if (total && (double)seen >= share * (double)total) return pp_bucket_ns(b) / SAMPLE;
     }
     return 0;
 }

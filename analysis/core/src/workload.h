@@ -6,7 +6,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { THREADS_MAX = 64, SAMPLE = 32, BUCKETS = 512, PAGE = 4096 };
+#include "histogram.h"
+
+enum { THREADS_MAX = 64, SAMPLE = 32, PAGE = 4096 };
 
 typedef struct held {
     pp_handle handle; /* 0: none */
@@ -26,7 +28,7 @@ typedef struct worker {
     uint64_t operations, failures;
     int64_t requested, requested_peak; /* bytes; below 0 where a worker releases what others acquired */
     uint64_t sampled_ns;
-    uint64_t histogram[BUCKETS];
+    uint64_t histogram[PP_HISTOGRAM_BUCKETS];
 } worker;
 
 struct pp_workload {

@@ -1,0 +1,186 @@
+"""``poolport replay``: the requests of a trace under every strategy, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import analysis
+from analysis.commands.bench import environment
+from analysis.commands.terminal import (
+    note,
+    print_json,
+    print_next,
+    print_table,
+    progress,
+    require_tables,
+    warn,
+)
+from analysis.results import document
+from analysis.units import MISSING, bytes_text, count_text, duration_text, percent_text
+
+if TYPE_CHECKING:
+    from analysis.replaying import Replay, Row
+
+NAME = "replay"
+HELP = "make a trace's requests again under every strategy and compare time and memory"
+
+_SIZE = re.compile(r"(\d+)([KMGT]?)(i?B)?", re.IGNORECASE)
+
+
+def _size(text: str) -> int:
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; give bytes, or a number with K, M, G or T")
+    return int(found[1]) << 10 * "KMGT".find(found[2].upper()) + 10 if found[2] else int(found[1])
+
+
+def _names(text: str) -> list[str]:
+    from analysis.replaying.strategies import STRATEGIES  # noqa: PLC0415  # compiled
+
+    names = text.split(",")
+    for name in names:
+        if name not in STRATEGIES:
+            raise argparse.ArgumentTypeError(f"no strategy {name!r}; choose from {','.join(STRATEGIES)}")
+    return list(dict.fromkeys(names))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("trace", type=Path, metavar="TRACE", help="a .pptrace file")
+    parser.add_argument(
+        "--strategies",
+        type=_names,
+        metavar="A,B",
+        help="from slab,sizeclass,sizeclass-learned,buddy,compacting,compacting-off,malloc,mimalloc,jemalloc,"
+        "tcmalloc (default: all that the machine has)",
+    )
+    parser.add_argument("--pool", help="name of the pool to replay (default: the one with the most bytes)")
+    parser.add_argument(
+        "--output",
+        "-o",
+        type=Path,
+        help="directory for the traces, or one .pptrace file for one strategy (default: TRACE-replay)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace the traces in the output")
+    parser.add_argument(
+        "--limit",
+        type=_size,
+        default=1 << 30,
+        metavar="BYTES",
+        help="memory for blocks that each strategy may take, as 512M or 4G (default: 1G)",
+    )
+    parser.add_argument(
+        "--clock",
+        choices=("logical", "real"),
+        default="logical",
+        help="times in the traces: the source's, or those of the replay (default: logical)",
+    )
+    parser.add_argument(
+        "--reps", type=int, default=3, help="timed repetitions, interleaved; 0: traces only (default: 3)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the order of repetitions (default: 1)")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+
+
+_COLUMNS: tuple[tuple[str, Callable[[Row], float | None], Callable[[float | None], str], bool], ...] = (
+    ("per block", lambda row: row.ns_per_op, duration_text, True),
+    ("p99", lambda row: row.p99_ns, duration_text, True),
+    ("peak RSS", lambda row: row.peak_rss_bytes, bytes_text, True),
+    ("peak reserved", lambda row: row.peak_reserved_bytes, bytes_text, True),
+    ("external frag.", lambda row: row.external_fragmentation, percent_text, True),
+    ("internal frag.", lambda row: row.internal_fragmentation, percent_text, True),
+    ("moved", lambda row: row.compacted_bytes, bytes_text, False),
+    ("failures", lambda row: row.failures, count_text, False),
+)
+
+
+def _print_rows(result: Replay) -> None:
+    best = [
+        min((value for row in result.rows if (value := value_of(row)) is not None), default=None)
+        for _, value_of, _, _ in _COLUMNS
+    ]
+    fastest = best[0]
+    cells, bold = [], []
+    for row in result.rows:
+        texts = [text_of(value_of(row)) for _, value_of, text_of, _ in _COLUMNS]
+        times = f"{row.ns_per_op / fastest:.2f}" if fastest and row.ns_per_op is not None else MISSING
+        cells.append((row.strategy, texts[0], times, *texts[1:]))
+        won = [
+            ranked and value_of(row) is not None and value_of(row) == least
+            for (_, value_of, _, ranked), least in zip(_COLUMNS, best, strict=True)
+        ]
+        bold.append([at + 1 + (at > 0) for at, hit in enumerate(won) if hit])
+    names = [name for name, *_ in _COLUMNS]
+    print_table(
+        f"{result.pool}: {count_text(result.blocks)} blocks, at most {bytes_text(result.peak_live_bytes)} "
+        f"live, the largest {bytes_text(result.largest_request_bytes)}",
+        ["strategy", names[0], "x best", *names[1:]],
+        cells,
+        bold,
+    )
+
+
+def _print_json(result: Replay, arguments: argparse.Namespace) -> None:
+    print_json(
+        document(
+            "replay",
+            environment=environment(arguments.seed, arguments.reps),
+            source={
+                "trace": result.source,
+                "pool": result.pool,
+                "requests": result.requests,
+                "blocks": result.blocks,
+                "peak_live_bytes": result.peak_live_bytes,
+                "largest_request_bytes": result.largest_request_bytes,
+            },
+            clock=result.clock,
+            limit_bytes=result.limit_bytes,
+            skipped=[{"strategy": name, "reason": why} for name, why in result.skipped.items()],
+            results=[row.as_dict() for row in result.rows],
+        )
+    )
+
+
+def _following(result: Replay, output: Path) -> str:
+    """The report on the traces; only the shells of Unix find them by a pattern."""
+    if not result.rows:
+        return f"poolport replay {shlex.quote(result.source)} --strategies malloc,sizeclass"
+    if os.name != "nt" and output.is_dir() and len(list(output.glob("*.pptrace"))) == len(result.rows):
+        return f"poolport report {shlex.quote(str(output))}/*.pptrace"
+    return f"poolport report {' '.join(shlex.quote(trace) for trace in result.traces)}"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Replay, and print every row, also those that ours lose."""
+    require_tables(json_output=arguments.json)
+    output: Path = arguments.output or Path(f"{arguments.trace.stem}-replay")
+    with progress("reading the trace") as tell:
+        result = analysis.replay(
+            arguments.trace,
+            arguments.strategies,
+            output=output,
+            pool=arguments.pool,
+            limit_bytes=arguments.limit,
+            reps=arguments.reps,
+            seed=arguments.seed,
+            clock=arguments.clock,
+            force=arguments.force,
+            progress=tell,
+        )
+    for name, why in result.skipped.items():
+        warn(f"{name} is left out: {why}")
+    for text in result.warnings:
+        warn(text)
+    if arguments.json:
+        _print_json(result, arguments)
+    elif result.rows:
+        _print_rows(result)
+        note(f"wrote {len(result.rows)} trace(s): {output}")
+    print_next(_following(result, output), json_output=arguments.json)
+    return 0
