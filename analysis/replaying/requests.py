@@ -135,11 +135,11 @@ def _spans_of(tenures: Tenures, trace: Trace) -> _Spans:
     fresh[1:] |= tenures.end[:-1] != tenures.start[1:]
     began = np.append(trace.ops, np.uint8(Op.NONE))[tenures.start]  # of -1: NONE
     keep = fresh | (began == Op.RESIZE)
-    last_tenure = np.append(fresh[1:], True)[:total]
     first = fresh[keep]
     last = np.append(first[1:], True)[: len(first)]
-    end = tenures.end[keep].copy()
-    end[last] = tenures.end[last_tenure]
+    # What a MOVE began belongs to the span before it, which ends where the last of these does.
+    following = np.append(np.flatnonzero(keep)[1:], total)[: len(first)]
+    end = tenures.end[following - 1]
     return _Spans(
         first=first,
         last=last,
