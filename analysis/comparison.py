@@ -30,13 +30,20 @@ _Text = Callable[[float | None], str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Measure:
+class Measure:
+    """What a column says of a trace."""
+
     group: str
     label: str
     meaning: str
     value: _Value
     text: _Text
     better: str = ""  # "low", "high", or neither
+
+    @property
+    def name(self) -> str:
+        """As on the command line: "peak-reserved"."""
+        return self.label.lower().replace(",", "").replace(" ", "-")
 
 
 def _note(key: str, scale: float = 1.0) -> _Value:
@@ -51,16 +58,16 @@ _TRAFFIC, _MEMORY, _FRAGMENTATION, _CHANGE, _LOSS = (
     "Traffic", "Memory", "Fragmentation", "Allocation", "What went wrong",
 )  # fmt: skip
 
-_MEASURES = (
-    _Measure(_TRAFFIC, "Messages", "echoed in the run", _note("messages"), units.count_text),
-    _Measure(_TRAFFIC, "Connections", "opened in the run", _note("connections"), units.count_text),
-    _Measure(
+MEASURES = (
+    Measure(_TRAFFIC, "Messages", "echoed in the run", _note("messages"), units.count_text),
+    Measure(_TRAFFIC, "Connections", "opened in the run", _note("connections"), units.count_text),
+    Measure(
         _TRAFFIC, "Throughput", "messages a second", _note("throughput_msgs_per_s"), units.rate_text, "high"
     ),
-    _Measure(
+    Measure(
         _TRAFFIC, "Payload", "bytes a second", _note("throughput_bytes_per_s"), units.byte_rate_text, "high"
     ),
-    _Measure(
+    Measure(
         _TRAFFIC,
         "Server CPU per message",
         "user and system time of the server",
@@ -68,14 +75,14 @@ _MEASURES = (
         units.duration_text,
         "low",
     ),
-    _Measure(
+    Measure(
         _TRAFFIC, "Latency p50", "as clients saw it", _note("latency_p50_us", 1e3), units.duration_text, "low"
     ),
-    _Measure(
+    Measure(
         _TRAFFIC, "Latency p99", "as clients saw it", _note("latency_p99_us", 1e3), units.duration_text, "low"
     ),
-    _Measure(_MEMORY, "Peak live", "Q, bytes requested", lambda row: row.peak_live_bytes, units.bytes_text),
-    _Measure(
+    Measure(_MEMORY, "Peak live", "Q, bytes requested", lambda row: row.peak_live_bytes, units.bytes_text),
+    Measure(
         _MEMORY,
         "Peak granted",
         "B, bytes handed out",
@@ -83,7 +90,7 @@ _MEASURES = (
         units.bytes_text,
         "low",
     ),
-    _Measure(
+    Measure(
         _MEMORY,
         "Peak reserved",
         "R, address space held",
@@ -91,7 +98,7 @@ _MEASURES = (
         units.bytes_text,
         "low",
     ),
-    _Measure(
+    Measure(
         _MEMORY,
         "Peak RSS",
         "resident set of the whole process",
@@ -99,7 +106,7 @@ _MEASURES = (
         units.bytes_text,
         "low",
     ),
-    _Measure(
+    Measure(
         _MEMORY,
         "Overhead",
         "metadata / B at the peak",
@@ -107,7 +114,7 @@ _MEASURES = (
         units.percent_text,
         "low",
     ),
-    _Measure(
+    Measure(
         _FRAGMENTATION,
         "Internal, at peak",
         "1 - Q/B",
@@ -115,7 +122,7 @@ _MEASURES = (
         units.percent_text,
         "low",
     ),
-    _Measure(
+    Measure(
         _FRAGMENTATION,
         "Internal, mean",
         "1 - Q/B",
@@ -123,7 +130,7 @@ _MEASURES = (
         units.percent_text,
         "low",
     ),
-    _Measure(
+    Measure(
         _FRAGMENTATION,
         "External, at peak",
         "1 - L/F",
@@ -131,7 +138,7 @@ _MEASURES = (
         units.percent_text,
         "low",
     ),
-    _Measure(
+    Measure(
         _FRAGMENTATION,
         "External, mean",
         "1 - L/F",
@@ -139,7 +146,7 @@ _MEASURES = (
         units.percent_text,
         "low",
     ),
-    _Measure(
+    Measure(
         _FRAGMENTATION,
         "Free but useless",
         "to requests of the p99 size, at peak",
@@ -147,15 +154,15 @@ _MEASURES = (
         units.percent_text,
         "low",
     ),
-    _Measure(_CHANGE, "Allocations", "in the trace", lambda row: row.allocations, units.count_text),
-    _Measure(_CHANGE, "Allocation rate", "a second", lambda row: row.allocations_per_s, units.rate_text),
-    _Measure(_CHANGE, "Churn", "bytes allocated / mean Q", lambda row: row.churn, units.count_text),
-    _Measure(_CHANGE, "Lifetime p50", "of blocks", lambda row: row.lifetime_p50_ns, units.duration_text),
-    _Measure(_CHANGE, "Lifetime p99", "of blocks", lambda row: row.lifetime_p99_ns, units.duration_text),
-    _Measure(
+    Measure(_CHANGE, "Allocations", "in the trace", lambda row: row.allocations, units.count_text),
+    Measure(_CHANGE, "Allocation rate", "a second", lambda row: row.allocations_per_s, units.rate_text),
+    Measure(_CHANGE, "Churn", "bytes allocated / mean Q", lambda row: row.churn, units.count_text),
+    Measure(_CHANGE, "Lifetime p50", "of blocks", lambda row: row.lifetime_p50_ns, units.duration_text),
+    Measure(_CHANGE, "Lifetime p99", "of blocks", lambda row: row.lifetime_p99_ns, units.duration_text),
+    Measure(
         _LOSS, "Refused requests", "no block was given", lambda row: row.failures, units.count_text, "low"
     ),
-    _Measure(
+    Measure(
         _LOSS,
         "Failed messages",
         "lost or wrong",
@@ -163,9 +170,9 @@ _MEASURES = (
         units.count_text,
         "low",
     ),
-    _Measure(_LOSS, "Leaked blocks", "live at close", lambda row: row.leaked_blocks, units.count_text, "low"),
-    _Measure(_LOSS, "Leaked bytes", "live at close", lambda row: row.leaked_bytes, units.bytes_text, "low"),
-    _Measure(
+    Measure(_LOSS, "Leaked blocks", "live at close", lambda row: row.leaked_blocks, units.count_text, "low"),
+    Measure(_LOSS, "Leaked bytes", "live at close", lambda row: row.leaked_bytes, units.bytes_text, "low"),
+    Measure(
         _LOSS,
         "Suspected leaks",
         "blocks that look forgotten",
@@ -179,7 +186,7 @@ _MEASURES = (
 def comparison(summaries: Sequence[Summary]) -> list[Row]:
     """Compute the rows, in the order in which they should be read."""
     rows = []
-    for measure in _MEASURES:
+    for measure in MEASURES:
         values = tuple(measure.value(row) for row in summaries)
         if all(value is None for value in values):
             continue

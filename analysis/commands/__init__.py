@@ -26,7 +26,7 @@ from analysis.errors import AnalysisError
 
 __all__ = ["build_parser", "main"]
 
-_COMMANDS = ("demo", "bench", "replay", "report", "serve", "doctor", "completion")
+_COMMANDS = ("demo", "bench", "replay", "report", "compare", "serve", "doctor", "completion")
 _INTERRUPTED = 130
 
 

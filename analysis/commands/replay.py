@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from analysis.commands.terminal import (
     print_table,
     progress,
     require_tables,
+    shell_words,
     warn,
 )
 from analysis.results import document
@@ -150,10 +150,10 @@ def _print_json(result: Replay, arguments: argparse.Namespace) -> None:
 def _following(result: Replay, output: Path) -> str:
     """The report on the traces; only the shells of Unix find them by a pattern."""
     if not result.rows:
-        return f"poolport replay {shlex.quote(result.source)} --strategies malloc,sizeclass"
+        return shell_words(["poolport", "replay", result.source, "--strategies", "malloc,sizeclass"])
     if os.name != "nt" and output.is_dir() and len(list(output.glob("*.pptrace"))) == len(result.rows):
-        return f"poolport report {shlex.quote(str(output))}/*.pptrace"
-    return f"poolport report {' '.join(shlex.quote(trace) for trace in result.traces)}"
+        return shell_words(["poolport", "report", output]) + "/*.pptrace"
+    return shell_words(["poolport", "report", *result.traces])
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +16,16 @@ from analysis.errors import MissingExtra
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["note", "print_json", "print_next", "print_table", "progress", "require_tables", "warn"]
+__all__ = [
+    "note",
+    "print_json",
+    "print_next",
+    "print_table",
+    "progress",
+    "require_tables",
+    "shell_words",
+    "warn",
+]
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -70,6 +81,12 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """Say something that the user should know, beside the result."""
     print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def shell_words(words: Sequence[object]) -> str:
+    """Words as this system's shell takes them."""
+    texts = [str(word) for word in words]
+    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
 
 
 def print_next(text: str, *, json_output: bool) -> None:

@@ -79,8 +79,8 @@ class Requests:
     peak_bytes: int  # the most that is live at once, as requested, where nothing is refused
     peak_blocks: int
     peak_at: int  # the request with which `peak_bytes` is first reached; 0 without blocks
-    start_ns: int  # of the trace
-    end_ns: int
+    start_ns: int  # of the first request
+    end_ns: int  # of the trace
     leaks: bool  # the pool was closed with live blocks, as far as the trace tells
 
 
@@ -235,7 +235,7 @@ def _finished(trace: Trace, spans: _Spans, rows: npt.NDArray[np.void], delta: In
         peak_bytes=int(live.max(initial=0)),
         peak_blocks=int(blocks.max(initial=0)),
         peak_at=int(live.argmax()),
-        start_ns=trace.start_ns,
+        start_ns=int(rows["time_ns"][0]),
         end_ns=trace.end_ns,
         leaks=bool((trace.records["pool"][leaks] == pool).any()),
     )
