@@ -27,17 +27,24 @@ class Finding:
 
 
 def findings(traces: Sequence[Metrics], rows: Sequence[Summary]) -> list[Finding]:
-    """Judge each trace, then compare them."""
-    found: list[Finding] = []
-    several = len(rows) > 1
+    """Judge each trace, then compare them. What is true of several runs is said once."""
+    said: dict[Finding, list[str]] = {}
     for metrics, row in zip(traces, rows, strict=True):
-        prefix = f"{units.label_text(row.label)}: " if several else ""
-        judged = [*_trust(row), *_leaks(metrics, row), *_refusals(row), *_waste(row)]
-        found += [Finding(finding.level, prefix + finding.text) for finding in judged]
-    if several:
+        for finding in (*_trust(row), *_leaks(metrics, row), *_refusals(row), *_waste(row)):
+            said.setdefault(finding, []).append(units.label_text(row.label))
+    found = [Finding(finding.level, _whose(runs, len(rows)) + finding.text) for finding, runs in said.items()]
+    if len(rows) > 1:
         found += _compared(rows)
     order = {"bad": 0, "note": 1, "good": 2}
     return sorted(found, key=lambda finding: order[finding.level])
+
+
+def _whose(runs: Sequence[str], all_runs: int) -> str:
+    if all_runs == 1:
+        return ""
+    if len(runs) == all_runs:
+        return "Both runs: " if all_runs == 2 else f"All {all_runs} runs: "
+    return f"{', '.join(dict.fromkeys(runs))}: "
 
 
 def _trust(row: Summary) -> list[Finding]:

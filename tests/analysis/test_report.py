@@ -13,6 +13,9 @@ import synthetic
 
 import analysis
 from analysis import OutputError, TraceError, units
+from analysis.metrics import Metrics
+from analysis.reporting.findings import findings
+from analysis.summaries import summary_of
 
 
 class Page(HTMLParser):
@@ -190,3 +193,16 @@ def test_the_numbers_are_a_json_document(report: analysis.Report) -> None:
     assert document["schema_version"] == 1
     assert document["kind"] == "report"
     assert document["traces"][0]["leaked_blocks"] == 2
+
+
+def test_what_is_true_of_several_runs_is_said_once(leaky: Path, tmp_path: Path) -> None:
+    tight = synthetic.workload(5, steps=600).builder.write(tmp_path / "tight.pptrace")
+
+    def said(*paths: Path) -> list[str]:
+        metrics = [Metrics(analysis.load(path)) for path in paths]
+        return [finding.text for finding in findings(metrics, [summary_of(each) for each in metrics])]
+
+    assert any(text.startswith("All 3 runs: ") and "leaked 2 blocks" in text for text in said(*[leaky] * 3))
+    both = said(leaky, tight)
+    assert not any(text.startswith("Both runs: ") and "leaked" in text for text in both)
+    assert any(text.startswith("slab: ") and "leaked 2 blocks" in text for text in both)
