@@ -40,6 +40,8 @@ class Library(Protocol):
     PP_KIND_TIMER: int
     PP_KIND_RECVFROM: int
     PP_KIND_SENDTO: int
+    PP_KIND_READ: int
+    PP_KIND_WRITE: int
     PP_KIND_MASK: int
     PP_DOING_RECV: int
     PP_DOING_SEND: int
@@ -48,9 +50,16 @@ class Library(Protocol):
     PP_DOING_STARVE: int
     PP_DOING_PAUSE: int
     PP_DOING_END: int
+    PP_DOING_FILE: int
     PP_MORE: int
     PP_TRUNCATED: int
     PP_OWN_DESCRIPTOR: int
+    PP_FILE: int
+    PP_FILE_READ: int
+    PP_FILE_WRITE: int
+    PP_FILE_CREATE: int
+    PP_FILE_NEW: int
+    PP_FILE_TRUNCATE: int
     PP_SELF_CLOSING: int
     PP_SEND_TAKE: int
     PP_SEND_QUIET: int
@@ -82,6 +91,12 @@ class Library(Protocol):
     def pp_port_recvfrom(
         self, port: CData, endpoint: int, into: CData, peer: CData, user: int, out: CData
     ) -> int: ...
+    def pp_port_read_at(
+        self, port: CData, file: int, offset: int, into: CData, user: int, out: CData
+    ) -> int: ...
+    def pp_port_write_at(self, port: CData, write: CData, offset: int, out: CData) -> int: ...
+    def pp_port_file_open(self, path: bytes, flags: int) -> int: ...
+    def pp_port_file_close(self, descriptor: int) -> None: ...
     def pp_port_sendto(self, port: CData, send: CData, to: CData, out: CData) -> int: ...
     def pp_port_post(self, port: CData, key: int, value: int, user: int) -> int: ...
     def pp_port_timer(self, port: CData, key: int, delay_ns: int, user: int, out: CData) -> int: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 import time
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.addresses import read_address
 from iocp_adapter.endpoint import Endpoint, Operation, Pending, Submission
-from iocp_adapter.errors import PortValueError, completion_error, error_for
+from iocp_adapter.errors import PortValueError, completion_error, error_for, file_error
 from iocp_adapter.native_port import CloseReport, NativePort, limit_ns, nanoseconds
 from iocp_adapter.stats import KINDS, EndpointInfo, Outstanding
 from pools import Lease, Pool
@@ -21,6 +22,14 @@ __all__ = ["Completion", "CompletionPort"]
 _WORDS = 8
 _MOST_ROWS = 4096
 _LONGEST_SECONDS = 9e9  # 285 years; more would not fit
+_MODES = {
+    "r": lib.PP_FILE_READ,
+    "r+": lib.PP_FILE_READ | lib.PP_FILE_WRITE,
+    "w": lib.PP_FILE_WRITE | lib.PP_FILE_CREATE | lib.PP_FILE_TRUNCATE,
+    "w+": lib.PP_FILE_READ | lib.PP_FILE_WRITE | lib.PP_FILE_CREATE | lib.PP_FILE_TRUNCATE,
+    "x": lib.PP_FILE_WRITE | lib.PP_FILE_NEW,
+    "x+": lib.PP_FILE_READ | lib.PP_FILE_WRITE | lib.PP_FILE_NEW,
+}
 _UNBOUND = (lib.PP_KIND_POST, lib.PP_KIND_TIMER)
 
 
@@ -30,8 +39,8 @@ class Completion(NamedTuple):
     key: int
     """Of the endpoint, or as posted."""
     kind: str
-    """``recv``, ``send``, ``recvfrom``, ``sendto``, ``accept``, ``connect``, ``post``, ``timer`` or
-    ``close``."""
+    """``recv``, ``send``, ``recvfrom``, ``sendto``, ``accept``, ``connect``, ``read_at``,
+    ``write_at``, ``post``, ``timer`` or ``close``."""
     more: bool
     """The operation stays armed: other completions of it follow."""
     result: int
@@ -112,6 +121,39 @@ class CompletionPort:
         if provider is not None:
             self._pools[number] = provider
         return Endpoint(self, name, key, provider, family)
+
+    def open_file(
+        self, path: str | os.PathLike[str], mode: str = "r", key: int = 0, provider: Pool | None = None
+    ) -> Endpoint:
+        """Open a file for ``read_at`` and ``write_at``, as an endpoint that owns it.
+
+        ``mode`` is ``r`` (read), ``r+`` (and write), ``w`` (write, from no bytes), ``w+`` (and read), ``x``
+        or ``x+`` (the same, where there is no such file). Bytes are what they are on every system.
+        Raises ``OSError``, ``PortValueError``.
+        """
+        if mode not in _MODES:
+            raise PortValueError(f"mode {mode!r}: give one of {', '.join(_MODES)}")
+        name_bytes = os.fsencode(path)
+        if b"\0" in name_bytes:
+            raise PortValueError(f"path {path!r}: a file's name has no zero bytes")
+        descriptor = lib.pp_port_file_open(name_bytes, _MODES[mode])
+        if descriptor < 0:
+            raise file_error(-descriptor, os.fspath(path))
+        number = next(self._endpoints)
+        try:
+            name = self._native.associate(
+                descriptor=descriptor,
+                key=number,
+                provider=self._native.provider(provider),
+                flags=lib.PP_OWN_DESCRIPTOR | lib.PP_FILE,
+            )
+        except BaseException:
+            lib.pp_port_file_close(descriptor)
+            raise
+        self._keys[number] = key
+        if provider is not None:
+            self._pools[number] = provider
+        return Endpoint(self, name, key, provider, 0)
 
     def post(self, key: int = 0, user: Any = None) -> None:
         """Queue a packet of the program's own: a completion of kind ``post``."""

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["Endpoint", "Operation", "Pending", "Submission"]
 
 
+_LAST_OFFSET = (1 << 63) - 1
+
+
 class Pending(NamedTuple):
     """What an operation keeps alive until its completion."""
 
@@ -156,6 +159,39 @@ class Endpoint:
             data.detach()
         return operation
 
+    def read_at(self, offset: int, into: Lease | bytearray | memoryview, user: Any = None) -> Operation:
+        """Read the file from ``offset`` into a lease of the endpoint's pool or any writable buffer.
+
+        ``result`` is short where the file ends, and 0 behind its end. Any number of reads and writes may
+        be under way at a time; they complete in any order.
+        """
+        block, lease, held = self._room(into)
+        offset = _file_offset(offset, block.size)
+        call = self._port._begin(user, lease, held)
+        status = lib.pp_port_read_at(call.c, self._name, offset, block, call.token, call.out)
+        return call.done(status, f"read_at {offset}")
+
+    def write_at(
+        self,
+        offset: int,
+        data: Lease | bytes | bytearray | memoryview,
+        length: int | None = None,
+        user: Any = None,
+        *,
+        take: bool = True,
+    ) -> Operation:
+        """Write to the file from ``offset``; ``data``, ``length`` and ``take`` are those of ``send``.
+
+        ``result`` is short where the disk is full.
+        """
+        size = data.size if isinstance(data, Lease) else memoryview(data).nbytes
+        offset = _file_offset(offset, size if length is None else length)
+        native, call = self._message(data, length, user, take)
+        operation = call.done(lib.pp_port_write_at(call.c, native, offset, call.out), f"write_at {offset}")
+        if isinstance(data, Lease) and take:
+            data.detach()
+        return operation
+
     def cancel_all(self) -> int:
         """Cancel everything that is outstanding here; how many that were."""
         count = ffi.new("size_t *")
@@ -219,6 +255,12 @@ class Endpoint:
                 f"a lease of pool {lease.pool.name!r} on an endpoint whose provider is {mine}; use its own"
             )
         lease._live("submit")
+
+
+def _file_offset(offset: int, size: int) -> int:
+    if not 0 <= offset <= _LAST_OFFSET - max(size, 0):
+        raise PortValueError(f"{size} bytes at offset {offset} of a file: an offset is 0 to 2**63 - 1")
+    return offset
 
 
 class Submission:

@@ -18,7 +18,9 @@ __all__ = [
     "StaleEndpoint",
     "completion_error",
     "error_for",
+    "file_error",
     "listen_error",
+    "system_text",
 ]
 
 _FIRST_FREE_PORT = 1024
@@ -101,8 +103,17 @@ def completion_error(number: int) -> Exception | None:
         return error
     if number == lib.pp_port_cancelled_error():
         return OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
-    text = _WINSOCK_TEXTS.get(number) or os.strerror(number)
-    return OSError(number, text, None, number)  # on Windows the last one decides the class
+    return OSError(number, system_text(number), None, number)  # on Windows the last one decides the class
+
+
+def system_text(number: int) -> str:
+    """What a number of the system means; on Windows it is not an errno, but has one that belongs to it."""
+    return _WINSOCK_TEXTS.get(number) or os.strerror(OSError(0, "", None, number).errno or number)
+
+
+def file_error(number: int, path: str) -> OSError:
+    """Why a file could not be opened, as ``open`` would say it."""
+    return OSError(number, system_text(number), path, number)
 
 
 def listen_error(error: OSError, host: str, port: int) -> ListenError:

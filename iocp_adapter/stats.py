@@ -57,6 +57,8 @@ KINDS: dict[int, str] = {
     lib.PP_KIND_TIMER: "timer",
     lib.PP_KIND_RECVFROM: "recvfrom",
     lib.PP_KIND_SENDTO: "sendto",
+    lib.PP_KIND_READ: "read_at",
+    lib.PP_KIND_WRITE: "write_at",
 }
 
 
@@ -64,7 +66,8 @@ class Outstanding(NamedTuple):
     """An operation that has not completed."""
 
     kind: str
-    """``recv``, ``send``, ``accept``, ``connect``, ``recvfrom``, ``sendto`` or ``timer``."""
+    """``recv``, ``send``, ``accept``, ``connect``, ``recvfrom``, ``sendto``, ``read_at``,
+    ``write_at`` or ``timer``."""
     key: int
     age_seconds: float
     bytes: int
@@ -93,7 +96,8 @@ class EndpointInfo(NamedTuple):
     """Not sent yet."""
     doing: tuple[str, ...]
     """Any of ``recv``, ``send``, ``accept``, ``connect``, ``starve`` (it waits for a block), ``pause`` (it
-    is not received from while its peer does not read) and ``end``."""
+    is not received from while its peer does not read), ``file`` (it is read from or written to) and
+    ``end``."""
 
     def __str__(self) -> str:
         doing = " and ".join(self.doing) or "nothing"
@@ -111,6 +115,7 @@ _DOING = {
     lib.PP_DOING_STARVE: "starve",
     lib.PP_DOING_PAUSE: "pause",
     lib.PP_DOING_END: "end",
+    lib.PP_DOING_FILE: "file",
 }
 
 

@@ -131,7 +131,7 @@ static pp_status begin_accept(pp_port *port, pp_endpoint listener, uint64_t user
     uint32_t index = pp_end_find(port, listener);
     if (index == PP_NONE || port->ends[index].life != PP_LIFE_OPEN) return PP_STALE;
     pp_end *end = &port->ends[index];
-    if (end->accept || end->recv) return PP_INVALID;
+    if (end->accept || end->recv || end->flags & PP_FILE) return PP_INVALID;
     if (port->sockets->set_nonblocking(end->descriptor) < 0) return PP_IO;
     uint32_t slot = pp_slot_take(port, PP_KIND_ACCEPT, index);
     if (slot == PP_NONE) return PP_EXHAUSTED;
@@ -188,7 +188,7 @@ static pp_status begin_connect(pp_port *port, pp_endpoint endpoint, const void *
     uint32_t index = pp_end_find(port, endpoint);
     if (index == PP_NONE || port->ends[index].life != PP_LIFE_OPEN) return PP_STALE;
     pp_end *end = &port->ends[index];
-    if (end->connect || end->recv || end->accept || end->send_head) return PP_INVALID;
+    if (end->connect || end->recv || end->accept || end->send_head || end->flags & PP_FILE) return PP_INVALID;
     uint32_t slot = pp_slot_take(port, PP_KIND_CONNECT, index);
     if (slot == PP_NONE) return PP_EXHAUSTED;
     port->slots[slot].user = user;

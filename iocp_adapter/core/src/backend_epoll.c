@@ -6,6 +6,8 @@
  * full, after which the next change is reported. Adding a descriptor reports its
  * present state, so nothing is lost when it is added late.
  *
+ * Files are none of its business: file_threads.c.
+ *
  * A thread that waits is woken through an eventfd, the one entry that carries no
  * endpoint. */
 #define _GNU_SOURCE
@@ -20,6 +22,7 @@
 #include <unistd.h>
 
 #include "backends_linux.h"
+#include "file_threads.h"
 
 enum { EVENTS = 256, SYSCALL_EPOLL_PWAIT2 = 441 };
 
@@ -28,6 +31,7 @@ typedef struct epoll_state {
     int count;      /* events of the last wait */
     bool no_pwait2; /* before Linux 5.11 */
     bool rung;
+    file_threads files;
     struct epoll_event events[EVENTS]; /* the leader's */
 } epoll_state;
 
@@ -36,7 +40,19 @@ static void shut(pp_port *port)
     epoll_state *state = port->state;
     close(state->epoll);
     close(state->bell);
+}
+
+static void bury(pp_port *port)
+{
+    epoll_state *state = port->state;
+    file_threads_end(&state->files);
     free(state);
+}
+
+static bool start_file(pp_port *port, uint32_t slot)
+{
+    epoll_state *state = port->state;
+    return file_threads_take(&state->files, slot);
 }
 
 static pp_status open_epoll(pp_port *port, uint32_t entries, char *reason, int *os_error)
@@ -47,6 +63,7 @@ static pp_status open_epoll(pp_port *port, uint32_t entries, char *reason, int *
     state->epoll = epoll_create1(EPOLL_CLOEXEC);
     state->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     port->state = state;
+    file_threads_init(&state->files, port);
     if (state->epoll >= 0 && state->bell >= 0 &&
         epoll_ctl(state->epoll, EPOLL_CTL_ADD, state->bell, &event) == 0)
         return PP_OK;
@@ -122,6 +139,7 @@ static void harvest(pp_port *port, bool asked)
         pp_ready(port, index, edges);
     }
     state->count = 0;
+    file_threads_reap(&state->files);
 }
 
 static void cancel(pp_port *port, uint32_t slot) {}
@@ -140,6 +158,8 @@ const pp_backend pp_backend_epoll = {
     .id = PP_BACKEND_EPOLL,
     .open = open_epoll,
     .shut = shut,
+    .bury = bury,
+    .file = start_file,
     .watch = watch,
     .unwatch = unwatch,
     .cancel = cancel,

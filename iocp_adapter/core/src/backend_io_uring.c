@@ -12,7 +12,7 @@
  *
  *      user data    bit 63    bits 32-62     bits 0-31
  *      poll         1         generation     endpoint
- *      accept       0         generation     slot
+ *      accept,file  0         generation     slot
  *      others       0         0              IGNORED
  *
  * The kernel may end what is armed at any time (no room for a completion, the thread
@@ -40,6 +40,7 @@ typedef struct uring_state {
     uring ring;
     bool single_accepts; /* before Linux 5.19: no multishot accept */
     bool rung;
+    uint32_t files; /* reads and writes that the kernel holds */
     pp_queue rearm; /* endpoints whose poll the kernel has ended */
 } uring_state;
 
@@ -147,6 +148,23 @@ static pp_status start_accept(pp_port *port, uint32_t slot)
     return PP_OK;
 }
 
+static bool start_file(pp_port *port, uint32_t name)
+{
+    uring_state *state = port->state;
+    const pp_slot *slot = &port->slots[name];
+    uring_sqe *entry = prepare(state);
+    if (!entry) return false;
+    entry->opcode = slot->kind == PP_KIND_READ ? URING_OP_READ : URING_OP_WRITE;
+    entry->fd = (int32_t)port->ends[slot->endpoint].descriptor;
+    entry->offset = slot->moved;
+    entry->address = (uintptr_t)slot->data;
+    entry->bytes = (uint32_t)slot->size;
+    entry->user_data = pp_slot_name(port, name);
+    uring_commit(&state->ring);
+    state->files++;
+    return true;
+}
+
 static void cancel(pp_port *port, uint32_t slot)
 {
     uring_state *state = port->state;
@@ -231,6 +249,27 @@ static void take_accept(pp_port *port, const uring_cqe *completion)
     pp_accepted(port, slot, completion->result, ended);
 }
 
+static bool is_of_file(const pp_port *port, uint64_t name)
+{
+    uint32_t slot = (uint32_t)name;
+    return slot < port->slot_fresh && pp_slot_name(port, slot) == name &&
+           (port->slots[slot].kind == PP_KIND_READ || port->slots[slot].kind == PP_KIND_WRITE);
+}
+
+/* These never end behind our back: their slot is theirs until they complete. */
+static void take_file(pp_port *port, const uring_cqe *completion)
+{
+    uring_state *state = port->state;
+    uint32_t slot = (uint32_t)completion->user_data;
+    bool by_us = port->slots[slot].cancelled;
+    state->files--;
+    /* The thread that submitted it is no more, or was interrupted. */
+    if (!by_us && (completion->result == -ECANCELED || completion->result == -EINTR) &&
+        start_file(port, slot))
+        return;
+    pp_filed(port, slot, completion->result == -EINTR ? -ECANCELED : completion->result);
+}
+
 static void harvest(pp_port *port, bool asked)
 {
     uring_state *state = port->state;
@@ -244,6 +283,8 @@ static void harvest(pp_port *port, bool asked)
         uring_seen(ring);
         if (completion.user_data & POLL_BIT)
             take_poll(port, &completion);
+        else if (is_of_file(port, completion.user_data))
+            take_file(port, &completion);
         else if (completion.user_data != IGNORED)
             take_accept(port, &completion);
     }
@@ -255,6 +296,11 @@ static void harvest(pp_port *port, bool asked)
 static void shut(pp_port *port)
 {
     uring_state *state = port->state;
+    /* What reads into memory that is about to go was asked back; it comes within the time of a disk. */
+    while (state->files && port->forks == pp_os_forks()) {
+        uring_enter(&state->ring, 1, 10000000);
+        harvest(port, true);
+    }
     uring_close(&state->ring, port->forks == pp_os_forks());
     free(state);
 }
@@ -318,6 +364,7 @@ const pp_backend pp_backend_io_uring = {
     .watch = watch,
     .unwatch = unwatch,
     .accept = start_accept,
+    .file = start_file,
     .cancel = cancel,
     .wait = await,
     .harvest = harvest,

@@ -120,7 +120,9 @@ static void cancel(pp_port *port, uint32_t slot)
     const pp_end *end = &port->ends[index];
     iocp_end *mine = &state->ends[index];
     HANDLE socket = (HANDLE)(SOCKET)end->descriptor;
-    if (port->slots[slot].kind == PP_KIND_ACCEPT)
+    if (port->slots[slot].kind == PP_KIND_READ || port->slots[slot].kind == PP_KIND_WRITE)
+        iocp_file_cancel(port, slot);
+    else if (port->slots[slot].kind == PP_KIND_ACCEPT)
         CancelIoEx(socket, NULL); /* a listener does nothing else */
     else if (port->slots[slot].kind == PP_KIND_CONNECT && mine->connect)
         CancelIoEx(socket, &mine->connect->overlapped);
@@ -186,6 +188,7 @@ static void take(pp_port *port, iocp_operation *operation)
     if (operation->kind == IOCP_SEND) take_sent(port, operation);
     if (operation->kind == IOCP_ACCEPT) iocp_accepted(port, operation);
     if (operation->kind == IOCP_CONNECT) iocp_connected(port, operation);
+    if (operation->kind == IOCP_FILE) iocp_filed(port, operation);
     iocp_drop(port->state, operation);
 }
 
@@ -281,6 +284,7 @@ const pp_backend pp_backend_iocp = {
     .send_bytes = 1 << 18,
     .connect = iocp_connect,
     .accept = iocp_accept,
+    .file = iocp_file,
     .cancel = cancel,
     .wait = await,
     .harvest = harvest,

@@ -180,6 +180,17 @@ static void say_connect(pp_port *port, const sim_event *event)
     pp_connected(port, index, error);
 }
 
+/* There is one such event for each operation: a cancel does not add another. */
+static void say_file(pp_port *port, uint64_t name)
+{
+    sim_kernel *kernel = port->state;
+    uint32_t slot = (uint32_t)name;
+    if (port->slots[slot].cancelled && !sim_chance(kernel, kernel->moods.lose_cancel))
+        pp_filed(port, slot, -(int64_t)pp_os_cancelled);
+    else
+        pp_filed(port, slot, sim_file(socket_of(port, port->slots[slot].endpoint), &port->slots[slot]));
+}
+
 static void say(pp_port *port, const sim_event *event)
 {
     sim_kernel *kernel = port->state;
@@ -187,6 +198,8 @@ static void say(pp_port *port, const sim_event *event)
         say_accept(port, event->name);
     } else if (event->kind == SIM_CONNECT) {
         say_connect(port, event);
+    } else if (event->kind == SIM_FILE) {
+        say_file(port, event->name);
     } else {
         uint32_t index = pp_end_find(port, event->name);
         if (index == PP_NONE) {
@@ -277,6 +290,12 @@ static pp_status accept_over(pp_port *port, uint32_t slot)
     port->ends[index].in_kernel++;
     sim_say(port->state, SIM_ACCEPT, pp_slot_name(port, slot), 0);
     return PP_OK;
+}
+
+static bool start_file(pp_port *port, uint32_t slot)
+{
+    sim_say(port->state, SIM_FILE, pp_slot_name(port, slot), 0);
+    return true;
 }
 
 static int64_t connect_over(pp_port *port, uint32_t slot, const void *address, uint32_t bytes)
@@ -374,7 +393,7 @@ static void bury(pp_port *port)
 #define SIM_BACKEND                                                                                          \
     .name = "sim", .id = PP_BACKEND_SIM, .open = open_sim, .shut = shut, .bury = bury, .watch = watch,       \
     .unwatch = unwatch, .forget = forget, .cancel = cancel, .wait = await, .harvest = harvest,               \
-    .flush = flush, .wake = wake
+    .flush = flush, .wake = wake, .file = start_file
 
 const pp_backend pp_backend_sim = {SIM_BACKEND};
 

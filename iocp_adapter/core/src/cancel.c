@@ -77,6 +77,7 @@ pp_status pp_port_cancel_all(pp_port *port, pp_endpoint endpoint, size_t *count)
             if (single[i]) cancelled++, pp_cancel_slot(port, single[i], pp_os_cancelled);
         for (uint32_t at = end->send_head; at != PP_NONE; at = port->slots[at].next) cancelled++;
         pp_send_drop(port, index, pp_os_cancelled);
+        cancelled += pp_files_cancel(port, index);
         port->stats.cancels += cancelled;
     }
     pp_leave(port);

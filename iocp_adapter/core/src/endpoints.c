@@ -98,6 +98,7 @@ pp_status pp_end_watch(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
     if (end->watched) return PP_OK;
+    if (end->flags & PP_FILE) return PP_INVALID;
     pp_status status = port->backend->watch(port, index);
     if (status == PP_OK) end->watched = 1;
     return status;
@@ -147,7 +148,10 @@ static void finish(pp_port *port, uint32_t index)
     pp_timeouts_end(port, index);
     if (end->watched) port->backend->unwatch(port, index);
     if (port->backend->forget) port->backend->forget(port, index);
-    if (end->flags & PP_OWN_DESCRIPTOR) port->sockets->close(end->descriptor, end->reset);
+    if (end->flags & PP_OWN_DESCRIPTOR && end->flags & PP_FILE)
+        port->sockets->close_file(end->descriptor);
+    else if (end->flags & PP_OWN_DESCRIPTOR)
+        port->sockets->close(end->descriptor, end->reset);
     end->life = PP_LIFE_FREE;
     port->stats.endpoints--;
     pp_complete(port, end->close, 0, end->reason);
@@ -171,6 +175,7 @@ void pp_end_begin(pp_port *port, uint32_t index, pp_close_how how, uint32_t reas
     end->life = how == PP_CLOSE_DRAIN ? PP_LIFE_DRAINING : PP_LIFE_ENDING;
     if (how == PP_CLOSE_RESET) {
         end->reset = 1;
+        pp_files_cancel(port, index);
         pp_send_drop(port, index, reason ? reason : pp_os_cancelled);
     }
     pp_end_settle(port, index);

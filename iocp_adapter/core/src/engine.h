@@ -1,6 +1,6 @@
 /* engine.h - the port from the inside: slots, endpoints, and what a back end must do.
  *
- *      receive.c  send.c  datagram.c  accept.c     what operations mean
+ *      receive.c  send.c  datagram.c  accept.c  file.c    what operations mean
  *      look.c                                      what the port tells of itself
  *      dequeue.c                                   who waits, who harvests, what a batch is
  *      operations.c  endpoints.c  timers.c         the tables
@@ -48,11 +48,12 @@ typedef struct pp_slot {
     uint8_t kind, state, flags, more;
     uint8_t cancelled, in_kernel, pinned, internal;
     uint32_t error;
+    uint32_t next_job; /* of the threads that read and write files */
     uint64_t key, user;
     uint64_t block, size; /* size: bytes to move */
     char *data;
-    uint64_t moved;
-    uint64_t result;
+    uint64_t moved;  /* file: the offset */
+    uint64_t result; /* until the operation ends: the back end's own */
     uint64_t since_ns;
     const pp_provider *provider;
     pp_address *peer; /* recvfrom: the caller's, may be NULL; sendto: NULL where the socket is connected */
@@ -84,6 +85,7 @@ typedef struct pp_end {
         previous_starved;                  /* rearm: the back end's own */
     uint32_t recv, accept, connect, close; /* slots */
     uint32_t send_head, send_tail;
+    uint32_t files;     /* slots of reads and writes that are under way */
     uint32_t sending;   /* sends at the head of the queue that are in the kernel's hands */
     uint32_t fault;     /* what the kernel's news of data was, if it was an error */
     uint32_t reason;    /* error for PP_KIND_CLOSE */
@@ -184,6 +186,9 @@ typedef struct pp_backend {
      * tells the outcome. */
     int64_t (*connect)(pp_port *port, uint32_t slot, const void *address, uint32_t bytes);
 
+    /* Reads or writes a file and calls pp_filed(), later. False: it cannot take one more now. */
+    bool (*file)(pp_port *port, uint32_t slot);
+
     /* Accepts by itself and calls pp_accepted() for each outcome; NULL: on readiness. */
     pp_status (*accept)(pp_port *port, uint32_t slot);
     /* Asks the kernel for an operation back that has in_kernel set, and cancelled. */
@@ -274,6 +279,10 @@ void pp_send_drop(pp_port *port, uint32_t index, uint32_t error);
  * bytes that have left, or minus an error number. */
 void pp_sending(pp_port *port, uint32_t index, size_t count);
 void pp_sent(pp_port *port, uint32_t index, int64_t outcome);
+/* What a read or write of a file came to: bytes, or minus an error number. */
+void pp_filed(pp_port *port, uint32_t slot, int64_t outcome);
+/* Asks all reads and writes of an endpoint back; how many. */
+size_t pp_files_cancel(pp_port *port, uint32_t index);
 void pp_accept_some(pp_port *port, uint32_t index);
 void pp_accept_resume(pp_port *port, uint32_t index);
 /* One outcome of accepting: a descriptor, or minus an error number. `ended`: the kernel no longer accepts. */

@@ -20,13 +20,13 @@
 
 enum { IOCP_PACKETS = 128, IOCP_ADDRESS_BYTES = sizeof(struct sockaddr_in6) + 16 };
 
-typedef enum iocp_kind { IOCP_NEWS, IOCP_SEND, IOCP_ACCEPT, IOCP_CONNECT } iocp_kind;
+typedef enum iocp_kind { IOCP_NEWS, IOCP_SEND, IOCP_ACCEPT, IOCP_CONNECT, IOCP_FILE } iocp_kind;
 
 typedef struct iocp_operation {
     OVERLAPPED overlapped; /* first */
     pp_handle handle;      /* in the slab */
     pp_endpoint endpoint;
-    pp_operation name; /* accept, connect: the engine's operation */
+    pp_operation name; /* accept, connect, file: the engine's operation */
     SOCKET socket;     /* that it was started on */
     SOCKET taken;      /* accept: the connection to be */
     iocp_kind kind;
@@ -79,8 +79,11 @@ int64_t iocp_send(pp_port *port, uint32_t index, const pp_os_span *spans, size_t
 int64_t iocp_send_to(pp_port *port, uint32_t index, const pp_slot *datagram);
 int64_t iocp_connect(pp_port *port, uint32_t slot, const void *address, uint32_t bytes);
 pp_status iocp_accept(pp_port *port, uint32_t slot);
+bool iocp_file(pp_port *port, uint32_t slot);
+void iocp_file_cancel(pp_port *port, uint32_t slot);
 /* What came out of the port. */
 void iocp_accepted(pp_port *port, iocp_operation *operation);
 void iocp_connected(pp_port *port, iocp_operation *operation);
+void iocp_filed(pp_port *port, iocp_operation *operation);
 
 #endif

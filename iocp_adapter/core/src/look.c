@@ -19,7 +19,8 @@ size_t pp_port_outstanding(pp_port *port, pp_outstanding *out, size_t capacity)
             out[seen].key = slot->key;
             out[seen].age_ns = now_ns > slot->since_ns ? now_ns - slot->since_ns : 0;
             bool sends = slot->kind == PP_KIND_SEND || slot->kind == PP_KIND_SENDTO;
-            out[seen].bytes = sends ? slot->size - slot->moved : 0;
+            bool files = slot->kind == PP_KIND_READ || slot->kind == PP_KIND_WRITE;
+            out[seen].bytes = files ? slot->size : sends ? slot->size - slot->moved : 0;
             out[seen].kind = slot->kind;
             out[seen].cancelled = slot->cancelled;
         }
@@ -80,7 +81,7 @@ static void describe(const pp_port *port, uint32_t index, pp_endpoint_info *out)
         .doing = (end->recv ? PP_DOING_RECV : 0) | (end->send_head ? PP_DOING_SEND : 0) |
                  (end->accept ? PP_DOING_ACCEPT : 0) | (end->connect ? PP_DOING_CONNECT : 0) |
                  (end->starved ? PP_DOING_STARVE : 0) | (end->paused ? PP_DOING_PAUSE : 0) |
-                 (end->life != PP_LIFE_OPEN ? PP_DOING_END : 0),
+                 (end->life != PP_LIFE_OPEN ? PP_DOING_END : 0) | (end->files ? PP_DOING_FILE : 0),
     };
 }
 

@@ -78,6 +78,7 @@ typedef struct pp_sockets {
     int64_t (*set_nonblocking)(int64_t socket);
     int64_t (*reserve_descriptor)(void);
     void (*close)(int64_t socket, bool reset);
+    void (*close_file)(int64_t file);
 } pp_sockets;
 
 /* ---- what an error number means (positive) ------------------------------------------- */

@@ -199,6 +199,19 @@ void pp_os_close(int64_t socket, bool reset)
     close((int)socket);
 }
 
+int64_t pp_port_file_open(const char *path, uint32_t flags)
+{
+    bool reads = flags & PP_FILE_READ, writes = flags & PP_FILE_WRITE;
+    int mode = O_CLOEXEC | (reads && writes ? O_RDWR : writes ? O_WRONLY : O_RDONLY);
+    if (flags & (PP_FILE_CREATE | PP_FILE_NEW)) mode |= O_CREAT;
+    if (flags & PP_FILE_NEW) mode |= O_EXCL;
+    if (flags & PP_FILE_TRUNCATE) mode |= O_TRUNC;
+    int file = open(path, mode, 0666);
+    return file < 0 ? -(int64_t)errno : file;
+}
+
+void pp_port_file_close(int64_t descriptor) { close((int)descriptor); }
+
 int64_t pp_os_reserve_descriptor(void) { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
 
 size_t pp_socket_peer(int64_t descriptor, char *out, size_t capacity)

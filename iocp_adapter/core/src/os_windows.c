@@ -124,6 +124,24 @@ void pp_os_close(int64_t socket, bool reset)
     closesocket((SOCKET)socket);
 }
 
+int64_t pp_port_file_open(const char *path, uint32_t flags)
+{
+    WCHAR wide[4096];
+    if (!MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, sizeof wide / sizeof *wide))
+        return -(int64_t)GetLastError();
+    DWORD access = (flags & PP_FILE_READ ? GENERIC_READ : 0) | (flags & PP_FILE_WRITE ? GENERIC_WRITE : 0);
+    DWORD how = flags & PP_FILE_NEW                                  ? CREATE_NEW
+                : flags & PP_FILE_CREATE && flags & PP_FILE_TRUNCATE ? CREATE_ALWAYS
+                : flags & PP_FILE_CREATE                             ? OPEN_ALWAYS
+                : flags & PP_FILE_TRUNCATE                           ? TRUNCATE_EXISTING
+                                                                     : OPEN_EXISTING;
+    HANDLE file = CreateFileW(wide, access, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL, how,
+                              FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OVERLAPPED, NULL);
+    return file == INVALID_HANDLE_VALUE ? -(int64_t)GetLastError() : (int64_t)(intptr_t)file;
+}
+
+void pp_port_file_close(int64_t descriptor) { CloseHandle((HANDLE)(intptr_t)descriptor); }
+
 int64_t pp_os_reserve_descriptor(void) { return -1; } /* sockets are not scarce here as descriptors are */
 
 size_t pp_socket_peer(int64_t descriptor, char *out, size_t capacity)

@@ -48,6 +48,7 @@ static const pp_sockets of_the_system = {
     .set_nonblocking = pp_os_set_nonblocking,
     .reserve_descriptor = pp_os_reserve_descriptor,
     .close = pp_os_close,
+    .close_file = pp_port_file_close,
 };
 
 static void say_what_there_is(char *reason)

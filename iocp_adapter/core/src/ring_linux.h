@@ -41,6 +41,8 @@ enum {
     URING_OP_POLL_REMOVE = 7,
     URING_OP_ACCEPT = 13,
     URING_OP_ASYNC_CANCEL = 14,
+    URING_OP_READ = 22,
+    URING_OP_WRITE = 23,
 
     URING_POLL_MULTISHOT = 1,   /* in `bytes` */
     URING_ACCEPT_MULTISHOT = 1, /* in `ioprio` */

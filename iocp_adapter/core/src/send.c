@@ -279,6 +279,8 @@ pp_status pp_send_slot(pp_port *port, pp_operation_kind kind, const pp_send *sen
 {
     uint32_t index = pp_end_find(port, send->endpoint);
     if (index == PP_NONE || port->ends[index].life != PP_LIFE_OPEN) return PP_STALE;
+    bool to_file = kind == PP_KIND_READ || kind == PP_KIND_WRITE;
+    if (!to_file && port->ends[index].flags & PP_FILE) return PP_INVALID;
     uint32_t name = pp_slot_take(port, kind, index);
     if (name == PP_NONE) return PP_EXHAUSTED;
     pp_slot *slot = &port->slots[name];

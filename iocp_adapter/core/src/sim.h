@@ -17,6 +17,7 @@ typedef struct sim_socket {
     struct sim_socket *backlog[SIM_BACKLOG];
     size_t waiting; /* in the backlog */
     bool listens, ended, reset, news;
+    bool file;               /* `buffer` is its content */
     bool unreachable;        /* datagrams: one found nobody */
     bool expecting;          /* completions: the engine wants to know of data */
     uint32_t outcome;        /* of connecting */
@@ -30,7 +31,7 @@ typedef struct sim_head {
     uint64_t bytes;
 } sim_head;
 
-typedef enum sim_event_kind { SIM_NEWS, SIM_SENT, SIM_ACCEPT, SIM_CONNECT } sim_event_kind;
+typedef enum sim_event_kind { SIM_NEWS, SIM_SENT, SIM_ACCEPT, SIM_CONNECT, SIM_FILE } sim_event_kind;
 
 /* Something that the kernel will say. */
 typedef struct sim_event {
@@ -74,6 +75,8 @@ uint32_t sim_link(sim_socket *from, sim_socket *listener);
 int64_t sim_transfer(sim_socket *from, const char *data, size_t bytes);
 /* Brings a datagram to where it goes, or loses it. Its bytes, or minus an error number. */
 int64_t sim_deliver(sim_socket *from, int64_t to, const void *data, size_t bytes);
+/* Reads or writes a file; bytes, or minus an error number. */
+int64_t sim_file(sim_socket *file, const pp_slot *slot);
 /* The socket with this descriptor; NULL where it is no more. */
 sim_socket *sim_find(const sim_kernel *kernel, int64_t descriptor);
 void sim_close(int64_t socket, bool reset);

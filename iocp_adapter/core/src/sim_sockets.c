@@ -71,7 +71,7 @@ uint32_t sim_link(sim_socket *from, sim_socket *listener)
 
 int64_t sim_transfer(sim_socket *from, const char *data, size_t bytes)
 {
-    sim_socket *to = from->peer;
+    sim_socket *to = from->file ? from : from->peer;
     if (!to || from->reset) return -(int64_t)pp_os_errors.reset;
     if (bytes > SIM_BUFFER - to->used) bytes = SIM_BUFFER - to->used;
     if (bytes == 0) return 0;
@@ -204,6 +204,26 @@ static int64_t send_to(int64_t descriptor, const void *data, size_t bytes, const
     return sim_deliver(socket, where, data, bytes);
 }
 
+/* ---- files ---------------------------------------------------------------------------------------- */
+
+int64_t sim_file(sim_socket *file, const pp_slot *slot)
+{
+    sim_kernel *kernel = file->kernel;
+    if (sim_chance(kernel, kernel->moods.exhaust)) return -(int64_t)pp_os_errors.no_memory;
+    size_t offset = slot->moved < SIM_BUFFER ? (size_t)slot->moved : SIM_BUFFER;
+    size_t room = (slot->kind == PP_KIND_READ ? file->used : SIM_BUFFER);
+    size_t most = offset < room ? room - offset : 0;
+    if (most > slot->size) most = (size_t)slot->size;
+    most = shortened(kernel, most);
+    if (slot->kind == PP_KIND_READ) {
+        memcpy(slot->data, file->buffer + offset, most);
+    } else {
+        memcpy(file->buffer + offset, slot->data, most);
+        if (most && offset + most > file->used) file->used = offset + most;
+    }
+    return (int64_t)most;
+}
+
 /* ---- connections ------------------------------------------------------------------------------- */
 
 static int64_t accept_one(int64_t descriptor)
@@ -231,6 +251,7 @@ static int64_t start_connect(int64_t descriptor, const void *address, uint32_t b
 
 static int64_t connect_result(int64_t descriptor) { return -(int64_t)at(descriptor)->outcome; }
 static int64_t set_nonblocking(int64_t descriptor) { return 0; }
+static void close_file(int64_t descriptor) { sim_close(descriptor, false); }
 static int64_t reserve_descriptor(void) { return THE_RESERVE; }
 
 const pp_sockets sim_sockets = {
@@ -244,6 +265,7 @@ const pp_sockets sim_sockets = {
     .set_nonblocking = set_nonblocking,
     .reserve_descriptor = reserve_descriptor,
     .close = sim_close,
+    .close_file = close_file,
 };
 
 /* ---- the calls of a test ----------------------------------------------------------------------------- */
@@ -330,6 +352,13 @@ int64_t pp_sim_read(pp_port *port, int64_t descriptor, void *data, size_t bytes)
 }
 
 int64_t pp_sim_datagram(pp_port *port) { return pp_sim_socket(port); }
+
+int64_t pp_sim_file(pp_port *port)
+{
+    int64_t file = pp_sim_socket(port);
+    if (file >= 0) at(file)->file = true;
+    return file;
+}
 
 pp_status pp_sim_write_to(pp_port *port, int64_t descriptor, int64_t to, const void *data, size_t bytes)
 {

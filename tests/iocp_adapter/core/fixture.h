@@ -166,8 +166,13 @@ static inline pp_endpoint add(pp_port *port, int fd, uint64_t key, struct heap *
 static inline pp_completion next(pp_port *port)
 {
     pp_completion row;
+    pp_status why;
+    size_t count;
     memset(&row, 0xff, sizeof row);
-    CHECK_EQ(pp_port_dequeue(port, &row, 1, SECONDS(5), NULL), 1);
+    do /* a signal interrupts a wait, as does io_uring when it starts a thread for a file */
+        count = pp_port_dequeue(port, &row, 1, SECONDS(5), &why);
+    while (count == 0 && why == PP_OK);
+    CHECK_EQ(count, 1);
     return row;
 }
 

@@ -193,8 +193,35 @@ static void without_a_connection_they_fail_instead(void)
     sock_close(from), sock_close(receiver);
 }
 
+static void a_child_of_fork_has_no_threads_for_files_and_waits_for_none(void)
+{
+    int64_t file = pp_port_file_open("/proc/self/exe", PP_FILE_READ);
+    pp_port *port = new_port();
+    pp_endpoint_config config = {.descriptor = file, .key = 1, .flags = PP_OWN_DESCRIPTOR | PP_FILE};
+    pp_endpoint endpoint;
+    char data[4];
+    pp_block into = {.data = data, .size = sizeof data};
+    CHECK_EQ(pp_port_associate(port, &config, &endpoint), PP_OK);
+    CHECK_EQ(pp_port_read_at(port, endpoint, 0, &into, 0, NULL), PP_OK);
+    CHECK_EQ(next(port).result, 4);
+    pid_t child = fork();
+    if (child == 0) {
+        bool refused = pp_port_read_at(port, endpoint, 0, &into, 0, NULL) == PP_CLOSED;
+        pp_port_destroy(port);
+        _exit(refused ? 0 : 1);
+    }
+    int status = -1;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    CHECK_EQ(pp_port_read_at(port, endpoint, 1, &into, 0, NULL), PP_OK);
+    CHECK_EQ(next(port).result, 4);
+    CHECK(memcmp(data, "ELF", 3) == 0);
+    end_port(port);
+}
+
 int main(void)
 {
+    RUN_ON_ALL(a_child_of_fork_has_no_threads_for_files_and_waits_for_none);
     RUN_ON_ALL(unix_datagrams_wait_for_room);
     RUN_ON_ALL(without_a_connection_they_fail_instead);
     RUN_ON_ALL(a_child_of_fork_is_refused_and_harms_nothing);

@@ -158,7 +158,8 @@ static void step(void)
 
 static void simulate(uint64_t seed)
 {
-    pp_port_config config = {.backend = PP_BACKEND_SIM, .seed = seed};
+    pp_port_config config = {
+        .backend = PP_BACKEND_SIM, .seed = seed, .max_endpoints = 8, .max_operations = 4096};
     int os_error, before = checks_failed;
     pp_port_stats stats;
     memset(&run, 0, sizeof run);

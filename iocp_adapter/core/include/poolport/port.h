@@ -43,7 +43,9 @@ typedef enum pp_operation_kind {
     PP_KIND_CLOSE = 6, /* the endpoint is no more; nothing follows with its key */
     PP_KIND_TIMER = 7,
     PP_KIND_RECVFROM = 8,
-    PP_KIND_SENDTO = 9
+    PP_KIND_SENDTO = 9,
+    PP_KIND_READ = 10,
+    PP_KIND_WRITE = 11
 } pp_operation_kind;
 
 enum {
@@ -51,6 +53,7 @@ enum {
     PP_REASON_BYTES = 160,
     PP_ADDRESS_BYTES = 128,
     PP_BATCH_BYTES = 262144,   /* default payload bound of one batch */
+    PP_FILE_BYTES = 1 << 30,   /* the most that one read or write of a file moves */
     PP_DATAGRAM_BYTES = 65536, /* no datagram is longer */
     PP_ERROR_STATUS = 65536    /* pp_completion.error at and above: a pp_status, below: the system's number */
 };
@@ -74,14 +77,25 @@ typedef struct pp_port_config {
 
 typedef enum pp_endpoint_flag {
     PP_OWN_DESCRIPTOR = 1, /* the port closes the descriptor when the endpoint ends */
-    PP_SELF_CLOSING = 2    /* end of stream: send what is queued, then close; an error: close at once. Only
+    PP_SELF_CLOSING = 2,   /* end of stream: send what is queued, then close; an error: close at once. Only
                               PP_KIND_CLOSE reports it, with the error that was the reason. Answers are in
                               time if the thread that got the last data submits them with its next
                               dequeue, and no other thread dequeues */
+    PP_FILE = 4            /* a file, for pp_port_read_at() and pp_port_write_at() alone; on Windows a HANDLE
+                              that was opened with FILE_FLAG_OVERLAPPED. See pp_port_file_open() */
 } pp_endpoint_flag;
 
+typedef enum pp_file_flag {
+    PP_FILE_READ = 1,
+    PP_FILE_WRITE = 2,
+    PP_FILE_CREATE = 4,   /* where there is none */
+    PP_FILE_NEW = 8,      /* refused where there is one */
+    PP_FILE_TRUNCATE = 16 /* to no bytes */
+} pp_file_flag;
+
 typedef struct pp_endpoint_config {
-    int64_t descriptor;          /* a socket; on Windows it becomes non-blocking, and this port's for life */
+    int64_t
+        descriptor; /* a socket, or with PP_FILE a file; on Windows it becomes non-blocking, and this port's for life */
     uint64_t key;                /* comes back in each completion */
     const pp_provider *provider; /* for receives without a block, and for sends of blocks; may be NULL */
     uint32_t tag;                /* carried by each block acquired for this endpoint */
@@ -160,7 +174,8 @@ typedef enum pp_doing {
     PP_DOING_CONNECT = 8,
     PP_DOING_STARVE = 16, /* it waits for a block of its provider */
     PP_DOING_PAUSE = 32,  /* it is not received from while its peer does not read */
-    PP_DOING_END = 64
+    PP_DOING_END = 64,
+    PP_DOING_FILE = 128 /* it is read from or written to */
 } pp_doing;
 
 /* An endpoint, as the table of handles knows it. */
@@ -211,7 +226,9 @@ typedef struct pp_endpoint_info {
     X(pauses, counter, endpoints, "times a peer that did not read stopped being read from")                  \
     X(timeouts, counter, endpoints, "endpoints reset because they were silent for too long")                 \
     X(truncated, counter, datagrams, "datagrams that were longer than their buffer")                         \
-    X(unreachable, counter, datagrams, "datagrams of ours that found nobody; receiving went on")
+    X(unreachable, counter, datagrams, "datagrams of ours that found nobody; receiving went on")             \
+    X(file_reads, counter, operations, "reads of files that gave data, or the end")                          \
+    X(file_writes, counter, operations, "writes to files that took data")
 
 enum { PP_PORT_STATS_VERSION = 1 };
 
@@ -305,6 +322,21 @@ pp_status pp_port_recvfrom(pp_port *port, pp_endpoint endpoint, const pp_block *
 /* Sends one datagram, also one of 0 bytes, to `to`, which is copied; NULL: to where the socket is
  * connected. It fails by itself: what is queued behind it goes on. */
 pp_status pp_port_sendto(pp_port *port, const pp_send *send, const pp_address *to, pp_operation *out);
+
+/* Reads a file from `offset` into `*into`, as pp_port_recv(); fewer bytes than there is room for where the
+ * file ends, 0 behind its end. Any number of reads and writes may be under way on one endpoint: they
+ * complete in any order. PP_CLOSE_DRAIN waits for them, PP_CLOSE_RESET asks them back. PP_SIZE: 0 bytes,
+ * more than PP_FILE_BYTES, or an end beyond INT64_MAX. */
+pp_status pp_port_read_at(pp_port *port, pp_endpoint file, uint64_t offset, const pp_block *into,
+                          uint64_t user, pp_operation *out);
+
+/* Writes to a file from `offset`; fewer bytes than asked where the disk is full. */
+pp_status pp_port_write_at(pp_port *port, const pp_send *write, uint64_t offset, pp_operation *out);
+
+/* Opens a file so that every back end of this system takes it; not inherited. `path` is UTF-8, `flags` of
+ * pp_file_flag. The descriptor, or minus the system's error number. */
+int64_t pp_port_file_open(const char *path, uint32_t flags);
+void pp_port_file_close(int64_t descriptor);
 
 /* Puts a packet of the program's own into the queue. */
 pp_status pp_port_post(pp_port *port, uint64_t key, uint64_t value, uint64_t user);

@@ -44,6 +44,10 @@ pp_status pp_sim_write_to(pp_port *port, int64_t socket, int64_t to, const void 
 /* What fits of it; `*from` is its sender. PP_SIM_ENDED: there is none. */
 int64_t pp_sim_read_from(pp_port *port, int64_t socket, int64_t *from, void *data, size_t bytes);
 
+/* A file with up to 4096 bytes, for PP_FILE; -1 as above. pp_sim_write() appends to it, pp_sim_read() takes
+ * from its beginning. */
+int64_t pp_sim_file(pp_port *port);
+
 void pp_sim_close(pp_port *port, int64_t socket, int reset);
 
 /* Sockets that nobody has closed. */
