@@ -24,7 +24,7 @@ from analysis.summaries import Summary
 
 if TYPE_CHECKING:
     from analysis import figures, metrics
-    from analysis.replaying import Replay
+    from analysis.replaying.side_by_side import Replay
     from analysis.reporting.report import Report
     from analysis.trace import Trace
 
@@ -48,7 +48,7 @@ __all__ = [
 
 _LAZY = {
     "Trace": ("analysis.trace", "Trace"),
-    "Replay": ("analysis.replaying", "Replay"),
+    "Replay": ("analysis.replaying.side_by_side", "Replay"),
     "Report": ("analysis.reporting.report", "Report"),
     "metrics": ("analysis.metrics", None),
     "figures": ("analysis.figures", None),
@@ -152,8 +152,8 @@ def replay(
     `AnalysisError` where a strategy's process dies.
     """
     _load_lazily("analysis.trace")
-    from analysis.replaying import Settings  # noqa: PLC0415
-    from analysis.replaying import replay as run  # noqa: PLC0415
+    from analysis.replaying.side_by_side import Settings  # noqa: PLC0415
+    from analysis.replaying.side_by_side import replay as run  # noqa: PLC0415
     from analysis.trace import Trace  # noqa: PLC0415
 
     return run(

@@ -25,7 +25,7 @@ from analysis.results import document
 from analysis.units import MISSING, bytes_text, count_text, duration_text, percent_text
 
 if TYPE_CHECKING:
-    from analysis.replaying import Replay, Row
+    from analysis.replaying.side_by_side import Replay, Row
 
 NAME = "replay"
 HELP = "make a trace's requests again under every strategy and compare time and memory"
