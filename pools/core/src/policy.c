@@ -9,8 +9,9 @@
  * An attempt either gives what is asked for or leaves everything as it was; what is counted for blocks that
  * were not to be had is returned. Only PP_EXHAUSTED, PP_NO_MEMORY and PP_QUOTA are the policy's
  * business. A strategy counts each attempt it refuses as a failed request; those of a request that
- * was served in the end, or that was counted once already, are forgiven in the statistics. A trace
- * keeps a FAIL record of each attempt. */
+ * was served in the end, or that was counted once already, are forgiven in the statistics; so are the
+ * acquires and releases of blocks that an attempt got and could not keep. A trace keeps a record of
+ * each: FAIL, or ALLOC and FREE. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,26 @@ static pp_status give_to_owner(policy *p, pp_handle handle)
     return p->layer.below->release(p->pool, handle);
 }
 
+/* Who sees this count sees the acquire and the release that it stands for. */
+static void count_taken_back(policy *p)
+{
+    atomic_fetch_add_explicit(&p->taken_back, 1, memory_order_release);
+}
+
+/* Undoes an acquire that the program never saw, for the statistics too. */
+static void take_back(policy *p, pp_handle handle)
+{
+    give_to_owner(p, handle);
+    count_taken_back(p);
+}
+
+/* As take_back(), where the fallback would be taken for the owner. */
+static void take_back_to_strategy(policy *p, pp_handle handle)
+{
+    p->layer.below->release(p->pool, handle);
+    count_taken_back(p);
+}
+
 /* `count` blocks from the strategy, and where it has none left and there is a fallback, from that. */
 static size_t gather(policy *p, pp_request *request, size_t count, pp_block *out)
 {
@@ -56,7 +77,7 @@ static size_t gather(policy *p, pp_request *request, size_t count, pp_block *out
     if (PP_LIKELY(!p->fallback)) return done;
     for (size_t i = 0; i < done; i++) {
         if (PP_LIKELY(!pp_fallback_owns(p, out[i].handle))) continue;
-        for (i = 0; i < done; i++) p->layer.below->release(p->pool, out[i].handle);
+        for (i = 0; i < done; i++) take_back_to_strategy(p, out[i].handle);
         done = 0; /* the ids are the same, see there */
         *why = PP_EXHAUSTED;
     }
@@ -71,7 +92,7 @@ static size_t enter_blocks(policy *p, pp_request *request, size_t count, pp_bloc
     while (done < count && pp_ledger_enter(p, out[done].handle, request->bytes, request->tag) == PP_OK)
         done++;
     if (PP_UNLIKELY(done < count)) request->status = PP_NO_MEMORY;
-    for (size_t i = done; i < count; i++) give_to_owner(p, out[i].handle);
+    for (size_t i = done; i < count; i++) take_back(p, out[i].handle);
     return done;
 }
 
@@ -85,7 +106,7 @@ pp_status pp_policy_attempt(policy *p, pp_request *request)
     }
     size_t got = gather(p, request, room, out);
     if (PP_UNLIKELY(got < lacking && !request->partly)) {
-        for (size_t i = 0; i < got; i++) give_to_owner(p, out[i].handle);
+        for (size_t i = 0; i < got; i++) take_back(p, out[i].handle);
         got = 0;
     }
     if (p->counts) {
@@ -218,7 +239,7 @@ static inline pp_status acquire_short(policy *p, size_t bytes, uint32_t tag, pp_
             pp_pair_watch(p, &pair);
             return PP_OK;
         }
-        p->layer.below->release(p->pool, out->handle);
+        take_back_to_strategy(p, out->handle);
         status = PP_STOPPED; /* the long way counts it as a failure, if it comes to that */
     }
     add_back(p, &pair, bytes);
@@ -240,7 +261,7 @@ pp_status pp_policy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block 
         if (PP_LIKELY(status == PP_OK && !pp_fallback_owns(p, out->handle))) return PP_OK;
         if (status != PP_OK && !pp_policy_applies(status)) return status;
         if (status == PP_OK) { /* the ids are the same */
-            p->layer.below->release(pool, out->handle);
+            take_back_to_strategy(p, out->handle);
             status = PP_STOPPED;
         }
     }

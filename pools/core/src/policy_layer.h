@@ -103,6 +103,7 @@ typedef struct policy {
 
     pp_counter forgiven; /* failures that the strategy counted and that were none: atomic adds, as the rest */
     pp_counter refused;  /* failures that it did not count */
+    pp_counter taken_back; /* blocks that it gave and got back before the program saw them */
     pp_counter quota_refusals, waits, waited_ns, wait_timeouts, soft_trims, fallback_blocks, fallback_bytes;
 } policy;
 

@@ -65,8 +65,9 @@ static pp_status policy_inspect(pp_pool *pool, pp_handle handle, pp_block_info *
 static void policy_stats(const pp_pool *pool, pp_stats *out)
 {
     policy *p = policy_of(pool);
-    /* before the strategy's, which then has seen at least as many failures */
+    /* before the strategy's, which then has seen at least as many */
     uint64_t forgiven = pp_read(&p->forgiven);
+    uint64_t taken_back = atomic_load_explicit(&p->taken_back, memory_order_acquire);
     p->layer.below->stats(pool, out);
     out->failed += pp_read(&p->refused);
     out->failed -= forgiven < out->failed ? forgiven : out->failed;
@@ -79,6 +80,8 @@ static void policy_stats(const pp_pool *pool, pp_stats *out)
     out->fallback_blocks = pp_read(&p->fallback_blocks);
     out->fallback_bytes = pp_read(&p->fallback_bytes);
     if (p->fallback) pp_fallback_stats(p, out);
+    out->acquired -= taken_back;
+    out->released -= taken_back;
 }
 
 static pp_status policy_walk(pp_pool *pool, pp_walk_fn visit, void *context)

@@ -103,6 +103,8 @@ static void one_request_without_memory_for_the_books_is_refused(void)
             calls_left = -1;
             CHECK(status == PP_OK || status == PP_NO_MEMORY);
             CHECK_EQ(at_rest(pool).live_blocks, status == PP_OK);
+            CHECK_EQ(at_rest(pool).acquired,
+                     status == PP_OK); /* what could not be written down was not had */
         }
         CHECK(refusals > 2);
         CHECK_EQ(at_rest(pool).failed, refusals - 1);

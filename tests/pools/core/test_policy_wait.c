@@ -267,6 +267,7 @@ static void a_batch_gets_what_there_is_when_its_time_is_over(void)
     CHECK_EQ(pp_pool_acquire_many(pool, ROOM + 4, BLOCK, 0, blocks, &why), ROOM);
     CHECK_EQ(why, PP_TIMEOUT);
     CHECK_EQ(at_rest(pool).live_blocks, ROOM);
+    CHECK_EQ(at_rest(pool).acquired, ROOM); /* and not those that earlier attempts got and could not keep */
     pp_pool_destroy(pool);
 }
 
@@ -350,6 +351,7 @@ static void batches_of_every_size_and_tag_are_all_served(void)
         for (int i = 0; i < 6; i++) test_thread_join(threads[i]);
         pp_stats stats = at_rest(pool);
         CHECK_EQ(stats.live_blocks, 0);
+        CHECK_EQ(stats.acquired, (1 + 2 + 3) * 2 * ROUNDS);
         CHECK_EQ(stats.failed, 0);
         pp_pool_destroy(pool);
     }
