@@ -11,22 +11,6 @@
 
 #include "malloc_heap.h"
 #include "malloc_levels.h"
-#include "slots.h"
-
-typedef struct chunk {
-    void *data;
-    uint64_t granted;
-} chunk;
-
-typedef struct malloc_pool {
-    pp_pool base;
-    pp_slots slots;
-    pp_counter granted_bytes, peak_granted_bytes;
-    uint64_t limit_bytes;
-    pp_malloc_functions heap;
-    pp_pool_ops ops; /* malloc_ops under the name of the allocator */
-    bool c_library;
-} malloc_pool;
 
 enum { FIRST_SLOTS = 1024, SLOTS_MAX = 1 << 24 };
 
@@ -280,20 +264,28 @@ static int by_offset(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-/* Address order, as every walk: slots are in order of first use, so the blocks are sorted first. */
-static pp_status walk_locked(malloc_pool *m, pp_walk_fn visit, void *context)
+/* All blocks by address, for the caller to free; slots are in order of first use. NULL without memory. */
+static pp_block_info *list_blocks(malloc_pool *m, size_t *count)
 {
     uint32_t fresh = atomic_load_explicit(&m->slots.fresh, memory_order_relaxed);
     pp_block_info *blocks = malloc(((size_t)fresh + 1) * sizeof *blocks);
-    size_t count = 0;
     uint64_t now = pp_system_coarse_ns();
+    *count = 0;
+    if (!blocks) return NULL;
+    for (uint32_t index = 0; index < fresh; index++) {
+        describe(m, index, now, &blocks[*count]);
+        *count += blocks[*count].state != PP_BLOCK_FREE;
+    }
+    qsort(blocks, *count, sizeof *blocks, by_offset);
+    return blocks;
+}
+
+static pp_status walk_locked(malloc_pool *m, pp_walk_fn visit, void *context)
+{
+    size_t count;
+    pp_block_info *blocks = list_blocks(m, &count);
     pp_status status = PP_OK;
     if (!blocks) return PP_NO_MEMORY;
-    for (uint32_t index = 0; index < fresh; index++) {
-        describe(m, index, now, &blocks[count]);
-        count += blocks[count].state != PP_BLOCK_FREE;
-    }
-    qsort(blocks, count, sizeof *blocks, by_offset);
     for (size_t i = 0; status == PP_OK && i < count; i++)
         if (visit(context, &blocks[i])) status = PP_STOPPED;
     free(blocks);
@@ -336,6 +328,49 @@ static void malloc_stats(const pp_pool *pool, pp_stats *out)
     out->regions = 1;
 }
 
+static pp_status fault_at(pp_fault *fault, uint64_t where, const char *what)
+{
+    *fault = (pp_fault){where, what};
+    return PP_CORRUPT;
+}
+
+/* Each slot against its chunk, and the chunks against the counters. */
+static pp_status check_chunks(const malloc_pool *m, pp_fault *fault)
+{
+    uint64_t granted = 0;
+    uint32_t fresh = atomic_load_explicit(&((malloc_pool *)m)->slots.fresh, memory_order_relaxed);
+    for (uint32_t index = 0; index < fresh; index++) {
+        const chunk *c = chunk_of(m, index);
+        const pp_slot *slot = &m->slots.slots[index];
+        bool held = pp_slot_state(slot) != PP_BLOCK_FREE;
+        if (held != (c->data != NULL))
+            return fault_at(fault, index, "slot index: state and address disagree");
+        if (!held) continue;
+        if (c->granted < pp_slot_requested(slot))
+            return fault_at(fault, index, "slot index: granted less than was requested");
+        granted += c->granted;
+    }
+    if (granted != pp_read(&m->granted_bytes))
+        return fault_at(fault, granted, "granted bytes: the counter differs");
+    if (granted > pp_read(&m->peak_granted_bytes))
+        return fault_at(fault, granted, "granted bytes: more than their peak");
+    return PP_OK;
+}
+
+/* Does the allocator keep its blocks apart? */
+static pp_status check_apart(malloc_pool *m, pp_fault *fault)
+{
+    size_t count;
+    pp_block_info *blocks = list_blocks(m, &count);
+    pp_status status = PP_OK;
+    if (!blocks) return PP_NO_MEMORY;
+    for (size_t i = 1; status == PP_OK && i < count; i++)
+        if (blocks[i].offset - blocks[i - 1].offset < blocks[i - 1].granted)
+            status = fault_at(fault, blocks[i].offset, "address: within the block before it");
+    free(blocks);
+    return status;
+}
+
 static pp_status malloc_check(pp_pool *pool, pp_fault *fault)
 {
     malloc_pool *m = malloc_pool_of(pool);
@@ -343,20 +378,8 @@ static pp_status malloc_check(pp_pool *pool, pp_fault *fault)
     if (status != PP_OK) return status;
     drain(m);
     status = pp_slots_check(&m->slots, pool, fault);
-    uint64_t granted = 0;
-    uint32_t fresh = atomic_load_explicit(&m->slots.fresh, memory_order_relaxed);
-    for (uint32_t index = 0; status == PP_OK && index < fresh; index++) {
-        bool held = pp_slot_state(&m->slots.slots[index]) != PP_BLOCK_FREE;
-        if (held != (chunk_of(m, index)->data != NULL)) {
-            *fault = (pp_fault){index, "slot index: state and address disagree"};
-            status = PP_CORRUPT;
-        }
-        granted += held ? chunk_of(m, index)->granted : 0;
-    }
-    if (status == PP_OK && granted != pp_read(&m->granted_bytes)) {
-        *fault = (pp_fault){granted, "granted bytes: the counter differs"};
-        status = PP_CORRUPT;
-    }
+    if (status == PP_OK) status = check_chunks(m, fault);
+    if (status == PP_OK) status = check_apart(m, fault);
     pp_leave(pool);
     return status;
 }

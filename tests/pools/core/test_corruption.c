@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "compact_pool.h"
+#include "malloc_heap.h"
 #include "slab_pool.h"
 
 /* Damages `bytes` bytes, expects check() to find it, and mends them. */
@@ -110,14 +111,56 @@ static void chunks_of_malloc(void)
 {
     pp_malloc_config config = {0};
     pp_pool *pool = NULL;
-    pp_block block;
+    pp_block blocks[3];
     config.pool.threads = (pp_threads)7;
     CHECK_EQ(pp_malloc_create(&config, &pool), PP_INVALID);
     config.pool.threads = PP_THREADS_OWNER;
     CHECK_EQ(pp_malloc_create(&config, &pool), PP_OK);
-    CHECK_EQ(pp_pool_acquire(pool, 10, 0, &block), PP_OK);
+    for (int i = 0; i < 3; i++) CHECK_EQ(pp_pool_acquire(pool, 100, 0, &blocks[i]), PP_OK);
+    CHECK_EQ(pp_pool_release(pool, blocks[2].handle), PP_OK);
+    malloc_pool *m = (malloc_pool *)pool;
+    chunk *chunks = m->slots.extra;
+    chunk *first = &chunks[pp_handle_index(blocks[0].handle)];
+    chunk *second = &chunks[pp_handle_index(blocks[1].handle)];
     SHIFT(pool, pool->acquired);
     SHIFT(pool, pool->requested_bytes);
+    SHIFT(pool, m->granted_bytes);
+    SPOIL(pool, m->peak_granted_bytes, 1);
+    DAMAGE(pool, first->data, NULL);
+    DAMAGE(pool, chunks[pp_handle_index(blocks[2].handle)].data, second->data);
+    DAMAGE(pool, first->granted, 99);
+    DAMAGE(pool, first->granted, first->granted + 1);
+    DAMAGE(pool, first->data, second->data);
+    DAMAGE(pool, first->data, (char *)second->data + 99);
+    pp_pool_destroy(pool);
+}
+
+/* An allocator gone wrong, whose blocks overlap. */
+static char careless_memory[4096];
+static size_t careless_at;
+
+static void *careless_malloc(size_t bytes) { return careless_memory + (careless_at += bytes / 2); }
+static void *careless_calloc(size_t count, size_t bytes) { return careless_malloc(count * bytes); }
+static void *careless_realloc(void *address, size_t bytes) { return address; }
+static void careless_free(void *address) {}
+static size_t careless_usable(void *address) { return 64; }
+
+static void an_allocator_that_gives_the_same_bytes_twice(void)
+{
+    static const pp_malloc_functions careless = {"careless",       careless_malloc, careless_calloc,
+                                                 careless_realloc, careless_free,   careless_usable};
+    pp_malloc_config config = {0};
+    pp_pool *pool = NULL;
+    pp_block block, next;
+    pp_fault fault = {0, NULL};
+    CHECK_EQ(pp_malloc_create_over(&config, &careless, &pool), PP_OK);
+    CHECK_EQ(pp_pool_acquire(pool, 64, 0, &block), PP_OK);
+    CHECK_EQ(pp_pool_check(pool, &fault), PP_OK);
+    CHECK_EQ(pp_pool_acquire(pool, 64, 0, &next), PP_OK);
+    CHECK_EQ(pp_pool_check(pool, &fault), PP_CORRUPT);
+    CHECK_EQ(fault.where, (uintptr_t)next.data);
+    CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+    CHECK_EQ(pp_pool_check(pool, &fault), PP_OK);
     pp_pool_destroy(pool);
 }
 
@@ -172,6 +215,7 @@ int main(void)
     RUN(slots_and_stack);
     RUN(magazines);
     RUN(chunks_of_malloc);
+    RUN(an_allocator_that_gives_the_same_bytes_twice);
     RUN(places_gaps_and_segments);
     return report();
 }

@@ -143,7 +143,8 @@ void pp_pool_stats(const pp_pool *pool, pp_stats *out);
 /* Visits every block in address order, free ones included. `visit` must not call into the pool. */
 pp_status pp_pool_walk(pp_pool *pool, pp_walk_fn visit, void *context);
 
-/* Validates every invariant of the structure. PP_CORRUPT with `*fault` (may be NULL) filled. */
+/* Validates every invariant of the structure. PP_CORRUPT with `*fault` (may be NULL) filled; PP_NO_MEMORY
+ * where a malloc pool finds none to sort its blocks in. */
 pp_status pp_pool_check(pp_pool *pool, pp_fault *fault);
 
 /* Returns memory of free blocks to the system until at most `keep_bytes` free bytes stay
