@@ -318,9 +318,7 @@ pp_status pp_compact_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void
     pp_status status = pp_compact_enter(c);
     if (status != PP_OK) return status;
     uint32_t index = pp_handle_index(handle);
-    if (PP_UNLIKELY(atomic_load_explicit(&pool->closed, memory_order_relaxed))) {
-        status = PP_CLOSED;
-    } else if (PP_UNLIKELY(!pp_slots_owned(&c->slots, handle))) {
+    if (PP_UNLIKELY(!pp_slots_owned(&c->slots, handle))) {
         status = pp_note_misuse(pool, pp_slots_diagnose(&c->slots, handle));
     } else {
         if (c->ticks && c->slots.pins[index].pins[kind] == 0)

@@ -233,9 +233,12 @@ static void be_closed(pp_pool *pool)
     CHECK_EQ(pp_pool_acquire_many(pool, 2, 10, 0, &more, &why), 0);
     CHECK_EQ(why, PP_CLOSED);
     CHECK_EQ(more.handle, 0);
-    pp_status pinned = pp_pool_pin(pool, blocks[1].handle, PP_PIN_USER, NULL);
-    CHECK(pinned == PP_CLOSED || pinned == PP_OK);
-    if (pinned == PP_OK) CHECK_EQ(pp_pool_unpin(pool, blocks[1].handle, PP_PIN_USER), PP_OK);
+    void *data = pool;
+    pp_provider provider;
+    pp_pool_provider(pool, &provider);
+    CHECK_EQ(pp_pool_pin(pool, blocks[1].handle, PP_PIN_USER, &data), PP_CLOSED);
+    CHECK_EQ(provider.pin(provider.context, blocks[1].handle, PP_PIN_KERNEL, &data), PP_CLOSED);
+    CHECK(data == pool);
     CHECK_EQ(pp_pool_unpin(pool, blocks[0].handle, PP_PIN_KERNEL), PP_OK);
     CHECK_EQ(pp_pool_release(pool, blocks[1].handle), PP_OK);
     CHECK_EQ(pp_pool_close(pool), 1);
