@@ -103,7 +103,6 @@ static pp_status policy_check(pp_pool *pool, pp_fault *fault)
 static pp_status policy_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp_compaction *out)
 {
     policy *p = policy_of(pool);
-    if (!p->layer.below->compact) return PP_UNSUPPORTED;
     pp_status status = p->layer.below->compact(pool, max_bytes, max_ns, out);
     if (status == PP_OK) pp_policy_came_back(p, PP_TAG_NONE); /* what did not fit may fit now */
     return status;
@@ -114,43 +113,6 @@ static void policy_announce(pp_pool *pool)
     policy *p = policy_of(pool);
     if (p->layer.below->announce) p->layer.below->announce(pool);
     if (p->fallback) pp_fallback_announce(p);
-}
-
-/* ---- around a fork ---------------------------------------------------------------------------- */
-
-static bool lock_until(pp_lock *lock, uint64_t deadline_ns)
-{
-    while (!pp_lock_try(lock)) {
-        if (pp_system_now_ns() >= deadline_ns) return false;
-        pp_system_yield();
-    }
-    return true;
-}
-
-/* Nobody holds one of these locks and takes another. */
-static uint32_t policy_freeze(pp_pool *pool, uint64_t deadline_ns)
-{
-    policy *p = policy_of(pool);
-    const pp_pool_ops *below = p->layer.below;
-    bool frozen = below->freeze ? below->freeze(pool, deadline_ns) : lock_until(&pool->lock, deadline_ns);
-    if (!frozen) return 0;
-    bool locked = lock_until(&p->lock, deadline_ns);
-    if (locked) return 1; /* the fallback is a pool like any other, and frozen by itself */
-    if (below->freeze)
-        below->thaw(pool);
-    else
-        pp_lock_drop(&pool->lock);
-    return 0;
-}
-
-static void policy_thaw(pp_pool *pool)
-{
-    policy *p = policy_of(pool);
-    pp_lock_drop(&p->lock);
-    if (p->layer.below->freeze)
-        p->layer.below->thaw(pool);
-    else
-        pp_lock_drop(&pool->lock);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -208,8 +170,6 @@ static void replace(pp_pool_ops *ops)
     ops->compact = ops->compact ? policy_compact : NULL;
     ops->announce = policy_announce;
     ops->destroy = policy_destroy;
-    ops->freeze = policy_freeze;
-    ops->thaw = policy_thaw;
 }
 
 /* In the child of a fork nobody waits, and nobody is being told. */
@@ -241,6 +201,7 @@ pp_status pp_pool_set_policy(pp_pool *pool, const pp_policy_config *config)
         return status;
     }
     replace(&p->layer.ops);
+    p->layer.lock = &p->lock;
     p->layer.forked = forget_threads;
     uint64_t page = pp_system_page_bytes();
     if (config->hard_limit) pool->hard_limit = config->hard_limit & ~(page - 1);

@@ -8,12 +8,6 @@
 
 #include "check.h"
 
-#if defined(POOLPORT_MEASURED) /* coverage, which is written at a normal exit only */
-void __gcov_dump(void);
-#else
-static void __gcov_dump(void) {}
-#endif
-
 static pp_pool *idle_slab(pp_threads threads)
 {
     pp_slab_config config = {.pool.threads = threads, .block_bytes = 4096, .block_count = 256};
@@ -45,7 +39,7 @@ static int fork_and_use(pp_pool *pool)
     if (child == 0) {
         use(pool);
         pp_pool_destroy(pool);
-        __gcov_dump();
+        leave_traces();
         _exit(checks_failed != 0); /* without what the parent has registered for its own exit */
     }
     use(pool);

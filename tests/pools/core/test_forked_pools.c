@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "layer.h"
 #include "policy_layer.h"
+#include "slab_pool.h"
 #include "system.h"
 #include "threads.h"
 
@@ -19,12 +21,12 @@ static pp_pool *make(int kind, pp_threads threads)
 {
     pp_pool *pool = NULL;
     pp_pool_config base = {.threads = threads};
-    pp_slab_config slab = {.pool = base, .block_bytes = BLOCK, .block_count = BLOCKS};
+    pp_slab_config fixed = {.pool = base, .block_bytes = BLOCK, .block_count = BLOCKS};
     pp_sizeclass_config sizeclass = {.pool = base, .capacity_bytes = 16 << 20};
     pp_buddy_config buddy = {.pool = base, .capacity_bytes = (size_t)BLOCKS * BLOCK};
     pp_compacting_config compacting = {.pool = base, .capacity_bytes = (size_t)BLOCKS * BLOCK};
     pp_malloc_config heap = {.pool = base};
-    if (kind == 0) CHECK_EQ(pp_slab_create(&slab, &pool), PP_OK);
+    if (kind == 0) CHECK_EQ(pp_slab_create(&fixed, &pool), PP_OK);
     if (kind == 1) CHECK_EQ(pp_sizeclass_create(&sizeclass, &pool), PP_OK);
     if (kind == 2) CHECK_EQ(pp_buddy_create(&buddy, &pool), PP_OK);
     if (kind == 3) CHECK_EQ(pp_compacting_create(&compacting, &pool), PP_OK);
@@ -42,6 +44,7 @@ static bool child_does(void (*work)(void *context), void *context)
         int before = checks_failed;
         work(context);
         fflush(stdout);
+        leave_traces();
         _exit(checks_failed != before);
     }
     CHECK_EQ(waitpid(child, &status, 0), child);
@@ -166,7 +169,7 @@ static void find_it_closed(void *context)
     pp_pool *pool = context;
     pp_stats stats;
     CHECK_EQ(pp_pool_orphaned(pool), 1);
-    CHECK_EQ(pp_pool_adopt(pool), PP_CLOSED);
+    CHECK_EQ(pp_pool_adopt(pool), pool->shared ? PP_UNSUPPORTED : PP_CLOSED);
     pp_block block;
     CHECK(pp_pool_acquire(pool, BLOCK, 0, &block) != PP_OK);
     pp_pool_stats(pool, &stats);
@@ -328,8 +331,46 @@ static void those_who_wait_are_not_waiting_in_the_child(void)
     pp_pool_destroy(e.pool);
 }
 
+/* ---- locks that are held for long ---------------------------------------------------------------- */
+
+enum { HELD = 6 };
+
+static void find_all_closed(void *context)
+{
+    pp_pool **pools = context;
+    for (int i = 0; i < HELD; i++) find_it_closed(pools[i]);
+}
+
+/* Whoever holds them does not let go in time: the child cannot know what he was in the middle of. */
+static void a_pool_that_is_held_too_long_is_closed_in_the_child(void)
+{
+    pp_pool *pools[HELD];
+    pp_debug_config debug = {.history = 4};
+    pp_policy_config counts = {.quota.max_blocks = 400};
+    for (int i = 0; i < HELD; i++) pools[i] = make(i < 2 ? 0 : (i - 1) % 4, PP_THREADS_SHARED);
+    CHECK_EQ(pp_pool_debug(pools[1], &debug), PP_OK);
+    CHECK_EQ(pp_pool_debug(pools[2], &debug), PP_OK);
+    CHECK_EQ(pp_pool_set_policy(pools[1], &counts), PP_OK);
+    CHECK_EQ(pp_pool_set_policy(pools[3], &counts), PP_OK);
+    CHECK_EQ(pp_pool_set_policy(pools[4], &counts), PP_OK);
+    pp_lock *held[HELD - 1] = {&pools[0]->tags.lock, pools[1]->layers[PP_LAYER_DEBUG]->lock, &pools[2]->lock,
+                               &pools[3]->lock, pools[4]->layers[PP_LAYER_POLICY]->lock};
+    pp_magazine *magazine = &((slab *)pools[5])->magazines.all[3];
+    for (int i = 0; i < HELD - 1; i++) pp_lock_take(held[i]);
+    CHECK(pp_magazine_try(magazine));
+    CHECK(child_does(find_all_closed, pools));
+    pp_magazine_leave(magazine);
+    for (int i = 0; i < HELD - 1; i++) pp_lock_drop(held[i]);
+    for (int i = 0; i < HELD; i++) {
+        CHECK_EQ(pp_pool_orphaned(pools[i]), 0);
+        use(pools[i]);
+        pp_pool_destroy(pools[i]);
+    }
+}
+
 int main(void)
 {
+    RUN(a_pool_that_is_held_too_long_is_closed_in_the_child);
     RUN(a_shared_pool_is_used_on_whatever_others_were_doing);
     RUN(an_owner_who_forks_uses_his_pool_on);
     RUN(the_pool_of_an_owner_who_is_not_there_can_be_destroyed);

@@ -204,26 +204,6 @@ static void batches_and_compactions_bring_memory_back_too(void)
     pp_pool_destroy(pool);
 }
 
-static void a_pool_that_is_frozen_for_a_fork_has_its_policy_frozen_too(void)
-{
-    for (int each = 0; each < STRATEGIES * 2; each++) {
-        pp_block block;
-        pp_pool *pool = falling_back(strategies[each / 2], each % 2 ? PP_THREADS_SHARED : PP_THREADS_OWNER);
-        uint64_t deadline = pp_system_now_ns() + UINT64_C(10000000000);
-        CHECK_EQ(pool->ops->freeze(pool, deadline), 1);
-        CHECK_EQ(pool->ops->freeze(pool, 0), 0); /* somebody is inside, and stays there */
-        pool->ops->thaw(pool);
-        CHECK_EQ(pool->ops->freeze(pool, deadline), 1); /* what was had in vain was let go */
-        pool->ops->thaw(pool);
-        pp_lock_take(&policy_of(pool)->lock);
-        CHECK_EQ(pool->ops->freeze(pool, pp_system_now_ns() + 100000), 0);
-        pp_lock_drop(&policy_of(pool)->lock);
-        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_OK);
-        at_rest(pool);
-        pp_pool_destroy(pool);
-    }
-}
-
 int main(void)
 {
     RUN(a_fallback_with_the_pools_own_id_serves_alone);
@@ -231,7 +211,6 @@ int main(void)
     RUN(blocks_of_a_compacting_pools_fallback_are_read_and_written);
     RUN(a_trace_has_the_fallback_as_a_pool_of_its_own);
     RUN(a_policy_that_only_counts_makes_nobody_wait);
-    RUN(a_pool_that_is_frozen_for_a_fork_has_its_policy_frozen_too);
     RUN(a_release_that_the_strategy_refuses_is_none);
     RUN(batches_and_compactions_bring_memory_back_too);
     return report();
