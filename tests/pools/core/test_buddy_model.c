@@ -1,5 +1,4 @@
-/* The buddy pool against a plain model after each of many random steps; what its check finds; and what it
- * does when the system refuses memory. */
+/* The buddy pool against a plain model after each of many random steps, and what its check finds. */
 #include <stdlib.h>
 
 #include "buddy_cases.h"
@@ -292,109 +291,11 @@ static void check_finds_every_kind_of_damage(void)
     pp_pool_destroy(pool);
 }
 
-/* ---- when the system refuses -------------------------------------------------------------------------- */
-
-#if defined(POOLPORT_WRAPPED) /* the linker sends these calls here */
-
-static int calls_until_refusal = -1; /* of memory calls; negative: never */
-
-static bool refused(void) { return calls_until_refusal >= 0 && calls_until_refusal-- == 0; }
-
-void *__real_pp_system_reserve(size_t bytes);
-pp_status __real_pp_system_commit(void *address, size_t bytes);
-void *__real_pp_system_alloc_aligned(size_t alignment, size_t bytes);
-void *__wrap_pp_system_reserve(size_t bytes);
-pp_status __wrap_pp_system_commit(void *address, size_t bytes);
-void *__wrap_pp_system_alloc_aligned(size_t alignment, size_t bytes);
-
-void *__wrap_pp_system_reserve(size_t bytes) { return refused() ? NULL : __real_pp_system_reserve(bytes); }
-
-pp_status __wrap_pp_system_commit(void *address, size_t bytes)
-{
-    return refused() ? PP_NO_MEMORY : __real_pp_system_commit(address, bytes);
-}
-
-void *__wrap_pp_system_alloc_aligned(size_t alignment, size_t bytes)
-{
-    return refused() ? NULL : __real_pp_system_alloc_aligned(alignment, bytes);
-}
-
-static void creation_survives_a_refusal_at_every_call(void)
-{
-    pp_buddy_config pool_config = {.capacity_bytes = 1 << 20, .pool.huge_pages = 1};
-    pp_buddy_map_config map_config = {.length = 1 << 20, .unit = 16};
-    pp_status status = PP_NO_MEMORY;
-    int call;
-    for (call = 0; status == PP_NO_MEMORY; call++) {
-        pp_pool *pool = NULL;
-        calls_until_refusal = call;
-        status = pp_buddy_create(&pool_config, &pool);
-        CHECK_EQ(status, pool ? PP_OK : PP_NO_MEMORY);
-        calls_until_refusal = -1;
-        pp_pool_destroy(pool);
-    }
-    CHECK(call > 20);
-    status = PP_NO_MEMORY;
-    for (call = 0; status == PP_NO_MEMORY; call++) {
-        pp_buddy_map *map = NULL;
-        calls_until_refusal = call;
-        status = pp_buddy_map_create(&map_config, &map);
-        CHECK_EQ(status, map ? PP_OK : PP_NO_MEMORY);
-        calls_until_refusal = -1;
-        pp_buddy_map_destroy(map);
-    }
-    CHECK(call > 20);
-}
-
-static void growing_survives_a_refusal_at_every_call(void)
-{
-    pp_pool *pool = make(64 << 10, 8 << 20, 4096, PP_BUDDY_LAZY);
-    pp_block small = take(pool, 64), block = small;
-    pp_status status = PP_NO_MEMORY;
-    int call;
-    for (call = 0; status == PP_NO_MEMORY; call++) {
-        calls_until_refusal = call;
-        status = pp_pool_resize(pool, small.handle, 1 << 20, &block);
-        calls_until_refusal = -1;
-        sound(pool);
-    }
-    CHECK(call > 10);
-    CHECK_EQ(stats_of(pool).failed, (unsigned)call - 1);
-    CHECK_EQ(block.size, 1 << 20);
-    pp_pool_destroy(pool);
-}
-
-static void a_refused_slot_table_leaves_the_block_free(void)
-{
-    pp_pool *pool = make(1 << 20, 0, 64, PP_BUDDY_LAZY);
-    pp_block block;
-    for (int i = 0; i < 1024; i++) take(pool, 64);
-    for (int call = 0; call < 7; call++) {
-        calls_until_refusal = call;
-        CHECK_EQ(pp_pool_acquire(pool, 64, 0, &block), PP_NO_MEMORY);
-        calls_until_refusal = call;
-        CHECK_EQ(pp_buddy_reserve(pool, 1 << 19, 64, 0, &block), PP_NO_MEMORY);
-        calls_until_refusal = -1;
-        sound(pool);
-        CHECK_EQ(stats_of(pool).live_blocks, 1024);
-    }
-    CHECK_EQ(pp_pool_acquire(pool, 64, 0, &block), PP_OK);
-    sound(pool);
-    pp_pool_destroy(pool);
-}
-
-#endif
-
 int main(void)
 {
     RUN(a_lazy_pool_agrees_with_the_model);
     RUN(an_eager_pool_agrees_with_the_model);
     RUN(a_growing_pool_agrees_with_the_model);
     RUN(check_finds_every_kind_of_damage);
-#if defined(POOLPORT_WRAPPED)
-    RUN(creation_survives_a_refusal_at_every_call);
-    RUN(growing_survives_a_refusal_at_every_call);
-    RUN(a_refused_slot_table_leaves_the_block_free);
-#endif
     return report();
 }

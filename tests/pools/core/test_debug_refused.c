@@ -1,38 +1,6 @@
-/* Debug levels on a system that refuses memory: every call of it, one after the other.
- *
- * The linker puts these __wrap_ functions in front of system.h's. */
+/* Debug levels on a system that refuses memory: every call of it, one after the other. */
 #include "debug_cases.h"
-#include "system.h"
-
-static long calls_left = -1; /* how many calls succeed; negative: all */
-
-static int refused(void) { return calls_left >= 0 && calls_left-- == 0; }
-
-void *__real_pp_system_reserve(size_t bytes);
-pp_status __real_pp_system_commit(void *address, size_t bytes);
-pp_status __real_pp_system_protect(void *address, size_t bytes);
-void *__real_pp_system_alloc_aligned(size_t alignment, size_t bytes);
-void *__wrap_pp_system_reserve(size_t bytes);
-pp_status __wrap_pp_system_commit(void *address, size_t bytes);
-pp_status __wrap_pp_system_protect(void *address, size_t bytes);
-void *__wrap_pp_system_alloc_aligned(size_t alignment, size_t bytes);
-
-void *__wrap_pp_system_reserve(size_t bytes) { return refused() ? NULL : __real_pp_system_reserve(bytes); }
-
-pp_status __wrap_pp_system_commit(void *address, size_t bytes)
-{
-    return refused() ? PP_NO_MEMORY : __real_pp_system_commit(address, bytes);
-}
-
-pp_status __wrap_pp_system_protect(void *address, size_t bytes)
-{
-    return refused() ? PP_NO_MEMORY : __real_pp_system_protect(address, bytes);
-}
-
-void *__wrap_pp_system_alloc_aligned(size_t alignment, size_t bytes)
-{
-    return refused() ? NULL : __real_pp_system_alloc_aligned(alignment, bytes);
-}
+#include "refusing.h"
 
 static void a_pool_without_room_for_its_levels_is_as_it_was(void)
 {

@@ -1,31 +1,6 @@
-/* Policies on a system that refuses memory: every call of it, one after the other.
- *
- * The linker puts these __wrap_ functions in front of system.h's. */
+/* Policies on a system that refuses memory: every call of it, one after the other. */
 #include "policy_cases.h"
-#include "system.h"
-
-static long calls_left = -1; /* how many calls succeed; negative: all */
-
-static int refused(void) { return calls_left >= 0 && calls_left-- == 0; }
-
-void *__real_pp_system_reserve(size_t bytes);
-pp_status __real_pp_system_commit(void *address, size_t bytes);
-void *__real_pp_system_alloc_aligned(size_t alignment, size_t bytes);
-void *__wrap_pp_system_reserve(size_t bytes);
-pp_status __wrap_pp_system_commit(void *address, size_t bytes);
-void *__wrap_pp_system_alloc_aligned(size_t alignment, size_t bytes);
-
-void *__wrap_pp_system_reserve(size_t bytes) { return refused() ? NULL : __real_pp_system_reserve(bytes); }
-
-pp_status __wrap_pp_system_commit(void *address, size_t bytes)
-{
-    return refused() ? PP_NO_MEMORY : __real_pp_system_commit(address, bytes);
-}
-
-void *__wrap_pp_system_alloc_aligned(size_t alignment, size_t bytes)
-{
-    return refused() ? NULL : __real_pp_system_alloc_aligned(alignment, bytes);
-}
+#include "refusing.h"
 
 static const pp_policy_config everything = {
     .on_exhausted = PP_EXHAUSTION_FALLBACK,
