@@ -6,6 +6,7 @@
 #include "check.h"
 #include "compact_pool.h"
 #include "malloc_heap.h"
+#include "policy_layer.h"
 #include "slab_pool.h"
 
 /* Damages `bytes` bytes, expects check() to find it, and mends them. */
@@ -210,8 +211,77 @@ static void places_gaps_and_segments(void)
     pp_pool_destroy(pool);
 }
 
+/* Sound again once what a case did is undone. */
+static void is_found(pp_pool *pool, bool damaged)
+{
+    pp_fault fault = {0, NULL};
+    CHECK_EQ(pp_pool_check(pool, &fault), damaged ? PP_CORRUPT : PP_OK);
+    if (!damaged && fault.what) printf("%s\n", fault.what);
+}
+
+static void flip_bin(compacting *c, uint32_t bin)
+{
+    atomic_store(&c->bin_words[bin / 64], atomic_load(&c->bin_words[bin / 64]) ^ UINT64_C(1) << (bin % 64));
+}
+
+static void gaps_that_hang_where_they_should_not(void)
+{
+    pp_compacting_config config = {.capacity_bytes = 1 << 20, .segment_bytes = 1 << 16};
+    pp_pool *pool = NULL;
+    pp_block blocks[4];
+    CHECK_EQ(pp_compacting_create(&config, &pool), PP_OK);
+    CHECK_EQ(pp_pool_acquire_many(pool, 4, 100, 0, blocks, NULL), 4);
+    CHECK_EQ(pp_pool_release(pool, blocks[2].handle), PP_OK);
+    compacting *c = (compacting *)pool;
+    int32_t before = (int32_t)pp_handle_index(blocks[1].handle);
+    int32_t last = (int32_t)pp_handle_index(blocks[3].handle); /* whose gap hangs nowhere */
+    uint32_t bin = pp_gaps_bin(pp_get(&pp_place_of(c, before)->gap));
+    is_found(pool, false);
+    c->bins[bin] = PP_NOWHERE, c->bins[bin + 1] = before;
+    flip_bin(c, bin), flip_bin(c, bin + 1);
+    is_found(pool, true); /* in the bin of other lengths */
+    c->bins[bin] = before, c->bins[bin + 1] = PP_NOWHERE;
+    flip_bin(c, bin), flip_bin(c, bin + 1);
+    is_found(pool, false);
+    pp_place *place = pp_place_of(c, last), was = *place;
+    uint32_t long_bin = pp_gaps_bin(pp_get(&place->gap));
+    place->gap_prev = place->gap_next = PP_NOWHERE;
+    c->bins[long_bin] = last;
+    flip_bin(c, long_bin);
+    is_found(pool, true); /* one too many */
+    place->gap_prev = was.gap_prev, place->gap_next = was.gap_next;
+    c->bins[long_bin] = PP_NOWHERE;
+    flip_bin(c, long_bin);
+    is_found(pool, false);
+    int32_t unused = (int32_t)c->slots.fresh;
+    *pp_place_of(c, unused) = was;
+    pp_place_of(c, was.prev)->next = unused;
+    is_found(pool, true); /* a slot that was never used */
+    pp_place_of(c, was.prev)->next = last;
+    is_found(pool, false);
+    pp_pool_destroy(pool);
+}
+
+static void accounts_of_quotas(void)
+{
+    pp_block blocks[8];
+    pp_pool *pool = NULL;
+    pp_slab_config config = {.block_bytes = 64, .block_count = 64};
+    CHECK_EQ(pp_slab_create(&config, &pool), PP_OK);
+    CHECK_EQ(pp_pool_set_policy(pool, &(pp_policy_config){.quota.max_blocks = 32, .tag_quotas = 1}), PP_OK);
+    CHECK_EQ(pp_pool_acquire_many(pool, 8, 10, 3, blocks, NULL), 8);
+    policy *p = policy_of(pool);
+    SHIFT(pool, p->whole.bytes);
+    SHIFT(pool, p->whole.blocks);
+    SHIFT(pool, p->whole.remote_blocks);
+    SHIFT(pool, p->tags[0][3].bytes);
+    pp_pool_destroy(pool);
+}
+
 int main(void)
 {
+    RUN(gaps_that_hang_where_they_should_not);
+    RUN(accounts_of_quotas);
     RUN(slots_and_stack);
     RUN(magazines);
     RUN(chunks_of_malloc);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "system.h"
+#include "pool_base.h"
 #include "threads.h"
 
 enum { BLOCK = 4096, BLOCKS = 2048, SURVIVOR = 16, KINDS = 4, DELAY_NS = PP_IDLE_NS_MIN };
@@ -275,6 +275,35 @@ static void pools_come_and_go_under_the_reclaimer(void)
     remove("test_idle.pptrace");
 }
 
+static void *come_in_beside_the_owner(void *context)
+{
+    CHECK(!pp_gate_open(context));
+    return NULL;
+}
+
+static int let_another_try(void *context, const pp_block_info *info)
+{
+    test_thread thread;
+    test_thread_start(&thread, come_in_beside_the_owner, context);
+    test_thread_join(thread);
+    return 1;
+}
+
+static void nobody_waits_for_long_for_an_owner_who_stays_inside(void)
+{
+    pp_pool *pool = make(0, PP_THREADS_OWNER);
+    pp_block block;
+    CHECK_EQ(pp_pool_set_idle(pool, UINT64_C(1) << 60), PP_OK); /* the reclaimer leaves it to us */
+    CHECK_EQ(pp_pool_walk(pool, let_another_try, pool), PP_STOPPED);
+    CHECK_EQ(pp_pool_acquire(pool, 64, 0, &block), PP_OK); /* the owner is not kept out either */
+    CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+    CHECK(pp_gate_open(pool));
+    CHECK(!pp_gate_open(pool)); /* nor for anybody else */
+    pp_gate_close(pool);
+    check_whole(pool);
+    pp_pool_destroy(pool);
+}
+
 static void what_cannot_be_is_refused(void)
 {
     pp_malloc_config heap = {0};
@@ -300,6 +329,7 @@ int main(void)
         printf("this system has no barrier for all threads; owner-only pools refuse the option\n");
         return 0;
     }
+    RUN(nobody_waits_for_long_for_an_owner_who_stays_inside);
     RUN(what_cannot_be_is_refused);
     RUN(a_burst_goes_back_and_survivors_stay);
     RUN(pages_of_small_blocks_go_back);

@@ -1,5 +1,6 @@
 /* What a policy refuses, grants and counts, on every strategy, from one thread. */
 #include "policy_cases.h"
+#include "threads.h"
 
 static const pp_threads both[] = {PP_THREADS_OWNER, PP_THREADS_SHARED};
 
@@ -553,6 +554,84 @@ static void a_provider_tells_once_that_memory_came_back(void)
     pp_pool_destroy(plain);
 }
 
+static void *set_a_quota(void *context)
+{
+    pp_quota quota = {.max_blocks = 1};
+    CHECK_EQ(pp_pool_set_quota(context, 0, &quota), PP_WRONG_THREAD);
+    return NULL;
+}
+
+static void quotas_are_asked_for_where_there_are_some(void)
+{
+    const pp_quota quota = {.max_blocks = 1}, reversed = {.low_bytes = 2, .high_bytes = 1};
+    const pp_quota level = {.low_bytes = 1, .high_bytes = 1};
+    pp_quota_levels levels;
+    test_thread thread;
+    pp_pool *pool = pool_of("slab", PP_THREADS_OWNER);
+    CHECK_EQ(pp_pool_set_quota(pool, 0, &quota), PP_UNSUPPORTED);
+    CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_UNSUPPORTED);
+    set_policy(pool, (pp_policy_config){.quota.max_blocks = 4}); /* none of tags */
+    CHECK_EQ(pp_pool_set_quota(pool, 7, &quota), PP_UNSUPPORTED);
+    CHECK_EQ(pp_pool_quota_levels(pool, 7, &levels), PP_UNSUPPORTED);
+    CHECK_EQ(pp_pool_set_quota(pool, 0, &reversed), PP_INVALID);
+    CHECK_EQ(pp_pool_set_quota(pool, 0, &level), PP_INVALID);
+    test_thread_start(&thread, set_a_quota, pool);
+    test_thread_join(thread);
+    CHECK_EQ(pp_pool_set_quota(pool, 0, &quota), PP_OK);
+    CHECK_EQ(pp_pool_quota_levels(pool, 0, &levels), PP_OK);
+    CHECK_EQ(levels.quota.max_blocks, 1);
+    pp_pool_destroy(pool);
+}
+
+static void nothing_crossed(void *context, const pp_crossing *crossing) {}
+
+static int nothing_freed(void *context, pp_pool *pool, size_t bytes, uint32_t tag, pp_status why,
+                         uint32_t attempt)
+{
+    return 0;
+}
+
+static void a_pool_says_whether_a_call_may_wait(void)
+{
+    const struct {
+        pp_policy_config config;
+        int waits;
+    } rows[] = {{{.quota.max_blocks = 4}, 0},
+                {{.on_exhausted = PP_EXHAUSTION_WAIT}, 1},
+                {{.notify = 1}, 1},
+                {{.on_exhausted = PP_EXHAUSTION_CALL, .exhausted = nothing_freed}, 1},
+                {{.quota.high_bytes = 4, .crossed = nothing_crossed}, 1}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        pp_pool *pool = pool_of("slab", PP_THREADS_SHARED);
+        CHECK_EQ(pp_pool_may_wait(pool), 0);
+        set_policy(pool, rows[i].config);
+        CHECK_EQ(pp_pool_may_wait(pool), rows[i].waits);
+        pp_pool_destroy(pool);
+    }
+    pp_pool *pool = pool_of("compacting", PP_THREADS_OWNER);
+    CHECK_EQ(pp_pool_may_wait(pool), 0);
+    pp_pool_destroy(pool);
+    pool = pool_of("compacting", PP_THREADS_SHARED);
+    CHECK_EQ(pp_pool_may_wait(pool), 1);
+    pp_pool_destroy(pool);
+}
+
+/* But a pool of malloc's has nothing, whatever the heap holds for others. */
+static void a_hard_limit_is_not_below_what_the_pool_has(void)
+{
+    pp_policy_config config = {.hard_limit = BLOCK};
+    pp_pool *pool = pool_of("slab", PP_THREADS_OWNER);
+    pp_block block, next;
+    CHECK_EQ(pp_pool_set_policy(pool, &config), PP_INVALID);
+    pp_pool_destroy(pool);
+    pool = pool_of("malloc", PP_THREADS_OWNER);
+    CHECK_EQ(pp_pool_set_policy(pool, &config), PP_OK);
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK / 2, 0, &block), PP_OK);
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &next), PP_EXHAUSTED);
+    CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+    pp_pool_destroy(pool);
+}
+
 int main(void)
 {
     RUN(a_policy_is_set_once_and_before_the_first_block);
@@ -574,5 +653,8 @@ int main(void)
     RUN(debug_levels_below_change_nothing);
     RUN(a_release_that_finds_damage_counts);
     RUN(a_provider_tells_once_that_memory_came_back);
+    RUN(quotas_are_asked_for_where_there_are_some);
+    RUN(a_pool_says_whether_a_call_may_wait);
+    RUN(a_hard_limit_is_not_below_what_the_pool_has);
     return report();
 }

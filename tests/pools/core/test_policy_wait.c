@@ -271,6 +271,27 @@ static void a_batch_gets_what_there_is_when_its_time_is_over(void)
     pp_pool_destroy(pool);
 }
 
+static void count_call(void *context) { ++*(int *)context; }
+
+static void who_wants_to_know_of_memory_is_told_of_what_an_attempt_gave_back(void)
+{
+    pp_block blocks[ROOM + 4];
+    pp_provider provider;
+    int calls = 0, others = 0;
+    pool = pool_of("slab", PP_THREADS_OWNER);
+    set_policy(pool, waiting_for(1));
+    pp_pool_provider(pool, &provider);
+    CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
+    CHECK_EQ(provider.notify(provider.context, count_call, &others), PP_OK);
+    provider.forget(provider.context, count_call, &others);
+    CHECK_EQ(pp_pool_acquire_many(pool, ROOM + 4, BLOCK, 0, blocks, NULL), ROOM);
+    CHECK_EQ(calls, 1);
+    CHECK_EQ(others, 0);
+    give_back(pool, blocks, ROOM);
+    CHECK_EQ(calls, 1); /* once for each time that one asks */
+    pp_pool_destroy(pool);
+}
+
 /* ---- stress ---------------------------------------------------------------------------------- */
 
 static _Atomic int64_t live_now;
@@ -520,6 +541,7 @@ int main(void)
     RUN(who_waits_for_his_tag_holds_up_nobody_else);
     RUN(batches_that_lack_each_other_s_blocks_do_not_block_each_other);
     RUN(a_batch_gets_what_there_is_when_its_time_is_over);
+    RUN(who_wants_to_know_of_memory_is_told_of_what_an_attempt_gave_back);
     RUN(four_threads_share_two_blocks_of_quota);
     RUN(four_threads_of_two_tags_share_a_block_each);
     RUN(four_threads_share_two_blocks_of_a_slab);

@@ -127,6 +127,40 @@ static void a_move_without_memory_leaves_the_block_alone(void)
         }
 }
 
+static int see(void *context, const pp_block_info *info) { return 0; }
+
+/* A block of malloc's that finds no slot goes back; walking and checking sort in memory of malloc's. */
+static void what_malloc_gave_is_not_kept_without_a_slot(void)
+{
+    enum { SLOTS = 1024 };
+    static pp_handle handles[SLOTS];
+    pp_pool *pool = NULL;
+    pp_block block;
+    CHECK_EQ(create(KINDS - 1, &pool), PP_OK);
+    for (int i = 0; i < SLOTS; i++) {
+        CHECK_EQ(pp_pool_acquire(pool, 100, 0, &block), PP_OK);
+        handles[i] = block.handle;
+    }
+    for (long allowed = 0; allowed < 3; allowed++) {
+        calls_left = allowed; /* malloc, and then some part of the table */
+        CHECK_EQ(pp_pool_acquire(pool, 100, 0, &block), PP_NO_MEMORY);
+        calls_left = -1;
+        sound(pool, KINDS - 1);
+    }
+    pp_status statuses[2];
+    calls_left = 0;
+    statuses[0] = pp_pool_walk(pool, see, NULL);
+    calls_left = 0;
+    statuses[1] = pp_pool_check(pool, NULL);
+    calls_left = -1;
+    CHECK_EQ(statuses[0], PP_NO_MEMORY);
+    CHECK_EQ(statuses[1], PP_NO_MEMORY);
+    CHECK_EQ(pp_pool_acquire(pool, 100, 0, &block), PP_OK);
+    CHECK_EQ(pp_pool_release_many(pool, handles, SLOTS, NULL), SLOTS);
+    sound(pool, KINDS - 1);
+    pp_pool_destroy(pool);
+}
+
 static void a_refused_tag_can_be_interned_later(void)
 {
     pp_pool *pool = NULL;
@@ -300,6 +334,7 @@ int main(void)
     RUN(creating_leaves_nothing_behind);
     RUN(a_refusal_while_growing_is_an_answer);
     RUN(a_move_without_memory_leaves_the_block_alone);
+    RUN(what_malloc_gave_is_not_kept_without_a_slot);
     RUN(a_refused_tag_can_be_interned_later);
     RUN(a_trace_that_cannot_begin_leaves_no_file);
     RUN(a_trace_that_cannot_grow_counts_what_it_drops);

@@ -80,6 +80,7 @@ static void finds_what_is_wrong_with_a_span(void)
     BROKEN(span->listed, !span->listed, "listed, though full, or not listed");
     BROKEN(s->runs.tags[page], s->runs.tags[other], "names a span that is elsewhere");
     BROKEN(s->runs.tags[page], 0, "names a span that is elsewhere");
+    BROKEN(s->runs.tags[page], s->records, "names a span that is elsewhere");
     BROKEN(s->runs.tags[other + 9], 77, "ends with another tag");
     BROKEN(span->class_number, 200, "not of its class's size");
     BROKEN(span->stride, 48, "not of its class's size");
@@ -112,6 +113,7 @@ static void finds_what_is_wrong_with_a_class(void)
     BROKEN(class->cache[1], index_of(small[0]), "not a free block of its class");
     BROKEN(class->cache[1], class->cache[1] + (UINT64_C(1) << 32), "the cache has another address for it");
     BROKEN(class->cache[1], class->cache[2], "in the cache twice");
+    BROKEN(class->cache[1], index_of(large), "not a free block of its class");
     BROKEN(class->top, top - 1, "some free block is in no cache");
     BROKEN(groups->tail, 0, "its list ends elsewhere");
     BROKEN(s->spans[groups->tail].prev, 1, "badly linked in its class's list");
@@ -133,12 +135,19 @@ static void finds_what_is_wrong_with_the_runs(void)
     BROKEN(runs->tags[free_page], 5, "listed as a free run and is none");
     BROKEN(runs->tags[free_page], tag + 1, "in the wrong bin");
     BROKEN(runs->prev[free_page], 3, "badly linked");
+    BROKEN(runs->tags[free_page], PP_RUN_FREE, "listed as a free run and is none");
+    BROKEN(runs->tags[free_page], PP_RUN_FREE | 100000, "listed as a free run and is none");
     BROKEN(runs->free_runs, 9, "the counters differ");
+    BROKEN(runs->free_pages, pages + 1, "the counters differ");
+    BROKEN(runs->largest, pages + 1, "the counters differ");
+    BROKEN(runs->max, frontier - 1, "frontier <= grown <= max");
     BROKEN(runs->edge, 9, "the length of the free run before it differs");
     BROKEN(runs->grown, frontier - 1, "frontier <= grown <= max");
     BROKEN(runs->tags[free_page + pages - 1], 5, "two tags differ");
     uint32_t page = pp_sc_page(s, pp_sc_span(s, index_of(tiny)));
     BROKEN(runs->tags[page], PP_RUN_FREE | 1, "free pages");
+    BROKEN(runs->tags[page], PP_RUN_FREE, "two tags differ");
+    BROKEN(runs->tags[page], PP_RUN_FREE | 100000, "two tags differ");
 }
 
 static void finds_free_neighbours_that_were_not_merged(void)
