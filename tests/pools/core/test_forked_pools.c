@@ -335,14 +335,14 @@ static void those_who_wait_are_not_waiting_in_the_child(void)
 
 enum { HELD = 6 };
 
-static void find_all_closed(void *context)
+MAYBE static void find_all_closed(void *context)
 {
     pp_pool **pools = context;
     for (int i = 0; i < HELD; i++) find_it_closed(pools[i]);
 }
 
 /* Whoever holds them does not let go in time: the child cannot know what he was in the middle of. */
-static void a_pool_that_is_held_too_long_is_closed_in_the_child(void)
+MAYBE static void a_pool_that_is_held_too_long_is_closed_in_the_child(void)
 {
     pp_pool *pools[HELD];
     pp_debug_config debug = {.history = 4};
@@ -370,13 +370,14 @@ static void a_pool_that_is_held_too_long_is_closed_in_the_child(void)
 
 int main(void)
 {
-    RUN(a_pool_that_is_held_too_long_is_closed_in_the_child);
     RUN(a_shared_pool_is_used_on_whatever_others_were_doing);
     RUN(an_owner_who_forks_uses_his_pool_on);
     RUN(the_pool_of_an_owner_who_is_not_there_can_be_destroyed);
     RUN(a_trace_stays_the_parents_alone);
     RUN(those_who_wait_are_not_waiting_in_the_child);
-#ifndef POOLPORT_SANITIZED /* a sanitizer's own locks may be held in the child when it begins a thread */
+#ifndef POOLPORT_SANITIZED
+    RUN(a_pool_that_is_held_too_long_is_closed_in_the_child); /* ThreadSanitizer knows of no lock made anew */
+    /* and a sanitizer's own locks may be held in the child when it begins a thread */
     if (pp_system_barrier_ready() == PP_OK) {
         RUN(a_gated_pool_whose_owner_was_outside_can_be_adopted);
         RUN(idle_memory_goes_back_in_the_child_as_well);

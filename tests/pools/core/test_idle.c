@@ -289,6 +289,36 @@ static int let_another_try(void *context, const pp_block_info *info)
     return 1;
 }
 
+static bool gave_up;
+
+/* Stays inside for a while, and notes whether the reclaimer wanted to come in and left again. */
+static int stay_inside(void *context, const pp_block_info *info)
+{
+    pp_pool *pool = context;
+    bool wanted = false;
+    for (int i = 0; i < 1000 && !gave_up; i++) {
+        gave_up = wanted && !atomic_load(&pool->wanted);
+        wanted = atomic_load(&pool->wanted);
+        pp_system_yield();
+    }
+    return 1;
+}
+
+static void the_reclaimer_comes_back_later_to_an_owner_who_stays_inside(void)
+{
+    pp_pool *pool = make(0, PP_THREADS_OWNER);
+    CHECK_EQ(pp_pool_set_idle(pool, DELAY_NS), PP_OK);
+    while (!gave_up) { /* as long as something happens in the pool, it looks again and again */
+        pp_block block;
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_OK);
+        CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+        CHECK_EQ(pp_pool_walk(pool, stay_inside, pool), PP_STOPPED);
+    }
+    while (gone(pool) == 0) pp_system_yield();
+    check_whole(pool);
+    pp_pool_destroy(pool);
+}
+
 static void nobody_waits_for_long_for_an_owner_who_stays_inside(void)
 {
     pp_pool *pool = make(0, PP_THREADS_OWNER);
@@ -329,6 +359,7 @@ int main(void)
         printf("this system has no barrier for all threads; owner-only pools refuse the option\n");
         return 0;
     }
+    RUN(the_reclaimer_comes_back_later_to_an_owner_who_stays_inside);
     RUN(nobody_waits_for_long_for_an_owner_who_stays_inside);
     RUN(what_cannot_be_is_refused);
     RUN(a_burst_goes_back_and_survivors_stay);
