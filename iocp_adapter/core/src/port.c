@@ -191,7 +191,10 @@ void pp_port_destroy(pp_port *port)
     if (port->forks == pp_os_forks()) {
         pp_port_close(port, 0, NULL, 0, NULL);
         discard_done(port);
+        pp_os_lock_take(&port->lock); /* threads of the back end may still be on a disk, and ring when done */
+        shut(port);
+        pp_os_lock_drop(&port->lock);
     }
-    shut(port);
+    shut(port); /* a child's copies: its lock may have been held by a thread that it does not have */
     free_port(port);
 }
