@@ -14,6 +14,10 @@
  * the next packet is taken. Such a packet is counted and ignored. All others hold their
  * endpoint (pp_end.in_kernel), for the kernel may still be writing or reading.
  *
+ * A packet of our own can be refused where the system has no memory for it. What was to
+ * be said is then kept, every later call of the engine tries again to post, and a wait
+ * comes up by itself before long.
+ *
  * A socket stays with the port that it was associated with until it is closed; one that
  * the port does not own may come back, therefore it is remembered. */
 #include <stdio.h>
@@ -23,8 +27,7 @@
 #include "backends_windows.h"
 #include "iocp_windows.h"
 
-/* By no more than this is a wake-up late that could not be posted because the system was out of memory;
- * and so often does a wait without end come up to look for a signal, which does not interrupt it here. */
+/* So often does a wait without end come up to look for a signal, which does not interrupt it here. */
 enum { LONGEST_WAIT_MS = 500, FIRST_OPERATIONS = 1024, SHUT_MS = 2000 };
 
 /* ---- operations --------------------------------------------------------------------------- */
@@ -54,9 +57,10 @@ void iocp_drop(iocp_state *state, iocp_operation *operation)
 void iocp_refuse(iocp_state *state, iocp_operation *operation, uint32_t error)
 {
     operation->refused = error;
-    if (PostQueuedCompletionStatus(state->port, 0, 0, &operation->overlapped)) return;
+    if (state->post(state->port, 0, 0, &operation->overlapped)) return;
     operation->overdue = state->overdue;
     state->overdue = operation;
+    state->owed = true;
 }
 
 uint32_t iocp_outcome(iocp_operation *operation, uint64_t *bytes)
@@ -136,19 +140,25 @@ static bool await(pp_port *port, int64_t timeout_ns)
 {
     iocp_state *state = port->state;
     int64_t rounded = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
-    DWORD timeout_ms = timeout_ns < 0 || rounded > LONGEST_WAIT_MS ? LONGEST_WAIT_MS : (DWORD)rounded;
+    DWORD timeout_ms = timeout_ns < 0 || rounded > state->longest_ms ? state->longest_ms : (DWORD)rounded;
+    if (__atomic_load_n(&state->overdue, __ATOMIC_RELAXED)) timeout_ms = 0;
     if (!GetQueuedCompletionStatusEx(state->port, state->packets, IOCP_PACKETS, &state->count, timeout_ms,
                                      FALSE))
         state->count = 0;
     return timeout_ns < 0 && state->count == 0;
 }
 
-static void flush(pp_port *port) {}
-
 static void wake(pp_port *port)
 {
     iocp_state *state = port->state;
-    if (!state->rung) state->rung = PostQueuedCompletionStatus(state->port, 0, 0, NULL);
+    if (!state->rung) state->rung = state->post(state->port, 0, 0, NULL);
+    state->owed = !state->rung;
+}
+
+static void flush(pp_port *port)
+{
+    iocp_state *state = port->state;
+    if (PP_UNLIKELY(state->owed)) wake(port);
 }
 
 /* ---- harvesting -------------------------------------------------------------------------------- */
@@ -196,6 +206,7 @@ static void harvest(pp_port *port, bool asked)
 {
     iocp_state *state = port->state;
     if (!asked) await(port, 0);
+    state->owed = false; /* whoever waited is here */
     while (state->overdue) {
         iocp_operation *operation = state->overdue;
         state->overdue = operation->overdue;
@@ -250,6 +261,7 @@ static pp_status open_iocp(pp_port *port, uint32_t entries, char *reason, int *o
                            .block_count = FIRST_OPERATIONS,
                            .max_count = (size_t)port->slot_limit + FIRST_OPERATIONS};
     const char *no_skip = pp_os_environment("POOLPORT_NO_IOCP_SKIP");
+    if (state) state->post = PostQueuedCompletionStatus, state->longest_ms = LONGEST_WAIT_MS;
     if (state) state->patient = no_skip && *no_skip && strcmp(no_skip, "0") != 0;
     if (state) state->ends = calloc(port->end_limit, sizeof *state->ends);
     pp_status status = PP_NO_MEMORY;

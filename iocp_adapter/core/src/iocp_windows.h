@@ -56,9 +56,12 @@ typedef struct iocp_state {
     LPFN_ACCEPTEX accept_ex;
     LPFN_CONNECTEX connect_ex;
     char *peeked; /* PP_DATAGRAM_BYTES that nobody reads, for news of datagrams; NULL until needed */
-    ULONG count;  /* packets of the last wait */
+    BOOL(WINAPI *post)(HANDLE port, DWORD bytes, ULONG_PTR key, OVERLAPPED *overlapped);
+    DWORD longest_ms; /* of one wait in the kernel */
+    ULONG count;      /* packets of the last wait */
     bool rung;
-    bool patient;                           /* wants a packet for everything */
+    bool owed;    /* a packet of ours could not be posted: the leader does not know yet */
+    bool patient; /* wants a packet for everything */
     OVERLAPPED_ENTRY packets[IOCP_PACKETS]; /* the leader's */
 } iocp_state;
 

@@ -1,4 +1,7 @@
 /* test_windows.c - what only Windows can do to a port: operations that are the kernel's until dequeued. */
+#include <pthread.h>
+#include <sched.h>
+
 #include "fixture.h"
 #include "iocp_windows.h"
 
@@ -168,8 +171,79 @@ static void many_endpoints_end_at_once(void)
     for (int i = 0; i < MANY; i++) sock_close(fds[i][1]);
 }
 
+/* ---- when the system has no memory for a packet of ours ------------------------------------ */
+
+static _Atomic unsigned refusals, refused_posts;
+
+static BOOL WINAPI post_if_there_is_memory(HANDLE port, DWORD bytes, ULONG_PTR key, OVERLAPPED *overlapped)
+{
+    if (refusals == 0) return PostQueuedCompletionStatus(port, bytes, key, overlapped);
+    refusals--;
+    refused_posts++;
+    SetLastError(ERROR_NO_SYSTEM_RESOURCES);
+    return FALSE;
+}
+
+static iocp_state *short_of_memory(pp_port *port)
+{
+    iocp_state *state = port->state;
+    state->post = post_if_there_is_memory;
+    state->longest_ms = INFINITE; /* a wait does not come up by itself to see what it was not told */
+    refusals = refused_posts = 0;
+    return state;
+}
+
+static void *dequeue_one(void *context)
+{
+    pp_completion *row = context;
+    pp_port *port = (pp_port *)(uintptr_t)row->user;
+    CHECK_EQ(pp_port_dequeue(port, row, 1, PP_TIMEOUT_NEVER, NULL), 1);
+    return NULL;
+}
+
+static void a_wake_up_that_could_not_be_posted_is_posted_by_the_next_call(void)
+{
+    pp_port *port = new_port();
+    pp_port_stats stats = {0};
+    pp_completion row = {.user = (uintptr_t)port};
+    pthread_t waiting;
+    iocp_state *state = short_of_memory(port);
+    pthread_create(&waiting, NULL, dequeue_one, &row);
+    for (; stats.waits == 0; sched_yield()) pp_port_read_stats(port, &stats);
+    refusals = 2;
+    CHECK_EQ(pp_port_post(port, 1, 17, 0), PP_OK);
+    CHECK_EQ(refused_posts, 1);
+    CHECK(state->owed);
+    pp_port_refill(port); /* tries twice, the first time in vain */
+    pthread_join(waiting, NULL);
+    CHECK_EQ(row.result, 17);
+    CHECK_EQ(refused_posts, 2);
+    CHECK(!state->owed);
+    end_port(port);
+}
+
+static void an_outcome_that_could_not_be_posted_is_told_all_the_same(void)
+{
+    int fd = (int)socket(AF_INET, SOCK_STREAM, 0);
+    pp_port *port = new_port();
+    const iocp_state *state = short_of_memory(port);
+    refusals = 2;
+    CHECK_EQ(pp_port_accept(port, add(port, fd, 1, NULL, 0), 0, NULL), PP_OK); /* it does not listen */
+    CHECK(state->overdue != NULL);
+    pp_completion row = next(port);
+    CHECK_EQ(row.event, PP_KIND_ACCEPT);
+    CHECK_EQ(row.error, ERROR_NO_LISTENER);
+    CHECK(state->overdue == NULL);
+    CHECK(refused_posts > 0);
+    CHECK_EQ(operations_of(port).live_blocks, 0);
+    end_port(port);
+    sock_close(fd);
+}
+
 int main(void)
 {
+    RUN_ON_ALL(a_wake_up_that_could_not_be_posted_is_posted_by_the_next_call);
+    RUN_ON_ALL(an_outcome_that_could_not_be_posted_is_told_all_the_same);
     RUN_ON_ALL(steady_state_allocates_nothing);
     RUN_ON_ALL(an_idle_connection_has_one_operation_and_no_block);
     RUN_ON_ALL(a_listener_keeps_32_accepts_outstanding);
