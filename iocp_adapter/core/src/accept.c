@@ -34,6 +34,7 @@ static enum shed shed(pp_port *port, const pp_end *end)
     int64_t taken = port->sockets->accept(end->descriptor);
     if (taken >= 0) port->sockets->close(taken, false);
     port->reserve = port->sockets->reserve_descriptor();
+    if (taken < 0 && pp_os_accept_retry(-taken)) return SHED_ONE; /* by itself */
     if (taken < 0) return pp_os_would_block(-taken) ? SHED_NOBODY_WAITS : SHED_IMPOSSIBLE;
     port->stats.refused++;
     return SHED_ONE;

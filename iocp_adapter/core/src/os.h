@@ -93,7 +93,7 @@ extern const uint32_t pp_os_cancelled; /* the number that a cancelled operation 
 
 /* The numbers that a simulated kernel answers with. */
 extern const struct pp_os_errors {
-    uint32_t would_block, in_progress, reset, refused, no_descriptor, no_memory, too_long;
+    uint32_t would_block, in_progress, reset, refused, no_descriptor, no_memory, too_long, aborted;
 } pp_os_errors;
 
 #endif

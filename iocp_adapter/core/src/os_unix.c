@@ -26,7 +26,7 @@
 
 const uint32_t pp_os_cancelled = ECANCELED;
 const struct pp_os_errors pp_os_errors = {EAGAIN, EINPROGRESS, ECONNRESET, ECONNREFUSED,
-                                          EMFILE, ENOBUFS,     EMSGSIZE};
+                                          EMFILE, ENOBUFS,     EMSGSIZE,   ECONNABORTED};
 
 /* ---- clock, threads, process ---------------------------------------------------- */
 

@@ -9,7 +9,7 @@
 
 const uint32_t pp_os_cancelled = ERROR_OPERATION_ABORTED;
 const struct pp_os_errors pp_os_errors = {WSAEWOULDBLOCK, WSAEINPROGRESS, WSAECONNRESET, WSAECONNREFUSED,
-                                          WSAEMFILE,      WSAENOBUFS,     WSAEMSGSIZE};
+                                          WSAEMFILE,      WSAENOBUFS,     WSAEMSGSIZE,   WSAECONNABORTED};
 
 uint64_t pp_os_now_ns(void)
 {
@@ -170,4 +170,22 @@ bool pp_os_unreachable(int64_t error)
 
 bool pp_os_out_of_descriptors(int64_t error) { return error == WSAEMFILE; }
 bool pp_os_out_of_memory(int64_t error) { return error == WSAENOBUFS || error == WSA_NOT_ENOUGH_MEMORY; }
-bool pp_os_accept_retry(int64_t error) { return error == WSAECONNRESET || error == WSAECONNABORTED; }
+
+/* ERROR_NETNAME_DELETED is a reset by the system's other name for it, WSAENOTCONN what is said of a socket
+ * whose peer had gone before it was made one (SO_UPDATE_ACCEPT_CONTEXT). */
+bool pp_os_accept_retry(int64_t error)
+{
+    switch (error) {
+    case WSAECONNRESET:
+    case WSAECONNABORTED:
+    case WSAENETRESET:
+    case WSAENOTCONN:
+    case WSAETIMEDOUT:
+    case ERROR_NETNAME_DELETED:
+    case ERROR_CONNECTION_ABORTED:
+    case ERROR_SEM_TIMEOUT:
+        return true;
+    default:
+        return false;
+    }
+}

@@ -235,6 +235,10 @@ static int64_t accept_one(int64_t descriptor)
     sim_socket *first = listener->backlog[0];
     memmove(listener->backlog, listener->backlog + 1, --listener->waiting * sizeof *listener->backlog);
     if (listener->waiting) sim_news(listener);
+    if (first->reset) { /* it has gone again: some systems say so, and the listener has to live on */
+        sim_close((intptr_t)first, false);
+        return -(int64_t)pp_os_errors.aborted;
+    }
     return (intptr_t)first;
 }
 

@@ -240,8 +240,60 @@ static void an_outcome_that_could_not_be_posted_is_told_all_the_same(void)
     sock_close(fd);
 }
 
+/* ---- peers that have gone ------------------------------------------------------------------------ */
+
+static LPFN_ACCEPTEX accept_well;
+static HANDLE accepting;
+static unsigned accepts_badly, accepted_badly;
+static SOCKET given[256];
+
+/* Lets the packet of an accept say what systems say of a peer that has gone. */
+static BOOL PASCAL accept_badly(SOCKET listening, SOCKET taken, PVOID addresses, DWORD data, DWORD local,
+                                DWORD remote, LPDWORD bytes, LPOVERLAPPED overlapped)
+{
+    static const DWORD reset = 0xC000020D, local_disconnect = 0xC000013B, not_connected = 0xC0000140;
+    const DWORD outcomes[] = {reset, local_disconnect, not_connected};
+    if (accepts_badly == 0)
+        return accept_well(listening, taken, addresses, data, local, remote, bytes, overlapped);
+    accepts_badly--;
+    given[accepted_badly++] = taken;
+    overlapped->Internal = outcomes[accepts_badly % 3];
+    CHECK(PostQueuedCompletionStatus(accepting, 0, 0, overlapped));
+    WSASetLastError(ERROR_IO_PENDING);
+    return FALSE;
+}
+
+static void accepts_that_yield_no_peer_are_started_again_and_their_sockets_closed(void)
+{
+    struct sockaddr_in address;
+    GUID name = WSAID_ACCEPTEX;
+    DWORD bytes;
+    int fd = listener(&address), kind, size = sizeof kind;
+    pp_port *port = new_port();
+    iocp_state *state = port->state;
+    CHECK_EQ(WSAIoctl((SOCKET)fd, SIO_GET_EXTENSION_FUNCTION_POINTER, &name, sizeof name, &accept_well,
+                      sizeof accept_well, &bytes, NULL, NULL),
+             0);
+    state->accept_ex = accept_badly;
+    accepting = state->port;
+    accepts_badly = 200, accepted_badly = 0;
+    CHECK_EQ(pp_port_accept(port, add(port, fd, 1, NULL, 0), 0, NULL), PP_OK);
+    while (accepts_badly) CHECK(nothing_comes(port));
+    CHECK(nothing_comes(port));
+    CHECK_EQ(operations_of(port).live_blocks, 32);
+    int peer = dial(&address);
+    pp_completion row = next(port);
+    CHECK_EQ(row.event, PP_KIND_ACCEPT | PP_MORE);
+    CHECK_EQ(row.error, 0);
+    sock_close((int)row.result), sock_close(peer), sock_close(fd);
+    end_port(port);
+    for (unsigned i = 0; i < accepted_badly; i++)
+        CHECK(getsockopt(given[i], SOL_SOCKET, SO_TYPE, (char *)&kind, &size) != 0);
+}
+
 int main(void)
 {
+    RUN_ON_ALL(accepts_that_yield_no_peer_are_started_again_and_their_sockets_closed);
     RUN_ON_ALL(a_wake_up_that_could_not_be_posted_is_posted_by_the_next_call);
     RUN_ON_ALL(an_outcome_that_could_not_be_posted_is_told_all_the_same);
     RUN_ON_ALL(steady_state_allocates_nothing);

@@ -3,6 +3,7 @@
 #define POOLPORT_TESTS_SOCKETS_H
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -26,6 +27,17 @@ static inline void sock_close(int fd) { close(fd); }
 static inline void sock_end_sending(int fd) { shutdown(fd, SHUT_WR); }
 static inline void sock_block(int fd, bool yes) { fcntl(fd, F_SETFL, yes ? 0 : O_NONBLOCK); }
 static inline bool sock_is_inherited(int fd) { return !(fcntl(fd, F_GETFD) & FD_CLOEXEC); }
+
+/* Descriptors that the process has open. */
+static inline unsigned sock_count(void)
+{
+    unsigned count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    while (folder && readdir(folder)) count++;
+    if (folder) closedir(folder);
+    return count;
+}
+
 static inline void pair(int fds[2]) { CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0); }
 
 #endif

@@ -52,6 +52,14 @@ static inline bool sock_is_inherited(int fd)
     return flags & HANDLE_FLAG_INHERIT;
 }
 
+/* Handles that the process has open; Wine counts none. */
+static inline unsigned sock_count(void)
+{
+    DWORD count = 0;
+    CHECK(GetProcessHandleCount(GetCurrentProcess(), &count));
+    return count;
+}
+
 static inline void tcp_pair(int fds[2]);
 static inline void pair(int fds[2]) { tcp_pair(fds); }
 
