@@ -25,6 +25,7 @@ from iocp_adapter.errors import (
     PortValueError,
     StaleEndpoint,
 )
+from iocp_adapter.features import Feature
 from iocp_adapter.native_handler import DISCARD, ECHO, NativeHandler
 from iocp_adapter.native_port import CloseReport
 from iocp_adapter.server import Handler, Server, ServerStats
@@ -44,6 +45,7 @@ __all__ = [
     "Connection",
     "Endpoint",
     "EndpointInfo",
+    "Feature",
     "Handler",
     "ListenError",
     "NativeHandler",

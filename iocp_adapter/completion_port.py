@@ -60,7 +60,8 @@ class CompletionPort:
     """Completion-based sockets over io_uring or epoll on Linux, and IOCP on Windows.
 
     ``backend`` is ``auto``, ``io_uring``, ``epoll``, ``iocp`` or ``sim`` (see ``SimulatedPeer``, and
-    give a ``seed``); ``port.backend`` says which one it became and ``port.reason`` why.
+    give a ``seed``); ``port.backend`` says which one it became and ``port.reason`` why, and
+    ``port.features`` what of that kernel is used, by name.
     ``concurrency`` limits the threads that are between two dequeues at a
     time (0: no limit). ``entries`` is the size of the kernel's queues (0: 1024).
 
@@ -71,6 +72,7 @@ class CompletionPort:
         self._native = NativePort(backend, concurrency, entries, limits)
         self.backend = self._native.backend
         self.reason = self._native.reason
+        self.features = self._native.features
         self._pending: dict[int, Pending] = {}
         self._tokens = itertools.count(1)
         self._pools: dict[int, Pool] = {}

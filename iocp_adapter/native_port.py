@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.errors import error_for
+from iocp_adapter.features import read_features
 from iocp_adapter.stats import EndpointInfo, Outstanding, read_endpoint, read_outstanding, read_stats
 from pools import Pool
 
@@ -76,6 +77,7 @@ class NativePort:
         self.c: CData = ffi.gc(out[0], _Destroyer(self._providers))
         self.backend = str(ffi.string(lib.pp_port_backend(self.c)), "ascii")
         self.reason = str(ffi.string(lib.pp_port_reason(self.c)), "utf-8")
+        self.features = read_features(self.c)
 
     def provider(self, pool: Pool | None) -> CData:
         """The pool's function table; the pool is kept alive as long as the port."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from iocp_adapter._native import ffi, lib
 from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortError, error_for, listen_error
+from iocp_adapter.features import Feature
 from iocp_adapter.native_handler import NativeHandler, NativeServing
 from iocp_adapter.native_port import CloseReport, NativePort, limit_ns
 from iocp_adapter.serving import Received, Serving
@@ -154,6 +155,11 @@ class Server:
     def reason(self) -> str:
         """Why this back end was chosen."""
         return self._port.reason
+
+    @property
+    def features(self) -> dict[str, Feature]:
+        """What the back end uses of the kernel, or does without, by name."""
+        return self._port.features
 
     @property
     def connections(self) -> list[Connection]:

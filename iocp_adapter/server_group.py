@@ -27,6 +27,7 @@ from typing import Any
 from iocp_adapter._native import lib
 from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortValueError
+from iocp_adapter.features import Feature
 from iocp_adapter.native_handler import NativeHandler
 from iocp_adapter.native_port import CloseReport
 from iocp_adapter.server import Handler, Server, ServerStats
@@ -137,6 +138,11 @@ class ServerGroup:
     def reason(self) -> str:
         """Why this back end was chosen."""
         return self.servers[0].reason
+
+    @property
+    def features(self) -> dict[str, Feature]:
+        """What the back end uses of the kernel, or does without, by name."""
+        return self.servers[0].features
 
     @property
     def connections(self) -> list[Connection]:

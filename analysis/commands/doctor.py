@@ -53,7 +53,11 @@ def _backends() -> list[Finding]:
         except (PortError, OSError) as error:
             findings.append(Finding(f"back end {backend}", False, str(error)))
         else:
-            findings.append(Finding(f"back end {backend}", True, f"{server.backend}: {server.reason}"))
+            without = [
+                f"; without {name}: {found.why}" for name, found in server.features.items() if not found.on
+            ]
+            text = f"{server.backend}: {server.reason}{''.join(without)}"
+            findings.append(Finding(f"back end {backend}", True, text))
             server.close(1.0)
     return findings
 

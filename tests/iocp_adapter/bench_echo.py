@@ -3,15 +3,17 @@
     python tests/iocp_adapter/bench_echo.py [--rounds 7] [--sizes 1024,10240,102400] [--connections 50]
 
 Each contender serves in a process of its own and calls a Python handler for every message
-(the C server excepted). A client in C keeps one message in flight per connection. The
-rounds are interleaved, so that whatever else the machine does falls on all; a figure is the
-median over the rounds of CPU seconds of the server process (getrusage) per message.
+(the C server excepted). A name such as ``io_uring:COOP_TASKRUN`` is the back end without that
+feature. A client in C keeps one message in flight per connection. The rounds are interleaved, so
+that whatever else the machine does falls on all; a figure is the median over the rounds of CPU
+seconds of the server process (getrusage) per message.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -78,8 +80,15 @@ class Contender:
 
     def __init__(self, name: str, peers: Path):
         self.name = name
-        command = [str(peers), "server"] if name == "c" else [sys.executable, __file__, "--serve", name]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        served, _, feature = name.partition(":")
+        command = [str(peers), "server"] if name == "c" else [sys.executable, __file__, "--serve", served]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | ({f"POOLPORT_IO_URING_NO_{feature}": "1"} if feature else {}),
+        )
         self.port = int(self.line())
         self.figures: list[float] = []
 
@@ -151,7 +160,7 @@ def compare(options: argparse.Namespace) -> None:
                 continue
             print(f"{size} bytes x {options.connections} connections: server CPU us per message (x asyncio)")
             for name, figure in figures.items():
-                print(f"  {name:10} {figure:8.2f}  {figure / base:5.2f}", flush=True)
+                print(f"  {name:32} {figure:8.2f}  {figure / base:5.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -29,19 +29,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "backends_linux.h"
-#include "ring_linux.h"
+#include "file_threads.h"
+#include "uring_features.h"
 
 typedef struct uring_state {
     uring ring;
-    bool single_accepts; /* before Linux 5.19: no multishot accept */
+    uring_features features;
     bool rung;
-    uint32_t files; /* reads and writes that the kernel holds */
-    pp_queue rearm; /* endpoints whose poll the kernel has ended */
+    uint32_t files;       /* reads and writes that the kernel holds */
+    pp_queue rearm;       /* endpoints whose poll the kernel has ended */
+    file_threads threads; /* instead of the ring's reads and writes */
 } uring_state;
 
 enum { IGNORED = 0 };
@@ -65,13 +66,7 @@ static uint64_t poll_name(const pp_port *port, uint32_t index) { return pp_end_n
 static void fill_poll(pp_port *port, uint32_t index, uring_sqe *entry)
 {
     uring_state *state = port->state;
-    entry->opcode = URING_OP_POLL_ADD;
-    entry->fd = (int32_t)port->ends[index].descriptor;
-    entry->bytes = URING_POLL_MULTISHOT;
-    entry->operation_flags = POLLIN | POLLOUT | POLLRDHUP;
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    entry->operation_flags = entry->operation_flags << 16 | entry->operation_flags >> 16;
-#endif
+    uring_fill_poll(entry, (int)port->ends[index].descriptor, POLLIN | POLLOUT | POLLRDHUP);
     entry->user_data = poll_name(port, index);
     uring_commit(&state->ring);
 }
@@ -138,7 +133,7 @@ static pp_status start_accept(pp_port *port, uint32_t slot)
     if (!entry) return PP_NO_MEMORY;
     uint32_t index = port->slots[slot].endpoint;
     entry->opcode = URING_OP_ACCEPT;
-    entry->ioprio = state->single_accepts ? 0 : URING_ACCEPT_MULTISHOT;
+    entry->ioprio = state->features.on[URING_MULTISHOT_ACCEPT] ? URING_ACCEPT_MULTISHOT : 0;
     entry->fd = (int32_t)port->ends[index].descriptor;
     entry->operation_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
     entry->user_data = pp_slot_name(port, slot);
@@ -152,6 +147,7 @@ static bool start_file(pp_port *port, uint32_t name)
 {
     uring_state *state = port->state;
     const pp_slot *slot = &port->slots[name];
+    if (!state->features.on[URING_FILES]) return file_threads_take(&state->threads, name);
     uring_sqe *entry = prepare(state);
     if (!entry) return false;
     entry->opcode = slot->kind == PP_KIND_READ ? URING_OP_READ : URING_OP_WRITE;
@@ -168,6 +164,9 @@ static bool start_file(pp_port *port, uint32_t name)
 static void cancel(pp_port *port, uint32_t slot)
 {
     uring_state *state = port->state;
+    bool threads_have_it =
+        !state->features.on[URING_FILES] && port->ends[port->slots[slot].endpoint].flags & PP_FILE;
+    if (threads_have_it) return;
     uring_sqe *entry = prepare(state);
     if (!entry) return;
     entry->opcode = URING_OP_ASYNC_CANCEL;
@@ -230,7 +229,6 @@ static void take_poll(pp_port *port, const uring_cqe *completion)
 
 static void take_accept(pp_port *port, const uring_cqe *completion)
 {
-    uring_state *state = port->state;
     uint32_t slot = (uint32_t)completion->user_data;
     bool ended = !(completion->flags & URING_CQE_MORE);
     if (slot >= port->slot_fresh || pp_slot_name(port, slot) != completion->user_data ||
@@ -238,13 +236,6 @@ static void take_accept(pp_port *port, const uring_cqe *completion)
         port->stats.late_completions++;
         if (completion->result >= 0) close(completion->result);
         return;
-    }
-    if (completion->result == -EINVAL && !state->single_accepts) {
-        /* An old kernel, or a socket that does not listen: the plain accept will tell. */
-        state->single_accepts = true;
-        port->slots[slot].in_kernel = 0;
-        port->ends[port->slots[slot].endpoint].in_kernel--;
-        if (start_accept(port, slot) == PP_OK) return;
     }
     pp_accepted(port, slot, completion->result, ended);
 }
@@ -288,6 +279,7 @@ static void harvest(pp_port *port, bool asked)
         else if (completion.user_data != IGNORED)
             take_accept(port, &completion);
     }
+    file_threads_reap(&state->threads);
     if (PP_UNLIKELY(state->rearm.head != PP_NONE) && !uring_peek(ring) && !uring_overflown(ring)) rearm(port);
 }
 
@@ -302,53 +294,35 @@ static void shut(pp_port *port)
         harvest(port, true);
     }
     uring_close(&state->ring, port->forks == pp_os_forks());
+}
+
+static void bury(pp_port *port)
+{
+    uring_state *state = port->state;
+    file_threads_end(&state->threads);
     free(state);
 }
 
-/* Arms a multishot poll on a descriptor that is ready and looks at what comes. */
-static bool polls_many(uring *ring)
+static size_t tell_features(const pp_port *port, pp_feature *out, size_t capacity)
 {
-    int bell = eventfd(1, EFD_CLOEXEC);
-    uring_sqe *entry = uring_next(ring);
-    bool many = false;
-    if (bell < 0 || !entry) return false;
-    entry->opcode = URING_OP_POLL_ADD;
-    entry->fd = bell;
-    entry->bytes = URING_POLL_MULTISHOT;
-    entry->operation_flags = POLLIN;
-    entry->user_data = POLL_BIT;
-    uring_commit(ring);
-    uring_enter(ring, 1, 1000000000);
-    const uring_cqe *completion = uring_peek(ring);
-    if (completion) many = completion->result > 0 && completion->flags & URING_CQE_MORE, uring_seen(ring);
-    if (many && (entry = uring_next(ring)) != NULL) {
-        entry->opcode = URING_OP_POLL_REMOVE;
-        entry->fd = -1;
-        entry->address = POLL_BIT;
-        uring_commit(ring);
-        uring_enter(ring, 2, 1000000000);
-    }
-    while (uring_peek(ring)) uring_seen(ring);
-    close(bell);
-    return many;
+    const uring_state *state = port->state;
+    return uring_features_describe(&state->features, out, capacity);
 }
 
 static pp_status open_uring(pp_port *port, uint32_t entries, char *reason, int *os_error)
 {
     uring_state *state = calloc(1, sizeof *state);
+    uring_feature lacking;
     if (!state) return PP_NO_MEMORY;
-    int error = -uring_open(&state->ring, entries);
-    if (error == 0 && !polls_many(&state->ring)) {
-        snprintf(reason, PP_REASON_BYTES, "io_uring is there, but without multishot poll (Linux 5.13)");
-        uring_close(&state->ring, true);
-        free(state);
-        return PP_UNSUPPORTED;
-    }
+    int error = -uring_features_open(&state->features, &state->ring, entries, &lacking);
     if (error == 0) {
         port->state = state;
+        file_threads_init(&state->threads, port);
         return PP_OK;
     }
+    if (lacking != URING_FEATURES) uring_feature_reason(&state->features, lacking, reason);
     free(state);
+    if (lacking != URING_FEATURES) return PP_UNSUPPORTED;
     *os_error = error;
     snprintf(reason, PP_REASON_BYTES, "io_uring_setup says: %.60s%s", strerror(error),
              error == EPERM ? " (kernel.io_uring_disabled, or a container's seccomp profile)" : "");
@@ -361,6 +335,8 @@ const pp_backend pp_backend_io_uring = {
     .forbidden_by = "POOLPORT_NO_IO_URING",
     .open = open_uring,
     .shut = shut,
+    .bury = bury,
+    .features = tell_features,
     .watch = watch,
     .unwatch = unwatch,
     .accept = start_accept,

@@ -248,6 +248,23 @@ static void shut(pp_port *port)
     WSACleanup();
 }
 
+static const char NO_SKIP[] = "POOLPORT_NO_IOCP_SKIP";
+
+static size_t tell_features(const pp_port *port, pp_feature *out, size_t capacity)
+{
+    const iocp_state *state = port->state;
+    if (capacity == 0) return 1;
+    *out = (pp_feature){.name = "skip_on_success",
+                        .environment = NO_SKIP,
+                        .instead = "a packet is queued for what succeeds at once, too",
+                        .on = !state->patient};
+    if (state->patient)
+        snprintf(out->why, sizeof out->why, "forbidden by %s in the environment", NO_SKIP);
+    else
+        snprintf(out->why, sizeof out->why, "for each socket that can be told to");
+    return 1;
+}
+
 static pp_status open_iocp(pp_port *port, uint32_t entries, char *reason, int *os_error)
 {
     WSADATA about;
@@ -260,9 +277,8 @@ static pp_status open_iocp(pp_port *port, uint32_t entries, char *reason, int *o
                            .block_bytes = sizeof(iocp_operation),
                            .block_count = FIRST_OPERATIONS,
                            .max_count = (size_t)port->slot_limit + FIRST_OPERATIONS};
-    const char *no_skip = pp_os_environment("POOLPORT_NO_IOCP_SKIP");
     if (state) state->post = PostQueuedCompletionStatus, state->longest_ms = LONGEST_WAIT_MS;
-    if (state) state->patient = no_skip && *no_skip && strcmp(no_skip, "0") != 0;
+    if (state) state->patient = pp_forbidden(NO_SKIP);
     if (state) state->ends = calloc(port->end_limit, sizeof *state->ends);
     pp_status status = PP_NO_MEMORY;
     if (state && state->ends) status = pp_slab_create(&slab, &state->operations);
@@ -287,6 +303,7 @@ const pp_backend pp_backend_iocp = {
     .id = PP_BACKEND_IOCP,
     .open = open_iocp,
     .shut = shut,
+    .features = tell_features,
     .watch = watch,
     .unwatch = unwatch,
     .expect = iocp_expect,

@@ -163,6 +163,8 @@ typedef struct pp_backend {
      * anything else ends the creation. No lock yet. */
     pp_status (*open)(pp_port *port, uint32_t entries, char *reason, int *os_error);
     void (*shut)(pp_port *port);
+    /* As pp_port_features(); NULL: there is nothing to tell. */
+    size_t (*features)(const pp_port *port, pp_feature *out, size_t capacity);
     void (*bury)(pp_port *port); /* frees what the port's last calls still needed; NULL: nothing did */
 
     /* Reports edges of this endpoint through pp_ready() from now on, beginning with its present state. */
@@ -311,6 +313,9 @@ void pp_rouse(pp_port *port);
 void pp_await_ends(pp_port *port, uint64_t deadline_ns);
 
 /* ---- a call's frame -------------------------------------------------------------------- */
+
+/* Whether a variable of the environment forbids something: it is set, and not to 0. */
+bool pp_forbidden(const char *variable);
 
 /* PP_CLOSED without the lock, after a fork or while closing; PP_OK with it. */
 pp_status pp_enter(pp_port *port);

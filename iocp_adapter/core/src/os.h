@@ -21,7 +21,9 @@ extern const struct pp_backend *const pp_backends[];
 uint64_t pp_os_now_ns(void); /* monotonic */
 uint64_t pp_os_thread(void); /* differs between live threads; never 0 */
 uint32_t pp_os_forks(void);  /* how often this process's line has forked since the first call */
-const char *pp_os_environment(const char *name);
+/* A variable of the process's environment as it is now. What does not fit is cut, or "?". False: it is not
+ * set, or empty. */
+bool pp_os_environment(const char *name, char *out, size_t capacity);
 
 typedef struct pp_os_lock {
     void *word[8];

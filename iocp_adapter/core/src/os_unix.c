@@ -58,7 +58,13 @@ uint32_t pp_os_forks(void)
     return __atomic_load_n(&forks, __ATOMIC_RELAXED);
 }
 
-const char *pp_os_environment(const char *name) { return getenv(name); }
+bool pp_os_environment(const char *name, char *out, size_t capacity)
+{
+    const char *value = getenv(name);
+    if (!value || !*value) return false;
+    snprintf(out, capacity, "%s", value);
+    return true;
+}
 
 _Static_assert(sizeof(pthread_mutex_t) <= sizeof(pp_os_lock), "the lock fits");
 _Static_assert(sizeof(pthread_cond_t) <= sizeof(pp_os_gate), "the gate fits");

@@ -23,7 +23,13 @@ uint64_t pp_os_now_ns(void)
 
 uint64_t pp_os_thread(void) { return GetCurrentThreadId(); }
 uint32_t pp_os_forks(void) { return 0; }
-const char *pp_os_environment(const char *name) { return getenv(name); }
+/* Not getenv(): each C library of a process has a copy of its own, and the program's may be another. */
+bool pp_os_environment(const char *name, char *out, size_t capacity)
+{
+    DWORD length = GetEnvironmentVariableA(name, out, (DWORD)capacity);
+    if (length >= capacity) snprintf(out, capacity, "?"); /* set, and too long to be told */
+    return length > 0;
+}
 
 void pp_os_lock_init(pp_os_lock *lock) { InitializeSRWLock((SRWLOCK *)lock); }
 void pp_os_lock_take(pp_os_lock *lock) { AcquireSRWLockExclusive((SRWLOCK *)lock); }

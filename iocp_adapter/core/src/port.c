@@ -28,12 +28,17 @@ void pp_leave(pp_port *port)
 
 /* ---- choosing ------------------------------------------------------------------------------- */
 
+bool pp_forbidden(const char *variable)
+{
+    char value[16];
+    return pp_os_environment(variable, value, sizeof value) && strcmp(value, "0") != 0;
+}
+
 static bool forbidden(const pp_backend *backend, char *reason)
 {
-    const char *value = backend->forbidden_by ? pp_os_environment(backend->forbidden_by) : NULL;
-    if (!value || !*value || strcmp(value, "0") == 0) return false;
-    snprintf(reason, PP_REASON_BYTES, "%s is forbidden by %s=%.16s in the environment", backend->name,
-             backend->forbidden_by, value);
+    if (!backend->forbidden_by || !pp_forbidden(backend->forbidden_by)) return false;
+    snprintf(reason, PP_REASON_BYTES, "%s is forbidden by %s in the environment", backend->name,
+             backend->forbidden_by);
     return true;
 }
 
@@ -138,6 +143,15 @@ pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reas
 
 const char *pp_port_backend(const pp_port *port) { return port->backend->name; }
 const char *pp_port_reason(const pp_port *port) { return port->reason; }
+
+size_t pp_port_features(pp_port *port, pp_feature *out, size_t capacity)
+{
+    size_t count = 0;
+    if (pp_enter(port) != PP_OK) return 0;
+    if (port->backend->features) count = port->backend->features(port, out, capacity);
+    pp_leave(port);
+    return count;
+}
 
 /* Gives the kernel's objects back; what has completed can still be dequeued. */
 static void shut(pp_port *port)

@@ -24,7 +24,7 @@ enum {
     COMPLETIONS_PER_ENTRY = 4
 };
 
-static const off_t OFFSET_RINGS = 0, OFFSET_SQES = 0x10000000;
+static const off_t OFFSET_SQ_RING = 0, OFFSET_CQ_RING = 0x8000000, OFFSET_SQES = 0x10000000;
 
 struct sq_offsets {
     uint32_t head, tail, ring_mask, ring_entries, flags, dropped, array, reserved;
@@ -52,76 +52,82 @@ struct wait_argument {
 
 /* ---- opening ---------------------------------------------------------------------------- */
 
-static int setup(uring *ring, uint32_t entries, struct uring_params *params)
+static int setup(uring *ring, uint32_t entries, bool cooperative, struct uring_params *params)
 {
-    static const uint32_t cooperative[] = {URING_SETUP_COOP_TASKRUN | URING_SETUP_TASKRUN_FLAG, 0};
-    for (int i = 0; i < 2; i++) {
+    for (;;) {
         memset(params, 0, sizeof *params);
-        params->flags = URING_SETUP_CQSIZE | URING_SETUP_CLAMP | cooperative[i];
+        params->flags = URING_SETUP_CQSIZE | URING_SETUP_CLAMP;
+        if (cooperative) params->flags |= URING_SETUP_COOP_TASKRUN | URING_SETUP_TASKRUN_FLAG;
         params->cq_entries = entries * COMPLETIONS_PER_ENTRY;
         ring->fd = (int)syscall(SYSCALL_SETUP, entries, params);
-        ring->cooperative = cooperative[i] != 0;
+        ring->cooperative = cooperative;
         if (ring->fd >= 0) return 0;
-        if (errno != EINVAL) return -errno;
+        if (errno != EINVAL || !cooperative) return -errno;
+        cooperative = false;
     }
-    return -EINVAL;
+}
+
+static void *map_one(const uring *ring, size_t bytes, off_t what)
+{
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring->fd, what);
+    if (at == MAP_FAILED) return NULL;
+    madvise(at, bytes, MADV_DONTFORK);
+    return at;
+}
+
+static void unmap(uring *ring)
+{
+    if (ring->sqes) munmap(ring->sqes, ring->sqes_bytes);
+    if (ring->cq_ring && !ring->joint) munmap(ring->cq_ring, ring->cq_bytes);
+    if (ring->sq_ring) munmap(ring->sq_ring, ring->sq_bytes);
 }
 
 static int map(uring *ring, const struct uring_params *params)
 {
-    size_t sq_bytes = params->sq.array + params->sq_entries * sizeof(uint32_t);
-    size_t cq_bytes = params->cq.cqes + params->cq_entries * sizeof(uring_cqe);
-    int protection = PROT_READ | PROT_WRITE, flags = MAP_SHARED | MAP_POPULATE;
-    ring->rings_bytes = sq_bytes > cq_bytes ? sq_bytes : cq_bytes;
+    ring->sq_bytes = params->sq.array + params->sq_entries * sizeof(uint32_t);
+    ring->cq_bytes = params->cq.cqes + params->cq_entries * sizeof(uring_cqe);
     ring->sqes_bytes = params->sq_entries * sizeof(uring_sqe);
-    ring->rings = mmap(NULL, ring->rings_bytes, protection, flags, ring->fd, OFFSET_RINGS);
-    if (ring->rings == MAP_FAILED) return -errno;
-    ring->sqes = mmap(NULL, ring->sqes_bytes, protection, flags, ring->fd, OFFSET_SQES);
-    if (ring->sqes == MAP_FAILED) {
-        int error = errno;
-        munmap(ring->rings, ring->rings_bytes);
-        return -error;
-    }
-    madvise(ring->rings, ring->rings_bytes, MADV_DONTFORK);
-    madvise(ring->sqes, ring->sqes_bytes, MADV_DONTFORK);
-    return 0;
+    if (ring->joint && ring->sq_bytes < ring->cq_bytes) ring->sq_bytes = ring->cq_bytes;
+    ring->sq_ring = map_one(ring, ring->sq_bytes, OFFSET_SQ_RING);
+    ring->cq_ring = ring->joint ? ring->sq_ring : map_one(ring, ring->cq_bytes, OFFSET_CQ_RING);
+    ring->sqes = map_one(ring, ring->sqes_bytes, OFFSET_SQES);
+    if (ring->sq_ring && ring->cq_ring && ring->sqes) return 0;
+    int error = errno;
+    unmap(ring);
+    return -error;
 }
 
-int uring_open(uring *ring, uint32_t entries)
+int uring_open(uring *ring, uint32_t entries, bool cooperative, bool joint)
 {
     struct uring_params params;
     memset(ring, 0, sizeof *ring);
-    int error = setup(ring, entries, &params);
+    int error = setup(ring, entries, cooperative, &params);
     if (error) return error;
     ring->features = params.features;
-    if (!(params.features & URING_FEATURE_SINGLE_MMAP) || !(params.features & URING_FEATURE_EXT_ARG))
-        error = -ENOSYS;
-    if (!error) error = map(ring, &params);
+    ring->joint = joint && params.features & URING_FEATURE_SINGLE_MMAP;
+    error = map(ring, &params);
     if (error) {
         close(ring->fd);
         return error;
     }
-    char *base = ring->rings;
-    ring->sq_head = (uint32_t *)(base + params.sq.head);
-    ring->sq_tail = (uint32_t *)(base + params.sq.tail);
-    ring->sq_flags = (uint32_t *)(base + params.sq.flags);
-    ring->cq_head = (uint32_t *)(base + params.cq.head);
-    ring->cq_tail = (uint32_t *)(base + params.cq.tail);
-    ring->cqes = (uring_cqe *)(base + params.cq.cqes);
+    char *sq = ring->sq_ring, *cq = ring->cq_ring;
+    ring->sq_head = (uint32_t *)(sq + params.sq.head);
+    ring->sq_tail = (uint32_t *)(sq + params.sq.tail);
+    ring->sq_flags = (uint32_t *)(sq + params.sq.flags);
+    ring->cq_head = (uint32_t *)(cq + params.cq.head);
+    ring->cq_tail = (uint32_t *)(cq + params.cq.tail);
+    ring->cqes = (uring_cqe *)(cq + params.cq.cqes);
     ring->sq_mask = params.sq_entries - 1;
     ring->sq_entries = params.sq_entries;
     ring->cq_mask = params.cq_entries - 1;
-    uint32_t *array = (uint32_t *)(base + params.sq.array);
+    uint32_t *array = (uint32_t *)(sq + params.sq.array);
     for (uint32_t i = 0; i < params.sq_entries; i++) array[i] = i;
     return 0;
 }
 
 void uring_close(uring *ring, bool mapped)
 {
-    if (mapped) {
-        munmap(ring->sqes, ring->sqes_bytes);
-        munmap(ring->rings, ring->rings_bytes);
-    }
+    if (mapped) unmap(ring);
     close(ring->fd);
 }
 
@@ -134,6 +140,17 @@ uring_sqe *uring_next(uring *ring)
     uring_sqe *entry = &ring->sqes[ring->prepared & ring->sq_mask];
     memset(entry, 0, sizeof *entry);
     return entry;
+}
+
+void uring_fill_poll(uring_sqe *entry, int descriptor, uint32_t events)
+{
+    entry->opcode = URING_OP_POLL_ADD;
+    entry->fd = descriptor;
+    entry->bytes = URING_POLL_MULTISHOT;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    events = events << 16 | events >> 16;
+#endif
+    entry->operation_flags = events;
 }
 
 void uring_commit(uring *ring)

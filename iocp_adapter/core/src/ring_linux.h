@@ -64,20 +64,25 @@ typedef struct uring {
     int fd;
     uint32_t features;
     bool cooperative; /* the kernel runs our work when we enter, without interrupting */
+    bool joint;       /* one mapping holds both rings */
 
     uint32_t *sq_head, *sq_tail, *sq_flags, *cq_head, *cq_tail;
     uint32_t sq_mask, sq_entries, cq_mask;
     uint32_t prepared; /* our tail; published by uring_next() */
     uring_sqe *sqes;
     uring_cqe *cqes;
-    void *rings;
-    size_t rings_bytes, sqes_bytes;
+    void *sq_ring, *cq_ring; /* the same where they are joint */
+    size_t sq_bytes, cq_bytes, sqes_bytes;
 } uring;
 
-/* 0, or minus the system's error number; nothing is then left open. */
-int uring_open(uring *ring, uint32_t entries);
+/* `cooperative`, `joint`: where the kernel can. 0, or minus the system's error number; nothing is then left
+ * open. */
+int uring_open(uring *ring, uint32_t entries, bool cooperative, bool joint);
 /* `mapped`: false in a forked child, where the mappings do not exist. */
 void uring_close(uring *ring, bool mapped);
+
+/* Asks for `events` (of poll.h) of a descriptor, as edges, until it is taken back. */
+void uring_fill_poll(uring_sqe *entry, int descriptor, uint32_t events);
 
 /* A zeroed entry, published with the next uring_commit(); NULL: the queue is full, enter first. */
 uring_sqe *uring_next(uring *ring);

@@ -240,6 +240,15 @@ typedef struct pp_port_stats {
 #undef PP_PORT_STATS_FIELD
 } pp_port_stats;
 
+/* Something that the kernel may have or lack, and that a back end uses where it can. */
+typedef struct pp_feature {
+    const char *name;
+    const char *environment; /* the variable that turns it off, when a port is created */
+    const char *instead;     /* what is done without it */
+    uint64_t on;
+    char why[PP_REASON_BYTES]; /* it is on, or off */
+} pp_feature;
+
 typedef struct pp_port_stats_entry {
     const char *name;
     const char *kind;
@@ -254,11 +263,16 @@ PP_BEGIN_DECLS
 /* Creates a port. `reason` (PP_REASON_BYTES, may be NULL) says why the back end was chosen, or why none
  * could be. `*os_error` is the system's number where it refused. PP_UNSUPPORTED: this platform, kernel or
  * policy has no such back end; PP_INVALID; PP_NO_MEMORY; PP_IO. POOLPORT_NO_IO_URING=1 in the environment
- * forbids io_uring; POOLPORT_NO_IOCP_SKIP=1 makes iocp post a packet for what succeeds at once, too. */
+ * forbids io_uring, POOLPORT_IO_URING_NO_<FEATURE>=1 one of its features (pp_port_features());
+ * POOLPORT_NO_IOCP_SKIP=1 makes iocp post a packet for what succeeds at once, too. */
 pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reason, int *os_error);
 
 const char *pp_port_backend(const pp_port *port); /* "io_uring", "epoll", "iocp" or "sim" */
 const char *pp_port_reason(const pp_port *port);  /* why this one */
+
+/* Copies up to `capacity` features of the back end; returns how many there are, 0 once the port is closed.
+ * They do not change after the creation. */
+size_t pp_port_features(pp_port *port, pp_feature *out, size_t capacity);
 
 /* Refuses new work, cancels what is outstanding, ends every endpoint, wakes every waiting thread; at
  * most about `timeout_ns`. out[0..capacity) names what was outstanding at the call, `*count` (may be

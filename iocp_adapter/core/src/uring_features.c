@@ -1,0 +1,230 @@
+/* uring_features.c - one row for each thing that a kernel's io_uring may have or lack.
+ *
+ * A row is a name, the environment variable that turns the feature off, what is done
+ * without it, and how to find out. Finding out is doing: a poll is armed on a
+ * descriptor that is ready, a connection is accepted, a file is read, on the ring that
+ * the port will have. Neither the kernel's version is asked, which distributions make
+ * say little, nor its own list of operations, which knows nothing of their flags. Two
+ * rows only have the kernel's word: what happens to completions without room, and how
+ * the rings are laid out.
+ *
+ * The rows at the top are what this engine is built on. Without them the ring is of no
+ * use, and another back end is taken. The others have a way around, which a variable
+ * forces, so that tests walk every one of them on a kernel that lacks nothing.
+ *
+ * What is found out holds for the life of a port. A lack of descriptors or memory says
+ * nothing about the kernel: it ends the creation, and is told as what it is. */
+#define _GNU_SOURCE
+#include "uring_features.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { PATIENCE_NS = 2000000000, ASKED = 1, RECALLED = 2 };
+
+/* ---- asking --------------------------------------------------------------------------- */
+
+/* The next completion of a ring that does nothing else. 0, or minus the error number. */
+static int await_one(uring *ring, uring_cqe *out)
+{
+    for (;;) {
+        const uring_cqe *at = uring_peek(ring);
+        if (at) {
+            *out = *at;
+            uring_seen(ring);
+            return 0;
+        }
+        int status = uring_enter(ring, 1, PATIENCE_NS);
+        if (status && status != -EINTR && !uring_peek(ring)) return status;
+    }
+}
+
+static int ask(uring *ring, const uring_sqe *request, uring_cqe *answer)
+{
+    uring_sqe *entry = uring_next(ring);
+    if (!entry) return -EBUSY;
+    *entry = *request;
+    uring_commit(ring);
+    return await_one(ring, answer);
+}
+
+/* Ends what is still armed, and takes all that comes of it. */
+static void recall(uring *ring)
+{
+    uring_sqe cancel = {.opcode = URING_OP_ASYNC_CANCEL, .fd = -1, .address = ASKED, .user_data = RECALLED};
+    uring_cqe found;
+    int left = 2;
+    for (int error = ask(ring, &cancel, &found); !error; error = await_one(ring, &found)) {
+        if (found.user_data == RECALLED || !(found.flags & URING_CQE_MORE)) left--;
+        if (!left) return;
+    }
+}
+
+/* What a request that stays armed came to: minus an error number, or its result. */
+static int ask_many(uring *ring, const uring_sqe *request)
+{
+    uring_cqe answer;
+    int error = ask(ring, request, &answer);
+    if (error) return error;
+    if (answer.flags & URING_CQE_MORE)
+        recall(ring);
+    else if (answer.result >= 0)
+        return -EOPNOTSUPP;
+    return answer.result;
+}
+
+/* ---- one by one ------------------------------------------------------------------------- */
+
+static int try_nodrop(uring *ring) { return ring->features & URING_FEATURE_NODROP ? 0 : -EOPNOTSUPP; }
+
+static int try_ext_arg(uring *ring)
+{
+    int status = uring_enter(ring, 1, 1);
+    return status == -ETIME || status == -EINTR ? 0 : status;
+}
+
+static int try_multishot_poll(uring *ring)
+{
+    uring_sqe poll = {.user_data = ASKED};
+    int bell = eventfd(1, EFD_CLOEXEC);
+    if (bell < 0) return -errno;
+    uring_fill_poll(&poll, bell, POLLIN);
+    int outcome = ask_many(ring, &poll);
+    close(bell);
+    return outcome < 0 ? outcome : 0;
+}
+
+static int try_single_mmap(uring *ring) { return ring->joint ? 0 : -EOPNOTSUPP; }
+static int try_coop_taskrun(uring *ring) { return ring->cooperative ? 0 : -EINVAL; }
+
+/* A listener of a name that the kernel picks, and a connection that waits there. */
+static int knock(int listener, int caller)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    socklen_t bytes = sizeof name;
+    bool waits = bind(listener, (struct sockaddr *)&name, sizeof name.sun_family) == 0 &&
+                 listen(listener, 1) == 0 && getsockname(listener, (struct sockaddr *)&name, &bytes) == 0 &&
+                 connect(caller, (struct sockaddr *)&name, bytes) == 0;
+    return waits ? 0 : -errno;
+}
+
+static int try_multishot_accept(uring *ring)
+{
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int caller = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int outcome = listener < 0 || caller < 0 ? -errno : knock(listener, caller);
+    if (outcome == 0) {
+        uring_sqe accept = {.opcode = URING_OP_ACCEPT,
+                            .ioprio = URING_ACCEPT_MULTISHOT,
+                            .fd = listener,
+                            .operation_flags = SOCK_NONBLOCK | SOCK_CLOEXEC,
+                            .user_data = ASKED};
+        outcome = ask_many(ring, &accept);
+        if (outcome >= 0) close(outcome);
+    }
+    if (caller >= 0) close(caller);
+    if (listener >= 0) close(listener);
+    return outcome < 0 ? outcome : 0;
+}
+
+static int try_files(uring *ring)
+{
+    uint64_t number = 1;
+    uring_cqe answer = {0};
+    int bell = eventfd(0, EFD_CLOEXEC);
+    if (bell < 0) return -errno;
+    uring_sqe write = {
+        .opcode = URING_OP_WRITE, .fd = bell, .address = (uintptr_t)&number, .bytes = sizeof number};
+    uring_sqe read = write;
+    read.opcode = URING_OP_READ;
+    int error = ask(ring, &write, &answer);
+    if (!error && answer.result > 0) error = ask(ring, &read, &answer);
+    close(bell);
+    if (error) return error;
+    return answer.result < 0 ? answer.result : 0;
+}
+
+/* ---- the table --------------------------------------------------------------------------- */
+
+#define SWITCH(name) "POOLPORT_IO_URING_NO_" name
+#define ANOTHER_BACK_END "another back end"
+
+static const struct row {
+    const char *name, *environment, *instead;
+    int (*attempt)(uring *ring); /* 0, or minus the error number that says why not */
+} rows[URING_FEATURES] = {
+    [URING_NODROP] = {"nodrop", SWITCH("NODROP"), ANOTHER_BACK_END, try_nodrop},
+    [URING_EXT_ARG] = {"ext_arg", SWITCH("EXT_ARG"), ANOTHER_BACK_END, try_ext_arg},
+    [URING_MULTISHOT_POLL] = {"multishot_poll", SWITCH("MULTISHOT_POLL"), ANOTHER_BACK_END,
+                              try_multishot_poll},
+    [URING_SINGLE_MMAP] = {"single_mmap", SWITCH("SINGLE_MMAP"), "a mapping for each ring", try_single_mmap},
+    [URING_COOP_TASKRUN] = {"coop_taskrun", SWITCH("COOP_TASKRUN"),
+                            "the kernel interrupts the program for each of its completions",
+                            try_coop_taskrun},
+    [URING_MULTISHOT_ACCEPT] = {"multishot_accept", SWITCH("MULTISHOT_ACCEPT"),
+                                "an accept is armed again for each connection", try_multishot_accept},
+    [URING_FILES] = {"files", SWITCH("FILES"), "threads that wait for the disk, as under epoll", try_files},
+};
+
+enum { FIRST_OPTIONAL = URING_SINGLE_MMAP };
+
+static bool is_passing(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS || error == EAGAIN ||
+           error == EBUSY;
+}
+
+/* 0; or the error number that ends the creation. */
+static int try_all(uring_features *features, uring *ring, uring_feature *lacking)
+{
+    for (int i = 0; i < URING_FEATURES; i++) {
+        if (features->on[i]) features->refusal[i] = -rows[i].attempt(ring);
+        if (is_passing(features->refusal[i])) return features->refusal[i];
+        features->on[i] = features->on[i] && !features->refusal[i];
+        if (features->on[i] || i >= FIRST_OPTIONAL) continue;
+        *lacking = (uring_feature)i;
+        return EOPNOTSUPP;
+    }
+    return 0;
+}
+
+int uring_features_open(uring_features *features, uring *ring, uint32_t entries, uring_feature *lacking)
+{
+    *features = (uring_features){0};
+    *lacking = URING_FEATURES;
+    for (int i = 0; i < URING_FEATURES; i++) features->on[i] = !pp_forbidden(rows[i].environment);
+    int error = uring_open(ring, entries, features->on[URING_COOP_TASKRUN], features->on[URING_SINGLE_MMAP]);
+    if (error) return error;
+    error = try_all(features, ring, lacking);
+    if (error) uring_close(ring, true);
+    return -error;
+}
+
+/* ---- telling ------------------------------------------------------------------------------ */
+
+void uring_feature_reason(const uring_features *features, uring_feature which, char *out)
+{
+    if (features->on[which])
+        snprintf(out, PP_REASON_BYTES, "the kernel has it");
+    else if (features->refusal[which])
+        snprintf(out, PP_REASON_BYTES, "the kernel says of %s: %.80s", rows[which].name,
+                 strerror(features->refusal[which]));
+    else
+        snprintf(out, PP_REASON_BYTES, "%s is forbidden by %s in the environment", rows[which].name,
+                 rows[which].environment);
+}
+
+size_t uring_features_describe(const uring_features *features, pp_feature *out, size_t capacity)
+{
+    for (size_t i = 0; i < URING_FEATURES && i < capacity; i++) {
+        out[i] = (pp_feature){rows[i].name, rows[i].environment, rows[i].instead, features->on[i], ""};
+        uring_feature_reason(features, (uring_feature)i, out[i].why);
+    }
+    return URING_FEATURES;
+}
