@@ -22,7 +22,9 @@
  * submission queue holds, a quarter of the completion queue: otherwise each would end
  * for want of room again, without end. What arrives for a
  * generation that has passed is counted and ignored. Closing a descriptor ends no
- * poll, so unwatching removes it; until the kernel has done so it holds the socket. */
+ * poll, so unwatching takes it back; until the kernel has done so it holds the socket.
+ * That is what ASYNC_CANCEL is for: POLL_REMOVE gives up on a poll that has just fired
+ * and whose thread has not come round to say so, and the peer would never hear of the end. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
@@ -119,7 +121,7 @@ static void unwatch(pp_port *port, uint32_t index)
             shutdown((int)port->ends[index].descriptor, SHUT_RDWR);
         return;
     }
-    entry->opcode = URING_OP_POLL_REMOVE;
+    entry->opcode = URING_OP_ASYNC_CANCEL;
     entry->fd = -1;
     entry->address = poll_name(port, index);
     entry->user_data = IGNORED;

@@ -38,7 +38,6 @@ _Static_assert(sizeof(uring_cqe) == 16, "as the kernel has it");
 enum {
     URING_OP_NOP = 0,
     URING_OP_POLL_ADD = 6,
-    URING_OP_POLL_REMOVE = 7,
     URING_OP_ACCEPT = 13,
     URING_OP_ASYNC_CANCEL = 14,
     URING_OP_READ = 22,
