@@ -20,6 +20,7 @@ class Library(Protocol):
     """The functions and constants of ``poolport/port.h`` that the package uses."""
 
     PP_OK: int
+    PP_UNSUPPORTED: int
     PP_STALE: int
     PP_INVALID: int
     PP_CLOSED: int
@@ -55,6 +56,7 @@ class Library(Protocol):
     PP_TRUNCATED: int
     PP_OWN_DESCRIPTOR: int
     PP_FILE: int
+    PP_PIPE: int
     PP_FILE_READ: int
     PP_FILE_WRITE: int
     PP_FILE_CREATE: int
@@ -98,6 +100,7 @@ class Library(Protocol):
     def pp_port_write_at(self, port: CData, write: CData, offset: int, out: CData) -> int: ...
     def pp_port_file_open(self, path: bytes, flags: int) -> int: ...
     def pp_port_file_close(self, descriptor: int) -> None: ...
+    def pp_port_pipe_listen(self, name: bytes) -> int: ...
     def pp_port_sendto(self, port: CData, send: CData, to: CData, out: CData) -> int: ...
     def pp_port_post(self, port: CData, key: int, value: int, user: int) -> int: ...
     def pp_port_timer(self, port: CData, key: int, delay_ns: int, user: int, out: CData) -> int: ...

@@ -8,12 +8,38 @@ import struct
 from typing import Any
 
 from iocp_adapter._native import CData, ffi, lib
-from iocp_adapter.errors import PortValueError
+from iocp_adapter.errors import PortValueError, error_for
 
-__all__ = ["native_address", "read_address", "socket_address"]
+__all__ = ["native_address", "pipe_name", "read_address", "socket_address", "unix_path"]
 
 _UNIX = getattr(socket, "AF_UNIX", None)
 _FAMILY_BYTES = 2
+_PIPES = "\\\\.\\pipe\\"
+
+
+def unix_path(host: str) -> str | None:
+    """The path in ``unix:PATH``, of which one that begins with ``@`` is abstract; None for other hosts."""
+    path = host.removeprefix("unix:")
+    if path == host:
+        return None
+    return "\0" + path[1:] if path.startswith("@") else path
+
+
+def pipe_name(address: str) -> str | None:
+    r"""The name in ``pipe:NAME`` or ``\\.\pipe\NAME``; None for other addresses.
+
+    Raises ``BackendUnavailable`` where there are no named pipes.
+    """
+    name = address.removeprefix("pipe:").removeprefix(_PIPES)
+    if name == address:
+        return None
+    if os.name != "nt":
+        raise error_for(
+            lib.PP_UNSUPPORTED,
+            f"pipe:{name}",
+            "named pipes are of Windows; here a Unix socket does the same, with the address unix:PATH",
+        )
+    return name
 
 
 def socket_address(family: int, address: Any) -> bytes:

@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from iocp_adapter._native import CData, ffi, lib
-from iocp_adapter.addresses import read_address
-from iocp_adapter.endpoint import Endpoint, Operation, Pending, Submission
+from iocp_adapter.addresses import pipe_name, read_address
+from iocp_adapter.endpoint import PIPE, Endpoint, Operation, Pending, Submission
 from iocp_adapter.errors import PortValueError, completion_error, error_for, file_error
+from iocp_adapter.listening import listen_pipe
 from iocp_adapter.native_port import CloseReport, NativePort, limit_ns, nanoseconds
 from iocp_adapter.stats import KINDS, EndpointInfo, Outstanding
 from pools import Lease, Pool
@@ -93,6 +94,7 @@ class CompletionPort:
         idle_timeout: float | None = None,
         receive_timeout: float | None = None,
         send_timeout: float | None = None,
+        pipe: bool = False,
     ) -> Endpoint:
         """Make a socket, or its descriptor, an endpoint whose completions carry ``key``.
 
@@ -103,6 +105,8 @@ class CompletionPort:
         An endpoint is reset, and its ``close`` carries a ``TimeoutError``, when nothing was received
         or sent for ``idle_timeout`` seconds, when a receive has waited for ``receive_timeout``, or when
         the peer took nothing of what is queued for ``send_timeout``; None: never.
+
+        ``pipe``: the descriptor is a named pipe's, which only Windows has; see ``listen_pipe``.
         """
         number = next(self._endpoints)
         family = sock.family if isinstance(sock, socket.socket) else socket.AF_INET
@@ -111,7 +115,7 @@ class CompletionPort:
             key=number,
             provider=self._native.provider(provider),
             tag=provider.tag(tag) if provider is not None and tag else 0,
-            flags=lib.PP_OWN_DESCRIPTOR if own else 0,
+            flags=(lib.PP_OWN_DESCRIPTOR if own else 0) | (lib.PP_PIPE if pipe else 0),
             high_bytes=high_bytes,
             low_bytes=low_bytes,
             receive_bytes=receive_size,
@@ -122,7 +126,42 @@ class CompletionPort:
         self._keys[number] = key
         if provider is not None:
             self._pools[number] = provider
-        return Endpoint(self, name, key, provider, family)
+        return Endpoint(self, name, key, provider, PIPE if pipe else family)
+
+    def listen_pipe(self, address: str, key: int = 0) -> Endpoint:
+        """Hold the name of a pipe, ``pipe:NAME``, on Windows, as an endpoint whose ``accept`` takes clients.
+
+        The ``result`` of a completion is a descriptor for ``associate(result, pipe=True, own=True)`` on
+        this port. Clients are programs of this machine. Raises ``ListenError``, ``BackendUnavailable``
+        (on other systems, where a Unix socket does the same) or ``PortValueError``.
+        """
+        descriptor = listen_pipe(address)
+        try:
+            return self.associate(descriptor, key, pipe=True, own=True)
+        except BaseException:
+            lib.pp_port_file_close(descriptor)
+            raise
+
+    def connect_pipe(
+        self,
+        address: str,
+        key: int = 0,
+        provider: Pool | None = None,
+        *,
+        tag: str = "",
+        user: Any = None,
+    ) -> Endpoint:
+        """Open a pipe, ``pipe:NAME``, on Windows: an endpoint whose ``connect`` completion comes first.
+
+        A pipe that is busy is waited for until ``cancel_all``; one that nobody listens on gives a
+        ``FileNotFoundError``. Raises ``BackendUnavailable`` on other systems, or ``PortValueError``.
+        """
+        name = pipe_name(address)
+        if name is None:
+            raise PortValueError(f"address {address!r}: give pipe:NAME")
+        endpoint = self.associate(0, key, provider, tag=tag, pipe=True, own=True)
+        endpoint.connect(address, user)
+        return endpoint
 
     def open_file(
         self, path: str | os.PathLike[str], mode: str = "r", key: int = 0, provider: Pool | None = None

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from iocp_adapter._native import CData, ffi, lib
-from iocp_adapter.addresses import native_address, socket_address
+from iocp_adapter.addresses import native_address, pipe_name, socket_address
 from iocp_adapter.errors import PortValueError, error_for
 from pools import Lease, Pool
 
 if TYPE_CHECKING:
     from iocp_adapter.completion_port import CompletionPort
 
-__all__ = ["Endpoint", "Operation", "Pending", "Submission"]
+__all__ = ["PIPE", "Endpoint", "Operation", "Pending", "Submission"]
 
 
+PIPE = -1
+"""In place of a socket's family: a named pipe."""
 _LAST_OFFSET = (1 << 63) - 1
 
 
@@ -72,7 +75,10 @@ class Endpoint:
 
     def connect(self, address: Any, user: Any = None) -> Operation:
         """Connect to ``address``, given as for ``socket.connect``, its host as a number."""
-        data = socket_address(self._family, address)
+        if self._family == PIPE:
+            data = os.fsencode(pipe_name(address) or "")
+        else:
+            data = socket_address(self._family, address)
         call = self._port._begin(user)
         status = lib.pp_port_connect(call.c, self._name, data, len(data), call.token, call.out)
         return call.done(status, f"connect to {address}")

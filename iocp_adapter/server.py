@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -13,8 +12,9 @@ from typing import Any, Protocol
 
 from iocp_adapter._native import ffi, lib
 from iocp_adapter.connection import Connection
-from iocp_adapter.errors import PortError, error_for, listen_error
+from iocp_adapter.errors import PortError, error_for
 from iocp_adapter.features import Feature
+from iocp_adapter.listening import Listening, listen
 from iocp_adapter.native_handler import NativeHandler, NativeServing
 from iocp_adapter.native_port import CloseReport, NativePort, limit_ns
 from iocp_adapter.serving import Received, Serving
@@ -70,6 +70,9 @@ class ServerStats:
 class Server:
     """Listens on ``host:port`` and gives what arrives to ``handler``.
 
+    ``host`` may be ``unix:PATH``, a Unix socket (``unix:@NAME``: an abstract one, of Linux), or on Windows
+    ``pipe:NAME``, a named pipe for the programs of this machine; ``port`` is 0 then.
+
     ``handler`` is a ``Handler`` or a plain function, which is then used as ``received``; or a
     ``NativeHandler``, a function in C whose data never comes to Python (``ECHO``, ``DISCARD``).
     ``provider`` is the pool of all receive buffers; an owner-only pool belongs to the serving
@@ -87,7 +90,7 @@ class Server:
 
     The server listens from its creation; ``start()`` or ``serve_forever()`` makes it serve.
 
-    Raises ``ListenError``, ``BackendUnavailable`` or ``PortValueError``.
+    Raises ``ListenError``, ``BackendUnavailable`` (also for a pipe outside Windows) or ``PortValueError``.
     """
 
     def __init__(
@@ -130,16 +133,18 @@ class Server:
         self._worker: threading.Thread | None = None
         self._stopping = False
         self._report: CloseReport | None = None
-        self._socket: socket.socket | None = None
+        self._listening: Listening | None = None
         self._listener = 0
         self._listen(backlog)
 
     def _listen(self, backlog: int, /) -> None:
         """Accept what comes to the address; it becomes the one that was got."""
         host, port = self.address
-        self._socket = _listener(host, port, backlog)
-        self.address = self._socket.getsockname()[:2]
-        self._listener = self._port.associate(descriptor=self._socket.fileno())
+        self._listening = listen(host, port, backlog)
+        self.address = self._listening.address
+        flags = self._serving.flags = self._listening.flags
+        own = lib.PP_OWN_DESCRIPTOR if flags else 0
+        self._listener = self._port.associate(descriptor=self._listening.descriptor, flags=flags | own)
         status = lib.pp_port_accept(self._port.c, self._listener, 0, ffi.NULL)
         if status:
             raise error_for(status, f"accept on {host}:{port}")
@@ -232,8 +237,8 @@ class Server:
         self._drain(deadline)
         self._report = self._port.close(max(0.0, deadline - time.monotonic()) + 1.0)
         self._serving.run_down()
-        if self._socket is not None:
-            self._socket.close()
+        if self._listening is not None:
+            self._listening.close()
         return self._report
 
     def _refuse_in_handler(self) -> None:
@@ -247,7 +252,7 @@ class Server:
             self.provider.adopt()
 
     def _drain(self, deadline: float) -> None:
-        if self._socket is not None:
+        if self._listening is not None:
             lib.pp_port_end(self._port.c, self._listener, lib.PP_CLOSE_DRAIN)
         serving = self._serving
         serving.refuse = True
@@ -270,24 +275,5 @@ class Server:
         return f"<Server {host}:{port} {self.backend} {state}>"
 
 
-# On Windows SO_REUSEADDR would let two servers share a port, and its opposite needs no time to expire.
-_ADDRESS_OPTION: int = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
-
-
 def _tag(number: int, peer: str) -> str:
     return f"conn-{number} {peer}"
-
-
-def _listener(host: str, port: int, backlog: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, _ADDRESS_OPTION, 1)
-        # Accepted sockets inherit it: an answer must not wait for the acknowledgement of the last one.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.bind((host, port))
-        listener.listen(backlog)
-    except OSError as error:
-        listener.close()
-        raise listen_error(error, host, port) from error
-    return listener

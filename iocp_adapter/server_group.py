@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any
 
 from iocp_adapter._native import lib
+from iocp_adapter.addresses import pipe_name
 from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortValueError
 from iocp_adapter.features import Feature
@@ -107,6 +108,10 @@ class ServerGroup:
             raise PortValueError(f"workers={workers}: give 1 to {WORKERS_MAX}")
         if isinstance(provider, Pool) and workers > 1:
             _refuse_owned(provider, workers)
+        if workers > 1 and pipe_name(host) is not None:
+            raise PortValueError(
+                f"workers={workers} on {host}: a pipe is served by the port that accepted it; give 1 worker"
+            )
         make: Callable[[], Pool] = partial(_same, provider) if isinstance(provider, Pool) else provider
         first = Server(host, port, handler, provider=make(), **options)
         self.servers: tuple[Server, ...] = (first,)

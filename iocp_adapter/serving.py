@@ -13,7 +13,6 @@ lease nobody kept has on this very path.
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 from array import array
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from typing import Any, Protocol
 from iocp_adapter._native import ffi, lib
 from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortError, PortValueError, completion_error, error_for
+from iocp_adapter.listening import close_descriptor
 from iocp_adapter.native_port import NativePort, nanoseconds
 from pools import Lease, Pool, PoolError
 
@@ -87,6 +87,8 @@ class Serving:
         """Until the listener's end has been told."""
         self.refuse = False
         """Close every new connection at once."""
+        self.flags = 0
+        """Of the endpoints, besides those that every connection has: ``PP_PIPE`` or 0."""
         self.placement: Placement | None = None
         """Asked for every connection that is accepted; without one they are served here."""
         self.sends: list[int] = []
@@ -196,7 +198,7 @@ class Serving:
                 self.provider.lease(block, address, size).release()
             accepted = event & _KIND == _ACCEPT and event & lib.PP_MORE and not error
             if accepted or (event & _KIND == _POST and user):
-                socket.close(result)
+                close_descriptor(result, self.flags)
 
     # ---- everything that is not data --------------------------------------------------------
 
@@ -223,7 +225,7 @@ class Serving:
         open_now = self.placement.open() if self.placement else len(self.connections)
         if self._max_connections and open_now >= self._max_connections:
             self.refused += 1
-            socket.close(descriptor)
+            close_descriptor(descriptor, self.flags)
             return
         self._last_number += 1
         if not (self.placement and self.placement.give(descriptor, self._last_number)):
@@ -254,7 +256,7 @@ class Serving:
     def _drop(self, descriptor: int) -> None:
         self.dropped += 1
         self.refused += 1
-        socket.close(descriptor)
+        close_descriptor(descriptor, self.flags)
 
     def _associate(self, descriptor: int, number: int, tag: str) -> int:
         endpoint = self.port.associate(
@@ -262,7 +264,7 @@ class Serving:
             key=number,
             provider=self.port.provider(self.provider),
             tag=self.provider.tag(tag) if tag else 0,
-            flags=lib.PP_OWN_DESCRIPTOR | lib.PP_SELF_CLOSING,
+            flags=lib.PP_OWN_DESCRIPTOR | lib.PP_SELF_CLOSING | self.flags,
             **self._limits,
         )
         status = lib.pp_port_recv_stream(self.port.c, endpoint, endpoint, ffi.NULL)

@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
+    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1; or unix:PATH, pipe:NAME")
     parser.add_argument("--port", type=int, required=True, help="0 for any free port")
     parser.add_argument("--backend", choices=("auto", "io_uring", "epoll", "iocp"), default="auto")
     parser.add_argument("--strategy", choices=tuple(STRATEGIES), default=next(iter(STRATEGIES)))

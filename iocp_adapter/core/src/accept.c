@@ -133,7 +133,7 @@ static pp_status begin_accept(pp_port *port, pp_endpoint listener, uint64_t user
     if (index == PP_NONE || port->ends[index].life != PP_LIFE_OPEN) return PP_STALE;
     pp_end *end = &port->ends[index];
     if (end->accept || end->recv || end->flags & PP_FILE) return PP_INVALID;
-    if (port->sockets->set_nonblocking(end->descriptor) < 0) return PP_IO;
+    if (!(end->flags & PP_PIPE) && port->sockets->set_nonblocking(end->descriptor) < 0) return PP_IO;
     uint32_t slot = pp_slot_take(port, PP_KIND_ACCEPT, index);
     if (slot == PP_NONE) return PP_EXHAUSTED;
     port->slots[slot].user = user;
@@ -194,7 +194,7 @@ static pp_status begin_connect(pp_port *port, pp_endpoint endpoint, const void *
     if (slot == PP_NONE) return PP_EXHAUSTED;
     port->slots[slot].user = user;
     end->connect = slot;
-    int64_t outcome = port->sockets->set_nonblocking(end->descriptor);
+    int64_t outcome = end->flags & PP_PIPE ? 0 : port->sockets->set_nonblocking(end->descriptor);
     if (outcome == 0) {
         if (port->backend->connect)
             outcome = port->backend->connect(port, slot, address, bytes);

@@ -44,6 +44,7 @@ iocp_operation *iocp_take(pp_port *port, iocp_kind kind, uint32_t index)
     operation->endpoint = pp_end_name(port, index);
     operation->socket = (SOCKET)port->ends[index].descriptor;
     operation->taken = INVALID_SOCKET;
+    operation->pipe = port->ends[index].flags & PP_PIPE;
     state->in_kernel++;
     return operation;
 }
@@ -67,8 +68,12 @@ uint32_t iocp_outcome(iocp_operation *operation, uint64_t *bytes)
 {
     DWORD moved = 0, flags;
     if (operation->refused) return operation->refused;
-    if (!WSAGetOverlappedResult(operation->socket, &operation->overlapped, &moved, FALSE, &flags))
+    if (operation->pipe) {
+        if (!GetOverlappedResult((HANDLE)operation->socket, &operation->overlapped, &moved, FALSE))
+            return GetLastError();
+    } else if (!WSAGetOverlappedResult(operation->socket, &operation->overlapped, &moved, FALSE, &flags)) {
         return (uint32_t)WSAGetLastError();
+    }
     *bytes = moved;
     return 0;
 }
@@ -84,10 +89,19 @@ static pp_status watch(pp_port *port, uint32_t index)
 
 static void unwatch(pp_port *port, uint32_t index) {}
 
-static void remember(iocp_state *state, int64_t socket)
+bool iocp_recall(iocp_state *state, int64_t descriptor)
 {
-    for (size_t i = 0; i < state->kept_count; i++)
-        if (state->kept[i] == socket) return;
+    for (size_t i = 0; i < state->kept_count; i++) {
+        if (state->kept[i] != descriptor) continue;
+        state->kept[i] = state->kept[--state->kept_count];
+        return true;
+    }
+    return false;
+}
+
+void iocp_remember(iocp_state *state, int64_t descriptor)
+{
+    iocp_recall(state, descriptor);
     if (state->kept_count == state->kept_room) {
         size_t room = state->kept_room ? 2 * state->kept_room : 64;
         int64_t *larger = realloc(state->kept, room * sizeof *larger);
@@ -95,7 +109,7 @@ static void remember(iocp_state *state, int64_t socket)
         state->kept = larger;
         state->kept_room = room;
     }
-    state->kept[state->kept_count++] = socket;
+    state->kept[state->kept_count++] = descriptor;
 }
 
 static void forget(pp_port *port, uint32_t index)
@@ -104,7 +118,7 @@ static void forget(pp_port *port, uint32_t index)
     iocp_end *mine = &state->ends[index];
     if (mine->news) CancelIoEx((HANDLE)mine->news->socket, &mine->news->overlapped);
     if (mine->attached && !(port->ends[index].flags & PP_OWN_DESCRIPTOR))
-        remember(state, port->ends[index].descriptor);
+        iocp_remember(state, port->ends[index].descriptor);
     *mine = (iocp_end){0};
 }
 
@@ -126,6 +140,8 @@ static void cancel(pp_port *port, uint32_t slot)
     HANDLE socket = (HANDLE)(SOCKET)end->descriptor;
     if (port->slots[slot].kind == PP_KIND_READ || port->slots[slot].kind == PP_KIND_WRITE)
         iocp_file_cancel(port, slot);
+    else if (port->slots[slot].kind == PP_KIND_ACCEPT && end->flags & PP_PIPE)
+        iocp_pipe_accept_cancel(mine);
     else if (port->slots[slot].kind == PP_KIND_ACCEPT)
         CancelIoEx(socket, NULL); /* a listener does nothing else */
     else if (port->slots[slot].kind == PP_KIND_CONNECT && mine->connect)
@@ -178,7 +194,7 @@ static void take_news(pp_port *port, iocp_operation *operation)
         iocp_expect(port, index);
         return;
     }
-    if (error) port->ends[index].fault = error;
+    if (error && !(operation->pipe && iocp_pipe_ended(error))) port->ends[index].fault = error;
     pp_ready(port, index, error ? PP_EDGE_IN | PP_EDGE_HANGUP : PP_EDGE_IN);
 }
 
@@ -199,6 +215,8 @@ static void take(pp_port *port, iocp_operation *operation)
     if (operation->kind == IOCP_ACCEPT) iocp_accepted(port, operation);
     if (operation->kind == IOCP_CONNECT) iocp_connected(port, operation);
     if (operation->kind == IOCP_FILE) iocp_filed(port, operation);
+    if (operation->kind == IOCP_PIPE_ACCEPT) iocp_pipe_accepted(port, operation);
+    if (operation->kind == IOCP_PIPE_OPEN) iocp_pipe_opened(port, operation);
     iocp_drop(port->state, operation);
 }
 
@@ -240,6 +258,7 @@ static void shut(pp_port *port)
     iocp_state *state = port->state;
     bool dry = run_dry(port);
     CloseHandle(state->port);
+    if (state->read_now) CloseHandle(state->read_now);
     /* Memory that the kernel may still write to is not given back. */
     if (dry) pp_pool_destroy(state->operations), free(state->peeked);
     free(state->ends);
@@ -313,6 +332,7 @@ const pp_backend pp_backend_iocp = {
     .send_bytes = 1 << 18,
     .connect = iocp_connect,
     .accept = iocp_accept,
+    .pipe_recv = iocp_pipe_recv,
     .file = iocp_file,
     .cancel = cancel,
     .wait = await,

@@ -83,7 +83,7 @@ static pp_status begin_receive(pp_port *port, pp_endpoint endpoint, const pp_blo
     if (index == PP_NONE || port->ends[index].life != PP_LIFE_OPEN) return PP_STALE;
     const pp_end *end = &port->ends[index];
     bool provided = !into || (!into->handle && !into->data);
-    if (end->recv || end->accept || (provided && !end->provider)) return PP_INVALID;
+    if (end->recv || end->accept || end->flags & PP_PIPE || (provided && !end->provider)) return PP_INVALID;
     uint32_t name = pp_slot_take(port, PP_KIND_RECVFROM, index);
     if (name == PP_NONE) return PP_EXHAUSTED;
     pp_slot *slot = &port->slots[name];

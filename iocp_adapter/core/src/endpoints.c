@@ -56,6 +56,8 @@ pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_
     if (config->descriptor < 0) return PP_INVALID;
     if (provider && (provider->version != PP_PROVIDER_VERSION || provider->size < sizeof *provider))
         return PP_INVALID;
+    if (config->flags & PP_PIPE && config->flags & PP_FILE) return PP_INVALID;
+    if (config->flags & PP_PIPE && !port->backend->pipe_recv) return PP_UNSUPPORTED;
     pp_status status = pp_enter(port);
     if (status != PP_OK) return status;
     uint32_t index = take(port);

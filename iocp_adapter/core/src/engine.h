@@ -183,6 +183,9 @@ typedef struct pp_backend {
     int64_t (*send)(pp_port *port, uint32_t index, const pp_os_span *spans, size_t count);
     /* The same for one datagram. NULL: pp_os_send_to(). */
     int64_t (*send_to)(pp_port *port, uint32_t index, const pp_slot *datagram);
+    /* Receives from a PP_PIPE as pp_os_recv() from a socket; the other calls here serve such endpoints too.
+     * NULL: this kernel has no named pipes. */
+    int64_t (*pipe_recv)(pp_port *port, uint32_t index, void *data, size_t bytes);
     uint64_t send_bytes; /* the most that one such call takes; 0: no limit */
     /* As pp_os_connect(); in progress, it has taken the slot and calls pp_connected(). NULL: readiness
      * tells the outcome. */

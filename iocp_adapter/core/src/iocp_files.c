@@ -13,9 +13,8 @@ static uint32_t attach(pp_port *port, uint32_t index)
     if (mine->attached) return 0;
     if (!CreateIoCompletionPort(file, state->port, 0, 0)) {
         uint32_t error = GetLastError();
-        size_t at = 0;
-        while (at < state->kept_count && state->kept[at] != port->ends[index].descriptor) at++;
-        if (error != ERROR_INVALID_PARAMETER || at == state->kept_count) return error;
+        if (error != ERROR_INVALID_PARAMETER || !iocp_recall(state, port->ends[index].descriptor))
+            return error;
     }
     mine->attached = true;
     return 0;

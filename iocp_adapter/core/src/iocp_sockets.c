@@ -44,11 +44,10 @@ uint32_t iocp_attach(pp_port *port, uint32_t index)
     WSAPROTOCOL_INFOW about;
     int bytes = sizeof about;
     if (mine->attached) return 0;
+    if (port->ends[index].flags & PP_PIPE) return iocp_pipe_attach(port, index);
     if (!CreateIoCompletionPort((HANDLE)socket, state->port, 0, 0)) {
         uint32_t error = GetLastError();
-        size_t at = 0;
-        while (at < state->kept_count && state->kept[at] != (int64_t)socket) at++;
-        if (error != ERROR_INVALID_PARAMETER || at == state->kept_count) return error;
+        if (error != ERROR_INVALID_PARAMETER || !iocp_recall(state, (int64_t)socket)) return error;
     }
     if (pp_os_set_nonblocking((int64_t)socket) < 0 ||
         getsockopt(socket, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&about, &bytes))
@@ -86,6 +85,10 @@ void iocp_expect(pp_port *port, uint32_t index)
     iocp_end *mine = &state->ends[index];
     WSABUF nothing = {0, NULL};
     DWORD bytes, flags = 0;
+    if (port->ends[index].flags & PP_PIPE) {
+        iocp_pipe_expect(port, index);
+        return;
+    }
     if (mine->news) return;
     iocp_operation *operation = look(port, mine, &nothing, &flags) ? iocp_take(port, IOCP_NEWS, index) : NULL;
     if (!operation) {
@@ -114,6 +117,7 @@ int64_t iocp_send(pp_port *port, uint32_t index, const pp_os_span *spans, size_t
     iocp_end *mine = &state->ends[index];
     WSABUF buffers[PP_OS_SPANS];
     DWORD sent = 0;
+    if (port->ends[index].flags & PP_PIPE) return iocp_pipe_send(port, index, spans);
     uint32_t error = iocp_attach(port, index);
     iocp_operation *operation = error ? NULL : iocp_take(port, IOCP_SEND, index);
     if (!operation) return error ? -(int64_t)error : -(int64_t)WSAENOBUFS;
@@ -182,6 +186,7 @@ int64_t iocp_connect(pp_port *port, uint32_t slot, const void *address, uint32_t
     iocp_state *state = port->state;
     uint32_t index = port->slots[slot].endpoint;
     iocp_operation *operation;
+    if (port->ends[index].flags & PP_PIPE) return iocp_pipe_connect(port, slot, address, bytes);
     uint32_t error = iocp_attach(port, index);
     if (error) return -(int64_t)error;
     if (bytes > sizeof operation->addresses || bytes < sizeof(struct sockaddr_in)) return -(int64_t)WSAEFAULT;
@@ -266,6 +271,7 @@ pp_status iocp_accept(pp_port *port, uint32_t slot)
 {
     iocp_state *state = port->state;
     uint32_t index = port->slots[slot].endpoint;
+    if (port->ends[index].flags & PP_PIPE) return iocp_pipe_accept(port, slot);
     if (iocp_attach(port, index)) return PP_IO;
     if (!state->accept_ex)
         state->accept_ex =

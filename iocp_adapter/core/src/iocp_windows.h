@@ -20,7 +20,15 @@
 
 enum { IOCP_PACKETS = 128, IOCP_ADDRESS_BYTES = sizeof(struct sockaddr_in6) + 16 };
 
-typedef enum iocp_kind { IOCP_NEWS, IOCP_SEND, IOCP_ACCEPT, IOCP_CONNECT, IOCP_FILE } iocp_kind;
+typedef enum iocp_kind {
+    IOCP_NEWS,
+    IOCP_SEND,
+    IOCP_ACCEPT,
+    IOCP_CONNECT,
+    IOCP_FILE,
+    IOCP_PIPE_ACCEPT,
+    IOCP_PIPE_OPEN
+} iocp_kind;
 
 typedef struct iocp_operation {
     OVERLAPPED overlapped; /* first */
@@ -30,7 +38,10 @@ typedef struct iocp_operation {
     SOCKET socket;     /* that it was started on */
     SOCKET taken;      /* accept: the connection to be */
     iocp_kind kind;
-    uint32_t refused; /* not 0: the kernel never had it, for this reason */
+    bool pipe;                            /* `socket` is a pipe's handle */
+    bool retry;                           /* opening a pipe: it was busy, and has been waited for */
+    uint32_t refused;                     /* not 0: the kernel never had it, for this reason */
+    struct iocp_operation *next_instance; /* of the pipe that is accepted on */
     struct iocp_operation *overdue;
     char addresses[2 * IOCP_ADDRESS_BYTES]; /* accept: where the kernel writes; connect: where to */
 } iocp_operation;
@@ -43,6 +54,8 @@ typedef struct iocp_end {
     bool attached;
     bool immediate; /* what succeeds at once posts no packet */
     int family, type, protocol;
+    iocp_operation *instances;    /* a pipe's, that wait for clients */
+    struct iocp_opening *opening; /* a pipe that is being connected to */
 } iocp_end;
 
 typedef struct iocp_state {
@@ -55,7 +68,8 @@ typedef struct iocp_state {
     size_t kept_count, kept_room;
     LPFN_ACCEPTEX accept_ex;
     LPFN_CONNECTEX connect_ex;
-    char *peeked; /* PP_DATAGRAM_BYTES that nobody reads, for news of datagrams; NULL until needed */
+    HANDLE read_now; /* event of reads of pipes that do not wait; NULL until needed */
+    char *peeked;    /* PP_DATAGRAM_BYTES that nobody reads, for news of datagrams; NULL until needed */
     BOOL(WINAPI *post)(HANDLE port, DWORD bytes, ULONG_PTR key, OVERLAPPED *overlapped);
     DWORD longest_ms; /* of one wait in the kernel */
     ULONG count;      /* packets of the last wait */
@@ -75,6 +89,9 @@ uint32_t iocp_outcome(iocp_operation *operation, uint64_t *bytes);
 
 /* Makes an endpoint's socket the port's. 0 or an error number. */
 uint32_t iocp_attach(pp_port *port, uint32_t index);
+/* A socket, file or pipe that is no endpoint now stays this port's, and may come back. */
+void iocp_remember(iocp_state *state, int64_t descriptor);
+bool iocp_recall(iocp_state *state, int64_t descriptor);
 
 /* Starting. The error numbers are Winsock's, as those of pp_os_ functions. */
 void iocp_expect(pp_port *port, uint32_t index);
@@ -88,5 +105,19 @@ void iocp_file_cancel(pp_port *port, uint32_t slot);
 void iocp_accepted(pp_port *port, iocp_operation *operation);
 void iocp_connected(pp_port *port, iocp_operation *operation);
 void iocp_filed(pp_port *port, iocp_operation *operation);
+
+/* ---- iocp_pipes.c: what the above do for a pipe; error numbers are the system's -------------- */
+
+uint32_t iocp_pipe_attach(pp_port *port, uint32_t index);
+void iocp_pipe_expect(pp_port *port, uint32_t index);
+int64_t iocp_pipe_recv(pp_port *port, uint32_t index, void *data, size_t bytes);
+int64_t iocp_pipe_send(pp_port *port, uint32_t index, const pp_os_span *span);
+int64_t iocp_pipe_connect(pp_port *port, uint32_t slot, const void *name, uint32_t bytes);
+void iocp_pipe_opened(pp_port *port, iocp_operation *operation);
+pp_status iocp_pipe_accept(pp_port *port, uint32_t slot);
+void iocp_pipe_accept_cancel(const iocp_end *listening);
+void iocp_pipe_accepted(pp_port *port, iocp_operation *operation);
+/* Whether an error of a read means that the stream is over. */
+bool iocp_pipe_ended(uint32_t error);
 
 #endif

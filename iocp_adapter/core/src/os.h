@@ -63,7 +63,7 @@ int64_t pp_os_accept(int64_t listener); /* the new socket: not inherited, non-bl
 int64_t pp_os_connect(int64_t socket, const void *address, uint32_t bytes); /* 0, or pp_os_in_progress() */
 int64_t pp_os_connect_result(int64_t socket); /* 0, or minus the error that ended it */
 int64_t pp_os_set_nonblocking(int64_t socket);
-void pp_os_close(int64_t socket, bool reset);
+void pp_os_close(int64_t socket, bool reset); /* or a named pipe */
 
 /* A descriptor kept in reserve, so that a connection can be taken and closed when none is left. */
 int64_t pp_os_reserve_descriptor(void);

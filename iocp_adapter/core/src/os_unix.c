@@ -218,6 +218,11 @@ int64_t pp_port_file_open(const char *path, uint32_t flags)
 
 void pp_port_file_close(int64_t descriptor) { close((int)descriptor); }
 
+int64_t pp_port_pipe_listen(const char *name)
+{
+    return -(int64_t)ENOTSUP;
+} /* a Unix socket has a name here */
+
 int64_t pp_os_reserve_descriptor(void) { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
 
 size_t pp_socket_peer(int64_t descriptor, char *out, size_t capacity)

@@ -127,7 +127,11 @@ void pp_os_close(int64_t socket, bool reset)
 {
     struct linger now = {1, 0};
     if (reset) setsockopt((SOCKET)socket, SOL_SOCKET, SO_LINGER, (const char *)&now, sizeof now);
-    closesocket((SOCKET)socket);
+    if (closesocket((SOCKET)socket) == 0 || WSAGetLastError() != WSAENOTSOCK) return;
+    HANDLE pipe = (HANDLE)(intptr_t)socket;
+    if (!pipe || !GetNamedPipeInfo(pipe, NULL, NULL, NULL, NULL)) return;
+    if (reset) DisconnectNamedPipe(pipe); /* where it is the server's end: what was not read is lost */
+    CloseHandle(pipe);
 }
 
 int64_t pp_port_file_open(const char *path, uint32_t flags)
@@ -150,6 +154,14 @@ void pp_port_file_close(int64_t descriptor) { CloseHandle((HANDLE)(intptr_t)desc
 
 int64_t pp_os_reserve_descriptor(void) { return -1; } /* sockets are not scarce here as descriptors are */
 
+static size_t pipe_peer(HANDLE pipe, char *out, size_t capacity)
+{
+    ULONG process;
+    if (!GetNamedPipeClientProcessId(pipe, &process)) return 0;
+    int wanted = snprintf(out, capacity, "process %lu", process);
+    return wanted < 0 ? 0 : (size_t)wanted < capacity ? (size_t)wanted : capacity - 1;
+}
+
 size_t pp_socket_peer(int64_t descriptor, char *out, size_t capacity)
 {
     struct sockaddr_storage peer;
@@ -157,7 +169,8 @@ size_t pp_socket_peer(int64_t descriptor, char *out, size_t capacity)
     char host[NI_MAXHOST], service[NI_MAXSERV];
     if (capacity == 0) return 0;
     *out = 0;
-    if (getpeername((SOCKET)descriptor, (struct sockaddr *)&peer, &bytes)) return 0;
+    if (getpeername((SOCKET)descriptor, (struct sockaddr *)&peer, &bytes))
+        return WSAGetLastError() == WSAENOTSOCK ? pipe_peer((HANDLE)(intptr_t)descriptor, out, capacity) : 0;
     if (getnameinfo((struct sockaddr *)&peer, bytes, host, sizeof host, service, sizeof service,
                     NI_NUMERICHOST | NI_NUMERICSERV))
         return 0;

@@ -131,6 +131,13 @@ static bool judge(pp_port *port, uint32_t index, int64_t got, uint64_t room)
     return false;
 }
 
+static int64_t attempt(pp_port *port, uint32_t index, void *data, size_t bytes)
+{
+    const pp_end *end = &port->ends[index];
+    if (PP_UNLIKELY(end->flags & PP_PIPE)) return port->backend->pipe_recv(port, index, data, bytes);
+    return port->sockets->recv(end->descriptor, data, bytes);
+}
+
 static void receive_into_callers(pp_port *port, uint32_t index, pp_sink *sink)
 {
     pp_end *end = &port->ends[index];
@@ -139,7 +146,7 @@ static void receive_into_callers(pp_port *port, uint32_t index, pp_sink *sink)
         pp_datagram_receive(port, index, NULL, sink);
         return;
     }
-    int64_t got = port->sockets->recv(end->descriptor, slot->data, slot->size);
+    int64_t got = attempt(port, index, slot->data, slot->size);
     if (!judge(port, index, got, slot->size)) return;
     uint32_t done = end->recv;
     end->recv = PP_NONE;
@@ -157,7 +164,7 @@ static void receive_into_block(pp_port *port, uint32_t index, const pp_block *bl
     }
     if (PP_UNLIKELY(!data) && provider->pin(provider->context, block->handle, PP_PIN_KERNEL, &data) != PP_OK)
         data = NULL;
-    int64_t got = data ? port->sockets->recv(end->descriptor, data, block->size) : 0;
+    int64_t got = data ? attempt(port, index, data, block->size) : 0;
     if (PP_UNLIKELY(data && !block->data)) provider->unpin(provider->context, block->handle, PP_PIN_KERNEL);
     if (PP_UNLIKELY(!data)) {
         provider->release(provider->context, block->handle);

@@ -54,9 +54,9 @@ void pp_send_detach(pp_port *port, uint32_t index, uint32_t slot)
 static size_t gather(const pp_port *port, const pp_end *end, pp_os_span *spans, uint64_t *total)
 {
     uint64_t limit = port->backend->send_bytes ? port->backend->send_bytes : UINT64_MAX;
-    size_t count = 0;
+    size_t count = 0, most = end->flags & PP_PIPE ? 1 : PP_OS_SPANS;
     *total = 0;
-    for (uint32_t at = end->send_head; at != PP_NONE && count < PP_OS_SPANS && *total < limit;
+    for (uint32_t at = end->send_head; at != PP_NONE && count < most && *total < limit;
          at = port->slots[at].next) {
         const pp_slot *slot = &port->slots[at];
         if (slot->flags & PP_SLOT_DATAGRAM) break;
@@ -280,7 +280,8 @@ pp_status pp_send_slot(pp_port *port, pp_operation_kind kind, const pp_send *sen
     uint32_t index = pp_end_find(port, send->endpoint);
     if (index == PP_NONE || port->ends[index].life != PP_LIFE_OPEN) return PP_STALE;
     bool to_file = kind == PP_KIND_READ || kind == PP_KIND_WRITE;
-    if (!to_file && port->ends[index].flags & PP_FILE) return PP_INVALID;
+    uint32_t refused = kind == PP_KIND_SENDTO ? PP_FILE | PP_PIPE : to_file ? 0 : PP_FILE;
+    if (port->ends[index].flags & refused) return PP_INVALID;
     uint32_t name = pp_slot_take(port, kind, index);
     if (name == PP_NONE) return PP_EXHAUSTED;
     pp_slot *slot = &port->slots[name];

@@ -81,8 +81,11 @@ typedef enum pp_endpoint_flag {
                               PP_KIND_CLOSE reports it, with the error that was the reason. Answers are in
                               time if the thread that got the last data submits them with its next
                               dequeue, and no other thread dequeues */
-    PP_FILE = 4            /* a file, for pp_port_read_at() and pp_port_write_at() alone; on Windows a HANDLE
+    PP_FILE = 4,           /* a file, for pp_port_read_at() and pp_port_write_at() alone; on Windows a HANDLE
                               that was opened with FILE_FLAG_OVERLAPPED. See pp_port_file_open() */
+    PP_PIPE = 8 /* a named pipe of Windows, a stream: an overlapped HANDLE that an accept yielded or
+                              the program has opened; or 0, with PP_OWN_DESCRIPTOR, and pp_port_connect()
+                              opens it. See pp_port_pipe_listen() */
 } pp_endpoint_flag;
 
 typedef enum pp_file_flag {
@@ -287,8 +290,8 @@ void pp_port_destroy(pp_port *port);
 
 /* ---- endpoints ------------------------------------------------------------- */
 
-/* PP_INVALID (a descriptor below 0, a provider of another version), PP_EXHAUSTED (no endpoint or
- * operation slot is left), PP_CLOSED. */
+/* PP_INVALID (a descriptor below 0, a provider of another version), PP_UNSUPPORTED (a pipe where the back end
+ * has none), PP_EXHAUSTED (no endpoint or operation slot is left), PP_CLOSED. */
 pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_endpoint *out);
 
 /* Ends an endpoint; its operations complete as cancelled unless they drain, then PP_KIND_CLOSE comes.
@@ -298,7 +301,8 @@ pp_status pp_port_end(pp_port *port, pp_endpoint endpoint, pp_close_how how);
 /* Bytes queued to send on one endpoint; 0 for one that ended. */
 uint64_t pp_port_queued(pp_port *port, pp_endpoint endpoint);
 
-/* "127.0.0.1:45678" of a socket's peer; the length, 0 when it has none. Cut to `capacity` - 1. */
+/* "127.0.0.1:45678" of a socket's peer, "process 1234" of a pipe's; the length, 0 when it has none. Cut to
+ * `capacity` - 1. */
 size_t pp_socket_peer(int64_t descriptor, char *out, size_t capacity);
 
 /* ---- operations ------------------------------------------------------------- *
@@ -310,7 +314,8 @@ size_t pp_socket_peer(int64_t descriptor, char *out, size_t capacity);
  * is closed, counted as refused, and told as a completion with the error and PP_MORE. */
 pp_status pp_port_accept(pp_port *port, pp_endpoint listener, uint64_t user, pp_operation *out);
 
-/* `address` is a struct sockaddr of `bytes` bytes, copied. */
+/* `address` is a struct sockaddr of `bytes` bytes, copied; of a PP_PIPE the pipe's name in UTF-8. A pipe that is
+ * busy is waited for until the operation is cancelled. */
 pp_status pp_port_connect(pp_port *port, pp_endpoint endpoint, const void *address, uint32_t bytes,
                           uint64_t user, pp_operation *out);
 
@@ -351,6 +356,12 @@ pp_status pp_port_write_at(pp_port *port, const pp_send *write, uint64_t offset,
  * pp_file_flag. The descriptor, or minus the system's error number. */
 int64_t pp_port_file_open(const char *path, uint32_t flags);
 void pp_port_file_close(int64_t descriptor);
+
+/* Takes the name of a pipe on Windows, in UTF-8, with or without \\.\pipe\ in front. Nobody else can have it
+ * until the descriptor is closed, as a file is. Associated with PP_PIPE it is what pp_port_accept() wants; that
+ * yields connections from this machine, descriptors for PP_PIPE on the same port. The descriptor, or minus the
+ * system's error number: where there are no such pipes, always. */
+int64_t pp_port_pipe_listen(const char *name);
 
 /* Puts a packet of the program's own into the queue. */
 pp_status pp_port_post(pp_port *port, uint64_t key, uint64_t value, uint64_t user);
