@@ -40,7 +40,7 @@ class Completion(NamedTuple):
     key: int
     """Of the endpoint, or as posted."""
     kind: str
-    """``recv``, ``send``, ``recvfrom``, ``sendto``, ``accept``, ``connect``, ``read_at``,
+    """``recv``, ``send``, ``recvfrom``, ``sendto``, ``accept``, ``connect``, ``disconnect``, ``read_at``,
     ``write_at``, ``post``, ``timer`` or ``close``."""
     more: bool
     """The operation stays armed: other completions of it follow."""

@@ -83,6 +83,16 @@ class Endpoint:
         status = lib.pp_port_connect(call.c, self._name, data, len(data), call.token, call.out)
         return call.done(status, f"connect to {address}")
 
+    def disconnect(self, user: Any = None) -> Operation:
+        """End the connection of a socket that the port owns, after what is queued is sent.
+
+        The completion says what came of it, and ``close`` comes next. Where the end of the stream was
+        received, Windows may give the socket to one of the next accepts (``port.features``,
+        ``socket_reuse``); it is then of no use to another port. Elsewhere it is closed.
+        """
+        call = self._port._begin(user)
+        return call.done(lib.pp_port_disconnect(call.c, self._name, call.token, call.out), "disconnect")
+
     def recv(self, into: Lease | bytearray | memoryview, user: Any = None) -> Operation:
         """Receive once, into a lease of the endpoint's pool or into any writable buffer.
 

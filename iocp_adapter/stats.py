@@ -59,6 +59,7 @@ KINDS: dict[int, str] = {
     lib.PP_KIND_SENDTO: "sendto",
     lib.PP_KIND_READ: "read_at",
     lib.PP_KIND_WRITE: "write_at",
+    lib.PP_KIND_DISCONNECT: "disconnect",
 }
 
 
@@ -66,7 +67,7 @@ class Outstanding(NamedTuple):
     """An operation that has not completed."""
 
     kind: str
-    """``recv``, ``send``, ``accept``, ``connect``, ``recvfrom``, ``sendto``, ``read_at``,
+    """``recv``, ``send``, ``accept``, ``connect``, ``disconnect``, ``recvfrom``, ``sendto``, ``read_at``,
     ``write_at`` or ``timer``."""
     key: int
     age_seconds: float

@@ -452,3 +452,36 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on(port):
     assert os.waitpid(child, 0)[1] == 0
     port.post(5)
     assert port.dequeue(5).key == 5
+
+
+# ---- disconnecting -----------------------------------------------------------------------------
+
+
+def test_a_disconnect_is_told_before_the_close(port, pool, sockets):
+    listener = listening(sockets)
+    port.associate(listener, 1).accept()
+    for number in range(5):
+        peer = socket.create_connection(listener.getsockname(), timeout=10)
+        endpoint = port.associate(port.dequeue(5).result, 10 + number, pool, own=True)
+        endpoint.recv_stream()
+        endpoint.send(b"the last")
+        assert port.dequeue(5).kind == "send"
+        peer.shutdown(socket.SHUT_WR)
+        assert port.dequeue(5).result == 0
+        endpoint.disconnect("over")
+        with pytest.raises(StaleEndpoint):
+            endpoint.disconnect()
+        assert peer.recv(100) == b"the last"
+        assert peer.recv(100) == b""
+        peer.close()
+        done = port.dequeue(5)
+        assert (done.key, done.kind, done.user, done.error) == (10 + number, "disconnect", "over", None)
+        assert port.dequeue(5).kind == "close"
+    assert port.stats().disconnects == 5
+    assert port.stats().reused_sockets <= 5
+
+
+def test_only_a_socket_that_the_port_owns_can_be_disconnected(port, pair):
+    ours, _theirs = pair()
+    with pytest.raises(PortValueError):
+        port.associate(ours, 1).disconnect()

@@ -131,6 +131,11 @@ static bool all_cancelled(const pp_port *port, const pp_end *end)
     return true;
 }
 
+static void cancel_connect(const iocp_end *mine)
+{
+    if (mine->connect) CancelIoEx((HANDLE)mine->connect->socket, &mine->connect->overlapped);
+}
+
 static void cancel(pp_port *port, uint32_t slot)
 {
     iocp_state *state = port->state;
@@ -144,9 +149,9 @@ static void cancel(pp_port *port, uint32_t slot)
         iocp_pipe_accept_cancel(mine);
     else if (port->slots[slot].kind == PP_KIND_ACCEPT)
         CancelIoEx(socket, NULL); /* a listener does nothing else */
-    else if (port->slots[slot].kind == PP_KIND_CONNECT && mine->connect)
-        CancelIoEx(socket, &mine->connect->overlapped);
-    else if (port->slots[slot].kind != PP_KIND_CONNECT && mine->send && all_cancelled(port, end))
+    else if (port->slots[slot].kind == PP_KIND_CONNECT || port->slots[slot].kind == PP_KIND_DISCONNECT)
+        cancel_connect(mine);
+    else if (mine->send && all_cancelled(port, end))
         CancelIoEx(socket, &mine->send->overlapped);
 }
 
@@ -190,8 +195,8 @@ static void take_news(pp_port *port, iocp_operation *operation)
     }
     uint32_t error = iocp_outcome(operation, &bytes);
     state->ends[index].news = NULL;
-    if (error == pp_os_cancelled) { /* not by us: the thread that had asked is no more */
-        iocp_expect(port, index);
+    if (error == pp_os_cancelled) { /* where it receives, not by us: the thread that had asked is no more */
+        if (port->ends[index].recv) iocp_expect(port, index);
         return;
     }
     if (error && !(operation->pipe && iocp_pipe_ended(error))) port->ends[index].fault = error;
@@ -215,6 +220,7 @@ static void take(pp_port *port, iocp_operation *operation)
     if (operation->kind == IOCP_ACCEPT) iocp_accepted(port, operation);
     if (operation->kind == IOCP_CONNECT) iocp_connected(port, operation);
     if (operation->kind == IOCP_FILE) iocp_filed(port, operation);
+    if (operation->kind == IOCP_DISCONNECT) iocp_disconnected(port, operation);
     if (operation->kind == IOCP_PIPE_ACCEPT) iocp_pipe_accepted(port, operation);
     if (operation->kind == IOCP_PIPE_OPEN) iocp_pipe_opened(port, operation);
     iocp_drop(port->state, operation);
@@ -257,6 +263,7 @@ static void shut(pp_port *port)
 {
     iocp_state *state = port->state;
     bool dry = run_dry(port);
+    iocp_close_spares(state);
     CloseHandle(state->port);
     if (state->read_now) CloseHandle(state->read_now);
     /* Memory that the kernel may still write to is not given back. */
@@ -269,10 +276,8 @@ static void shut(pp_port *port)
 
 static const char NO_SKIP[] = "POOLPORT_NO_IOCP_SKIP";
 
-static size_t tell_features(const pp_port *port, pp_feature *out, size_t capacity)
+static void tell_skip(const iocp_state *state, pp_feature *out)
 {
-    const iocp_state *state = port->state;
-    if (capacity == 0) return 1;
     *out = (pp_feature){.name = "skip_on_success",
                         .environment = NO_SKIP,
                         .instead = "a packet is queued for what succeeds at once, too",
@@ -281,7 +286,13 @@ static size_t tell_features(const pp_port *port, pp_feature *out, size_t capacit
         snprintf(out->why, sizeof out->why, "forbidden by %s in the environment", NO_SKIP);
     else
         snprintf(out->why, sizeof out->why, "for each socket that can be told to");
-    return 1;
+}
+
+static size_t tell_features(const pp_port *port, pp_feature *out, size_t capacity)
+{
+    if (capacity > 0) tell_skip(port->state, &out[0]);
+    if (capacity > 1) iocp_tell_reuse(port->state, &out[1]);
+    return 2;
 }
 
 static pp_status open_iocp(pp_port *port, uint32_t entries, char *reason, int *os_error)
@@ -298,6 +309,7 @@ static pp_status open_iocp(pp_port *port, uint32_t entries, char *reason, int *o
                            .max_count = (size_t)port->slot_limit + FIRST_OPERATIONS};
     if (state) state->post = PostQueuedCompletionStatus, state->longest_ms = LONGEST_WAIT_MS;
     if (state) state->patient = pp_forbidden(NO_SKIP);
+    if (state) state->reuse = pp_forbidden(IOCP_NO_REUSE) ? IOCP_REUSE_NEVER : IOCP_REUSE_WHERE_IT_WORKS;
     if (state) state->ends = calloc(port->end_limit, sizeof *state->ends);
     pp_status status = PP_NO_MEMORY;
     if (state && state->ends) status = pp_slab_create(&slab, &state->operations);
@@ -332,6 +344,7 @@ const pp_backend pp_backend_iocp = {
     .send_bytes = 1 << 18,
     .connect = iocp_connect,
     .accept = iocp_accept,
+    .disconnect = iocp_disconnect,
     .pipe_recv = iocp_pipe_recv,
     .file = iocp_file,
     .cancel = cancel,

@@ -180,7 +180,16 @@ static void say_connect(pp_port *port, const sim_event *event)
     pp_connected(port, index, error);
 }
 
-/* There is one such event for each operation: a cancel does not add another. */
+/* There is one such event for each disconnect, and for each operation on a file: a cancel does not add another. */
+static void say_disconnect(pp_port *port, uint64_t name)
+{
+    sim_kernel *kernel = port->state;
+    uint32_t slot = (uint32_t)name, error = pp_os_cancelled;
+    if (!port->slots[slot].cancelled || sim_chance(kernel, kernel->moods.lose_cancel))
+        error = (uint32_t)-sim_sockets.disconnect(port->ends[port->slots[slot].endpoint].descriptor);
+    pp_disconnected(port, slot, error, false);
+}
+
 static void say_file(pp_port *port, uint64_t name)
 {
     sim_kernel *kernel = port->state;
@@ -198,6 +207,8 @@ static void say(pp_port *port, const sim_event *event)
         say_accept(port, event->name);
     } else if (event->kind == SIM_CONNECT) {
         say_connect(port, event);
+    } else if (event->kind == SIM_DISCONNECT) {
+        say_disconnect(port, event->name);
     } else if (event->kind == SIM_FILE) {
         say_file(port, event->name);
     } else {
@@ -309,6 +320,12 @@ static int64_t connect_over(pp_port *port, uint32_t slot, const void *address, u
     return -(int64_t)pp_os_errors.in_progress;
 }
 
+static int64_t disconnect_over(pp_port *port, uint32_t slot)
+{
+    sim_say(port->state, SIM_DISCONNECT, pp_slot_name(port, slot), 0);
+    return -(int64_t)pp_os_errors.in_progress;
+}
+
 static void cancel(pp_port *port, uint32_t slot)
 {
     sim_kernel *kernel = port->state;
@@ -403,5 +420,6 @@ static const pp_backend completing = {
     .send = send_over,
     .send_to = send_to_over,
     .connect = connect_over,
+    .disconnect = disconnect_over,
     .accept = accept_over,
 };

@@ -35,6 +35,9 @@ void pp_cancel_slot(pp_port *port, uint32_t name, uint32_t error)
         end->connect = PP_NONE;
         end->connecting = 0;
         break;
+    case PP_KIND_DISCONNECT: /* the endpoint still ends */
+        end->disconnect = PP_NONE;
+        break;
     case PP_KIND_TIMER:
         pp_timer_cancel(port, name, error);
         return;
@@ -72,7 +75,7 @@ pp_status pp_port_cancel_all(pp_port *port, pp_endpoint endpoint, size_t *count)
         status = PP_STALE;
     } else {
         pp_end *end = &port->ends[index];
-        uint32_t single[] = {end->recv, end->accept, end->connect};
+        uint32_t single[] = {end->recv, end->accept, end->connect, end->disconnect};
         for (size_t i = 0; i < sizeof single / sizeof *single; i++)
             if (single[i]) cancelled++, pp_cancel_slot(port, single[i], pp_os_cancelled);
         for (uint32_t at = end->send_head; at != PP_NONE; at = port->slots[at].next) cancelled++;

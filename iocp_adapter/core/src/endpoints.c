@@ -164,7 +164,9 @@ void pp_end_settle(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
     if (end->life == PP_LIFE_DRAINING && end->send_head == PP_NONE) end->life = PP_LIFE_ENDING;
-    if (end->life == PP_LIFE_ENDING && end->in_kernel == 0 && end->send_head == PP_NONE) finish(port, index);
+    if (end->life == PP_LIFE_ENDING && end->in_kernel == 0 && end->send_head == PP_NONE &&
+        !pp_disconnecting(port, index))
+        finish(port, index);
 }
 
 void pp_end_begin(pp_port *port, uint32_t index, pp_close_how how, uint32_t reason)
@@ -177,6 +179,7 @@ void pp_end_begin(pp_port *port, uint32_t index, pp_close_how how, uint32_t reas
     end->life = how == PP_CLOSE_DRAIN ? PP_LIFE_DRAINING : PP_LIFE_ENDING;
     if (how == PP_CLOSE_RESET) {
         end->reset = 1;
+        if (end->disconnect) pp_cancel_slot(port, end->disconnect, reason ? reason : pp_os_cancelled);
         pp_files_cancel(port, index);
         pp_send_drop(port, index, reason ? reason : pp_os_cancelled);
     }

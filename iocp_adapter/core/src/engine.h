@@ -1,6 +1,6 @@
 /* engine.h - the port from the inside: slots, endpoints, and what a back end must do.
  *
- *      receive.c  send.c  datagram.c  accept.c  file.c    what operations mean
+ *      receive.c  send.c  datagram.c  accept.c  disconnect.c  file.c    what operations mean
  *      look.c                                      what the port tells of itself
  *      dequeue.c                                   who waits, who harvests, what a batch is
  *      operations.c  endpoints.c  timers.c         the tables
@@ -80,10 +80,11 @@ typedef struct pp_end {
     uint8_t queued_ready, queued_flush, queued_rearm, starved, paused;
     uint8_t connecting, reset, thin; /* thin: receives in a row that left the block mostly empty */
     uint8_t deferred;                /* its end of stream was seen in `batch`, right after data */
+    uint8_t peer_ended;              /* its end of stream was received */
     uint32_t batch;                  /* the last that carried data of it */
     uint32_t next_ready, next_flush, next_rearm, next_starved,
-        previous_starved;                  /* rearm: the back end's own */
-    uint32_t recv, accept, connect, close; /* slots */
+        previous_starved;                              /* rearm: the back end's own */
+    uint32_t recv, accept, connect, disconnect, close; /* slots */
     uint32_t send_head, send_tail;
     uint32_t files;     /* slots of reads and writes that are under way */
     uint32_t sending;   /* sends at the head of the queue that are in the kernel's hands */
@@ -191,6 +192,10 @@ typedef struct pp_backend {
      * tells the outcome. */
     int64_t (*connect)(pp_port *port, uint32_t slot, const void *address, uint32_t bytes);
 
+    /* Ends the connection of an endpoint that has nothing more to send: 0, minus an error number, or in
+     * progress, and it calls pp_disconnected(). NULL: pp_os_disconnect(). */
+    int64_t (*disconnect)(pp_port *port, uint32_t slot);
+
     /* Reads or writes a file and calls pp_filed(), later. False: it cannot take one more now. */
     bool (*file)(pp_port *port, uint32_t slot);
 
@@ -253,6 +258,13 @@ static inline pp_endpoint pp_end_name(const pp_port *port, uint32_t index)
 {
     return (uint64_t)port->ends[index].generation << 32 | index;
 }
+
+/* ---- disconnect.c --------------------------------------------------------------------- */
+
+/* An endpoint that is to be disconnected, and for which nothing is left to do before. False: its end can go on. */
+bool pp_disconnecting(pp_port *port, uint32_t index);
+/* What came of it: 0 or an error number. `kept`: the descriptor is the back end's from now on. */
+void pp_disconnected(pp_port *port, uint32_t slot, uint32_t error, bool kept);
 
 /* ---- receive.c, send.c, datagram.c, accept.c ---------------------------------------------- */
 

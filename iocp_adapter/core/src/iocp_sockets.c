@@ -163,8 +163,7 @@ int64_t iocp_send_to(pp_port *port, uint32_t index, const pp_slot *datagram)
 
 /* ---- connecting ---------------------------------------------------------------------------- */
 
-/* The functions that Winsock gives out only on request, through a socket. */
-static void *extension(SOCKET socket, GUID name)
+void *iocp_extension(SOCKET socket, GUID name)
 {
     void *function = NULL;
     DWORD bytes;
@@ -196,7 +195,7 @@ int64_t iocp_connect(pp_port *port, uint32_t slot, const void *address, uint32_t
     const struct sockaddr *peer = (const struct sockaddr *)operation->addresses;
     bind_anywhere(operation->socket, peer);
     if (!state->connect_ex)
-        state->connect_ex = (LPFN_CONNECTEX)extension(operation->socket, (GUID)WSAID_CONNECTEX);
+        state->connect_ex = (LPFN_CONNECTEX)iocp_extension(operation->socket, (GUID)WSAID_CONNECTEX);
     bool done = state->connect_ex &&
                 state->connect_ex(operation->socket, peer, (int)bytes, NULL, 0, NULL, &operation->overlapped);
     if (!started(done)) {
@@ -232,12 +231,17 @@ static uint32_t accept_one_more(pp_port *port, uint32_t slot, iocp_operation *op
     const iocp_end *mine = &state->ends[port->slots[slot].endpoint];
     DWORD bytes;
     operation->name = pp_slot_name(port, slot);
-    operation->taken = WSASocketW(mine->family, mine->type, mine->protocol, NULL, 0,
-                                  WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
+    operation->taken = iocp_spare_like(state, mine);
+    bool spare = operation->taken != INVALID_SOCKET;
+    if (!spare)
+        operation->taken = WSASocketW(mine->family, mine->type, mine->protocol, NULL, 0,
+                                      WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
     if (operation->taken == INVALID_SOCKET) return (uint32_t)WSAGetLastError();
     if (started(state->accept_ex(operation->socket, operation->taken, operation->addresses, 0,
-                                 IOCP_ADDRESS_BYTES, IOCP_ADDRESS_BYTES, &bytes, &operation->overlapped)))
+                                 IOCP_ADDRESS_BYTES, IOCP_ADDRESS_BYTES, &bytes, &operation->overlapped))) {
+        port->stats.reused_sockets += spare;
         return 0;
+    }
     uint32_t error = (uint32_t)WSAGetLastError();
     closesocket(operation->taken);
     operation->taken = INVALID_SOCKET;
@@ -275,7 +279,7 @@ pp_status iocp_accept(pp_port *port, uint32_t slot)
     if (iocp_attach(port, index)) return PP_IO;
     if (!state->accept_ex)
         state->accept_ex =
-            (LPFN_ACCEPTEX)extension((SOCKET)port->ends[index].descriptor, (GUID)WSAID_ACCEPTEX);
+            (LPFN_ACCEPTEX)iocp_extension((SOCKET)port->ends[index].descriptor, (GUID)WSAID_ACCEPTEX);
     if (!state->accept_ex) return PP_UNSUPPORTED;
     uint32_t error = listens((SOCKET)port->ends[index].descriptor) ? top_up(port, slot) : WSAEINVAL;
     if (error) {

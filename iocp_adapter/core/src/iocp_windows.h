@@ -26,6 +26,7 @@ typedef enum iocp_kind {
     IOCP_ACCEPT,
     IOCP_CONNECT,
     IOCP_FILE,
+    IOCP_DISCONNECT,
     IOCP_PIPE_ACCEPT,
     IOCP_PIPE_OPEN
 } iocp_kind;
@@ -36,7 +37,7 @@ typedef struct iocp_operation {
     pp_endpoint endpoint;
     pp_operation name; /* accept, connect, file: the engine's operation */
     SOCKET socket;     /* that it was started on */
-    SOCKET taken;      /* accept: the connection to be */
+    SOCKET taken;      /* accept: the connection to be; disconnect: the socket, if it can be used again */
     iocp_kind kind;
     bool pipe;                            /* `socket` is a pipe's handle */
     bool retry;                           /* opening a pipe: it was busy, and has been waited for */
@@ -50,13 +51,28 @@ PP_STATIC_ASSERT(offsetof(iocp_operation, overlapped) == 0, "the kernel's pointe
 
 /* What a back end knows of an endpoint, besides the engine. */
 typedef struct iocp_end {
-    iocp_operation *news, *send, *connect;
+    iocp_operation *news, *send, *connect; /* connect: or disconnect */
     bool attached;
     bool immediate; /* what succeeds at once posts no packet */
     int family, type, protocol;
     iocp_operation *instances;    /* a pipe's, that wait for clients */
     struct iocp_opening *opening; /* a pipe that is being connected to */
 } iocp_end;
+
+/* A socket that is like a new one (iocp_reuse.c). */
+typedef struct iocp_spare {
+    SOCKET socket;
+    int family, type, protocol;
+} iocp_spare;
+
+#define IOCP_NO_REUSE "POOLPORT_NO_IOCP_REUSE"
+enum { IOCP_SPARES = 32 };
+
+typedef enum iocp_reuse {
+    IOCP_REUSE_WHERE_IT_WORKS,
+    IOCP_REUSE_NEVER,
+    IOCP_REUSE_ALWAYS /* also where it was found not to work: for tests */
+} iocp_reuse;
 
 typedef struct iocp_state {
     HANDLE port;
@@ -68,6 +84,10 @@ typedef struct iocp_state {
     size_t kept_count, kept_room;
     LPFN_ACCEPTEX accept_ex;
     LPFN_CONNECTEX connect_ex;
+    LPFN_DISCONNECTEX disconnect_ex;
+    iocp_reuse reuse;
+    uint32_t spare_count;
+    iocp_spare spares[IOCP_SPARES];
     HANDLE read_now; /* event of reads of pipes that do not wait; NULL until needed */
     char *peeked;    /* PP_DATAGRAM_BYTES that nobody reads, for news of datagrams; NULL until needed */
     BOOL(WINAPI *post)(HANDLE port, DWORD bytes, ULONG_PTR key, OVERLAPPED *overlapped);
@@ -105,6 +125,18 @@ void iocp_file_cancel(pp_port *port, uint32_t slot);
 void iocp_accepted(pp_port *port, iocp_operation *operation);
 void iocp_connected(pp_port *port, iocp_operation *operation);
 void iocp_filed(pp_port *port, iocp_operation *operation);
+
+/* A function that Winsock gives out only on request, through a socket; NULL where it has none. */
+void *iocp_extension(SOCKET socket, GUID name);
+
+/* ---- iocp_reuse.c ---------------------------------------------------------------------------- */
+
+int64_t iocp_disconnect(pp_port *port, uint32_t slot);
+void iocp_disconnected(pp_port *port, iocp_operation *operation);
+/* A spare socket for a listener's next accept, or INVALID_SOCKET. */
+SOCKET iocp_spare_like(iocp_state *state, const iocp_end *listening);
+void iocp_close_spares(iocp_state *state);
+void iocp_tell_reuse(const iocp_state *state, pp_feature *out);
 
 /* ---- iocp_pipes.c: what the above do for a pipe; error numbers are the system's -------------- */
 

@@ -62,6 +62,8 @@ int64_t pp_os_send_to(int64_t socket, const void *data, size_t bytes, const pp_a
 int64_t pp_os_accept(int64_t listener); /* the new socket: not inherited, non-blocking */
 int64_t pp_os_connect(int64_t socket, const void *address, uint32_t bytes); /* 0, or pp_os_in_progress() */
 int64_t pp_os_connect_result(int64_t socket); /* 0, or minus the error that ended it */
+int64_t
+pp_os_disconnect(int64_t socket); /* both directions; 0, or minus the error of a connection that is no more */
 int64_t pp_os_set_nonblocking(int64_t socket);
 void pp_os_close(int64_t socket, bool reset); /* or a named pipe */
 
@@ -77,6 +79,7 @@ typedef struct pp_sockets {
     int64_t (*accept)(int64_t listener);
     int64_t (*connect)(int64_t socket, const void *address, uint32_t bytes);
     int64_t (*connect_result)(int64_t socket);
+    int64_t (*disconnect)(int64_t socket);
     int64_t (*set_nonblocking)(int64_t socket);
     int64_t (*reserve_descriptor)(void);
     void (*close)(int64_t socket, bool reset);

@@ -191,6 +191,11 @@ int64_t pp_os_connect_result(int64_t socket)
     return errno == ENOTCONN ? -(int64_t)EINPROGRESS : -(int64_t)errno;
 }
 
+int64_t pp_os_disconnect(int64_t socket)
+{
+    return shutdown((int)socket, SHUT_RDWR) == 0 ? 0 : -(int64_t)errno;
+}
+
 int64_t pp_os_set_nonblocking(int64_t socket)
 {
     int flags = fcntl((int)socket, F_GETFL);

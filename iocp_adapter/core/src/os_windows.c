@@ -117,6 +117,8 @@ int64_t pp_os_connect_result(int64_t socket)
     return WSAGetLastError() == WSAENOTCONN ? -(int64_t)WSAEWOULDBLOCK : outcome(SOCKET_ERROR);
 }
 
+int64_t pp_os_disconnect(int64_t socket) { return outcome(shutdown((SOCKET)socket, SD_BOTH)); }
+
 int64_t pp_os_set_nonblocking(int64_t socket)
 {
     u_long yes = 1;

@@ -50,6 +50,7 @@ static const pp_sockets of_the_system = {
     .accept = pp_os_accept,
     .connect = pp_os_connect,
     .connect_result = pp_os_connect_result,
+    .disconnect = pp_os_disconnect,
     .set_nonblocking = pp_os_set_nonblocking,
     .reserve_descriptor = pp_os_reserve_descriptor,
     .close = pp_os_close,
@@ -176,7 +177,8 @@ pp_status pp_port_close(pp_port *port, int64_t timeout_ns, pp_outstanding *out, 
     port->closing = 1;
     pp_timers_end(port);
     for (uint32_t i = 1; i < port->end_fresh; i++)
-        if (port->ends[i].life == PP_LIFE_OPEN || port->ends[i].life == PP_LIFE_DRAINING)
+        if (port->ends[i].life == PP_LIFE_OPEN || port->ends[i].life == PP_LIFE_DRAINING ||
+            (port->ends[i].life == PP_LIFE_ENDING && port->ends[i].disconnect))
             pp_end_begin(port, i, PP_CLOSE_RESET, 0);
     if (port->open) {
         port->backend->flush(port);

@@ -121,6 +121,7 @@ static bool judge(pp_port *port, uint32_t index, int64_t got, uint64_t room)
         return true;
     }
     if (PP_UNLIKELY(end->fault)) got = -(int64_t)end->fault;
+    if (got == 0) end->peer_ended = 1;
     if (got < 0 && pp_os_would_block(-got)) {
         end->edges &= ~(PP_EDGE_IN | PP_EDGE_HANGUP);
         port->stats.empty_receives++;

@@ -31,7 +31,14 @@ typedef struct sim_head {
     uint64_t bytes;
 } sim_head;
 
-typedef enum sim_event_kind { SIM_NEWS, SIM_SENT, SIM_ACCEPT, SIM_CONNECT, SIM_FILE } sim_event_kind;
+typedef enum sim_event_kind {
+    SIM_NEWS,
+    SIM_SENT,
+    SIM_ACCEPT,
+    SIM_CONNECT,
+    SIM_DISCONNECT,
+    SIM_FILE
+} sim_event_kind;
 
 /* Something that the kernel will say. */
 typedef struct sim_event {

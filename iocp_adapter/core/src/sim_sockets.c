@@ -255,6 +255,11 @@ static int64_t start_connect(int64_t descriptor, const void *address, uint32_t b
 
 static int64_t connect_result(int64_t descriptor) { return -(int64_t)at(descriptor)->outcome; }
 static int64_t set_nonblocking(int64_t descriptor) { return 0; }
+
+static int64_t disconnect(int64_t descriptor)
+{
+    return at(descriptor)->reset ? -(int64_t)pp_os_errors.reset : 0; /* the peer sees it with the close */
+}
 static void close_file(int64_t descriptor) { sim_close(descriptor, false); }
 static int64_t reserve_descriptor(void) { return THE_RESERVE; }
 
@@ -266,6 +271,7 @@ const pp_sockets sim_sockets = {
     .accept = accept_one,
     .connect = start_connect,
     .connect_result = connect_result,
+    .disconnect = disconnect,
     .set_nonblocking = set_nonblocking,
     .reserve_descriptor = reserve_descriptor,
     .close = sim_close,

@@ -10,8 +10,6 @@ static pp_operation accepting;
 static struct heap heap;
 static char name[64];
 
-static bool is_wine(void) { return GetProcAddress(GetModuleHandleA("ntdll"), "wine_get_version") != NULL; }
-
 static pp_endpoint add_pipe(int64_t descriptor, uint64_t key, uint32_t flags)
 {
     pp_endpoint_config config = {

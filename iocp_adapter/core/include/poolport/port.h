@@ -45,7 +45,8 @@ typedef enum pp_operation_kind {
     PP_KIND_RECVFROM = 8,
     PP_KIND_SENDTO = 9,
     PP_KIND_READ = 10,
-    PP_KIND_WRITE = 11
+    PP_KIND_WRITE = 11,
+    PP_KIND_DISCONNECT = 15
 } pp_operation_kind;
 
 enum {
@@ -231,7 +232,9 @@ typedef struct pp_endpoint_info {
     X(truncated, counter, datagrams, "datagrams that were longer than their buffer")                         \
     X(unreachable, counter, datagrams, "datagrams of ours that found nobody; receiving went on")             \
     X(file_reads, counter, operations, "reads of files that gave data, or the end")                          \
-    X(file_writes, counter, operations, "writes to files that took data")
+    X(file_writes, counter, operations, "writes to files that took data")                                    \
+    X(disconnects, counter, connections, "connections ended by a disconnect")                                \
+    X(reused_sockets, counter, sockets, "accepts begun with the socket of a disconnected connection")
 
 enum { PP_PORT_STATS_VERSION = 1 };
 
@@ -267,7 +270,8 @@ PP_BEGIN_DECLS
  * could be. `*os_error` is the system's number where it refused. PP_UNSUPPORTED: this platform, kernel or
  * policy has no such back end; PP_INVALID; PP_NO_MEMORY; PP_IO. POOLPORT_NO_IO_URING=1 in the environment
  * forbids io_uring, POOLPORT_IO_URING_NO_<FEATURE>=1 one of its features (pp_port_features());
- * POOLPORT_NO_IOCP_SKIP=1 makes iocp post a packet for what succeeds at once, too. */
+ * POOLPORT_NO_IOCP_SKIP=1 makes iocp post a packet for what succeeds at once, too,
+ * POOLPORT_NO_IOCP_REUSE=1 close each socket that was disconnected. */
 pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reason, int *os_error);
 
 const char *pp_port_backend(const pp_port *port); /* "io_uring", "epoll", "iocp" or "sim" */
@@ -318,6 +322,13 @@ pp_status pp_port_accept(pp_port *port, pp_endpoint listener, uint64_t user, pp_
  * busy is waited for until the operation is cancelled. */
 pp_status pp_port_connect(pp_port *port, pp_endpoint endpoint, const void *address, uint32_t bytes,
                           uint64_t user, pp_operation *out);
+
+/* Ends a connection whose descriptor is the port's (PP_OWN_DESCRIPTOR): the endpoint drains, and when everything is
+ * sent and both directions are shut, PP_KIND_DISCONNECT comes, and then PP_KIND_CLOSE. On iocp a socket whose end of
+ * stream was received is then kept for one of the next accepts, if sockets can be (DisconnectEx; the feature
+ * socket_reuse), and so stays with this port: what such an accept yields is of no use to another one. Everything
+ * else is closed. A cancel leaves the endpoint draining, PP_CLOSE_RESET does not. */
+pp_status pp_port_disconnect(pp_port *port, pp_endpoint endpoint, uint64_t user, pp_operation *out);
 
 /* Receives once from a stream, into `*into` (its handle may be 0: plain memory that stays valid until the completion). */
 pp_status pp_port_recv(pp_port *port, pp_endpoint endpoint, const pp_block *into, uint64_t user,

@@ -52,6 +52,11 @@ static inline bool sock_is_inherited(int fd)
     return flags & HANDLE_FLAG_INHERIT;
 }
 
+static inline bool is_wine(void)
+{
+    return GetProcAddress(GetModuleHandleA("ntdll"), "wine_get_version") != NULL;
+}
+
 /* Handles that the process has open; Wine counts none. */
 static inline unsigned sock_count(void)
 {
