@@ -65,6 +65,8 @@ class CompletionPort:
     ``port.features`` what of that kernel is used, by name.
     ``concurrency`` limits the threads that are between two dequeues at a
     time (0: no limit). ``entries`` is the size of the kernel's queues (0: 1024).
+    With ``zero_copy_bytes``, what is to be sent to a peer at once and is at least as long goes without
+    a copy, where the back end can: its blocks stay pinned until the peer has acknowledged it.
 
     Any thread may call anything. Raises ``BackendUnavailable`` or ``PortValueError``.
     """

@@ -82,7 +82,9 @@ class Server:
     limit). A peer with more than ``high_bytes`` queued to it is not read from, but for what the
     batch that crossed the mark carried, until at most ``low_bytes`` are left (0: no mark).
     ``receive_size`` is the size of a connection's first receive (0: 4 KiB); later ones follow
-    the traffic. ``batch_bytes`` is the payload that ends a batch (0: 256 KiB).
+    the traffic. ``batch_bytes`` is the payload that ends a batch (0: 256 KiB). A peer that is to be
+    sent at least ``zero_copy_bytes`` at once is sent them without a copy where the back end can; their
+    blocks stay pinned until it has acknowledged them (0: never).
 
     A connection is reset, and ``disconnected`` told a ``TimeoutError``, when nothing came or went for
     ``idle_timeout`` seconds, when nothing came for ``read_timeout`` although the server would
@@ -108,11 +110,14 @@ class Server:
         low_bytes: int = 1 << 18,
         receive_size: int = 0,
         batch_bytes: int = 0,
+        zero_copy_bytes: int = 0,
         idle_timeout: float | None = None,
         read_timeout: float | None = None,
         write_timeout: float | None = None,
     ):
-        self._port = NativePort(backend, 0, 0, {"batch_bytes": batch_bytes})
+        self._port = NativePort(
+            backend, 0, 0, {"batch_bytes": batch_bytes, "zero_copy_bytes": zero_copy_bytes}
+        )
         limits = {
             "high_bytes": high_bytes,
             "low_bytes": low_bytes,

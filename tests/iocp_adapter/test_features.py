@@ -15,12 +15,16 @@ BACKEND = "iocp" if os.name == "nt" else "io_uring"  # epoll has nothing that a 
 
 
 def features():
-    with CompletionPort(BACKEND) as port:
+    with CompletionPort(BACKEND, zero_copy_bytes=4096) as port:
         return port.features
 
 
 def echo(connection, lease, length):
     connection.send(lease, length)
+
+
+def serving(pool):
+    return Server("127.0.0.1", 0, echo, provider=pool, backend=BACKEND, zero_copy_bytes=4096)
 
 
 def read_whole(client, size):
@@ -35,7 +39,7 @@ def test_each_has_a_switch_of_its_own_and_says_why_it_is_on():
     assert found
     assert len({feature.switch for feature in found.values()}) == len(found)
     assert all(feature.why and feature.instead for feature in found.values())
-    with Server("127.0.0.1", 0, echo, provider=SlabPool(4096, 4, name="none"), backend=BACKEND) as server:
+    with serving(SlabPool(4096, 4, name="none")) as server:
         assert server.features == found
 
 
@@ -45,9 +49,9 @@ def test_without_each_in_turn_few_buffers_serve_many_connections(monkeypatch, so
         pool = SlabPool(4096, 8, name="few", strict=True, thread_safe=True)
         if feature.instead == "another back end":
             with pytest.raises(BackendUnavailable, match=f"{name}.*{feature.switch}"):
-                Server("127.0.0.1", 0, echo, provider=pool, backend=BACKEND)
+                serving(pool)
         else:
-            with Server("127.0.0.1", 0, echo, provider=pool, backend=BACKEND) as server:
+            with serving(pool) as server:
                 server.start()
                 assert not server.features[name].on
                 assert feature.switch in server.features[name].why

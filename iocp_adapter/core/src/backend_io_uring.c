@@ -13,6 +13,7 @@
  *      user data    bit 63    bits 32-62     bits 0-31
  *      poll         1         generation     endpoint
  *      accept,file  0         generation     slot
+ *      zero copy    0         generation     uring_zero_copy.c
  *      others       0         0              IGNORED
  *
  * The kernel may end what is armed at any time (no room for a completion, the thread
@@ -37,13 +38,15 @@
 #include "backends_linux.h"
 #include "file_threads.h"
 #include "uring_features.h"
+#include "uring_zero_copy.h"
 
 typedef struct uring_state {
     uring ring;
     uring_features features;
     bool rung;
-    uint32_t files;       /* reads and writes that the kernel holds */
-    pp_queue rearm;       /* endpoints whose poll the kernel has ended */
+    uint32_t files; /* reads and writes that the kernel holds */
+    pp_queue rearm; /* endpoints whose poll the kernel has ended */
+    zero_copy zero_copy;
     file_threads threads; /* instead of the ring's reads and writes */
 } uring_state;
 
@@ -52,16 +55,7 @@ static const uint64_t POLL_BIT = UINT64_C(1) << 63;
 
 /* ---- preparing ----------------------------------------------------------------------------- */
 
-/* An entry to fill in; a full queue is handed over first. NULL: the kernel takes nothing now. */
-static uring_sqe *prepare(uring_state *state)
-{
-    uring_sqe *entry = uring_next(&state->ring);
-    for (int attempt = 0; !entry && attempt < 3; attempt++) {
-        uring_enter(&state->ring, 0, -1);
-        entry = uring_next(&state->ring);
-    }
-    return entry;
-}
+static uring_sqe *prepare(uring_state *state) { return uring_room(&state->ring); }
 
 static uint64_t poll_name(const pp_port *port, uint32_t index) { return pp_end_name(port, index) | POLL_BIT; }
 
@@ -145,6 +139,19 @@ static pp_status start_accept(pp_port *port, uint32_t slot)
     return PP_OK;
 }
 
+static bool send_zero_copy(pp_port *port, uint32_t index, const pp_os_span *spans, size_t count)
+{
+    uring_state *state = port->state;
+    return zero_copy_take(port, &state->zero_copy, &state->ring, index, spans, count);
+}
+
+/* Takes back what waits in the queue of the socket, which tells the peer as a reset. */
+static void abandon(pp_port *port, uint32_t index)
+{
+    struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+    connect((int)port->ends[index].descriptor, &nobody, sizeof nobody);
+}
+
 static bool start_file(pp_port *port, uint32_t name)
 {
     uring_state *state = port->state;
@@ -168,7 +175,7 @@ static void cancel(pp_port *port, uint32_t slot)
     uring_state *state = port->state;
     bool threads_have_it =
         !state->features.on[URING_FILES] && port->ends[port->slots[slot].endpoint].flags & PP_FILE;
-    if (threads_have_it) return;
+    if (threads_have_it || port->slots[slot].kind == PP_KIND_SEND) return; /* it has left, or is about to */
     uring_sqe *entry = prepare(state);
     if (!entry) return;
     entry->opcode = URING_OP_ASYNC_CANCEL;
@@ -276,6 +283,8 @@ static void harvest(pp_port *port, bool asked)
         uring_seen(ring);
         if (completion.user_data & POLL_BIT)
             take_poll(port, &completion);
+        else if (zero_copy_owns(completion.user_data))
+            zero_copy_told(port, &state->zero_copy, &completion);
         else if (is_of_file(port, completion.user_data))
             take_file(port, &completion);
         else if (completion.user_data != IGNORED)
@@ -302,6 +311,7 @@ static void bury(pp_port *port)
 {
     uring_state *state = port->state;
     file_threads_end(&state->threads);
+    zero_copy_end(&state->zero_copy);
     free(state);
 }
 
@@ -311,14 +321,26 @@ static size_t tell_features(const pp_port *port, pp_feature *out, size_t capacit
     return uring_features_describe(&state->features, out, capacity);
 }
 
+static pp_status no_memory(uring_state *state)
+{
+    uring_close(&state->ring, true);
+    free(state);
+    return PP_NO_MEMORY;
+}
+
 static pp_status open_uring(pp_port *port, uint32_t entries, char *reason, int *os_error)
 {
     uring_state *state = calloc(1, sizeof *state);
     uring_feature lacking;
     if (!state) return PP_NO_MEMORY;
-    int error = -uring_features_open(&state->features, &state->ring, entries, &lacking);
+    bool wanted = port->zero_copy_bytes != UINT64_MAX;
+    int error = -uring_features_open(&state->features, &state->ring, entries, wanted, &lacking);
     if (error == 0) {
         port->state = state;
+        if (!state->features.on[URING_ZERO_COPY_SEND])
+            port->zero_copy_bytes = UINT64_MAX;
+        else if (zero_copy_init(&state->zero_copy, entries) != PP_OK)
+            return no_memory(state);
         file_threads_init(&state->threads, port);
         return PP_OK;
     }
@@ -341,6 +363,8 @@ const pp_backend pp_backend_io_uring = {
     .features = tell_features,
     .watch = watch,
     .unwatch = unwatch,
+    .send_zero_copy = send_zero_copy,
+    .abandon = abandon,
     .accept = start_accept,
     .file = start_file,
     .cancel = cancel,

@@ -49,6 +49,7 @@ typedef struct pp_slot {
     uint8_t cancelled, in_kernel, pinned, internal;
     uint32_t error;
     uint32_t next_job; /* of the threads that read and write files */
+    uint32_t holds;    /* sends without a copy that read from it */
     uint64_t key, user;
     uint64_t block, size; /* size: bytes to move */
     char *data;
@@ -66,10 +67,14 @@ enum pp_slot_flag {
     PP_SLOT_DATAGRAM = 8,
     PP_SLOT_PROVIDED = 16, /* a datagram into a block of the provider */
     PP_SLOT_TRUNCATED = 32,
-    PP_SLOT_COPIED = 64 /* `peer` is ours to free */
+    PP_SLOT_COPIED = 64, /* `peer` is ours to free */
+    PP_SLOT_LEFT = 128   /* has left its queue, and is held */
 };
 
 enum pp_edge { PP_EDGE_IN = 1, PP_EDGE_OUT = 2, PP_EDGE_HANGUP = 4 };
+
+/* Whether the sends of an endpoint that are large enough go without a copy. */
+enum pp_copies { PP_COPIES_NOT, PP_COPIES_NEXT, PP_COPIES_ALWAYS };
 
 enum pp_life { PP_LIFE_FREE, PP_LIFE_OPEN, PP_LIFE_DRAINING, PP_LIFE_ENDING };
 
@@ -79,6 +84,7 @@ typedef struct pp_end {
     uint8_t life, flags, edges, watched;
     uint8_t queued_ready, queued_flush, queued_rearm, starved, paused;
     uint8_t connecting, reset, thin; /* thin: receives in a row that left the block mostly empty */
+    uint8_t copies;                  /* pp_copies */
     uint8_t deferred;                /* its end of stream was seen in `batch`, right after data */
     uint8_t peer_ended;              /* its end of stream was received */
     uint32_t batch;                  /* the last that carried data of it */
@@ -150,7 +156,8 @@ struct pp_port {
     uint64_t *running;         /* threads between two dequeues */
     uint32_t running_count, concurrency;
     uint64_t batch_bytes;
-    uint64_t now_ns; /* read once a batch */
+    uint64_t zero_copy_bytes; /* UINT64_MAX: no send is so large */
+    uint64_t now_ns;          /* read once a batch */
     pp_port_stats stats;
 };
 
@@ -188,6 +195,12 @@ typedef struct pp_backend {
      * NULL: this kernel has no named pipes. */
     int64_t (*pipe_recv)(pp_port *port, uint32_t index, void *data, size_t bytes);
     uint64_t send_bytes; /* the most that one such call takes; 0: no limit */
+    /* Takes the head of an endpoint's queue over, to read it where it is: holds its slots until it no
+     * longer does (pp_send_unhold()), and calls pp_sending() and pp_sent(). False: it cannot now. Called
+     * only where zero_copy_bytes is set. */
+    bool (*send_zero_copy)(pp_port *port, uint32_t index, const pp_os_span *spans, size_t count);
+    /* Ends the connection of an endpoint that is reset, so that what was sent without a copy comes back. */
+    void (*abandon)(pp_port *port, uint32_t index);
     /* As pp_os_connect(); in progress, it has taken the slot and calls pp_connected(). NULL: readiness
      * tells the outcome. */
     int64_t (*connect)(pp_port *port, uint32_t slot, const void *address, uint32_t bytes);
@@ -296,6 +309,8 @@ void pp_send_drop(pp_port *port, uint32_t index, uint32_t error);
  * bytes that have left, or minus an error number. */
 void pp_sending(pp_port *port, uint32_t index, size_t count);
 void pp_sent(pp_port *port, uint32_t index, int64_t outcome);
+/* The kernel has ceased to read from a send in one of the places where it did. */
+void pp_send_unhold(pp_port *port, uint32_t slot);
 /* What a read or write of a file came to: bytes, or minus an error number. */
 void pp_filed(pp_port *port, uint32_t slot, int64_t outcome);
 /* Asks all reads and writes of an endpoint back; how many. */

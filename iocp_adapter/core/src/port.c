@@ -82,6 +82,7 @@ static pp_status choose(pp_port *port, const pp_port_config *config, int *os_err
         status = forbidden(backend, why) ? PP_UNSUPPORTED : backend->open(port, entries, why, os_error);
         if (status == PP_OK) {
             port->open = 1;
+            if (!backend->send_zero_copy) port->zero_copy_bytes = UINT64_MAX;
             if (config->backend != PP_BACKEND_AUTO)
                 snprintf(port->reason, sizeof port->reason, "asked for");
             else if (*refusal)
@@ -126,6 +127,7 @@ pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reas
     port->seed = config->seed;
     port->concurrency = config->concurrency;
     port->batch_bytes = config->batch_bytes ? config->batch_bytes : PP_BATCH_BYTES;
+    port->zero_copy_bytes = config->zero_copy_bytes ? config->zero_copy_bytes : UINT64_MAX;
     port->now_ns = pp_os_now_ns();
     port->reserve = -1;
     port->running = calloc(config->concurrency + 1, sizeof *port->running);

@@ -21,7 +21,8 @@ enum {
     ENTER_EXT_ARG = 1 << 3,
     SQ_CQ_OVERFLOW = 1 << 1,
     SQ_TASKRUN = 1 << 2,
-    COMPLETIONS_PER_ENTRY = 4
+    COMPLETIONS_PER_ENTRY = 4,
+    PATIENCE_NS = 2000000000
 };
 
 static const off_t OFFSET_SQ_RING = 0, OFFSET_CQ_RING = 0x8000000, OFFSET_SQES = 0x10000000;
@@ -142,6 +143,16 @@ uring_sqe *uring_next(uring *ring)
     return entry;
 }
 
+uring_sqe *uring_room(uring *ring)
+{
+    uring_sqe *entry = uring_next(ring);
+    for (int attempt = 0; !entry && attempt < 3; attempt++) {
+        uring_enter(ring, 0, -1);
+        entry = uring_next(ring);
+    }
+    return entry;
+}
+
 void uring_fill_poll(uring_sqe *entry, int descriptor, uint32_t events)
 {
     entry->opcode = URING_OP_POLL_ADD;
@@ -185,6 +196,29 @@ const uring_cqe *uring_peek(const uring *ring)
 }
 
 void uring_seen(uring *ring) { __atomic_store_n(ring->cq_head, *ring->cq_head + 1, __ATOMIC_RELEASE); }
+
+int uring_await(uring *ring, uring_cqe *out)
+{
+    for (;;) {
+        const uring_cqe *at = uring_peek(ring);
+        if (at) {
+            *out = *at;
+            uring_seen(ring);
+            return 0;
+        }
+        int status = uring_enter(ring, 1, PATIENCE_NS);
+        if (status && status != -EINTR && !uring_peek(ring)) return status;
+    }
+}
+
+int uring_ask(uring *ring, const uring_sqe *request, uring_cqe *answer)
+{
+    uring_sqe *entry = uring_room(ring);
+    if (!entry) return -EBUSY;
+    *entry = *request;
+    uring_commit(ring);
+    return uring_await(ring, answer);
+}
 
 bool uring_overflown(const uring *ring)
 {

@@ -42,10 +42,13 @@ enum {
     URING_OP_ASYNC_CANCEL = 14,
     URING_OP_READ = 22,
     URING_OP_WRITE = 23,
+    URING_OP_SENDMSG_ZC = 48,
 
-    URING_POLL_MULTISHOT = 1,   /* in `bytes` */
-    URING_ACCEPT_MULTISHOT = 1, /* in `ioprio` */
+    URING_POLL_MULTISHOT = 1,    /* in `bytes` */
+    URING_ACCEPT_MULTISHOT = 1,  /* in `ioprio` */
+    URING_SEND_REPORT_USAGE = 8, /* in `ioprio` */
     URING_CQE_MORE = 2,
+    URING_CQE_NOTIFICATION = 8,
 
     URING_SETUP_CQSIZE = 1 << 3,
     URING_SETUP_CLAMP = 1 << 4,
@@ -85,6 +88,8 @@ void uring_fill_poll(uring_sqe *entry, int descriptor, uint32_t events);
 
 /* A zeroed entry, published with the next uring_commit(); NULL: the queue is full, enter first. */
 uring_sqe *uring_next(uring *ring);
+/* The same, entering if need be. NULL: the kernel takes nothing now. */
+uring_sqe *uring_room(uring *ring);
 void uring_commit(uring *ring);
 
 /* Submits what is prepared and, for `least` > 0, waits for that many completions or `timeout_ns` (< 0:
@@ -95,6 +100,12 @@ uint32_t uring_pending(const uring *ring);
 /* The oldest completion, or NULL; then uring_seen(). */
 const uring_cqe *uring_peek(const uring *ring);
 void uring_seen(uring *ring);
+
+/* On a ring that does nothing else: the next completion; or one request, and the completion it brings. 0 or
+ * minus the error number. */
+int uring_await(uring *ring, uring_cqe *out);
+int uring_ask(uring *ring, const uring_sqe *request, uring_cqe *answer);
+
 /* Completions wait inside the kernel, for want of room or for our thread to enter; uring_enter() delivers
  * them. */
 bool uring_overflown(const uring *ring);

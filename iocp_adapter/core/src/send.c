@@ -9,6 +9,10 @@
  * of the queue is its property until it says what has left (pp_sending(), pp_sent());
  * a cancel then only asks, and what is asked back completes as whatever became of it.
  *
+ * Where the network reads a send's memory itself (zero_copy_bytes), the send leaves the
+ * queue when its bytes are on their way, and completes when they have arrived: until
+ * then it is held, and so is its block.
+ *
  * A block is pinned while it is queued. One that was taken over is released with
  * the last pin; a program that releases a block it did not give away, while it is
  * queued, has its release deferred by the pool.
@@ -70,13 +74,39 @@ static size_t gather(const pp_port *port, const pp_end *end, pp_os_span *spans, 
     return count;
 }
 
-static void done(pp_port *port, uint32_t slot)
+static void complete(pp_port *port, uint32_t slot)
 {
-    port->stats.sends++;
     if (port->slots[slot].flags & PP_SLOT_QUIET)
         pp_complete_quietly(port, slot);
     else
-        pp_complete(port, slot, port->slots[slot].size, 0);
+        pp_complete(port, slot, port->slots[slot].moved, port->slots[slot].error);
+}
+
+/* Completes a send that has left its queue, once nobody reads from it. */
+static void finish(pp_port *port, uint32_t index, uint32_t error)
+{
+    pp_slot *slot = &port->slots[index];
+    slot->error = error;
+    if (PP_LIKELY(!slot->holds)) {
+        complete(port, index);
+        return;
+    }
+    slot->flags |= PP_SLOT_LEFT;
+    slot->in_kernel = 1;
+}
+
+void pp_send_unhold(pp_port *port, uint32_t index)
+{
+    pp_slot *slot = &port->slots[index];
+    if (--slot->holds || !(slot->flags & PP_SLOT_LEFT)) return;
+    slot->flags &= (uint8_t)~PP_SLOT_LEFT;
+    complete(port, index);
+}
+
+static void done(pp_port *port, uint32_t slot)
+{
+    port->stats.sends++;
+    finish(port, slot, 0);
 }
 
 static void advance(pp_port *port, pp_end *end, uint64_t sent)
@@ -138,6 +168,10 @@ void pp_send_some(pp_port *port, uint32_t index)
             continue;
         }
         size_t count = gather(port, end, spans, &total);
+        if (PP_UNLIKELY(total >= port->zero_copy_bytes) && end->copies == PP_COPIES_NOT &&
+            port->backend->send_zero_copy(port, index, spans, count))
+            break;
+        if (PP_UNLIKELY(end->copies == PP_COPIES_NEXT)) end->copies = PP_COPIES_NOT;
         int64_t sent = port->backend->send ? port->backend->send(port, index, spans, count)
                                            : port->sockets->send(end->descriptor, spans, count);
         if (sent < 0 && !pp_os_would_block(-sent)) {
@@ -185,12 +219,9 @@ void pp_send_drop(pp_port *port, uint32_t index, uint32_t error)
     for (; at != PP_NONE; at = next) {
         next = port->slots[at].next;
         pp_send_detach(port, index, at);
-        if (port->slots[at].flags & PP_SLOT_QUIET && told) {
-            pp_complete_quietly(port, at);
-        } else {
-            told |= (port->slots[at].flags & PP_SLOT_QUIET) != 0;
-            pp_complete(port, at, port->slots[at].moved, error);
-        }
+        if (port->slots[at].flags & PP_SLOT_QUIET && !told)
+            told = true, port->slots[at].flags &= (uint8_t)~PP_SLOT_QUIET;
+        finish(port, at, error);
     }
     regulate(port, index);
 }
@@ -199,7 +230,8 @@ void pp_send_cancel(pp_port *port, uint32_t slot, uint32_t error)
 {
     uint32_t index = port->slots[slot].endpoint;
     pp_send_detach(port, index, slot);
-    pp_complete(port, slot, port->slots[slot].moved, error);
+    port->slots[slot].flags &= (uint8_t)~PP_SLOT_QUIET;
+    finish(port, slot, error);
     regulate(port, index);
     if (port->ends[index].life != PP_LIFE_OPEN) pp_end_settle(port, index);
 }
@@ -226,10 +258,7 @@ static unsigned give_back(pp_port *port, uint32_t index, uint32_t count, uint32_
         slot->in_kernel = 0;
         if (!slot->cancelled) continue;
         pp_send_detach(port, index, at);
-        if (slot->flags & PP_SLOT_QUIET)
-            pp_complete_quietly(port, at);
-        else
-            pp_complete(port, at, slot->moved, error);
+        finish(port, at, error);
         given++;
     }
     return given;

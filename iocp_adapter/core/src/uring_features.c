@@ -17,6 +17,8 @@
 #define _GNU_SOURCE
 #include "uring_features.h"
 
+#include "uring_zero_copy.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -26,33 +28,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { PATIENCE_NS = 2000000000, ASKED = 1, RECALLED = 2 };
+enum { ASKED = 1, RECALLED = 2 };
 
 /* ---- asking --------------------------------------------------------------------------- */
-
-/* The next completion of a ring that does nothing else. 0, or minus the error number. */
-static int await_one(uring *ring, uring_cqe *out)
-{
-    for (;;) {
-        const uring_cqe *at = uring_peek(ring);
-        if (at) {
-            *out = *at;
-            uring_seen(ring);
-            return 0;
-        }
-        int status = uring_enter(ring, 1, PATIENCE_NS);
-        if (status && status != -EINTR && !uring_peek(ring)) return status;
-    }
-}
-
-static int ask(uring *ring, const uring_sqe *request, uring_cqe *answer)
-{
-    uring_sqe *entry = uring_next(ring);
-    if (!entry) return -EBUSY;
-    *entry = *request;
-    uring_commit(ring);
-    return await_one(ring, answer);
-}
 
 /* Ends what is still armed, and takes all that comes of it. */
 static void recall(uring *ring)
@@ -60,7 +38,7 @@ static void recall(uring *ring)
     uring_sqe cancel = {.opcode = URING_OP_ASYNC_CANCEL, .fd = -1, .address = ASKED, .user_data = RECALLED};
     uring_cqe found;
     int left = 2;
-    for (int error = ask(ring, &cancel, &found); !error; error = await_one(ring, &found)) {
+    for (int error = uring_ask(ring, &cancel, &found); !error; error = uring_await(ring, &found)) {
         if (found.user_data == RECALLED || !(found.flags & URING_CQE_MORE)) left--;
         if (!left) return;
     }
@@ -70,7 +48,7 @@ static void recall(uring *ring)
 static int ask_many(uring *ring, const uring_sqe *request)
 {
     uring_cqe answer;
-    int error = ask(ring, request, &answer);
+    int error = uring_ask(ring, request, &answer);
     if (error) return error;
     if (answer.flags & URING_CQE_MORE)
         recall(ring);
@@ -143,8 +121,8 @@ static int try_files(uring *ring)
         .opcode = URING_OP_WRITE, .fd = bell, .address = (uintptr_t)&number, .bytes = sizeof number};
     uring_sqe read = write;
     read.opcode = URING_OP_READ;
-    int error = ask(ring, &write, &answer);
-    if (!error && answer.result > 0) error = ask(ring, &read, &answer);
+    int error = uring_ask(ring, &write, &answer);
+    if (!error && answer.result > 0) error = uring_ask(ring, &read, &answer);
     close(bell);
     if (error) return error;
     return answer.result < 0 ? answer.result : 0;
@@ -170,6 +148,7 @@ static const struct row {
     [URING_MULTISHOT_ACCEPT] = {"multishot_accept", SWITCH("MULTISHOT_ACCEPT"),
                                 "an accept is armed again for each connection", try_multishot_accept},
     [URING_FILES] = {"files", SWITCH("FILES"), "threads that wait for the disk, as under epoll", try_files},
+    [URING_ZERO_COPY_SEND] = {"zero_copy_send", SWITCH("ZERO_COPY_SEND"), "sends are copied", zero_copy_try},
 };
 
 enum { FIRST_OPTIONAL = URING_SINGLE_MMAP };
@@ -185,7 +164,8 @@ static int try_all(uring_features *features, uring *ring, uring_feature *lacking
 {
     for (int i = 0; i < URING_FEATURES; i++) {
         if (features->on[i]) features->refusal[i] = -rows[i].attempt(ring);
-        if (is_passing(features->refusal[i])) return features->refusal[i];
+        /* That too few pages may be locked lasts, and concerns only what was asked for. */
+        if (is_passing(features->refusal[i]) && i != URING_ZERO_COPY_SEND) return features->refusal[i];
         features->on[i] = features->on[i] && !features->refusal[i];
         if (features->on[i] || i >= FIRST_OPTIONAL) continue;
         *lacking = (uring_feature)i;
@@ -194,11 +174,16 @@ static int try_all(uring_features *features, uring *ring, uring_feature *lacking
     return 0;
 }
 
-int uring_features_open(uring_features *features, uring *ring, uint32_t entries, uring_feature *lacking)
+int uring_features_open(uring_features *features, uring *ring, uint32_t entries, bool without_copies,
+                        uring_feature *lacking)
 {
     *features = (uring_features){0};
     *lacking = URING_FEATURES;
-    for (int i = 0; i < URING_FEATURES; i++) features->on[i] = !pp_forbidden(rows[i].environment);
+    for (int i = 0; i < URING_FEATURES; i++) {
+        features->forbidden[i] = pp_forbidden(rows[i].environment);
+        features->on[i] = !features->forbidden[i];
+    }
+    if (!without_copies) features->on[URING_ZERO_COPY_SEND] = false;
     int error = uring_open(ring, entries, features->on[URING_COOP_TASKRUN], features->on[URING_SINGLE_MMAP]);
     if (error) return error;
     error = try_all(features, ring, lacking);
@@ -215,6 +200,8 @@ void uring_feature_reason(const uring_features *features, uring_feature which, c
     else if (features->refusal[which])
         snprintf(out, PP_REASON_BYTES, "the kernel says of %s: %.80s", rows[which].name,
                  strerror(features->refusal[which]));
+    else if (!features->forbidden[which])
+        snprintf(out, PP_REASON_BYTES, "%s was not asked for", rows[which].name);
     else
         snprintf(out, PP_REASON_BYTES, "%s is forbidden by %s in the environment", rows[which].name,
                  rows[which].environment);

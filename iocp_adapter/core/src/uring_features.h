@@ -13,18 +13,21 @@ typedef enum uring_feature {
     URING_COOP_TASKRUN,
     URING_MULTISHOT_ACCEPT,
     URING_FILES,
+    URING_ZERO_COPY_SEND,
     URING_FEATURES
 } uring_feature;
 
 /* Frozen when the port has been created. */
 typedef struct uring_features {
     bool on[URING_FEATURES];
+    bool forbidden[URING_FEATURES];
     int refusal[URING_FEATURES]; /* the kernel's error number; 0 where it was not asked */
 } uring_features;
 
-/* Opens a ring with what the environment allows and the kernel does. 0; or minus the system's error number,
+/* Opens a ring with what the environment allows, the port's creator wants (`without_copies`) and the kernel does. 0; or minus the system's error number,
  * with `*lacking` set to what the ring is of no use without, or to URING_FEATURES. Nothing is then left open. */
-int uring_features_open(uring_features *features, uring *ring, uint32_t entries, uring_feature *lacking);
+int uring_features_open(uring_features *features, uring *ring, uint32_t entries, bool without_copies,
+                        uring_feature *lacking);
 /* As pp_port_features(). */
 size_t uring_features_describe(const uring_features *features, pp_feature *out, size_t capacity);
 /* Why one that is off is off, as text of at most PP_REASON_BYTES. */

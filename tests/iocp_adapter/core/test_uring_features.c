@@ -17,13 +17,21 @@ static size_t count;
 
 static pp_status open_port(pp_backend_id id, pp_port **out, char *reason, int *os_error)
 {
-    pp_port_config config = {.backend = id};
+    pp_port_config config = {.backend = id, .zero_copy_bytes = 1};
     return pp_port_create(&config, out, reason, os_error);
+}
+
+static pp_port *new_port_with_all(void)
+{
+    pp_port *port = NULL;
+    int os_error;
+    CHECK_EQ(open_port(PP_BACKEND_IO_URING, &port, NULL, &os_error), PP_OK);
+    return port;
 }
 
 static void read_features(void)
 {
-    pp_port *port = new_port();
+    pp_port *port = new_port_with_all();
     count = pp_port_features(port, features, MOST);
     CHECK(count > 0 && count <= MOST);
     end_port(port);
@@ -47,13 +55,21 @@ static void each_is_on_or_says_what_the_kernel_said(void)
         CHECK(features[i].on ? strstr(features[i].why, "has it") != NULL
                              : strstr(features[i].why, features[i].name) != NULL);
     }
-    pp_port *port = new_port();
+    pp_port *port = new_port_with_all();
     pp_feature first;
     CHECK_EQ(pp_port_features(port, &first, 1), count);
     CHECK(strcmp(first.name, features[0].name) == 0);
     pp_port_close(port, 0, NULL, 0, NULL);
     CHECK_EQ(pp_port_features(port, &first, 1), 0);
     pp_port_destroy(port);
+}
+
+static void what_nobody_asked_for_is_not_used(void)
+{
+    pp_port *port = new_port();
+    const pp_feature *found = named(port, "zero_copy_send");
+    CHECK(found && !found->on && strstr(found->why, "not asked for") != NULL);
+    end_port(port);
 }
 
 static void without(const pp_feature *feature)
@@ -85,7 +101,7 @@ static void each_has_a_switch_that_turns_it_off_and_nothing_else(void)
         without(&features[i]);
         setenv(features[i].environment, "0", 1);
     }
-    pp_port *port = new_port();
+    pp_port *port = new_port_with_all();
     for (size_t i = 0; i < count; i++) {
         const pp_feature *found = named(port, features[i].name);
         CHECK(found && found->on == features[i].on);
@@ -154,7 +170,7 @@ static void finding_out_leaves_no_descriptor_behind(void)
 {
     int before = dup(0);
     sock_close(before);
-    pp_port *port = new_port();
+    pp_port *port = new_port_with_all();
     int during = dup(0);
     CHECK(during <= before + 2); /* the ring, and the one in reserve */
     sock_close(during);
@@ -168,6 +184,7 @@ int main(void)
 {
     backend = PP_BACKEND_IO_URING;
     RUN(each_is_on_or_says_what_the_kernel_said);
+    RUN(what_nobody_asked_for_is_not_used);
     RUN(each_has_a_switch_that_turns_it_off_and_nothing_else);
     RUN(what_cannot_be_tried_is_not_used);
     RUN(a_lack_of_descriptors_or_memory_says_nothing_about_the_kernel);

@@ -74,6 +74,9 @@ typedef struct pp_port_config {
     uint32_t max_operations; /* slots, preallocated; each endpoint takes one for its end; 0: 262144 */
     uint64_t batch_bytes;    /* payload that ends a batch; 0: PP_BATCH_BYTES */
     uint64_t seed;           /* of the simulated kernel */
+    uint64_t
+        zero_copy_bytes; /* what a peer is to be sent at once is not copied from here on, where the back end can:
+                                 its blocks stay pinned until the peer has acknowledged it; 0: never */
 } pp_port_config;
 
 typedef enum pp_endpoint_flag {
@@ -157,7 +160,8 @@ typedef struct pp_block_send {
 
 typedef enum pp_close_how {
     PP_CLOSE_DRAIN = 0, /* stop receiving, send what is queued, then close */
-    PP_CLOSE_RESET = 1  /* drop what is queued; the peer of an owned descriptor sees a reset */
+    PP_CLOSE_RESET = 1  /* drop what is queued; the peer of an owned descriptor sees a reset, as does that of
+                           any whose last sends went without a copy and have not been acknowledged */
 } pp_close_how;
 
 /* An operation that has not completed. */
@@ -217,6 +221,8 @@ typedef struct pp_endpoint_info {
     X(sent_bytes, counter, bytes, "bytes handed to the kernel")                                              \
     X(partial_sends, counter, calls, "send calls that left a part of a message behind")                      \
     X(gathered_sends, counter, operations, "sends that left together with another one in one call")          \
+    X(zero_copy_sends, counter, calls, "send calls that let the network read the memory itself")             \
+    X(zero_copy_copied, counter, calls, "those among them that the kernel copied all the same")              \
     X(queued_bytes, gauge, bytes, "bytes waiting to be sent")                                                \
     X(accepted, counter, connections, "connections accepted")                                                \
     X(refused, counter, connections, "connections closed at once: no descriptor was left")                   \

@@ -1,0 +1,209 @@
+/* test_uring_zero_copy.c - sends that the network reads from the pool's memory. */
+#include "fixture.h"
+
+enum { BLOCK = 65536, SENDS = 48 };
+
+static struct heap heap;
+static int fds[2];
+static pp_port *port;
+static pp_endpoint endpoint;
+static char expected[BLOCK], found[BLOCK];
+
+static void begin(uint64_t least_bytes)
+{
+    pp_port_config config = {.backend = PP_BACKEND_IO_URING, .zero_copy_bytes = least_bytes};
+    int os_error;
+    heap_init(&heap, SENDS, BLOCK);
+    CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
+}
+
+static bool has_it(void)
+{
+    pp_feature features[32];
+    size_t count = pp_port_features(port, features, 32);
+    for (size_t i = 0; i < count && i < 32; i++)
+        if (strcmp(features[i].name, "zero_copy_send") == 0) return features[i].on;
+    return false;
+}
+
+static void finish(void)
+{
+    end_port(port);
+    CHECK_EQ(heap.live, 0);
+    CHECK_EQ(heap.pinned, 0);
+    CHECK_EQ(heap.misuses, 0);
+    sock_close(fds[1]);
+}
+
+static pp_port_stats stats_now(void)
+{
+    pp_port_stats stats;
+    pp_port_read_stats(port, &stats);
+    return stats;
+}
+
+static void send_one(int number, uint64_t bytes, uint32_t flags, pp_operation *out)
+{
+    pp_block block;
+    CHECK_EQ(heap_acquire(&heap, BLOCK, 0, &block), PP_OK);
+    memset(block.data, number, bytes);
+    pp_send send = {.endpoint = endpoint,
+                    .block = block.handle,
+                    .bytes = bytes,
+                    .user = (uint64_t)number,
+                    .flags = PP_SEND_TAKE | flags};
+    CHECK_EQ(pp_port_send(port, &send, out), PP_OK);
+}
+
+static void read_one(int number)
+{
+    memset(expected, number, BLOCK);
+    size_t got = 0;
+    while (got < BLOCK) {
+        int64_t piece = sock_read(fds[1], found + got, BLOCK - got);
+        if (piece <= 0) break;
+        got += (size_t)piece;
+    }
+    CHECK_EQ(got, BLOCK);
+    CHECK(memcmp(found, expected, BLOCK) == 0);
+}
+
+static void take_completions(char completed[SENDS])
+{
+    pp_completion row;
+    while (pp_port_dequeue(port, &row, 1, 1000000, NULL)) {
+        CHECK_EQ(row.event, PP_KIND_SEND);
+        CHECK_EQ(row.error, 0);
+        CHECK_EQ(row.result, BLOCK);
+        if (row.user < SENDS) completed[row.user]++;
+    }
+}
+
+/* Far more than the sockets hold: parts, sockets without room, several sends that hold one block. */
+static void all_arrives_in_order_and_every_block_comes_back(void)
+{
+    char completed[SENDS] = {0};
+    begin(4096);
+    tcp_pair(fds);
+    endpoint = add(port, fds[0], 5, &heap, PP_OWN_DESCRIPTOR);
+    for (int i = 0; i < SENDS; i++) send_one(i, BLOCK, 0, NULL);
+    CHECK(heap.pinned > 0);
+    sock_block(fds[1], false);
+    for (int i = 0; i < SENDS; i++) {
+        memset(expected, i, BLOCK);
+        for (size_t got = 0; got < BLOCK;) {
+            int64_t piece = sock_read(fds[1], found + got, BLOCK - got);
+            if (piece > 0)
+                got += (size_t)piece;
+            else
+                take_completions(completed);
+        }
+        CHECK(memcmp(found, expected, BLOCK) == 0);
+    }
+    while (stats_now().outstanding) take_completions(completed);
+    take_completions(completed);
+    for (int i = 0; i < SENDS; i++) CHECK_EQ(completed[i], 1);
+    CHECK_EQ(stats_now().zero_copy_sends > 0, has_it());
+    CHECK(stats_now().zero_copy_copied <= stats_now().zero_copy_sends);
+    CHECK_EQ(stats_now().sent_bytes, (uint64_t)SENDS * BLOCK);
+    finish();
+}
+
+static void what_is_small_is_copied(void)
+{
+    begin(BLOCK + 1);
+    tcp_pair(fds);
+    endpoint = add(port, fds[0], 5, &heap, PP_OWN_DESCRIPTOR);
+    send_one(1, BLOCK, 0, NULL);
+    read_one(1);
+    CHECK_EQ(next(port).event, PP_KIND_SEND);
+    CHECK_EQ(stats_now().zero_copy_sends, 0);
+    finish();
+}
+
+/* Its first send says so, and nothing is lost with it. */
+static void a_socket_that_only_copies_is_asked_once(void)
+{
+    begin(1);
+    pair(fds);
+    endpoint = add(port, fds[0], 5, &heap, PP_OWN_DESCRIPTOR);
+    for (int i = 0; i < 3; i++) {
+        send_one(i, BLOCK, 0, NULL);
+        pp_completion row = next(port);
+        CHECK_EQ(row.event, PP_KIND_SEND);
+        CHECK_EQ(row.error, 0);
+        read_one(i);
+    }
+    CHECK_EQ(stats_now().zero_copy_sends, has_it());
+    finish();
+}
+
+/* The peer reads nothing: what the socket has queued comes back only with the end of the connection. */
+static void a_reset_brings_everything_back(void)
+{
+    char byte;
+    begin(1);
+    tcp_pair(fds);
+    endpoint = add(port, fds[0], 5, &heap, PP_OWN_DESCRIPTOR);
+    for (int i = 0; i < SENDS; i++) send_one(i, BLOCK, PP_SEND_QUIET, NULL);
+    pp_completion row;
+    CHECK_EQ(pp_port_dequeue(port, &row, 1, 0, NULL), 0); /* quiet */
+    CHECK(stats_now().queued_bytes > 0);
+    CHECK_EQ(pp_port_end(port, endpoint, PP_CLOSE_RESET), PP_OK);
+    CHECK_EQ(next(port).event, PP_KIND_SEND); /* told once */
+    CHECK_EQ(next(port).event, PP_KIND_CLOSE);
+    CHECK_EQ(stats_now().outstanding, 0);
+    CHECK_EQ(heap.pinned, 0);
+    while (sock_read(fds[1], &byte, 1) > 0) continue;
+    CHECK_EQ(errno, ECONNRESET);
+    finish();
+}
+
+static void a_peer_that_goes_away_fails_what_is_left(void)
+{
+    begin(1);
+    tcp_pair(fds);
+    endpoint = add(port, fds[0], 5, &heap, PP_OWN_DESCRIPTOR | PP_SELF_CLOSING);
+    for (int i = 0; i < SENDS; i++) send_one(i, BLOCK, PP_SEND_QUIET, NULL);
+    sock_close(fds[1]); /* with data unread: a reset */
+    fds[1] = dup(0);
+    pp_completion row = next(port);
+    CHECK_EQ(row.event, PP_KIND_CLOSE);
+    CHECK(is_broken(row.error));
+    CHECK_EQ(heap.pinned, 0);
+    finish();
+}
+
+/* A part of it may have left: the block is only given back when nobody reads that part any more. */
+static void what_is_cancelled_keeps_its_block_until_it_is_read_no_more(void)
+{
+    pp_operation operations[SENDS];
+    unsigned cancelled = 0, sent = 0;
+    begin(1);
+    tcp_pair(fds);
+    endpoint = add(port, fds[0], 5, &heap, PP_OWN_DESCRIPTOR);
+    for (int i = 0; i < SENDS; i++) send_one(i, BLOCK, 0, &operations[i]);
+    pp_completion row;
+    sent += pp_port_dequeue(port, &row, 1, 0, NULL); /* the first have left, if not yet arrived */
+    for (int i = SENDS - 1; i >= 0; i--) pp_port_cancel(port, operations[i]);
+    pp_port_end(port, endpoint, PP_CLOSE_RESET);
+    for (row = next(port); row.event != PP_KIND_CLOSE; row = next(port)) {
+        CHECK_EQ(row.event, PP_KIND_SEND);
+        row.error ? cancelled++ : sent++;
+    }
+    CHECK(cancelled > 0);
+    CHECK_EQ(cancelled + sent, SENDS);
+    CHECK_EQ(heap.pinned, 0);
+    finish();
+}
+
+int main(void)
+{
+    RUN(all_arrives_in_order_and_every_block_comes_back);
+    RUN(what_is_small_is_copied);
+    RUN(a_socket_that_only_copies_is_asked_once);
+    RUN(a_reset_brings_everything_back);
+    RUN(a_peer_that_goes_away_fails_what_is_left);
+    RUN(what_is_cancelled_keeps_its_block_until_it_is_read_no_more);
+    return report();
+}
