@@ -43,7 +43,7 @@ void pp_buddy_trace(buddy *b, pp_trace_op op, uint32_t index, uint64_t aux)
         .requested = pp_slot_requested(slot),
         .granted = pp_buddy_granted(b, place),
         .tag = pp_slot_tag(slot),
-        .site = b->slots.pins[index].site,
+        .site = pp_slots_site(&b->slots, index),
     };
     pp_trace_block(&b->base, op, &event, aux);
 }
@@ -51,13 +51,11 @@ void pp_buddy_trace(buddy *b, pp_trace_op op, uint32_t index, uint64_t aux)
 void pp_buddy_watch_acquire(buddy *b, uint32_t index)
 {
     uint32_t place = pp_buddy_place(b, index);
-    b->slots.pins[index].site = b->base.site;
+    pp_slots_set_site(&b->slots, index, b->base.site);
     if (b->base.scrub)
         memset(pp_buddy_address(b, pp_place_unit(place)), 0, (size_t)pp_buddy_granted(b, place));
-    if (b->base.ages) {
-        b->slots.births[index * 2] = pp_birth_ns(&b->base);
-        b->slots.births[index * 2 + 1] = pp_read(&b->base.acquired) - 1;
-    }
+    if (b->base.ages)
+        pp_slots_set_birth(&b->slots, index, pp_birth_ns(&b->base), pp_read(&b->base.acquired) - 1);
     pp_buddy_trace(b, PP_OP_ALLOC, index, 0);
 }
 

@@ -160,15 +160,12 @@ static void watch_acquire(compacting *c, uint32_t index)
 {
     pp_pool *base = &c->base;
     pp_place *place = pp_place_of(c, (int32_t)index);
-    c->slots.pins[index].site = base->site;
+    pp_slots_set_site(&c->slots, index, base->site);
     if (base->scrub) {
         char *data = pp_address_of(c, pp_start(c, place));
         memset(data, 0, pp_bytes_of(c, pp_length(place)));
     }
-    if (base->ages) {
-        c->slots.births[(size_t)index * 2] = pp_system_coarse_ns();
-        c->slots.births[(size_t)index * 2 + 1] = pp_read(&base->acquired) - 1;
-    }
+    if (base->ages) pp_slots_set_birth(&c->slots, index, pp_system_coarse_ns(), pp_read(&base->acquired) - 1);
     pp_compact_trace(c, PP_OP_ALLOC, (int32_t)index, 0);
 }
 

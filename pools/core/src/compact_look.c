@@ -27,7 +27,7 @@ void pp_compact_trace(compacting *c, pp_trace_op op, int32_t index, uint64_t aux
         .requested = pp_slot_requested(slot),
         .granted = pp_bytes_of(c, pp_length(place)),
         .tag = pp_slot_tag(slot),
-        .site = c->slots.pins[index].site,
+        .site = pp_slots_site(&c->slots, index),
     };
     pp_trace_block(&c->base, op, &event, aux);
 }

@@ -28,7 +28,7 @@ static void trace_chunk(malloc_pool *m, pp_trace_op op, uint32_t index, uint64_t
         .requested = pp_slot_requested(slot),
         .granted = chunk_of(m, index)->granted,
         .tag = pp_slot_tag(slot),
-        .site = m->slots.pins[index].site,
+        .site = pp_slots_site(&m->slots, index),
     };
     pp_trace_block(&m->base, op, &event, aux);
 }
@@ -140,11 +140,8 @@ static pp_status acquire_locked(malloc_pool *m, size_t bytes, uint32_t tag, pp_b
     set_granted(m, pp_read(&m->granted_bytes) + chunk_of(m, index)->granted);
     *out = (pp_block){pp_slots_open(&m->slots, index, bytes, tag), data, bytes};
     if (PP_UNLIKELY(base->watched)) {
-        m->slots.pins[index].site = base->site;
-        if (base->ages) {
-            m->slots.births[index * 2] = pp_system_coarse_ns();
-            m->slots.births[index * 2 + 1] = pp_read(&base->acquired);
-        }
+        pp_slots_set_site(&m->slots, index, base->site);
+        if (base->ages) pp_slots_set_birth(&m->slots, index, pp_system_coarse_ns(), pp_read(&base->acquired));
         trace_chunk(m, PP_OP_ALLOC, index, 0);
     }
     pp_note_acquire(base, bytes);

@@ -38,7 +38,7 @@ static pp_event event_of(slab *s, pp_handle handle)
         .requested = pp_slot_requested(slot),
         .granted = s->granted,
         .tag = pp_slot_tag(slot),
-        .site = s->slots.pins[index].site,
+        .site = pp_slots_site(&s->slots, index),
     };
 }
 
@@ -216,13 +216,10 @@ static uint32_t take_slowly(slab *s, pp_status *why)
 void pp_slab_watch_acquire(slab *s, uint32_t index, uint64_t ordinal, uint64_t now_ns)
 {
     pp_pool *base = &s->base;
-    s->slots.pins[index].site = base->site;
+    pp_slots_set_site(&s->slots, index, base->site);
     if (base->scrub) memset(s->memory + (size_t)index * s->stride, 0, s->granted);
     if (base->constructs) pp_slab_construct(s, index);
-    if (base->ages) {
-        s->slots.births[index * 2] = now_ns;
-        s->slots.births[index * 2 + 1] = ordinal;
-    }
+    if (base->ages) pp_slots_set_birth(&s->slots, index, now_ns, ordinal);
     pp_slab_trace(s, PP_OP_ALLOC, pp_slots_handle(&s->slots, index), 0);
 }
 
@@ -280,7 +277,7 @@ static void watch_run(slab *s, const pp_block *blocks, uint32_t run, uint64_t or
 {
     const pp_pool *base = &s->base;
     uint64_t now = pp_birth_ns(base);
-    uint64_t *births = base->ages ? s->slots.births : NULL;
+    bool ages = base->ages;
     uint32_t site = base->site;
     if (base->scrub || base->constructs || base->trace) {
         for (uint32_t i = 0; i < run; i++)
@@ -289,10 +286,8 @@ static void watch_run(slab *s, const pp_block *blocks, uint32_t run, uint64_t or
     }
     for (uint32_t i = 0; i < run; i++) {
         uint32_t index = pp_handle_index(blocks[i].handle);
-        s->slots.pins[index].site = site;
-        if (!births) continue;
-        births[index * 2] = now;
-        births[index * 2 + 1] = ordinal + i;
+        pp_slots_set_site(&s->slots, index, site);
+        if (ages) pp_slots_set_birth(&s->slots, index, now, ordinal + i);
     }
 }
 

@@ -250,12 +250,12 @@ void pp_slots_describe(const pp_slots *slots, uint32_t index, uint64_t now_ns, p
     out->handle = pp_slots_handle(slots, index);
     out->requested = pp_slot_requested(slot);
     out->tag = pp_slot_tag(slot);
-    out->site = slots->pins[index].site;
+    out->site = pp_slots_site(slots, index);
     memcpy(out->pins, slots->pins[index].pins, sizeof out->pins);
     if (!slots->births_wanted) return;
-    uint64_t birth = slots->births[index * 2];
+    uint64_t birth = pp_read(&slots->births[(size_t)index * 2]);
     out->age_ns = now_ns > birth ? now_ns - birth : 0;
-    out->ordinal = slots->births[index * 2 + 1];
+    out->ordinal = pp_read(&slots->births[(size_t)index * 2 + 1]);
 }
 
 void pp_slots_free_runs(const pp_slots *slots, uint64_t *runs, uint64_t *longest)

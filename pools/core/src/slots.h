@@ -52,7 +52,7 @@ PP_STATIC_ASSERT(sizeof(pp_slot) == 16, "four slots to a cache line");
 
 typedef struct pp_slot_pins {
     uint32_t pins[PP_PIN_KIND_COUNT];
-    uint32_t site;
+    _Atomic uint32_t site;
 } pp_slot_pins;
 
 enum { PP_SLOT_NONE = UINT32_MAX, PP_SLOTS_MAX = 1 << 28 };
@@ -75,15 +75,33 @@ typedef struct pp_slots {
     void *extra;               /* the strategy's own bytes per slot, zero at first */
 
     _Alignas(64) uint32_t *stack;
-    uint32_t top;     /* entries of stack */
-    uint64_t *births; /* ns and ordinal, two words a slot; NULL without ages */
-    char *memory;     /* the reservation all arrays lie in */
+    uint32_t top;       /* entries of stack */
+    pp_counter *births; /* ns and ordinal, two words a slot; NULL without ages */
+    char *memory;       /* the reservation all arrays lie in */
     size_t memory_bytes;
     uint32_t extra_bytes;
     uint32_t births_wanted;
 
     _Alignas(64) _Atomic uint32_t remote_head; /* word index + 1; 0 empty */
 } pp_slots;
+
+/* Where a block was acquired, and when: written by who acquires it, while others may be walking. */
+static inline void pp_slots_set_site(pp_slots *slots, uint32_t index, uint32_t site)
+{
+    atomic_store_explicit(&slots->pins[index].site, site, memory_order_relaxed);
+}
+
+static inline uint32_t pp_slots_site(const pp_slots *slots, uint32_t index)
+{
+    return atomic_load_explicit(&slots->pins[index].site, memory_order_relaxed);
+}
+
+static inline void pp_slots_set_birth(pp_slots *slots, uint32_t index, uint64_t now_ns, uint64_t ordinal)
+{
+    pp_counter *birth = &slots->births[(size_t)index * 2];
+    pp_write(&birth[0], now_ns);
+    pp_write(&birth[1], ordinal);
+}
 
 /* Room for `max` slots, none usable yet, with `extra_bytes` of the strategy's own for each. PP_NO_MEMORY. */
 pp_status pp_slots_init(pp_slots *slots, uint32_t max, bool births, uint32_t extra_bytes);
