@@ -1,6 +1,7 @@
 # cffi_module(NAME PACKAGE package CORE target [SOURCES file...])
 #
-# Builds package/NAME as an abi3 extension module. What crosses the language border
+# Builds package/NAME as an extension module: abi3, except on a free-threaded interpreter, which has no
+# such thing and gets a build of its own. What crosses the language border
 # is package/bindings/NAME.cdef.h, an ordinary header that includes the core's own:
 # the C preprocessor flattens it (with PP_CDEF defined) and cffi turns the result
 # into C. package/bindings/NAME.source.h is what that C file includes. SOURCES are linked in as well:
@@ -31,7 +32,7 @@ function(cffi_module name)
     DEPENDS ${bindings}/${name}.cdef.h ${bindings}/${name}.source.h ${headers}
             ${CMAKE_SOURCE_DIR}/cmake/emit_cffi.py
     VERBATIM)
-  python_add_library(${name} MODULE USE_SABI 3.11 WITH_SOABI ${source} ${arg_SOURCES})
+  python_add_library(${name} MODULE ${POOLPORT_ABI} WITH_SOABI ${source} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_CORE})
   # cffi's code uses alloca(), which the C library declares only with extensions.
   set_target_properties(${name} PROPERTIES C_EXTENSIONS ON)

@@ -8,6 +8,7 @@ under ``poolport/``.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from importlib.machinery import ExtensionFileLoader
 from types import ModuleType
@@ -176,3 +177,5 @@ if not TYPE_CHECKING:
         _leases.Batch, _leases.Export, _leases.Lease, _leases.Lender, _leases.Pin
     )  # fmt: skip
     set_up = _leases.set_up
+    if hasattr(_leases, "homes_forked") and hasattr(os, "register_at_fork"):  # a free-threaded interpreter
+        os.register_at_fork(after_in_child=_leases.homes_forked)

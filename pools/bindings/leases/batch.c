@@ -6,7 +6,7 @@
 PyTypeObject *batch_type, *batch_iterator_type;
 
 /* Of an ordinary length. */
-enum { SPARE_BLOCKS = 256 };
+enum { SPARE_BLOCKS = PP_LEASES_KEPT * 2 };
 static pp_block *spare;
 
 static PyObject *kept[PP_LEASES_KEPT / 16 + 1];
@@ -16,8 +16,8 @@ static pp_block *take_room(Py_ssize_t count)
 {
     pp_block *blocks = spare;
     if (!blocks || count > SPARE_BLOCKS) {
-        size_t room = count > SPARE_BLOCKS ? (size_t)count : SPARE_BLOCKS;
-        return PyMem_Malloc(room * sizeof *blocks);
+        Py_ssize_t room = count > SPARE_BLOCKS ? count : SPARE_BLOCKS;
+        return PyMem_Malloc((size_t)room * sizeof *blocks);
     }
     spare = NULL;
     return blocks;
@@ -96,14 +96,23 @@ static pp_status give_back(Batch *self)
     return why;
 }
 
+static PyObject *guard_of(PyObject *op) { return (PyObject *)((Batch *)op)->pool->home; }
+
 /* Also called for a batch that nothing refers to: it must not be handed to anybody. */
-static void lose(Batch *self)
+static void lose_guarded(Batch *self)
 {
     Py_ssize_t lost = self->count - self->taken;
     if (lost == 0 || interpreter_ends()) return;
     self->pool->lost_leases += (unsigned long long)lost;
     give_back(self); /* what is wrong with it the pool has counted */
     warn_lost(self->pool, self->code, self->instruction, lost);
+}
+
+static void lose(Batch *self)
+{
+    GUARD_BEGIN(guard_of((PyObject *)self));
+    lose_guarded(self);
+    GUARD_END();
 }
 
 static void batch_dealloc(PyObject *op)
@@ -123,7 +132,7 @@ static void batch_finalize(PyObject *op) { lose((Batch *)op); }
 
 /* ---- use ----------------------------------------------------------------------------------- */
 
-PyObject *batch_release(Batch *self)
+static PyObject *release(Batch *self)
 {
     Py_ssize_t owned = self->count - self->taken;
     if (self->count == 0) return raise_status(PP_DOUBLE_RELEASE, self->pool, NULL, "release of a batch of");
@@ -132,13 +141,15 @@ PyObject *batch_release(Batch *self)
     return raise_status(why, self->pool, NULL, "release of a batch of %zd blocks of", owned);
 }
 
+PyObject *batch_release(Batch *self) { GUARDED(PyObject *, guard_of((PyObject *)self), release(self)); }
+
 static PyObject *batch_release_method(PyObject *op, PyObject *unused)
 {
     /* By way of the pool, which may be of a class that wants to know. */
     return PyObject_CallMethod((PyObject *)((Batch *)op)->pool, "release_many", "O", op);
 }
 
-PyObject *batch_take(Batch *self, Py_ssize_t index)
+static PyObject *take(Batch *self, Py_ssize_t index)
 {
     Lease *taken = lease_prepare(self->pool);
     if (!taken) return NULL;
@@ -154,21 +165,27 @@ PyObject *batch_take(Batch *self, Py_ssize_t index)
     return (PyObject *)taken;
 }
 
-static PyObject *batch_item(PyObject *op, PyObject *number)
+static PyObject *item(Batch *self, Py_ssize_t index)
 {
-    Batch *self = (Batch *)op;
-    Py_ssize_t index = PyNumber_AsSsize_t(number, PyExc_IndexError);
-    if (index == -1 && PyErr_Occurred()) return NULL;
     Py_ssize_t at = index < 0 ? index + self->count : index;
-    if (at >= 0 && at < self->count) return batch_take(self, at);
+    if (at >= 0 && at < self->count) return take(self, at);
     return PyErr_Format(PyExc_IndexError, "block %zd of a batch of %zd", index, self->count);
 }
 
-static Py_ssize_t batch_length(PyObject *op) { return ((Batch *)op)->count - ((Batch *)op)->taken; }
-
-static PyObject *batch_handles(PyObject *op, void *unused)
+static PyObject *batch_item(PyObject *op, PyObject *number)
 {
-    Batch *self = (Batch *)op;
+    Py_ssize_t index = PyNumber_AsSsize_t(number, PyExc_IndexError);
+    if (index == -1 && PyErr_Occurred()) return NULL;
+    GUARDED(PyObject *, guard_of(op), item((Batch *)op, index));
+}
+
+static Py_ssize_t batch_length(PyObject *op)
+{
+    GUARDED(Py_ssize_t, guard_of(op), ((Batch *)op)->count - ((Batch *)op)->taken);
+}
+
+static PyObject *list_handles(Batch *self)
+{
     PyObject *list = PyList_New(0);
     for (Py_ssize_t i = 0; list && i < self->count; i++) {
         if (!self->blocks[i].handle) continue;
@@ -179,15 +196,22 @@ static PyObject *batch_handles(PyObject *op, void *unused)
     return list;
 }
 
+static PyObject *batch_handles(PyObject *op, void *unused)
+{
+    GUARDED(PyObject *, guard_of(op), list_handles((Batch *)op));
+}
+
 static PyObject *batch_enter(PyObject *op, PyObject *unused)
 {
     Py_INCREF(op);
     return op;
 }
 
+static Py_ssize_t count_of(PyObject *op) { GUARDED(Py_ssize_t, guard_of(op), ((Batch *)op)->count); }
+
 static PyObject *batch_exit(PyObject *op, PyObject *const *args, Py_ssize_t count)
 {
-    if (((Batch *)op)->count) return batch_release_method(op, NULL);
+    if (count_of(op)) return batch_release_method(op, NULL);
     Py_RETURN_NONE;
 }
 
@@ -215,14 +239,18 @@ static PyObject *batch_iterate(PyObject *op)
     return (PyObject *)self;
 }
 
-static PyObject *iterator_next(PyObject *op)
+static PyObject *next(BatchIterator *self)
 {
-    BatchIterator *self = (BatchIterator *)op;
     while (self->index < self->batch->count) {
         Py_ssize_t index = self->index++;
-        if (self->batch->blocks[index].handle) return batch_take(self->batch, index);
+        if (self->batch->blocks[index].handle) return take(self->batch, index);
     }
     return NULL;
+}
+
+static PyObject *iterator_next(PyObject *op)
+{
+    GUARDED(PyObject *, guard_of((PyObject *)((BatchIterator *)op)->batch), next((BatchIterator *)op));
 }
 
 static int iterator_traverse(PyObject *op, visitproc visit, void *arg)

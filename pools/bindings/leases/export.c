@@ -5,6 +5,43 @@ PyTypeObject *home_type, *export_type;
 
 /* ---- the C pool ------------------------------------------------------------------------- */
 
+#ifdef Py_GIL_DISABLED
+_Thread_local int guards_entered;
+static PyMutex homes_lock; /* never held where a thread may be stopped: what it guards is whole in a child */
+static Home *newest;
+
+static void enlist(Home *self)
+{
+    PyMutex_Lock(&homes_lock);
+    self->older = newest;
+    if (newest) newest->newer = self;
+    newest = self;
+    PyMutex_Unlock(&homes_lock);
+}
+
+static void strike(Home *self)
+{
+    PyMutex_Lock(&homes_lock);
+    if (self->newer)
+        self->newer->older = self->older;
+    else
+        newest = self->older;
+    if (self->older) self->older->newer = self->newer;
+    PyMutex_Unlock(&homes_lock);
+}
+
+PyObject *homes_forked(PyObject *module, PyObject *unused)
+{
+    homes_lock = (PyMutex){0};
+    if (!guards_entered)
+        for (Home *each = newest; each; each = each->older) ((PyObject *)each)->ob_mutex = (PyMutex){0};
+    Py_RETURN_NONE;
+}
+#else
+static void enlist(Home *self) {}
+static void strike(Home *self) {}
+#endif
+
 Home *home_new(pp_pool *pool, PyObject *keep)
 {
     Home *self = (Home *)PyType_GenericAlloc(home_type, 0);
@@ -13,6 +50,7 @@ Home *home_new(pp_pool *pool, PyObject *keep)
     self->keep = keep;
     self->pool = pool;
     self->may_wait = pp_pool_may_wait(pool) != 0;
+    enlist(self);
     return self;
 }
 
@@ -20,6 +58,7 @@ static void home_dealloc(PyObject *op)
 {
     Home *self = (Home *)op;
     PyTypeObject *type = Py_TYPE(op);
+    strike(self);
     for (pin_note *note = self->dropped, *next; note; note = next) {
         next = note->next;
         PyMem_Free(note);
@@ -131,7 +170,9 @@ static void export_dealloc(PyObject *op)
 {
     Export *self = (Export *)op;
     PyTypeObject *type = Py_TYPE(op);
+    GUARD_BEGIN((PyObject *)self->home);
     export_settle(self);
+    GUARD_END();
     Py_DECREF((PyObject *)self->home);
     PyObject_Free(op);
     Py_DECREF((PyObject *)type);

@@ -110,7 +110,7 @@ Export *lease_stop_looking(Lease *self)
     Py_CLEAR(self->view);
     Export *lent = self->lent;
     self->lent = NULL;
-    if (!lent || Py_REFCNT((PyObject *)lent) > 1) return lent;
+    if (!lent || export_shared(lent)) return lent;
     Py_DECREF((PyObject *)lent);
     return NULL;
 }
@@ -126,7 +126,7 @@ static pp_status give_back(Lease *self, pp_handle handle)
 }
 
 /* Also called for a lease that nothing refers to: it must not be handed to anybody. */
-static void lose(Lease *self)
+static void lose_guarded(Lease *self)
 {
     pp_handle handle = self->handle;
     self->handle = 0;
@@ -135,6 +135,13 @@ static void lose(Lease *self)
     /* what else is wrong with it the pool has counted */
     if (give_back(self, handle) == PP_CORRUPT_BLOCK) pp_debug_tell_again(self->pool->home->pool);
     warn_lost(self->pool, self->code, self->instruction, 0);
+}
+
+static void lose(Lease *self)
+{
+    GUARD_BEGIN(lease_guard((PyObject *)self));
+    lose_guarded(self);
+    GUARD_END();
 }
 
 static void lease_finalize(PyObject *op)
@@ -184,15 +191,19 @@ static PyObject *release_block(Lease *self, pp_handle handle)
     Py_RETURN_NONE;
 }
 
-static PyObject *lease_release(PyObject *op, PyObject *unused)
+static PyObject *release(Lease *self)
 {
-    pp_handle handle = lease_live((Lease *)op, "release");
-    return handle ? release_block((Lease *)op, handle) : NULL;
+    pp_handle handle = lease_live(self, "release");
+    return handle ? release_block(self, handle) : NULL;
 }
 
-static PyObject *lease_detach(PyObject *op, PyObject *unused)
+static PyObject *lease_release(PyObject *op, PyObject *unused)
 {
-    Lease *self = (Lease *)op;
+    GUARDED(PyObject *, lease_guard(op), release((Lease *)op));
+}
+
+static PyObject *detach(Lease *self)
+{
     pp_handle handle = lease_live(self, "detach");
     if (!handle) return NULL;
     PyObject *number = PyLong_FromUnsignedLongLong(handle);
@@ -216,6 +227,11 @@ static PyObject *lease_detach(PyObject *op, PyObject *unused)
     return number;
 }
 
+static PyObject *lease_detach(PyObject *op, PyObject *unused)
+{
+    GUARDED(PyObject *, lease_guard(op), detach((Lease *)op));
+}
+
 static PyObject *enter(Lease *self)
 {
     if (!lease_live(self, "with")) return NULL;
@@ -229,10 +245,20 @@ static PyObject *leave(Lease *self)
     Py_RETURN_NONE;
 }
 
+static PyObject *call_enter(PyObject *op, PyObject *unused)
+{
+    GUARDED(PyObject *, lease_guard(op), enter((Lease *)op));
+}
+
+static PyObject *call_exit(PyObject *op, PyObject *const *args, Py_ssize_t count)
+{
+    GUARDED(PyObject *, lease_guard(op), leave((Lease *)op));
+}
+
 static PyObject *enter_or_leave(PyObject *op, Py_ssize_t count, bool names)
 {
-    if (count == 3 && !names) return leave((Lease *)op);
-    if (count == 0 && !names) return enter((Lease *)op);
+    if (count == 3 && !names) return call_exit(op, NULL, 0);
+    if (count == 0 && !names) return call_enter(op, NULL);
     PyErr_SetString(PyExc_TypeError, "a lease is called by with-statements only");
     return NULL;
 }
@@ -269,13 +295,6 @@ static void with_slot_dealloc(PyObject *op)
     Py_DECREF((PyObject *)type);
 }
 
-static PyObject *call_enter(PyObject *op, PyObject *unused) { return enter((Lease *)op); }
-
-static PyObject *call_exit(PyObject *op, PyObject *const *args, Py_ssize_t count)
-{
-    return leave((Lease *)op);
-}
-
 static int add_with_slot(PyMethodDef *method)
 {
     PyObject *descriptor = PyDescr_NewMethod(lease_type, method);
@@ -292,18 +311,29 @@ static int add_with_slot(PyMethodDef *method)
 
 /* ---- looking -------------------------------------------------------------------------------------- */
 
-static Py_ssize_t lease_length(PyObject *op) { return ((Lease *)op)->size; }
+static pp_handle handle_of(PyObject *op) { GUARDED(pp_handle, lease_guard(op), ((Lease *)op)->handle); }
 
-static PyObject *lease_released(PyObject *op, void *unused)
+static Py_ssize_t lease_length(PyObject *op) { GUARDED(Py_ssize_t, lease_guard(op), ((Lease *)op)->size); }
+
+static PyObject *lease_released(PyObject *op, void *unused) { return PyBool_FromLong(handle_of(op) == 0); }
+
+static PyObject *lease_handle(PyObject *op, void *unused)
 {
-    return PyBool_FromLong(((Lease *)op)->handle == 0);
+    return PyLong_FromUnsignedLongLong(handle_of(op));
+}
+
+static PyObject *lease_size(PyObject *op, void *unused) { return PyLong_FromSsize_t(lease_length(op)); }
+
+static pp_handle live_handle(PyObject *op, const char *what)
+{
+    GUARDED(pp_handle, lease_guard(op), lease_live((Lease *)op, what));
 }
 
 /* An attribute of what pool.inspect() tells of the block. */
 static PyObject *lease_inspected(PyObject *op, void *name)
 {
     Lease *self = (Lease *)op;
-    pp_handle handle = lease_live(self, name);
+    pp_handle handle = live_handle(op, name);
     if (!handle) return NULL;
     PyObject *info = PyObject_CallMethod((PyObject *)self->pool, "inspect", "K", (unsigned long long)handle);
     PyObject *found = info ? PyObject_GetAttrString(info, name) : NULL;
@@ -322,9 +352,11 @@ static PyObject *lease_repr(PyObject *op)
     if (!self->pool) return PyUnicode_FromString("<Lease of no pool>");
     PyObject *name = PyObject_GetAttrString((PyObject *)self->pool, "name");
     if (!name) return NULL;
-    PyObject *text = self->handle ? PyUnicode_FromFormat("<Lease %R block %u %zd bytes>", name,
-                                                         (unsigned)pp_handle_index(self->handle), self->size)
-                                  : PyUnicode_FromFormat("<Lease %R released %zd bytes>", name, self->size);
+    pp_handle handle = handle_of(op);
+    Py_ssize_t size = lease_length(op);
+    PyObject *text = handle ? PyUnicode_FromFormat("<Lease %R block %u %zd bytes>", name,
+                                                   (unsigned)pp_handle_index(handle), size)
+                            : PyUnicode_FromFormat("<Lease %R released %zd bytes>", name, size);
     Py_DECREF(name);
     return text;
 }
@@ -333,7 +365,7 @@ static PyObject *lease_repr(PyObject *op)
 static PyObject *lease_live_method(PyObject *op, PyObject *what)
 {
     PyObject *bytes = PyUnicode_AsUTF8String(what);
-    pp_handle handle = bytes ? lease_live((Lease *)op, PyBytes_AsString(bytes)) : 0;
+    pp_handle handle = bytes ? live_handle(op, PyBytes_AsString(bytes)) : 0;
     Py_XDECREF(bytes);
     return handle ? PyLong_FromUnsignedLongLong(handle) : NULL;
 }
@@ -373,9 +405,6 @@ static PyMethodDef lease_methods[] = {
 
 static PyMemberDef lease_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(Lease, call), READONLY, NULL},
-    {"handle", T_ULONGLONG, offsetof(Lease, handle), READONLY,
-     "The block's 64-bit name in the core; 0 once released or detached."},
-    {"size", T_PYSSIZET, offsetof(Lease, size), READONLY, "Bytes that the view covers."},
     {"pool", T_OBJECT_EX, offsetof(Lease, pool), READONLY, "The pool that the block goes back to."},
     {NULL, 0, 0, 0, NULL},
 };
@@ -386,6 +415,8 @@ static PyGetSetDef lease_attributes[] = {
      "While any memoryview made from it lives, the block is not given to another owner:\n"
      "a release is then deferred until the last one is gone.",
      NULL},
+    {"handle", lease_handle, NULL, "The block's 64-bit name in the core; 0 once released or detached.", NULL},
+    {"size", lease_size, NULL, "Bytes that the view covers.", NULL},
     {"released", lease_released, NULL, "Whether the block is no longer this lease's.", NULL},
     {"requested", lease_inspected, NULL, "Bytes that were asked for.", "requested"},
     {"tag", lease_inspected, NULL, "The label the block carries; empty for none.", "tag"},

@@ -22,9 +22,8 @@ static Export *lend(Lease *self, const char *what)
     return self->lent;
 }
 
-PyObject *lease_view(PyObject *op, void *unused)
+static PyObject *cached_view(Lease *self)
 {
-    Lease *self = (Lease *)op;
     if (self->view) {
         Py_INCREF(self->view);
         return self->view;
@@ -40,9 +39,19 @@ PyObject *lease_view(PyObject *op, void *unused)
     return view;
 }
 
+PyObject *lease_view(PyObject *op, void *unused)
+{
+    GUARDED(PyObject *, lease_guard(op), cached_view((Lease *)op));
+}
+
+static Export *lend_guarded(PyObject *op, const char *what)
+{
+    GUARDED(Export *, lease_guard(op), lend((Lease *)op, what));
+}
+
 int lease_buffer(PyObject *op, Py_buffer *out, int flags)
 {
-    Export *lent = lend((Lease *)op, "buffer");
+    Export *lent = lend_guarded(op, "buffer");
     out->obj = NULL;
     if (!lent) return -1;
     int result = PyObject_GetBuffer((PyObject *)lent, out, flags);
@@ -59,10 +68,9 @@ static bool inside(Lease *self, const char *what, Py_ssize_t offset, Py_ssize_t 
     return false;
 }
 
-PyObject *lease_read(PyObject *op, PyObject *args, PyObject *kwargs)
+static PyObject *read_bytes(Lease *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"offset", "size", NULL};
-    Lease *self = (Lease *)op;
     Py_ssize_t offset = 0;
     PyObject *size = Py_None;
     if (!lease_live(self, "read")) return NULL;
@@ -81,10 +89,14 @@ PyObject *lease_read(PyObject *op, PyObject *args, PyObject *kwargs)
     return copy;
 }
 
-PyObject *lease_write(PyObject *op, PyObject *args, PyObject *kwargs)
+PyObject *lease_read(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    GUARDED(PyObject *, lease_guard(op), read_bytes((Lease *)op, args, kwargs));
+}
+
+static PyObject *write_bytes(Lease *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"data", "offset", NULL};
-    Lease *self = (Lease *)op;
     PyObject *data;
     Py_buffer source;
     Py_ssize_t offset = 0;
@@ -105,6 +117,11 @@ PyObject *lease_write(PyObject *op, PyObject *args, PyObject *kwargs)
     return written;
 }
 
+PyObject *lease_write(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    GUARDED(PyObject *, lease_guard(op), write_bytes((Lease *)op, args, kwargs));
+}
+
 static PyObject *refuse_resize(Lease *self, pp_status status, PyObject *size)
 {
     if (status == PP_EXHAUSTED) {
@@ -117,9 +134,8 @@ static PyObject *refuse_resize(Lease *self, pp_status status, PyObject *size)
     return raise_status(status, self->pool, NULL, "resize to %S bytes of a block of", size);
 }
 
-PyObject *lease_resize(PyObject *op, PyObject *size)
+static PyObject *resize(Lease *self, PyObject *size)
 {
-    Lease *self = (Lease *)op;
     pp_block moved = {0, NULL, 0};
     pp_status status;
     if (!lease_live(self, "resize")) return NULL;
@@ -159,4 +175,9 @@ PyObject *lease_resize(PyObject *op, PyObject *size)
     if (done) self->size = (Py_ssize_t)moved.size;
     if (status != PP_OK) return refuse_resize(self, status, size);
     Py_RETURN_NONE;
+}
+
+PyObject *lease_resize(PyObject *op, PyObject *size)
+{
+    GUARDED(PyObject *, lease_guard(op), resize((Lease *)op, size));
 }

@@ -31,10 +31,20 @@
  * acquired when the object that is to carry it exists, and what ends a lease takes its handle out
  * first: whoever comes in between finds a lease that has ended.
  *
- * Threads. Fields are guarded by the interpreter's lock: the module does not say that it can do
- * without (Py_mod_gil), so a free-threaded interpreter switches the lock on when it is imported.
- * The core's calls end within nanoseconds and are made with the lock held, except for pools that may
- * wait for another thread or call back (pp_pool_may_wait()): those give it up meanwhile. */
+ * Threads. Fields are guarded by the interpreter's lock. The core's calls end within nanoseconds and
+ * are made with the lock held, except for pools that may wait for another thread or call back
+ * (pp_pool_may_wait()): those give it up meanwhile.
+ *
+ * A free-threaded interpreter has no such lock, and gets a build of its own, in which each way in
+ * from Python enters a critical section of the Home (GUARD_BEGIN): it guards the Home, and every
+ * Lease, Batch, Export and Pin of that pool. What must hold is the same, since a section is given up
+ * at no other points than the interpreter's lock is: where the thread waits, or gives up the lock.
+ * Leases of pools that threads have to themselves never wait for each other. Nothing is kept for the
+ * next lease there, for what is kept would be everybody's. Who drops the last reference, another
+ * thread than the one that made the object, leaves its end to that one (so are the interpreter's
+ * counts): what was looked at in one thread and is dropped in another comes back to the pool when the
+ * first next runs Python code. And a fork may find a Home's lock handed to a thread that has not woken
+ * up to take it: the child, which has no such thread, opens those locks (homes_forked()). */
 #ifndef POOLPORT_LEASES_H
 #define POOLPORT_LEASES_H
 
@@ -58,6 +68,9 @@ typedef struct Home {
     pin_note *dropped; /* pins that ended where they could not be taken away */
     Export *owing;     /* exports that have yet to release their block */
     bool may_wait;
+#ifdef Py_GIL_DISABLED
+    struct Home *older, *newer; /* of all there are */
+#endif
 } Home;
 
 typedef enum export_debt { EXPORT_OWES_NOTHING, EXPORT_OWES_RELEASE, EXPORT_OWES_UNPIN } export_debt;
@@ -119,9 +132,36 @@ typedef struct Batch {
 
 /* How many collected leases are kept for the next ones. 0 lets AddressSanitizer see one that is used
  * after its end. */
-#ifndef PP_LEASES_KEPT
+#if defined(Py_GIL_DISABLED)
+#undef PP_LEASES_KEPT
+#define PP_LEASES_KEPT 0
+#elif !defined(PP_LEASES_KEPT)
 #define PP_LEASES_KEPT 128
 #endif
+
+/* Around what is done with a pool's leases; not to be left by return. */
+#ifdef Py_GIL_DISABLED
+extern _Thread_local int guards_entered;
+#define GUARD_BEGIN(object)                                                                                  \
+    Py_BEGIN_CRITICAL_SECTION(object);                                                                       \
+    guards_entered++
+#define GUARD_END()                                                                                          \
+    guards_entered--;                                                                                        \
+    Py_END_CRITICAL_SECTION()
+#else
+#define GUARD_BEGIN(object) {
+#define GUARD_END() }
+#endif
+
+/* A way in from Python: returns `call`, made within the section. */
+#define GUARDED(type, object, call)                                                                          \
+    do {                                                                                                     \
+        type result_;                                                                                        \
+        GUARD_BEGIN(object);                                                                                 \
+        result_ = call;                                                                                      \
+        GUARD_END();                                                                                         \
+        return result_;                                                                                      \
+    } while (0)
 
 /* As in the limited API since 3.12, and in what precedes it. */
 #ifndef Py_TPFLAGS_HAVE_VECTORCALL
@@ -151,11 +191,28 @@ pp_status home_pin(Home *self, pp_handle handle, pp_pin_kind kind, void **data);
 void home_unpin(Home *self, pin_note *note);
 pin_note *home_pin_note(pp_handle handle, pp_pin_kind kind);
 
+#ifdef Py_GIL_DISABLED
+/* In the child of a fork: opens the locks that threads held which it does not have. A child of code that
+ * was inside a section itself keeps them all as they are. */
+PyObject *homes_forked(PyObject *module, PyObject *unused);
+#endif
+
 /* Takes away the pins that were left. Owner. */
 void home_sweep(Home *self);
 
 /* Bytes to make memoryviews over. */
 Export *export_new(Home *home, void *data, Py_ssize_t size);
+
+/* Whether others than the caller, who has one reference, look at it. True also where only the thread that
+ * made it can tell. */
+static inline bool export_shared(Export *self)
+{
+#ifdef Py_GIL_DISABLED
+    return !PyUnstable_Object_IsUniquelyReferenced((PyObject *)self);
+#else
+    return Py_REFCNT((PyObject *)self) > 1;
+#endif
+}
 
 /* Who drops the last reference releases the block. */
 void export_owe_release(Export *self, pp_handle handle);
@@ -180,6 +237,13 @@ pp_handle lease_live(Lease *self, const char *what);
 /* The cached memoryview, a new reference. */
 PyObject *lease_view(PyObject *self, void *unused);
 
+/* What guards the lease: its pool's home, or itself where it never was of any block. */
+static inline PyObject *lease_guard(PyObject *op)
+{
+    Lease *self = (Lease *)op;
+    return self->pool ? (PyObject *)self->pool->home : op;
+}
+
 /* Exports the block: what is made over it refers to the lease's Export, not to the lease. */
 int lease_buffer(PyObject *self, Py_buffer *out, int flags);
 
@@ -202,9 +266,6 @@ Batch *batch_prepare(Lender *pool, Py_ssize_t count);
 
 /* It owns the blocks written there from now on. */
 void batch_fill(Batch *self, Py_ssize_t count);
-
-/* A lease of block `index`, which leaves the batch. */
-PyObject *batch_take(Batch *self, Py_ssize_t index);
 
 PyObject *pin_new(PyObject *lease, PyObject *unused);
 

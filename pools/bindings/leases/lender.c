@@ -73,10 +73,6 @@ static int read_size(Lender *self, PyObject *size, size_t *out)
     }
     *out = (size_t)bytes;
     if (bytes > 0 && *out <= self->max_bytes) return 0;
-    if (!self->home) {
-        PyErr_SetString(PyExc_ValueError, "this pool was never initialised: call super().__init__()");
-        return -1;
-    }
     PyOS_snprintf(remedy, sizeof remedy, "it serves 1 to %" PRIu64 " bytes", (uint64_t)self->max_bytes);
     if (size && size != Py_None)
         raise_status(PP_SIZE, self, remedy, "a block of %S bytes from", size);
@@ -135,16 +131,18 @@ static PyObject *refuse(Lender *self, pp_status status, Py_ssize_t count, size_t
 
 /* ---- handing out ------------------------------------------------------------------------------- */
 
-static PyObject *lender_acquire(PyObject *op, PyObject *const *args, Py_ssize_t count, PyObject *names)
+static PyObject *not_initialised(void)
 {
-    Lender *self = (Lender *)op;
-    PyObject *const parameters[] = {text_size, text_tag};
-    PyObject *given[2] = {NULL, NULL};
+    PyErr_SetString(PyExc_ValueError, "this pool was never initialised: call super().__init__()");
+    return NULL;
+}
+
+static PyObject *acquire(Lender *self, PyObject *size, PyObject *tag)
+{
     request wanted;
     pp_block block;
     pp_status status;
-    if ((count || names) && sort_arguments(args, count, names, parameters, 2, given) < 0) return NULL;
-    if (begin(self, given[0], given[1], &wanted) < 0) return NULL;
+    if (begin(self, size, tag, &wanted) < 0) return NULL;
     Lease *made = lease_prepare(self);
     if (!made) {
         end(self);
@@ -168,6 +166,16 @@ static PyObject *lender_acquire(PyObject *op, PyObject *const *args, Py_ssize_t 
     return refuse(self, status, 1, wanted.bytes);
 }
 
+static PyObject *lender_acquire(PyObject *op, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    Lender *self = (Lender *)op;
+    PyObject *const parameters[] = {text_size, text_tag};
+    PyObject *given[2] = {NULL, NULL};
+    if ((count || names) && sort_arguments(args, count, names, parameters, 2, given) < 0) return NULL;
+    if (!self->home) return not_initialised();
+    GUARDED(PyObject *, (PyObject *)self->home, acquire(self, given[0], given[1]));
+}
+
 /* `count` blocks or none. */
 static pp_status fill_batch(Home *home, Batch *into, Py_ssize_t count, const request *wanted)
 {
@@ -179,22 +187,11 @@ static pp_status fill_batch(Home *home, Batch *into, Py_ssize_t count, const req
     return status;
 }
 
-static PyObject *lender_acquire_many(PyObject *op, PyObject *const *args, Py_ssize_t arg_count,
-                                     PyObject *names)
+static PyObject *acquire_many(Lender *self, Py_ssize_t count, PyObject *size, PyObject *tag)
 {
-    Lender *self = (Lender *)op;
-    PyObject *const parameters[] = {text_count, text_size, text_tag};
-    PyObject *given[3] = {NULL, NULL, NULL};
     request wanted;
     pp_status status;
-    if (sort_arguments(args, arg_count, names, parameters, 3, given) < 0) return NULL;
-    if (!given[0]) return PyErr_Format(PyExc_TypeError, "acquire_many() needs a count");
-    Py_ssize_t count = PyNumber_AsSsize_t(given[0], NULL);
-    if (count == -1 && PyErr_Occurred()) return NULL;
-    if (self->home && (count <= 0 || count > BATCH_MAX))
-        return raise_status(PP_INVALID, self, "ask for 1 to 16777216", "acquire_many of %S blocks of",
-                            given[0]);
-    if (begin(self, given[1], given[2], &wanted) < 0) return NULL;
+    if (begin(self, size, tag, &wanted) < 0) return NULL;
     Batch *made = batch_prepare(self, count);
     if (!made) {
         end(self);
@@ -218,13 +215,30 @@ static PyObject *lender_acquire_many(PyObject *op, PyObject *const *args, Py_ssi
     return refuse(self, status, count, wanted.bytes);
 }
 
+static PyObject *lender_acquire_many(PyObject *op, PyObject *const *args, Py_ssize_t arg_count,
+                                     PyObject *names)
+{
+    Lender *self = (Lender *)op;
+    PyObject *const parameters[] = {text_count, text_size, text_tag};
+    PyObject *given[3] = {NULL, NULL, NULL};
+    if (sort_arguments(args, arg_count, names, parameters, 3, given) < 0) return NULL;
+    if (!given[0]) return PyErr_Format(PyExc_TypeError, "acquire_many() needs a count");
+    Py_ssize_t count = PyNumber_AsSsize_t(given[0], NULL);
+    if (count == -1 && PyErr_Occurred()) return NULL;
+    if (!self->home) return not_initialised();
+    if (count <= 0 || count > BATCH_MAX)
+        return raise_status(PP_INVALID, self, "ask for 1 to 16777216", "acquire_many of %S blocks of",
+                            given[0]);
+    GUARDED(PyObject *, (PyObject *)self->home, acquire_many(self, count, given[1], given[2]));
+}
+
 /* A block that C code, or a function of a strategy, has acquired. */
 static PyObject *lender_lease(PyObject *op, PyObject *const *args, Py_ssize_t count)
 {
     Lender *self = (Lender *)op;
     if (count != 3 && count != 5)
         return PyErr_Format(PyExc_TypeError, "lease() takes a handle, an address and a size");
-    if (!self->home) return PyErr_Format(PyExc_ValueError, "this pool was never initialised");
+    if (!self->home) return not_initialised();
     pp_handle handle = PyLong_AsUnsignedLongLong(args[0]);
     if (handle == (pp_handle)-1 && PyErr_Occurred()) return NULL;
     size_t address = PyLong_AsSize_t(args[1]);
@@ -283,20 +297,27 @@ static PyObject *lender_bind(PyObject *op, PyObject *args)
 static PyObject *lender_sweep(PyObject *op, PyObject *unused)
 {
     Lender *self = (Lender *)op;
-    if (self->home) home_sweep(self->home);
+    if (!self->home) Py_RETURN_NONE;
+    GUARD_BEGIN((PyObject *)self->home);
+    home_sweep(self->home);
+    GUARD_END();
     Py_RETURN_NONE;
 }
 
 /* The handles of blocks that are released but looked at. */
 static PyObject *lender_exported(PyObject *op, PyObject *unused)
 {
-    Export *first = ((Lender *)op)->home ? ((Lender *)op)->home->owing : NULL;
+    Home *home = ((Lender *)op)->home;
     size_t count = 0;
-    for (Export *each = first; each; each = each->next) count++;
-    pp_handle *copied = PyMem_Malloc((count + 1) * sizeof *copied);
-    if (!copied) return PyErr_NoMemory();
+    pp_handle *copied;
+    if (!home) return PySet_New(NULL);
+    GUARD_BEGIN((PyObject *)home);
+    for (Export *each = home->owing; each; each = each->next) count++;
+    copied = PyMem_Malloc((count + 1) * sizeof *copied);
     count = 0;
-    for (Export *each = first; each; each = each->next) copied[count++] = each->handle;
+    for (Export *each = copied ? home->owing : NULL; each; each = each->next) copied[count++] = each->handle;
+    GUARD_END();
+    if (!copied) return PyErr_NoMemory();
     /* From here on objects are made, and any export may end. */
     PyObject *handles = PySet_New(NULL);
     for (size_t i = 0; handles && i < count; i++) {

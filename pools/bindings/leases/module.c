@@ -69,6 +69,9 @@ static PyObject *set_up(PyObject *module, PyObject *args)
 
 static PyMethodDef functions[] = {
     {"set_up", set_up, METH_VARARGS, NULL},
+#ifdef Py_GIL_DISABLED
+    {"homes_forked", homes_forked, METH_NOARGS, NULL},
+#endif
     {NULL, NULL, 0, NULL},
 };
 
@@ -82,5 +85,8 @@ PyMODINIT_FUNC PyInit__leases(void)
     if (home_and_export_types(module) < 0 || lender_types(module) < 0 || lease_types(module) < 0 ||
         batch_types(module) < 0 || pin_types(module) < 0)
         Py_CLEAR(module);
+#ifdef Py_GIL_DISABLED
+    if (module) PyUnstable_Module_SetGIL(module, Py_MOD_GIL_NOT_USED);
+#endif
     return module;
 }

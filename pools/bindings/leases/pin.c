@@ -25,9 +25,14 @@ typedef struct Pin {
     PyObject *view;
 } Pin;
 
+static pp_handle live_handle(PyObject *lease)
+{
+    GUARDED(pp_handle, lease_guard(lease), lease_live((Lease *)lease, "pin"));
+}
+
 PyObject *pin_new(PyObject *of, PyObject *unused)
 {
-    if (!lease_live((Lease *)of, "pin")) return NULL;
+    if (!live_handle(of)) return NULL;
     Pin *self = (Pin *)PyType_GenericAlloc(pin_type, 0);
     if (!self) return NULL;
     Py_INCREF((PyObject *)of);
@@ -101,15 +106,14 @@ static int let_go(Pin *self)
         Py_DECREF(view);
     }
     if (self->lent) {
-        if (Py_REFCNT((PyObject *)self->lent) > 1) hand_over(self);
+        if (export_shared(self->lent)) hand_over(self);
         Py_CLEAR(self->lent);
     }
     return result;
 }
 
-static PyObject *pin_enter(PyObject *op, PyObject *unused)
+static PyObject *enter(Pin *self)
 {
-    Pin *self = (Pin *)op;
     if (self->handle) {
         PyErr_SetString(PyExc_RuntimeError, "this pin is held already: call lease.pin() once for each with");
         return NULL;
@@ -126,10 +130,20 @@ static PyObject *pin_enter(PyObject *op, PyObject *unused)
     return view;
 }
 
+static PyObject *pin_enter(PyObject *op, PyObject *unused)
+{
+    GUARDED(PyObject *, (PyObject *)((Pin *)op)->home, enter((Pin *)op));
+}
+
+static PyObject *leave(Pin *self)
+{
+    if (self->handle && let_go(self) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *pin_exit(PyObject *op, PyObject *const *args, Py_ssize_t count)
 {
-    if (((Pin *)op)->handle && let_go((Pin *)op) < 0) return NULL;
-    Py_RETURN_NONE;
+    GUARDED(PyObject *, (PyObject *)((Pin *)op)->home, leave((Pin *)op));
 }
 
 static int pin_traverse(PyObject *op, visitproc visit, void *arg)
@@ -144,9 +158,12 @@ static int pin_traverse(PyObject *op, visitproc visit, void *arg)
 static void pin_finalize(PyObject *op)
 {
     PyObject *type, *value, *traceback;
-    if (!((Pin *)op)->note && !((Pin *)op)->lent) return;
+    Pin *self = (Pin *)op;
+    if (!self->note && !self->lent) return;
     PyErr_Fetch(&type, &value, &traceback);
-    if (let_go((Pin *)op) < 0) PyErr_WriteUnraisable(NULL);
+    GUARD_BEGIN((PyObject *)self->home);
+    if (let_go(self) < 0) PyErr_WriteUnraisable(NULL);
+    GUARD_END();
     PyErr_Restore(type, value, traceback);
 }
 
