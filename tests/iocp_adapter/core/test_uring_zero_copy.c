@@ -9,13 +9,16 @@ static pp_port *port;
 static pp_endpoint endpoint;
 static char expected[BLOCK], found[BLOCK];
 
-static void begin(uint64_t least_bytes)
+static void begin_with(uint64_t least_bytes, uint32_t entries)
 {
-    pp_port_config config = {.backend = PP_BACKEND_IO_URING, .zero_copy_bytes = least_bytes};
+    pp_port_config config = {
+        .backend = PP_BACKEND_IO_URING, .zero_copy_bytes = least_bytes, .entries = entries};
     int os_error;
     heap_init(&heap, SENDS, BLOCK);
     CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
 }
+
+static void begin(uint64_t least_bytes) { begin_with(least_bytes, 0); }
 
 static bool has_it(void)
 {
@@ -197,6 +200,44 @@ static void what_is_cancelled_keeps_its_block_until_it_is_read_no_more(void)
     finish();
 }
 
+/* One peer reads nothing, so that what is sent to it stays; another one, served later, reads at once, and what was sent
+ * to it comes back first. */
+static void a_peer_that_does_not_read_holds_up_nobody_else(uint32_t entries)
+{
+    static char filler[16 << 20];
+    int silent[2];
+    begin_with(1, entries);
+    tcp_pair(silent);
+    pp_endpoint first = add(port, silent[0], 1, &heap, PP_OWN_DESCRIPTOR);
+    pp_send stuff = {.endpoint = first, .address = (uintptr_t)filler, .bytes = sizeof filler};
+    CHECK_EQ(pp_port_send(port, &stuff, NULL), PP_OK);
+    tcp_pair(fds);
+    endpoint = add(port, fds[0], 2, &heap, PP_OWN_DESCRIPTOR);
+    for (int i = 0; i < SENDS; i++) {
+        send_one(i, BLOCK, 0, NULL);
+        read_one(i);
+        pp_completion row = next(port);
+        CHECK_EQ(row.key, 2);
+        CHECK_EQ(row.event, PP_KIND_SEND);
+        CHECK_EQ(row.error, 0);
+    }
+    CHECK_EQ(stats_now().outstanding, 1);
+    CHECK_EQ(pp_port_end(port, first, PP_CLOSE_RESET), PP_OK);
+    pp_completion row = next(port);
+    CHECK_EQ(row.event, PP_KIND_SEND);
+    CHECK_EQ(row.error, ECANCELED);
+    CHECK(row.result < sizeof filler);
+    CHECK_EQ(next(port).event, PP_KIND_CLOSE);
+    finish();
+    sock_close(silent[1]);
+}
+
+static void notifications_come_in_any_order(void) { a_peer_that_does_not_read_holds_up_nobody_else(0); }
+static void with_room_for_one_at_a_time_all_are_sent(void)
+{
+    a_peer_that_does_not_read_holds_up_nobody_else(1);
+}
+
 int main(void)
 {
     RUN(all_arrives_in_order_and_every_block_comes_back);
@@ -205,5 +246,7 @@ int main(void)
     RUN(a_reset_brings_everything_back);
     RUN(a_peer_that_goes_away_fails_what_is_left);
     RUN(what_is_cancelled_keeps_its_block_until_it_is_read_no_more);
+    RUN(notifications_come_in_any_order);
+    RUN(with_room_for_one_at_a_time_all_are_sent);
     return report();
 }
