@@ -41,7 +41,7 @@ class Completion(NamedTuple):
     """Of the endpoint, or as posted."""
     kind: str
     """``recv``, ``send``, ``recvfrom``, ``sendto``, ``accept``, ``connect``, ``disconnect``, ``read_at``,
-    ``write_at``, ``post``, ``timer`` or ``close``."""
+    ``write_at``, ``send_file``, ``post``, ``timer`` or ``close``."""
     more: bool
     """The operation stays armed: other completions of it follow."""
     result: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from iocp_adapter.errors import PortValueError
 from pools import Lease
 
 if TYPE_CHECKING:
+    from iocp_adapter.sent_files import OpenFile
     from iocp_adapter.serving import Serving
     from iocp_adapter.stats import EndpointInfo
 
@@ -61,6 +63,20 @@ class Connection:
         elif not 0 <= length <= data.size:
             raise PortValueError(f"send of {length} bytes from a lease of {data.size}: stay within the lease")
         self._push((self.endpoint, data.detach(), length))
+
+    def send_file(
+        self, file: str | os.PathLike[str] | OpenFile, offset: int = 0, count: int | None = None
+    ) -> int:
+        """Queue ``count`` bytes of a file from ``offset``, or all from there; returns how many.
+
+        ``file`` is a path, opened now and closed when it was sent, or an open file, which stays open until
+        then. The bytes never come to the program. They leave in order with messages, each whole; a file
+        that has become shorter by then resets the connection (``disconnected`` gets a
+        ``ConnectionAbortedError``), for what follows would be taken for the rest.
+
+        Raises ``OSError`` for a file that cannot be opened, ``PortValueError``.
+        """
+        return self._serving.send_file(self, file, offset, count)
 
     def close(self) -> None:
         """Receive no more, send what is queued, then close."""

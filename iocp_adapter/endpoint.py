@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.addresses import native_address, pipe_name, socket_address
 from iocp_adapter.errors import PortValueError, error_for
+from iocp_adapter.sent_files import OpenFile, file_descriptor, part_of_file
 from pools import Lease, Pool
 
 if TYPE_CHECKING:
@@ -208,6 +209,29 @@ class Endpoint:
             data.detach()
         return operation
 
+    def send_file(
+        self,
+        file: Endpoint | OpenFile | int,
+        offset: int = 0,
+        count: int | None = None,
+        user: Any = None,
+    ) -> Operation:
+        """Send ``count`` bytes of a file from ``offset``, or all from there, in order with other sends.
+
+        ``file`` is what ``open_file`` gave, an open file of Python's, or its descriptor (on Windows a
+        handle), which stays open until the completion. The bytes never come to the program. ``result`` is
+        short where the file has become shorter; what is queued goes on. On Unix the socket becomes
+        non-blocking.
+        """
+        named = file._name if isinstance(file, Endpoint) else 0
+        descriptor = self._descriptor_of(file) if isinstance(file, Endpoint) else file_descriptor(file)
+        part = part_of_file(descriptor, offset, count)
+        call = self._port._begin(user, None, file)
+        native = ffi.new(
+            "pp_file_send *", {"endpoint": self._name, "file": named, "user": call.token, **part}
+        )
+        return call.done(lib.pp_port_send_file(call.c, native, call.out), f"send_file from {offset}")
+
     def cancel_all(self) -> int:
         """Cancel everything that is outstanding here; how many that were."""
         count = ffi.new("size_t *")
@@ -230,6 +254,13 @@ class Endpoint:
     def queued_bytes(self) -> int:
         """Bytes that wait to be sent."""
         return lib.pp_port_queued(self._port._native.c, self._name)
+
+    @staticmethod
+    def _descriptor_of(file: Endpoint) -> int:
+        info = file._port._native.endpoint(file._name)
+        if info is None:
+            raise error_for(lib.PP_STALE, f"send_file of endpoint {file.key}")
+        return info.descriptor
 
     def _room(self, into: Lease | bytearray | memoryview) -> tuple[CData, Lease | None, Any]:
         """Where to receive: the native block, the lease, and what else must be kept alive."""

@@ -13,6 +13,7 @@ lease nobody kept has on this very path.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from array import array
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortError, PortValueError, completion_error, error_for
 from iocp_adapter.listening import close_descriptor
 from iocp_adapter.native_port import NativePort, nanoseconds
+from iocp_adapter.sent_files import OpenFile, PathFile, file_descriptor, part_of_file
 from pools import Lease, Pool, PoolError
 
 __all__ = ["BATCH_ROWS", "Serving"]
@@ -38,7 +40,7 @@ _LISTENER_KEY = 0
 _RECEIVED = lib.PP_KIND_RECV | lib.PP_MORE
 _ACCEPT = lib.PP_KIND_ACCEPT
 _CLOSE = lib.PP_KIND_CLOSE
-_SEND = lib.PP_KIND_SEND
+_SENT = (lib.PP_KIND_SEND, lib.PP_KIND_SEND_FILE)
 _POST = lib.PP_KIND_POST
 _KIND = lib.PP_KIND_MASK
 _SENDS = ffi.typeof("pp_block_send[]")
@@ -199,6 +201,8 @@ class Serving:
             accepted = event & _KIND == _ACCEPT and event & lib.PP_MORE and not error
             if accepted or (event & _KIND == _POST and user):
                 close_descriptor(result, self.flags)
+            if event & _KIND in _SENT:
+                self._let_go(user)
 
     # ---- everything that is not data --------------------------------------------------------
 
@@ -210,7 +214,7 @@ class Serving:
             self._close(key, error)
         elif kind == _POST and user:  # from the loop that accepts; one without a number only wakes
             self._welcome(result, user)
-        elif kind == _SEND:
+        elif kind in _SENT:
             self._let_go(user)
             if error >= lib.PP_ERROR_STATUS and (connection := self.connections.get(key)):
                 _log.error("a send on %r failed, it is closed: %s", connection, completion_error(error))
@@ -327,9 +331,32 @@ class Serving:
         self._held[self._holds] = source
         self._submit(native)
 
-    def _submit(self, native: Any) -> bool:
+    def send_file(
+        self,
+        connection: Connection,
+        file: str | os.PathLike[str] | OpenFile,
+        offset: int,
+        count: int | None,
+    ) -> int:
+        """A part of a file; it is held until it was sent, and closed where it was opened here."""
+        source: PathFile | OpenFile = PathFile(file) if isinstance(file, str | os.PathLike) else file
+        try:
+            descriptor = source.descriptor if isinstance(source, PathFile) else file_descriptor(source)
+            part = part_of_file(descriptor, offset, count)
+        except BaseException:
+            if isinstance(source, PathFile):
+                source.close()
+            raise
+        self.flush_if_serving()
+        self._holds += 1
+        self._held[self._holds] = source
+        native = ffi.new("pp_file_send *", {"endpoint": connection.endpoint, "user": self._holds, **part})
+        self._submit(native, lib.pp_port_send_file)
+        return part["bytes"]
+
+    def _submit(self, native: Any, call: Callable[..., int] = lib.pp_port_send) -> bool:
         """False: the connection has ended, the message is dropped."""
-        status = lib.pp_port_send(self.port.c, native, ffi.NULL)
+        status = call(self.port.c, native, ffi.NULL)
         if not status:
             return True
         self._let_go(native.user)
@@ -341,6 +368,8 @@ class Serving:
         held = self._held.pop(hold, None)
         if isinstance(held, Lease):
             held.release()
+        elif isinstance(held, PathFile):
+            held.close()
 
     def flush_if_serving(self) -> None:
         """Keep the order between collected sends and one that crosses by itself."""

@@ -59,6 +59,7 @@ KINDS: dict[int, str] = {
     lib.PP_KIND_SENDTO: "sendto",
     lib.PP_KIND_READ: "read_at",
     lib.PP_KIND_WRITE: "write_at",
+    lib.PP_KIND_SEND_FILE: "send_file",
     lib.PP_KIND_DISCONNECT: "disconnect",
 }
 
@@ -68,7 +69,7 @@ class Outstanding(NamedTuple):
 
     kind: str
     """``recv``, ``send``, ``accept``, ``connect``, ``disconnect``, ``recvfrom``, ``sendto``, ``read_at``,
-    ``write_at`` or ``timer``."""
+    ``write_at``, ``send_file`` or ``timer``."""
     key: int
     age_seconds: float
     bytes: int

@@ -6,7 +6,7 @@
  * full, after which the next change is reported. Adding a descriptor reports its
  * present state, so nothing is lost when it is added late.
  *
- * Files are none of its business: file_threads.c.
+ * Files are none of its business, read, written or sent: file_threads.c.
  *
  * A thread that waits is woken through an eventfd, the one entry that carries no
  * endpoint. */
@@ -160,6 +160,7 @@ const pp_backend pp_backend_epoll = {
     .shut = shut,
     .bury = bury,
     .file = start_file,
+    .send_file = start_file,
     .watch = watch,
     .unwatch = unwatch,
     .cancel = cancel,

@@ -16,6 +16,10 @@
  *      zero copy    0         generation     uring_zero_copy.c
  *      others       0         0              IGNORED
  *
+ * Files are sent by sendfile() in file_threads.c as under epoll, and not by splice
+ * operations of the ring: one of those takes a pipe of two descriptors for each stream,
+ * and the kernel gives it to a thread of its own all the same.
+ *
  * The kernel may end what is armed at any time (no room for a completion, the thread
  * that submitted it has exited): without MORE it is armed again. Arming a poll reports
  * the present state at once, so polls that ended for want of room are armed again only
@@ -170,12 +174,20 @@ static bool start_file(pp_port *port, uint32_t name)
     return true;
 }
 
+static bool start_send_file(pp_port *port, uint32_t slot)
+{
+    uring_state *state = port->state;
+    return file_threads_take(&state->threads, slot);
+}
+
 static void cancel(pp_port *port, uint32_t slot)
 {
     uring_state *state = port->state;
     bool threads_have_it =
         !state->features.on[URING_FILES] && port->ends[port->slots[slot].endpoint].flags & PP_FILE;
-    if (threads_have_it || port->slots[slot].kind == PP_KIND_SEND) return; /* it has left, or is about to */
+    uint8_t kind = port->slots[slot].kind;
+    if (threads_have_it || kind == PP_KIND_SEND_FILE || kind == PP_KIND_SEND)
+        return; /* it has left, or is about to */
     uring_sqe *entry = prepare(state);
     if (!entry) return;
     entry->opcode = URING_OP_ASYNC_CANCEL;
@@ -367,6 +379,7 @@ const pp_backend pp_backend_io_uring = {
     .abandon = abandon,
     .accept = start_accept,
     .file = start_file,
+    .send_file = start_send_file,
     .cancel = cancel,
     .wait = await,
     .harvest = harvest,

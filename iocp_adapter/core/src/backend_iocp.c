@@ -221,6 +221,7 @@ static void take(pp_port *port, iocp_operation *operation)
     if (operation->kind == IOCP_CONNECT) iocp_connected(port, operation);
     if (operation->kind == IOCP_FILE) iocp_filed(port, operation);
     if (operation->kind == IOCP_DISCONNECT) iocp_disconnected(port, operation);
+    if (operation->kind == IOCP_SEND_FILE) iocp_file_left(port, operation);
     if (operation->kind == IOCP_PIPE_ACCEPT) iocp_pipe_accepted(port, operation);
     if (operation->kind == IOCP_PIPE_OPEN) iocp_pipe_opened(port, operation);
     iocp_drop(port->state, operation);
@@ -347,6 +348,7 @@ const pp_backend pp_backend_iocp = {
     .disconnect = iocp_disconnect,
     .pipe_recv = iocp_pipe_recv,
     .file = iocp_file,
+    .send_file = iocp_send_file,
     .cancel = cancel,
     .wait = await,
     .harvest = harvest,

@@ -23,7 +23,8 @@ enum { LONGEST_DELAY = 12, REPORTS_A_TURN = 16 };
 typedef struct sim_sending {
     pp_os_span spans[PP_OS_SPANS];
     size_t count;
-    int64_t to; /* a datagram's */
+    int64_t to;    /* a datagram's */
+    uint32_t file; /* the slot of a file's send; 0: none */
     bool cancelled, datagram;
 } sim_sending;
 
@@ -119,6 +120,26 @@ static void say_news(pp_port *port, uint32_t index)
     pp_ready(port, index, edges);
 }
 
+/* A piece of a file leaves, if there is room: where news are edges one will say so, else it stays taken over. */
+static void say_file_sent(pp_port *port, uint32_t index, sim_sending *sending)
+{
+    sim_kernel *kernel = port->state;
+    uint32_t slot = sending->file;
+    bool given_back = sending->cancelled && !sim_chance(kernel, kernel->moods.lose_cancel);
+    int64_t outcome = -(int64_t)pp_os_cancelled;
+    if (!given_back) outcome = sim_send_file(socket_of(port, index), &port->slots[slot]);
+    bool no_room = outcome < 0 && pp_os_would_block(-outcome);
+    if (no_room && kernel->completes && !sending->cancelled) {
+        const sim_socket *peer = socket_of(port, index)->peer;
+        if (peer && peer->used < SIM_BUFFER)
+            sim_say(kernel, SIM_SENT, pp_end_name(port, index), 0); /* stalled */
+        return;
+    }
+    if (no_room && sending->cancelled) outcome = -(int64_t)pp_os_cancelled;
+    sending->file = PP_NONE;
+    pp_file_left(port, slot, outcome);
+}
+
 /* A send that was taken over moves on, if it can. */
 static void say_sent(pp_port *port, uint32_t index)
 {
@@ -127,6 +148,10 @@ static void say_sent(pp_port *port, uint32_t index)
     sim_socket *socket = socket_of(port, index);
     int64_t total = 0, error = 0;
     bool whole = true;
+    if (sending->file) {
+        say_file_sent(port, index, sending);
+        return;
+    }
     if (sending->count == 0) return;
     if (sending->cancelled && !sim_chance(kernel, kernel->moods.lose_cancel))
         error = -(int64_t)pp_os_cancelled;
@@ -217,7 +242,7 @@ static void say(pp_port *port, const sim_event *event)
             port->stats.late_completions++;
             return;
         }
-        if (kernel->completes && kernel->sending) say_sent(port, index);
+        if (kernel->sending) say_sent(port, index);
         if (kernel->completes && port->ends[index].accept && port->ends[index].life != PP_LIFE_FREE)
             say_accept(port, pp_slot_name(port, port->ends[index].accept));
         if (event->kind == SIM_NEWS && pp_end_find(port, event->name) != PP_NONE) say_news(port, index);
@@ -309,6 +334,19 @@ static bool start_file(pp_port *port, uint32_t slot)
     return true;
 }
 
+static bool start_send_file(pp_port *port, uint32_t slot)
+{
+    sim_kernel *kernel = port->state;
+    uint32_t index = port->slots[slot].endpoint;
+    if (!kernel->sending) kernel->sending = calloc(port->end_limit, sizeof *kernel->sending);
+    if (!kernel->sending) return false;
+    if (!port->ends[index].watched) watch(port, index), port->ends[index].watched = 1;
+    kernel->sending[index].file = slot;
+    kernel->sending[index].cancelled = false;
+    sim_say(kernel, SIM_SENT, pp_end_name(port, index), 0);
+    return true;
+}
+
 static int64_t connect_over(pp_port *port, uint32_t slot, const void *address, uint32_t bytes)
 {
     int64_t listener;
@@ -331,7 +369,8 @@ static void cancel(pp_port *port, uint32_t slot)
     sim_kernel *kernel = port->state;
     uint32_t index = port->slots[slot].endpoint;
     if (port->slots[slot].kind == PP_KIND_ACCEPT) sim_say(kernel, SIM_ACCEPT, pp_slot_name(port, slot), 0);
-    if (port->slots[slot].kind != PP_KIND_SEND && port->slots[slot].kind != PP_KIND_SENDTO) return;
+    uint8_t kind = port->slots[slot].kind;
+    if (kind != PP_KIND_SEND && kind != PP_KIND_SENDTO && kind != PP_KIND_SEND_FILE) return;
     uint32_t at = port->ends[index].send_head;
     for (uint32_t left = port->ends[index].sending; left > 0; left--, at = port->slots[at].next)
         if (!port->slots[at].cancelled) return;
@@ -410,7 +449,7 @@ static void bury(pp_port *port)
 #define SIM_BACKEND                                                                                          \
     .name = "sim", .id = PP_BACKEND_SIM, .open = open_sim, .shut = shut, .bury = bury, .watch = watch,       \
     .unwatch = unwatch, .forget = forget, .cancel = cancel, .wait = await, .harvest = harvest,               \
-    .flush = flush, .wake = wake, .file = start_file
+    .flush = flush, .wake = wake, .file = start_file, .send_file = start_send_file
 
 const pp_backend pp_backend_sim = {SIM_BACKEND};
 

@@ -25,6 +25,7 @@ void pp_cancel_slot(pp_port *port, uint32_t name, uint32_t error)
         return;
     case PP_KIND_SEND:
     case PP_KIND_SENDTO:
+    case PP_KIND_SEND_FILE:
         pp_send_cancel(port, name, error);
         return;
     case PP_KIND_ACCEPT:

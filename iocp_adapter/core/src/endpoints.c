@@ -148,7 +148,7 @@ static void finish(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
     pp_timeouts_end(port, index);
-    if (end->watched) port->backend->unwatch(port, index);
+    if (end->watched && port->open) port->backend->unwatch(port, index);
     if (port->backend->forget) port->backend->forget(port, index);
     if (end->flags & PP_OWN_DESCRIPTOR && end->flags & PP_FILE)
         port->sockets->close_file(end->descriptor);

@@ -1,6 +1,7 @@
 /* engine.h - the port from the inside: slots, endpoints, and what a back end must do.
  *
- *      receive.c  send.c  datagram.c  accept.c  disconnect.c  file.c    what operations mean
+ *      receive.c  send.c  datagram.c  accept.c
+ *      disconnect.c  file.c  send_file.c           what operations mean
  *      look.c                                      what the port tells of itself
  *      dequeue.c                                   who waits, who harvests, what a batch is
  *      operations.c  endpoints.c  timers.c         the tables
@@ -58,6 +59,9 @@ typedef struct pp_slot {
     uint64_t since_ns;
     const pp_provider *provider;
     pp_address *peer; /* recvfrom: the caller's, may be NULL; sendto: NULL where the socket is connected */
+    int64_t file;     /* send of a file: its descriptor, */
+    uint64_t offset;  /* where it begins in it, */
+    uint32_t held;    /* and its endpoint, if it has one */
 } pp_slot;
 
 enum pp_slot_flag {
@@ -212,6 +216,10 @@ typedef struct pp_backend {
     /* Reads or writes a file and calls pp_filed(), later. False: it cannot take one more now. */
     bool (*file)(pp_port *port, uint32_t slot);
 
+    /* Sends a piece of the file at the head of an endpoint's queue, from its offset and what has moved on, and
+     * calls pp_file_left(), later. pp_sending() was called. False: it cannot now. */
+    bool (*send_file)(pp_port *port, uint32_t slot);
+
     /* Accepts by itself and calls pp_accepted() for each outcome; NULL: on readiness. */
     pp_status (*accept)(pp_port *port, uint32_t slot);
     /* Asks the kernel for an operation back that has in_kernel set, and cancelled. */
@@ -304,6 +312,14 @@ void pp_send_cancel(pp_port *port, uint32_t slot, uint32_t error);
 void pp_send_refused(pp_port *port, const pp_send *send, pp_status status);
 void pp_send_flush_all(pp_port *port);
 void pp_send_some(pp_port *port, uint32_t index);
+/* Flushes an endpoint's queue when the call ends. */
+void pp_send_later(pp_port *port, uint32_t index);
+/* Takes bytes that have left off the queue, and ends what they complete. */
+void pp_send_advance(pp_port *port, uint32_t index, uint64_t sent);
+/* Ends the sends of an endpoint, or the endpoint, for an error. */
+void pp_send_fail(pp_port *port, uint32_t index, uint32_t error);
+/* Completes those of the first `count` sends that were asked back and have not left; how many. */
+unsigned pp_send_give_back(pp_port *port, uint32_t index, uint32_t count, uint32_t error);
 void pp_send_drop(pp_port *port, uint32_t index, uint32_t error);
 /* The first `count` sends of an endpoint's queue are the kernel's from now on; and what came of them:
  * bytes that have left, or minus an error number. */
@@ -311,6 +327,13 @@ void pp_sending(pp_port *port, uint32_t index, size_t count);
 void pp_sent(pp_port *port, uint32_t index, int64_t outcome);
 /* The kernel has ceased to read from a send in one of the places where it did. */
 void pp_send_unhold(pp_port *port, uint32_t slot);
+/* Hands the file at the head of an endpoint's queue over. */
+void pp_send_file_some(pp_port *port, uint32_t index);
+/* What became of a piece: bytes that have left, 0 at the end of the file, minus an error number;
+ * pp_os_would_block(): nothing until an edge says that there is room. */
+void pp_file_left(pp_port *port, uint32_t slot, int64_t outcome);
+/* A send of a file has ended: its file's endpoint may. */
+void pp_send_file_end(pp_port *port, uint32_t slot);
 /* What a read or write of a file came to: bytes, or minus an error number. */
 void pp_filed(pp_port *port, uint32_t slot, int64_t outcome);
 /* Asks all reads and writes of an endpoint back; how many. */

@@ -8,6 +8,9 @@
  * That one gives it to the engine, as any kernel's news: a pool that belongs to one
  * thread never sees these. Four keep a disk's queue filled; more would only queue there.
  *
+ * They also send files to sockets, which are never waited for: a piece at a time, once there is room, so that a
+ * stream whose peer does not read holds no thread (send_file.c).
+ *
  * They hold the port's lock except while they are in the call. A job that was cancelled
  * before a thread came to it ends without the call; one that has begun runs to its end.
  * All signals are blocked in them, for they belong to the program's threads. */
@@ -16,7 +19,10 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/sendfile.h>
 #include <unistd.h>
+
+enum { PIECE_BYTES = 1 << 20 };
 
 void file_threads_init(file_threads *self, pp_port *port)
 {
@@ -41,10 +47,22 @@ static uint32_t take(pp_port *port, pp_queue *queue)
     return slot;
 }
 
+/* A piece; the socket does not block. What is left for want of room is seen at the next attempt. */
+static int64_t send_piece(int socket, const pp_slot *job)
+{
+    off_t at = (off_t)(job->offset + job->moved);
+    uint64_t left = job->size - job->moved;
+    ssize_t sent;
+    do sent = sendfile(socket, (int)job->file, &at, left < PIECE_BYTES ? (size_t)left : PIECE_BYTES);
+    while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -(int64_t)errno : sent;
+}
+
 /* Without the lock: the slot is this thread's until it has finished. */
 static int64_t call(int file, const pp_slot *job)
 {
     ssize_t moved;
+    if (job->kind == PP_KIND_SEND_FILE) return send_piece(file, job);
     do
         moved = job->kind == PP_KIND_READ ? pread(file, job->data, (size_t)job->size, (off_t)job->moved)
                                           : pwrite(file, job->data, (size_t)job->size, (off_t)job->moved);
@@ -102,7 +120,10 @@ bool file_threads_take(file_threads *self, uint32_t slot)
 void file_threads_reap(file_threads *self)
 {
     for (uint32_t slot; (slot = take(self->port, &self->finished)) != PP_NONE;)
-        pp_filed(self->port, slot, (int64_t)self->port->slots[slot].result);
+        if (self->port->slots[slot].kind == PP_KIND_SEND_FILE)
+            pp_file_left(self->port, slot, (int64_t)self->port->slots[slot].result);
+        else
+            pp_filed(self->port, slot, (int64_t)self->port->slots[slot].result);
 }
 
 void file_threads_end(file_threads *self)

@@ -19,7 +19,7 @@ typedef struct file_threads {
 } file_threads;
 
 void file_threads_init(file_threads *self, pp_port *port);
-/* Takes a read or write over; false where no thread could be started for the first one. */
+/* Takes a read, a write or a piece to send over; false where no thread could be started for the first one. */
 bool file_threads_take(file_threads *self, uint32_t slot);
 /* Gives the engine what has come of them. */
 void file_threads_reap(file_threads *self);

@@ -18,7 +18,8 @@ size_t pp_port_outstanding(pp_port *port, pp_outstanding *out, size_t capacity)
             out[seen].operation = pp_slot_name(port, i);
             out[seen].key = slot->key;
             out[seen].age_ns = now_ns > slot->since_ns ? now_ns - slot->since_ns : 0;
-            bool sends = slot->kind == PP_KIND_SEND || slot->kind == PP_KIND_SENDTO;
+            bool sends =
+                slot->kind == PP_KIND_SEND || slot->kind == PP_KIND_SENDTO || slot->kind == PP_KIND_SEND_FILE;
             bool files = slot->kind == PP_KIND_READ || slot->kind == PP_KIND_WRITE;
             out[seen].bytes = files ? slot->size : sends ? slot->size - slot->moved : 0;
             out[seen].kind = slot->kind;

@@ -91,6 +91,13 @@ static void forget_peer(pp_slot *slot)
     slot->flags &= (uint8_t)~PP_SLOT_COPIED;
 }
 
+/* What an operation held besides its block. */
+static void let_go(pp_port *port, uint32_t index)
+{
+    forget_peer(&port->slots[index]);
+    if (port->slots[index].kind == PP_KIND_SEND_FILE) pp_send_file_end(port, index);
+}
+
 static void push_done(pp_port *port, uint32_t index)
 {
     port->slots[index].next = PP_NONE;
@@ -105,18 +112,18 @@ void pp_complete(pp_port *port, uint32_t index, uint64_t result, uint32_t error)
 {
     pp_slot *slot = &port->slots[index];
     pp_slot_unpin(port, index);
-    forget_peer(slot);
     if (slot->state == PP_SLOT_ARMED) port->stats.completed++;
     slot->state = PP_SLOT_DONE;
     slot->result = result;
     slot->error = error;
     push_done(port, index);
+    let_go(port, index);
 }
 
 void pp_complete_quietly(pp_port *port, uint32_t index)
 {
     pp_slot_unpin(port, index);
-    forget_peer(&port->slots[index]);
+    let_go(port, index);
     port->stats.completed++;
     pp_slot_drop(port, index);
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -222,6 +223,12 @@ int64_t pp_port_file_open(const char *path, uint32_t flags)
 }
 
 void pp_port_file_close(int64_t descriptor) { close((int)descriptor); }
+
+int64_t pp_port_file_size(int64_t descriptor)
+{
+    struct stat about;
+    return fstat((int)descriptor, &about) ? -(int64_t)errno : (int64_t)about.st_size;
+}
 
 int64_t pp_port_pipe_listen(const char *name)
 {

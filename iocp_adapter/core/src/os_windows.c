@@ -154,6 +154,12 @@ int64_t pp_port_file_open(const char *path, uint32_t flags)
 
 void pp_port_file_close(int64_t descriptor) { CloseHandle((HANDLE)(intptr_t)descriptor); }
 
+int64_t pp_port_file_size(int64_t descriptor)
+{
+    LARGE_INTEGER bytes;
+    return GetFileSizeEx((HANDLE)(intptr_t)descriptor, &bytes) ? bytes.QuadPart : -(int64_t)GetLastError();
+}
+
 int64_t pp_os_reserve_descriptor(void) { return -1; } /* sockets are not scarce here as descriptors are */
 
 static size_t pipe_peer(HANDLE pipe, char *out, size_t capacity)

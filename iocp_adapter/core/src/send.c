@@ -63,7 +63,7 @@ static size_t gather(const pp_port *port, const pp_end *end, pp_os_span *spans, 
     for (uint32_t at = end->send_head; at != PP_NONE && count < most && *total < limit;
          at = port->slots[at].next) {
         const pp_slot *slot = &port->slots[at];
-        if (slot->flags & PP_SLOT_DATAGRAM) break;
+        if (slot->flags & PP_SLOT_DATAGRAM || slot->kind == PP_KIND_SEND_FILE) break;
         uint64_t bytes = slot->size - slot->moved;
         if (bytes > limit - *total) bytes = limit - *total;
         spans[count].data = slot->data + slot->moved;
@@ -106,19 +106,21 @@ void pp_send_unhold(pp_port *port, uint32_t index)
 static void done(pp_port *port, uint32_t slot)
 {
     port->stats.sends++;
+    if (port->slots[slot].kind == PP_KIND_SEND_FILE) port->stats.file_sends++;
     finish(port, slot, 0);
 }
 
-static void advance(pp_port *port, pp_end *end, uint64_t sent)
+void pp_send_advance(pp_port *port, uint32_t index, uint64_t sent)
 {
+    pp_end *end = &port->ends[index];
     end->out_ns = port->now_ns;
     end->sent_bytes += sent;
     port->stats.sent_bytes += sent;
     port->stats.queued_bytes -= sent;
     end->queued_bytes -= sent;
     while (sent > 0) {
-        uint32_t index = end->send_head;
-        pp_slot *slot = &port->slots[index];
+        uint32_t head = end->send_head;
+        pp_slot *slot = &port->slots[head];
         uint64_t left = slot->size - slot->moved;
         if (sent < left) {
             slot->moved += sent;
@@ -132,11 +134,11 @@ static void advance(pp_port *port, pp_end *end, uint64_t sent)
             end->send_tail = PP_NONE;
         else
             port->slots[end->send_head].previous = PP_NONE;
-        done(port, index);
+        done(port, head);
     }
 }
 
-static void fail(pp_port *port, uint32_t index, uint32_t error)
+void pp_send_fail(pp_port *port, uint32_t index, uint32_t error)
 {
     if (port->ends[index].flags & PP_SELF_CLOSING || port->ends[index].life != PP_LIFE_OPEN)
         pp_end_begin(port, index, PP_CLOSE_RESET, error);
@@ -167,6 +169,10 @@ void pp_send_some(pp_port *port, uint32_t index)
             if (!pp_datagram_send(port, index)) break;
             continue;
         }
+        if (port->slots[end->send_head].kind == PP_KIND_SEND_FILE) {
+            pp_send_file_some(port, index);
+            break;
+        }
         size_t count = gather(port, end, spans, &total);
         if (PP_UNLIKELY(total >= port->zero_copy_bytes) && end->copies == PP_COPIES_NOT &&
             port->backend->send_zero_copy(port, index, spans, count))
@@ -175,16 +181,16 @@ void pp_send_some(pp_port *port, uint32_t index)
         int64_t sent = port->backend->send ? port->backend->send(port, index, spans, count)
                                            : port->sockets->send(end->descriptor, spans, count);
         if (sent < 0 && !pp_os_would_block(-sent)) {
-            fail(port, index, (uint32_t)-sent);
+            pp_send_fail(port, index, (uint32_t)-sent);
             return;
         }
         if (count > 1) port->stats.gathered_sends += count;
-        if (sent > 0) advance(port, end, (uint64_t)sent);
+        if (sent > 0) pp_send_advance(port, index, (uint64_t)sent);
         if (PP_LIKELY(sent == (int64_t)total)) continue;
         if (sent > 0 && port->backend->send) continue; /* no edge will say that there is room again */
         end->edges &= ~PP_EDGE_OUT;
         if (pp_end_watch(port, index) != PP_OK) {
-            fail(port, index, PP_ERROR_STATUS + PP_IO);
+            pp_send_fail(port, index, PP_ERROR_STATUS + PP_IO);
             return;
         }
     }
@@ -247,8 +253,7 @@ void pp_sending(pp_port *port, uint32_t index, size_t count)
     for (; count > 0; count--, at = port->slots[at].next) port->slots[at].in_kernel = 1;
 }
 
-/* Completes the sends that were asked back and have not left; how many. */
-static unsigned give_back(pp_port *port, uint32_t index, uint32_t count, uint32_t error)
+unsigned pp_send_give_back(pp_port *port, uint32_t index, uint32_t count, uint32_t error)
 {
     unsigned given = 0;
     uint32_t next;
@@ -279,11 +284,11 @@ void pp_sent(pp_port *port, uint32_t index, int64_t outcome)
         pp_send_some(port, index);
         return;
     }
-    if (outcome > 0) advance(port, end, (uint64_t)outcome);
+    if (outcome > 0) pp_send_advance(port, index, (uint64_t)outcome);
     held -= (uint32_t)(port->stats.sends - finished);
-    unsigned given = give_back(port, index, held, reason);
+    unsigned given = pp_send_give_back(port, index, held, reason);
     if (outcome < 0 && !given)
-        fail(port, index, (uint32_t)-outcome);
+        pp_send_fail(port, index, (uint32_t)-outcome);
     else
         pp_send_some(port, index);
     if (end->life != PP_LIFE_OPEN && end->life != PP_LIFE_FREE) pp_end_settle(port, index);
@@ -291,7 +296,7 @@ void pp_sent(pp_port *port, uint32_t index, int64_t outcome)
 
 /* ---- submission ------------------------------------------------------------------------------ */
 
-static void queue_flush(pp_port *port, uint32_t index)
+void pp_send_later(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
     if (end->queued_flush) return;
@@ -342,7 +347,7 @@ pp_status pp_send_queue(pp_port *port, const pp_send *send, pp_operation *out)
         return PP_OK;
     }
     pp_send_append(port, index, name);
-    queue_flush(port, index);
+    pp_send_later(port, index);
     return PP_OK;
 }
 

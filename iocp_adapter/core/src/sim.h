@@ -84,6 +84,8 @@ int64_t sim_transfer(sim_socket *from, const char *data, size_t bytes);
 int64_t sim_deliver(sim_socket *from, int64_t to, const void *data, size_t bytes);
 /* Reads or writes a file; bytes, or minus an error number. */
 int64_t sim_file(sim_socket *file, const pp_slot *slot);
+/* Moves a piece of a file into the peer's buffer; as pp_file_left() has it. */
+int64_t sim_send_file(sim_socket *to, const pp_slot *slot);
 /* The socket with this descriptor; NULL where it is no more. */
 sim_socket *sim_find(const sim_kernel *kernel, int64_t descriptor);
 void sim_close(int64_t socket, bool reset);

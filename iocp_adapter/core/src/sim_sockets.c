@@ -224,6 +224,19 @@ int64_t sim_file(sim_socket *file, const pp_slot *slot)
     return (int64_t)most;
 }
 
+int64_t sim_send_file(sim_socket *socket, const pp_slot *slot)
+{
+    sim_kernel *kernel = socket->kernel;
+    const sim_socket *file = at(slot->file);
+    uint64_t offset = slot->offset + slot->moved, left = slot->size - slot->moved;
+    if (sim_chance(kernel, kernel->moods.stall)) return later(socket);
+    if (sim_chance(kernel, kernel->moods.exhaust)) return -(int64_t)pp_os_errors.no_memory;
+    if (offset >= file->used) return 0;
+    if (left > file->used - offset) left = file->used - offset;
+    int64_t sent = sim_transfer(socket, file->buffer + offset, shortened(kernel, (size_t)left));
+    return sent ? sent : -(int64_t)pp_os_errors.would_block;
+}
+
 /* ---- connections ------------------------------------------------------------------------------- */
 
 static int64_t accept_one(int64_t descriptor)

@@ -46,6 +46,7 @@ typedef enum pp_operation_kind {
     PP_KIND_SENDTO = 9,
     PP_KIND_READ = 10,
     PP_KIND_WRITE = 11,
+    PP_KIND_SEND_FILE = 12,
     PP_KIND_DISCONNECT = 15
 } pp_operation_kind;
 
@@ -145,6 +146,16 @@ typedef enum pp_send_flag {
     PP_SEND_QUIET = 2 /* no completion when all is sent; a failure is told once for the endpoint */
 } pp_send_flag;
 
+/* A part of a file to send. */
+typedef struct pp_file_send {
+    pp_endpoint endpoint; /* a stream's, not a pipe's */
+    pp_endpoint file;     /* of PP_FILE; 0: `descriptor` */
+    int64_t descriptor;   /* a file that can be read, on Windows a HANDLE; stays open until the completion */
+    uint64_t offset, bytes;
+    uint64_t user;
+    uint64_t flags; /* PP_SEND_QUIET or 0 */
+} pp_file_send;
+
 /* A socket's address: a struct sockaddr as the system has it. */
 typedef struct pp_address {
     uint64_t bytes; /* of `data`; 0: none, as of a Unix socket without a name */
@@ -240,7 +251,8 @@ typedef struct pp_endpoint_info {
     X(file_reads, counter, operations, "reads of files that gave data, or the end")                          \
     X(file_writes, counter, operations, "writes to files that took data")                                    \
     X(disconnects, counter, connections, "connections ended by a disconnect")                                \
-    X(reused_sockets, counter, sockets, "accepts begun with the socket of a disconnected connection")
+    X(reused_sockets, counter, sockets, "accepts begun with the socket of a disconnected connection")        \
+    X(file_sends, counter, operations, "parts of files sent in full")
 
 enum { PP_PORT_STATS_VERSION = 1 };
 
@@ -348,6 +360,14 @@ pp_status pp_port_recv_stream(pp_port *port, pp_endpoint endpoint, uint64_t user
  * caller's. */
 pp_status pp_port_send(pp_port *port, const pp_send *send, pp_operation *out);
 
+/* Sends `bytes` of a file from `offset`, without passing them through the program: in order with the sends
+ * queued before and after, each whole. Fewer bytes where the file is shorter than that: an endpoint with
+ * PP_SELF_CLOSING is then reset (connection aborted), because its peer would take what follows for the rest;
+ * of any other the completion's result says so, also with PP_SEND_QUIET, and what is queued goes on. An error,
+ * of the file or the stream, ends what is queued as well. A `file` that is ended meanwhile ends afterwards. On Unix the
+ * socket becomes non-blocking. PP_SIZE: an end beyond INT64_MAX. PP_UNSUPPORTED: to a pipe. */
+pp_status pp_port_send_file(pp_port *port, const pp_file_send *send, pp_operation *out);
+
 /* Receives one datagram, whole or PP_TRUNCATED; one of 0 bytes is one like any other, and a peer that is
  * not there ends nothing. `into` as for pp_port_recv(); with neither handle nor data, a block of the
  * provider of that size, acquired when the datagram is there; NULL: of PP_DATAGRAM_BYTES, or the most that
@@ -373,6 +393,8 @@ pp_status pp_port_write_at(pp_port *port, const pp_send *write, uint64_t offset,
  * pp_file_flag. The descriptor, or minus the system's error number. */
 int64_t pp_port_file_open(const char *path, uint32_t flags);
 void pp_port_file_close(int64_t descriptor);
+/* Bytes of a file that is open, or minus the system's error number. */
+int64_t pp_port_file_size(int64_t descriptor);
 
 /* Takes the name of a pipe on Windows, in UTF-8, with or without \\.\pipe\ in front. Nobody else can have it
  * until the descriptor is closed, as a file is. Associated with PP_PIPE it is what pp_port_accept() wants; that

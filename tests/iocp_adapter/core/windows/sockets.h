@@ -17,7 +17,8 @@ enum { HEARS_OF_NOBODY = 0 };
 
 static inline bool is_broken(uint64_t error)
 {
-    return error == WSAECONNRESET || error == WSAECONNABORTED || error == WSAESHUTDOWN;
+    return error == WSAECONNRESET || error == WSAECONNABORTED || error == WSAESHUTDOWN ||
+           error == WSAENOTCONN;
 }
 
 __attribute__((constructor)) static void begin_winsock(void)

@@ -1,0 +1,59 @@
+"""Files that are sent: their descriptors, and how much of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Protocol
+
+from iocp_adapter._native import lib
+from iocp_adapter.errors import PortValueError, file_error
+
+__all__ = ["OpenFile", "PathFile", "file_descriptor", "part_of_file"]
+
+_LAST_OFFSET = (1 << 63) - 1
+
+
+class OpenFile(Protocol):
+    """An open file of Python's."""
+
+    def fileno(self) -> int: ...
+
+
+class PathFile:
+    """A file that was opened to be sent, and is closed when it was."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, path: str | os.PathLike[str]):
+        name = os.fsencode(path)
+        if b"\0" in name:
+            raise PortValueError(f"path {path!r}: a file's name has no zero bytes")
+        self.descriptor = lib.pp_port_file_open(name, lib.PP_FILE_READ)
+        if self.descriptor < 0:
+            raise file_error(-self.descriptor, os.fspath(path))
+
+    def close(self) -> None:
+        lib.pp_port_file_close(self.descriptor)
+
+
+def file_descriptor(file: OpenFile | int) -> int:
+    """What the engine wants of an open file: its descriptor, on Windows its handle."""
+    if isinstance(file, int):
+        return file
+    if sys.platform == "win32":
+        import msvcrt  # noqa: PLC0415  # there is none elsewhere
+
+        return msvcrt.get_osfhandle(file.fileno())
+    return file.fileno()
+
+
+def part_of_file(descriptor: int, offset: int, count: int | None) -> dict[str, int]:
+    """The fields of ``pp_file_send`` that say which part; ``count`` None: to the end."""
+    size = lib.pp_port_file_size(descriptor)
+    if size < 0:
+        raise file_error(-size, f"descriptor {descriptor}")
+    wanted = max(size - offset, 0) if count is None else count
+    if not 0 <= offset <= _LAST_OFFSET or not 0 <= wanted <= _LAST_OFFSET - offset:
+        raise PortValueError(f"{wanted} bytes at offset {offset} of a file: an offset is 0 to 2**63 - 1")
+    return {"descriptor": descriptor, "offset": offset, "bytes": wanted}
