@@ -129,11 +129,12 @@ static void collect(pp_port *port, pp_sink *sink)
 {
     if (PP_UNLIKELY(port->timer_count)) pp_timers_expire(port);
     take_done(port, sink);
-    if (PP_UNLIKELY(port->starved.head && port->refill) && !full(sink)) {
-        pp_feed_starved(port, sink);
-        take_done(port, sink);
-    }
-    while (port->ready.head != PP_NONE && !full(sink) && !for_the_next(port, port->ready.head)) {
+    for (;;) {
+        if (PP_UNLIKELY(port->starved.head && port->refill) && !full(sink)) {
+            pp_feed_starved(port, sink);
+            take_done(port, sink);
+        }
+        if (port->ready.head == PP_NONE || full(sink) || for_the_next(port, port->ready.head)) return;
         serve(port, pp_ready_pop(port), sink);
         if (PP_UNLIKELY(port->done.head != PP_NONE)) take_done(port, sink);
     }
@@ -168,6 +169,7 @@ static bool lead(pp_port *port, uint64_t deadline_ns)
 static void follow(pp_port *port, uint64_t deadline_ns)
 {
     wait_in_line(port, deadline_ns);
+    port->refill = 1;
     port->now_ns = pp_os_now_ns();
 }
 

@@ -154,7 +154,10 @@ struct pp_port {
     uint32_t unasked;               /* batches since the kernel was asked */
     uint64_t refill_wait_ns;        /* bound of a wait while endpoints are starved */
     uint32_t refill;                /* blocks may have come back */
-    int64_t reserve;                /* descriptor */
+    uint32_t starved_at;         /* where the next look at the starved goes on; PP_NONE: behind the first */
+    const pp_provider *short_of; /* what was last refused to one of them, */
+    uint64_t short_bytes;        /* and how much */
+    int64_t reserve;             /* descriptor */
 
     struct pp_waiter *waiters; /* the last to come first */
     uint64_t *running;         /* threads between two dequeues */

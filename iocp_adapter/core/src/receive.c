@@ -13,13 +13,18 @@
  * so that the answer to that data can be queued before the endpoint drains.
  *
  * When the provider has nothing, the endpoint joins the queue of the starved, keeps
- * its place there, and is served when a block comes back: by the port's own sends,
+ * its place there, and is served when a block comes back. Whoever asks for as much as
+ * was refused queues behind it; one that asks for less, or asks another provider, may
+ * pass. A stream that is passed asks for half as much the next time, so that it is not
+ * passed for long; a datagram's size is the program's. One look at the queue ends after
+ * LOOKS refusals, and the next one goes on there after it has asked for the first.
+ * Blocks come back by the port's own sends,
  * by pp_port_refill(), or, for blocks that the program returned in silence, when
  * somebody next dequeues. Only while all threads sleep in the kernel does a timer
  * that backs off to 100 ms look after them. */
 #include "engine.h"
 
-enum { LEAST_BYTES = 512, GROWTH = 4, THIN_RECEIVES = 8, REFILL_WAIT_NS = 1000000 };
+enum { LEAST_BYTES = 512, GROWTH = 4, THIN_RECEIVES = 8, LOOKS = 64, REFILL_WAIT_NS = 1000000 };
 
 /* ---- the starved ------------------------------------------------------------------------ */
 
@@ -45,6 +50,7 @@ void pp_unstarve(pp_port *port, uint32_t index)
     if (!end->starved) return;
     end->starved = 0;
     port->stats.starved--;
+    if (port->starved_at == index) port->starved_at = end->next_starved;
     if (end->previous_starved)
         port->ends[end->previous_starved].next_starved = end->next_starved;
     else
@@ -187,19 +193,47 @@ static void receive_into_block(pp_port *port, uint32_t index, const pp_block *bl
     if (end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP)) pp_ready_push(port, index);
 }
 
-/* Acquires for an endpoint. PP_EXHAUSTED: it has to wait; another refusal ends its receive. */
+static uint64_t wanted(const pp_port *port, const pp_end *end)
+{
+    const pp_slot *slot = &port->slots[end->recv];
+    return slot->flags & PP_SLOT_DATAGRAM ? slot->size : end->receive_bytes;
+}
+
+/* An endpoint was served while the first of the starved waits for the same provider. */
+static void passed(const pp_port *port, uint32_t by)
+{
+    pp_end *first = &port->ends[port->starved.head];
+    if (!first->recv || first->provider != port->ends[by].provider) return;
+    if (first->receive_bytes / 2 >= LEAST_BYTES) first->receive_bytes /= 2;
+}
+
+/* Acquires for an endpoint. PP_EXHAUSTED: it has to wait; PP_TIMEOUT: that, and the provider has waited
+ * already; another refusal ends its receive. */
 static pp_status acquire(pp_port *port, uint32_t index, pp_block *block)
 {
     pp_end *end = &port->ends[index];
     const pp_provider *provider = end->provider;
-    const pp_slot *slot = &port->slots[end->recv];
-    uint64_t bytes = slot->flags & PP_SLOT_DATAGRAM ? slot->size : end->receive_bytes;
+    uint64_t bytes = wanted(port, end);
     pp_status status = provider->acquire(provider->context, bytes, end->tag, block);
-    if (PP_LIKELY(status == PP_OK)) return PP_OK;
-    if (status == PP_EXHAUSTED || status == PP_QUOTA || status == PP_NO_MEMORY || status == PP_TIMEOUT)
+    if (PP_LIKELY(status == PP_OK)) {
+        if (PP_UNLIKELY(port->starved.head != PP_NONE && port->starved.head != index)) passed(port, index);
+        return PP_OK;
+    }
+    if (status == PP_TIMEOUT || status == PP_QUOTA) return status == PP_QUOTA ? PP_EXHAUSTED : status;
+    if (status == PP_EXHAUSTED || status == PP_NO_MEMORY) {
+        port->short_of = provider;
+        port->short_bytes = bytes;
         return PP_EXHAUSTED;
+    }
     stop(port, index, PP_ERROR_STATUS + (uint32_t)status);
     return status;
+}
+
+/* Whether others wait for as much or less of what was last refused. */
+static bool must_queue(const pp_port *port, const pp_end *end)
+{
+    return port->starved.head != PP_NONE && port->short_of == end->provider &&
+           wanted(port, end) >= port->short_bytes;
 }
 
 void pp_receive(pp_port *port, uint32_t index, pp_sink *sink)
@@ -211,32 +245,47 @@ void pp_receive(pp_port *port, uint32_t index, pp_sink *sink)
         receive_into_callers(port, index, sink);
         return;
     }
-    pp_status status = acquire(port, index, &block);
+    pp_status status = must_queue(port, end) ? PP_EXHAUSTED : acquire(port, index, &block);
     if (PP_LIKELY(status == PP_OK))
         receive_into_block(port, index, &block, sink);
-    else if (status == PP_EXHAUSTED)
+    else if (status == PP_EXHAUSTED || status == PP_TIMEOUT)
         pp_starve(port, index);
+}
+
+/* Serves one of the starved. PP_EXHAUSTED: it stays where it is; PP_TIMEOUT: that, and nobody else
+ * need ask. */
+static pp_status feed(pp_port *port, uint32_t index, pp_sink *sink)
+{
+    pp_block block;
+    if (port->ends[index].accept) {
+        pp_unstarve(port, index);
+        pp_accept_resume(port, index);
+        return PP_OK;
+    }
+    if (must_queue(port, &port->ends[index])) return PP_EXHAUSTED;
+    pp_status status = acquire(port, index, &block);
+    if (status == PP_EXHAUSTED || status == PP_TIMEOUT) return status;
+    port->refill_wait_ns = REFILL_WAIT_NS;
+    if (status != PP_OK) return PP_OK;
+    pp_unstarve(port, index);
+    receive_into_block(port, index, &block, sink);
+    return PP_OK;
 }
 
 void pp_feed_starved(pp_port *port, pp_sink *sink)
 {
     uint64_t turns = port->stats.starved;
+    uint32_t next = port->starved.head, refused = 0;
     port->refill = 0;
-    while (turns-- && port->starved.head && sink->count < sink->capacity) {
-        uint32_t index = port->starved.head;
-        pp_block block;
-        if (port->ends[index].accept) {
-            pp_unstarve(port, index);
-            pp_accept_resume(port, index);
-            continue;
-        }
-        pp_status status = acquire(port, index, &block);
-        if (status == PP_EXHAUSTED) return;
-        port->refill_wait_ns = REFILL_WAIT_NS;
-        if (status != PP_OK) continue;
-        pp_unstarve(port, index);
-        receive_into_block(port, index, &block, sink);
+    port->short_of = NULL;
+    while (turns-- && next != PP_NONE && refused < LOOKS && sink->count < sink->capacity) {
+        uint32_t index = next;
+        next = port->ends[index].next_starved;
+        pp_status status = feed(port, index, sink);
+        if (status == PP_TIMEOUT) return;
+        if (status == PP_EXHAUSTED && refused++ == 0 && port->starved_at != PP_NONE) next = port->starved_at;
     }
+    port->starved_at = refused == LOOKS ? next : PP_NONE;
 }
 
 /* ---- submission ------------------------------------------------------------------------------ */

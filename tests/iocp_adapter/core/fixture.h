@@ -53,7 +53,7 @@ struct heap {
     pp_provider table;
     struct block blocks[BLOCKS];
     unsigned limit, live, pinned, misuses, asked;
-    size_t last_size;
+    size_t last_size, largest; /* largest: more is not to be had; 0: no limit */
 };
 
 static pp_status heap_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out)
@@ -61,7 +61,7 @@ static pp_status heap_acquire(void *context, size_t bytes, uint32_t tag, pp_bloc
     struct heap *heap = context;
     heap->asked++;
     heap->last_size = bytes;
-    if (heap->live >= heap->limit) return PP_EXHAUSTED;
+    if (heap->live >= heap->limit || (heap->largest && bytes > heap->largest)) return PP_EXHAUSTED;
     for (uint32_t i = 0; i < BLOCKS; i++) {
         struct block *block = &heap->blocks[i];
         if (block->alive) continue;
