@@ -6,6 +6,8 @@
 #include "idle.h"
 #include "layer.h"
 
+enum { STATS_ATTEMPTS = 8 };
+
 /* ---- life ------------------------------------------------------------------------ */
 
 uint32_t pp_next_pool_id(void)
@@ -169,9 +171,13 @@ void pp_stats_begin(const pp_pool *pool, pp_stats *out)
     memset(out, 0, sizeof *out);
     out->size = sizeof *out;
     out->version = PP_STATS_VERSION;
-    /* released first: a reader elsewhere then never sees more released than acquired */
-    out->released = pp_read(&pool->released);
-    out->acquired = pp_read(&pool->acquired);
+    /* Released first: a reader elsewhere then never sees more released than acquired. And again where the
+     * owner went on in between: what is live would be off by all that he did. */
+    for (int attempt = 0; attempt < STATS_ATTEMPTS; attempt++) {
+        out->released = atomic_load_explicit(&((pp_pool *)pool)->released, memory_order_acquire);
+        out->acquired = atomic_load_explicit(&((pp_pool *)pool)->acquired, memory_order_acquire);
+        if (pp_read(&pool->released) == out->released) break;
+    }
     out->failed = pp_read(&pool->failed);
     out->double_releases = pp_read(&pool->double_releases);
     out->stale_handles = pp_read(&pool->stale_handles);

@@ -50,6 +50,15 @@ pp_status pp_slab_walk(pp_pool *pool, pp_walk_fn visit, void *context)
 /* Room for canaries and colours, in all blocks there are. */
 static uint64_t room_between(const slab *s) { return (uint64_t)s->slots.capacity * (s->stride - s->granted); }
 
+void pp_slab_bound_levels(const slab *s, pp_stats *out)
+{
+    uint64_t capacity = atomic_load_explicit(&((slab *)s)->slots.capacity, memory_order_relaxed);
+    uint64_t beyond = out->live_blocks > capacity ? out->live_blocks - capacity : 0;
+    out->acquired -= beyond;
+    out->live_blocks -= beyond;
+    if (out->peak_live_blocks > capacity) out->peak_live_blocks = capacity;
+}
+
 void pp_slab_stats(const pp_pool *pool, pp_stats *out)
 {
     const slab *s = (const slab *)pool;
@@ -58,6 +67,7 @@ void pp_slab_stats(const pp_pool *pool, pp_stats *out)
     } else {
         pp_stats_begin(pool, out);
         pp_slots_add_pending(&s->slots, out);
+        pp_slab_bound_levels(s, out);
     }
     uint64_t busy = out->live_blocks + out->deferred_blocks;
     out->capacity_blocks = s->slots.capacity;

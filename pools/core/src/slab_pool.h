@@ -99,6 +99,9 @@ void pp_shared_slab_thaw(pp_pool *pool);
 /* What pp_stats_begin() gives, and the magazines' share. Any thread. */
 void pp_shared_slab_levels(const slab *s, pp_stats *out);
 
+/* No more live than there are: others go on while their counters are read one after the other. */
+void pp_slab_bound_levels(const slab *s, pp_stats *out);
+
 pp_status pp_shared_slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
 size_t pp_shared_slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
                                    pp_status *why);

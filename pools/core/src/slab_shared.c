@@ -26,14 +26,9 @@ void pp_shared_slab_levels(const slab *s, pp_stats *out)
 {
     pp_stats_begin(&s->base, out);
     pp_magazines_stats(&s->magazines, out);
-    /* Others go on while the magazines are read one after the other. */
-    uint64_t capacity = atomic_load_explicit(&((slab *)s)->slots.capacity, memory_order_relaxed);
-    uint64_t beyond = out->live_blocks > capacity ? out->live_blocks - capacity : 0;
-    out->acquired -= beyond;
-    out->live_blocks -= beyond;
+    pp_slab_bound_levels(s, out);
     if (out->requested_bytes > out->live_blocks * s->block_bytes)
         out->requested_bytes = out->live_blocks * s->block_bytes;
-    if (out->peak_live_blocks > capacity) out->peak_live_blocks = capacity;
 }
 
 /* The most blocks live at once, as seen whenever a magazine is filled. Lock held. */
