@@ -14,6 +14,7 @@ from iocp_adapter._native import ffi, lib
 from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortError, error_for
 from iocp_adapter.features import Feature
+from iocp_adapter.holding import HoldWatch
 from iocp_adapter.listening import Listening, listen
 from iocp_adapter.native_handler import NativeHandler, NativeServing
 from iocp_adapter.native_port import CloseReport, NativePort, limit_ns
@@ -65,6 +66,8 @@ class ServerStats:
     """Times a connection whose peer did not read was no longer read from."""
     batches: int
     queued_bytes: int
+    long_holds: int
+    """Blocks that were owned for longer than ``hold_limit``."""
 
 
 class Server:
@@ -90,9 +93,15 @@ class Server:
     ``idle_timeout`` seconds, when nothing came for ``read_timeout`` although the server would
     have read it, or when the peer took nothing of what is queued to it for ``write_timeout``.
 
+    A block of the pool that somebody owns for ``hold_limit`` seconds or longer, be it a handler or a peer
+    that does not read, is told once as a warning of the logger ``iocp_adapter``, with its tag and the line
+    of Python that acquired it; ``stats().long_holds`` counts them. The serving thread walks the pool for
+    that, twice in the time. ``provider.held(seconds)`` gives the blocks at any moment.
+
     The server listens from its creation; ``start()`` or ``serve_forever()`` makes it serve.
 
-    Raises ``ListenError``, ``BackendUnavailable`` (also for a pipe outside Windows) or ``PortValueError``.
+    Raises ``ListenError``, ``BackendUnavailable`` (also for a pipe outside Windows), ``PortValueError``, or
+    ``Unsupported`` for a ``hold_limit`` where the pool keeps no ages.
     """
 
     def __init__(
@@ -114,7 +123,11 @@ class Server:
         idle_timeout: float | None = None,
         read_timeout: float | None = None,
         write_timeout: float | None = None,
+        hold_limit: float | None = None,
     ):
+        hold_ns = limit_ns("hold_limit", hold_limit)
+        if hold_ns:
+            HoldWatch.refuse(provider)
         self._port = NativePort(
             backend, 0, 0, {"batch_bytes": batch_bytes, "zero_copy_bytes": zero_copy_bytes}
         )
@@ -141,6 +154,8 @@ class Server:
         self._listening: Listening | None = None
         self._listener = 0
         self._listen(backlog)
+        if hold_ns:
+            self._serving.holds = HoldWatch(self._port, provider, hold_ns)
 
     def _listen(self, backlog: int, /) -> None:
         """Accept what comes to the address; it becomes the one that was got."""
@@ -197,6 +212,7 @@ class Server:
             pauses=port.pauses,
             batches=port.batches,
             queued_bytes=port.queued_bytes,
+            long_holds=serving.holds.told if serving.holds else 0,
         )
 
     # ---- serving -------------------------------------------------------------------------
@@ -240,6 +256,8 @@ class Server:
                 raise PortError(f"a handler has not returned for {timeout} s; make it return, then close")
         self._own()
         self._drain(deadline)
+        if self._serving.holds:
+            self._serving.holds.end()
         self._report = self._port.close(max(0.0, deadline - time.monotonic()) + 1.0)
         self._serving.run_down()
         if self._listening is not None:

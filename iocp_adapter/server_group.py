@@ -114,6 +114,8 @@ class ServerGroup:
             )
         make: Callable[[], Pool] = partial(_same, provider) if isinstance(provider, Pool) else provider
         first = Server(host, port, handler, provider=make(), **options)
+        if isinstance(provider, Pool):
+            options.pop("hold_limit", None)  # one look at the pool is enough
         self.servers: tuple[Server, ...] = (first,)
         """The first one accepts."""
         try:

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from iocp_adapter._native import ffi, lib
 from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortError, PortValueError, completion_error, error_for
+from iocp_adapter.holding import HoldWatch
 from iocp_adapter.listening import close_descriptor
 from iocp_adapter.native_port import NativePort, nanoseconds
 from iocp_adapter.sent_files import OpenFile, PathFile, file_descriptor, part_of_file
@@ -42,6 +43,7 @@ _ACCEPT = lib.PP_KIND_ACCEPT
 _CLOSE = lib.PP_KIND_CLOSE
 _SENT = (lib.PP_KIND_SEND, lib.PP_KIND_SEND_FILE)
 _POST = lib.PP_KIND_POST
+_TIMER = lib.PP_KIND_TIMER
 _KIND = lib.PP_KIND_MASK
 _SENDS = ffi.typeof("pp_block_send[]")
 
@@ -91,6 +93,8 @@ class Serving:
         """Close every new connection at once."""
         self.flags = 0
         """Of the endpoints, besides those that every connection has: ``PP_PIPE`` or 0."""
+        self.holds: HoldWatch | None = None
+        """Tells what is held for too long."""
         self.placement: Placement | None = None
         """Asked for every connection that is accepted; without one they are served here."""
         self.sends: list[int] = []
@@ -110,7 +114,7 @@ class Serving:
         self._max_connections = max_connections
         self._limits = limits
         self._held: dict[int, object] = {}
-        self._holds = 0
+        self._hold_number = 0
         self._rows = ffi.new("pp_completion[]", BATCH_ROWS)
         self._words = memoryview(ffi.buffer(self._rows)).cast("B").cast("Q")
         self._why = ffi.new("pp_status *")
@@ -214,6 +218,9 @@ class Serving:
             self._close(key, error)
         elif kind == _POST and user:  # from the loop that accepts; one without a number only wakes
             self._welcome(result, user)
+        elif kind == _TIMER:
+            if self.holds and not error:
+                self.holds.look()
         elif kind in _SENT:
             self._let_go(user)
             if error >= lib.PP_ERROR_STATUS and (connection := self.connections.get(key)):
@@ -326,9 +333,9 @@ class Serving:
             return
         view = source.view if isinstance(source, Lease) else source
         native.address = int(ffi.cast("uintptr_t", ffi.from_buffer(view)))
-        self._holds += 1
-        native.user = self._holds
-        self._held[self._holds] = source
+        self._hold_number += 1
+        native.user = self._hold_number
+        self._held[self._hold_number] = source
         self._submit(native)
 
     def send_file(
@@ -348,9 +355,10 @@ class Serving:
                 source.close()
             raise
         self.flush_if_serving()
-        self._holds += 1
-        self._held[self._holds] = source
-        native = ffi.new("pp_file_send *", {"endpoint": connection.endpoint, "user": self._holds, **part})
+        self._hold_number += 1
+        self._held[self._hold_number] = source
+        about = {"endpoint": connection.endpoint, "user": self._hold_number, **part}
+        native = ffi.new("pp_file_send *", about)
         self._submit(native, lib.pp_port_send_file)
         return part["bytes"]
 

@@ -56,6 +56,7 @@ def create(
     config.pool.huge_pages = bool(options.get("huge_pages"))
     about["thread_safe"] = bool(options.get("thread_safe"))
     about["scrub"] = bool(options.get("scrub"))
+    about["ages"] = bool(options.get("ages", True))  # for the pool itself, which takes it out
     debug = debug_from(options.get("debug"))
     if debug:
         about["debug"] = dataclasses.asdict(debug)

@@ -8,7 +8,7 @@ from types import CodeType, TracebackType
 from typing import Any, ClassVar
 
 from pools._native import CData, Lender, ffi, lib
-from pools.errors import LeakError, PoolCorrupt, PoolError, error_for
+from pools.errors import LeakError, PoolCorrupt, PoolError, Unsupported, error_for
 from pools.leaks import Leak, LeakReport
 from pools.lease import Lease, site_text
 from pools.stats import STATES, BlockInfo, read_stats, read_walk
@@ -19,6 +19,7 @@ __all__ = ["Pool"]
 
 _INDEX = 0xFFFF_FFFF
 _NAME_TRACED = 200
+_OWNED = ("owned", "owned and in flight")
 
 
 class Pool(Lender):
@@ -37,6 +38,8 @@ class Pool(Lender):
         self._c: CData = ffi.gc(native, lib.pp_pool_destroy)
         self.name: str = about["name"]
         self._strict = strict
+        self.keeps_ages: bool = about.pop("ages", True)
+        """Whether the acquisition time of each block is kept."""
         self._about = about
         self._tags: dict[str, int] = {}
         self._sites: dict[tuple[CodeType | None, int], int] = {}
@@ -46,7 +49,8 @@ class Pool(Lender):
         lib.pp_pool_provider(self._c, self._provider)
         address = int(ffi.cast("uintptr_t", native))
         self._bind(address, self._c, about.get("block_size", 0), self._lease_class, self._tags)
-        self._records_sites = "debug" in about
+        self._sites_wanted = "debug" in about
+        self._records_sites = self._sites_wanted
 
     # ---- blocks --------------------------------------------------------------------
 
@@ -131,6 +135,13 @@ class Pool(Lender):
         self._marked_site = self.tag(text) if text else 0
         lib.pp_pool_set_site(self._c, self._marked_site)
 
+    def record_sites(self) -> None:
+        """Have every block carry the line of Python that acquires it, from now on.
+
+        A trace and the debug levels do so by themselves.
+        """
+        self._sites_wanted = self._records_sites = True
+
     def _site_number(self, code: CodeType | None, instruction: int) -> int:
         """The number of a line of Python that acquires."""
         number = self._sites.get((code, instruction))
@@ -151,6 +162,19 @@ class Pool(Lender):
         if status:
             raise error_for(status, f"walk of pool {self.name!r}")
         return blocks
+
+    def held(self, longer_than: float) -> list[BlockInfo]:
+        """The blocks that somebody has owned for at least so many seconds, the oldest first.
+
+        ``site`` is where each was acquired, if that was recorded: ``record_sites()``. Looks at every block
+        of the pool. Raises ``WrongThread``, or ``Unsupported`` where it was created with ``ages=False``.
+        """
+        if not self.keeps_ages:
+            raise Unsupported(
+                f"held blocks of pool {self.name!r}: no ages are kept; create it with ages=True"
+            )
+        old = [b for b in self.walk() if b.state in _OWNED and b.age_seconds >= longer_than]
+        return sorted(old, key=lambda block: (-block.age_seconds, block.ordinal))
 
     def inspect(self, handle: int) -> BlockInfo:
         """One block by its handle. Raises ``StaleHandle``, ``ForeignBlock`` or ``WrongThread``."""
@@ -203,7 +227,7 @@ class Pool(Lender):
         self._trace = trace
         if trace is not None:
             trace._pools.add(self)
-        self._records_sites = trace is not None or "debug" in self._about
+        self._records_sites = trace is not None or self._sites_wanted
         lib.pp_pool_set_site(self._c, self._marked_site)
 
     def sample(self, interval_seconds: float = 0.0) -> None:
