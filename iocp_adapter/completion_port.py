@@ -14,7 +14,7 @@ from iocp_adapter.addresses import pipe_name, read_address
 from iocp_adapter.endpoint import PIPE, Endpoint, Operation, Pending, Submission
 from iocp_adapter.errors import PortValueError, completion_error, error_for, file_error
 from iocp_adapter.listening import listen_pipe
-from iocp_adapter.native_port import CloseReport, NativePort, limit_ns, nanoseconds
+from iocp_adapter.native_port import CloseReport, NativePort, budget, limit_ns, nanoseconds
 from iocp_adapter.stats import KINDS, EndpointInfo, Outstanding
 from pools import Lease, Pool
 
@@ -68,11 +68,27 @@ class CompletionPort:
     With ``zero_copy_bytes``, what is to be sent to a peer at once and is at least as long goes without
     a copy, where the back end can: its blocks stay pinned until the peer has acknowledged it.
 
+    With ``high_bytes`` or ``high_sends``, endpoints that have at least as much queued to send as the average
+    of those that have anything are not received from while more than that is queued in all, until at most
+    ``low_bytes`` or ``low_sends`` (None: a quarter) are. ``associate`` takes the same for one endpoint.
+
     Any thread may call anything. Raises ``BackendUnavailable`` or ``PortValueError``.
     """
 
-    def __init__(self, backend: str = "auto", concurrency: int = 0, entries: int = 0, **limits: int):
-        self._native = NativePort(backend, concurrency, entries, limits)
+    def __init__(
+        self,
+        backend: str = "auto",
+        concurrency: int = 0,
+        entries: int = 0,
+        *,
+        high_bytes: int = 0,
+        low_bytes: int | None = None,
+        high_sends: int = 0,
+        low_sends: int | None = None,
+        **limits: int,
+    ):
+        marks = budget(high_bytes, low_bytes, high_sends, low_sends)
+        self._native = NativePort(backend, concurrency, entries, limits, marks)
         self.backend = self._native.backend
         self.reason = self._native.reason
         self.features = self._native.features
@@ -91,7 +107,9 @@ class CompletionPort:
         tag: str = "",
         own: bool = False,
         high_bytes: int = 0,
-        low_bytes: int = 0,
+        low_bytes: int | None = None,
+        high_sends: int = 0,
+        low_sends: int | None = None,
         receive_size: int = 0,
         idle_timeout: float | None = None,
         receive_timeout: float | None = None,
@@ -101,8 +119,9 @@ class CompletionPort:
         """Make a socket, or its descriptor, an endpoint whose completions carry ``key``.
 
         ``provider`` gives the blocks for ``recv_stream``, labelled ``tag``. The socket stays the
-        program's unless ``own``. With ``high_bytes``, receiving pauses while more than that is
-        queued to send, until at most ``low_bytes`` are. ``receive_size`` is the first receive's.
+        program's unless ``own``. With ``high_bytes`` or ``high_sends``, receiving pauses while more
+        bytes or sends than that are queued, until at most ``low_bytes`` or ``low_sends`` (None: a quarter)
+        are. ``receive_size`` is the first receive's.
 
         An endpoint is reset, and its ``close`` carries a ``TimeoutError``, when nothing was received
         or sent for ``idle_timeout`` seconds, when a receive has waited for ``receive_timeout``, or when
@@ -118,8 +137,7 @@ class CompletionPort:
             provider=self._native.provider(provider),
             tag=provider.tag(tag) if provider is not None and tag else 0,
             flags=(lib.PP_OWN_DESCRIPTOR if own else 0) | (lib.PP_PIPE if pipe else 0),
-            high_bytes=high_bytes,
-            low_bytes=low_bytes,
+            budget=budget(high_bytes, low_bytes, high_sends, low_sends),
             receive_bytes=receive_size,
             idle_ns=limit_ns("idle_timeout", idle_timeout),
             receive_ns=limit_ns("receive_timeout", receive_timeout),

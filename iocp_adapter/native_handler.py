@@ -57,7 +57,7 @@ class NativeServing(Serving):
         provider: Pool,
         tag: Callable[[int, str], str],
         max_connections: int,
-        limits: dict[str, int],
+        limits: dict[str, Any],
     ):
         super().__init__(port, _never_called, provider, tag, max_connections, limits)
         if not handler.address:

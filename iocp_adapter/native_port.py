@@ -55,14 +55,38 @@ def limit_ns(name: str, seconds: float | None) -> int:
     return max(1, int(min(seconds, _FOREVER_SECONDS) * 1e9))
 
 
+def budget(
+    high_bytes: int, low_bytes: int | None, high_sends: int, low_sends: int | None, prefix: str = ""
+) -> dict[str, int]:
+    """A ``pp_budget``; low marks that are not given are a quarter of the high ones."""
+    marks: dict[str, int] = {}
+    for what, high, given in (("bytes", high_bytes, low_bytes), ("sends", high_sends, low_sends)):
+        low = high // 4 if given is None else given
+        if not 0 <= high < 1 << 63 or not 0 <= low < 1 << 63:
+            found = f"{prefix}high_{what}={high}, {prefix}low_{what}={low}"
+            raise error_for(_INVALID, found, "give 0 (no limit) to 2**63 - 1")
+        if high and low > high:
+            found = f"{prefix}low_{what}={low} above {prefix}high_{what}={high}"
+            raise error_for(_INVALID, found, "give a low mark that is at most the high one")
+        marks |= {f"high_{what}": high, f"low_{what}": low}
+    return marks
+
+
 class NativePort:
     """Owns one ``pp_port``; freed when nobody refers to it any more."""
 
-    def __init__(self, backend: str, concurrency: int, entries: int, limits: dict[str, int]):
+    def __init__(
+        self,
+        backend: str,
+        concurrency: int,
+        entries: int,
+        limits: dict[str, int],
+        marks: dict[str, int] | None = None,
+    ):
         if backend not in _BACKENDS:
             known = ", ".join(_BACKENDS)
             raise error_for(_INVALID, f"backend {backend!r}", f"no such back end; use one of {known}")
-        config = ffi.new("pp_port_config *", {"backend": _BACKENDS[backend]})
+        config = ffi.new("pp_port_config *", {"backend": _BACKENDS[backend], "budget": marks or {}})
         for name, value in {"concurrency": concurrency, "entries": entries, **limits}.items():
             if not 0 <= value < 1 << 32:
                 raise error_for(_INVALID, f"{name}={value}", "give 0 (the default) to 2**32 - 1")

@@ -17,7 +17,7 @@ from iocp_adapter.features import Feature
 from iocp_adapter.holding import HoldWatch
 from iocp_adapter.listening import Listening, listen
 from iocp_adapter.native_handler import NativeHandler, NativeServing
-from iocp_adapter.native_port import CloseReport, NativePort, limit_ns
+from iocp_adapter.native_port import CloseReport, NativePort, budget, limit_ns
 from iocp_adapter.serving import Received, Serving
 from pools import Lease, Pool, Unsupported
 
@@ -82,8 +82,11 @@ class Server:
     thread while that runs. ``port=0`` takes any free port; see ``address``.
     ``tag(number, peer)`` gives the label of a connection's blocks, ``conn-17 127.0.0.1:45678`` by
     default; an empty one means none. ``max_connections`` closes further ones at once (0: no
-    limit). A peer with more than ``high_bytes`` queued to it is not read from, but for what the
-    batch that crossed the mark carried, until at most ``low_bytes`` are left (0: no mark).
+    limit). A peer with more than ``high_bytes`` or ``high_sends`` queued to it is not read from, but
+    for what the batch that crossed the mark carried, until at most ``low_bytes`` or ``low_sends`` are left
+    (0: no mark; None: a quarter of the high one). With ``port_high_bytes`` or ``port_high_sends`` the same
+    holds for all peers together: above it, whoever has at least an average peer's share queued is not read
+    from.
     ``receive_size`` is the size of a connection's first receive (0: 4 KiB); later ones follow
     the traffic. ``batch_bytes`` is the payload that ends a batch (0: 256 KiB). A peer that is to be
     sent at least ``zero_copy_bytes`` at once is sent them without a copy where the back end can; their
@@ -116,7 +119,13 @@ class Server:
         max_connections: int = 0,
         backlog: int = 1024,
         high_bytes: int = 1 << 20,
-        low_bytes: int = 1 << 18,
+        low_bytes: int | None = None,
+        high_sends: int = 0,
+        low_sends: int | None = None,
+        port_high_bytes: int = 0,
+        port_low_bytes: int | None = None,
+        port_high_sends: int = 0,
+        port_low_sends: int | None = None,
         receive_size: int = 0,
         batch_bytes: int = 0,
         zero_copy_bytes: int = 0,
@@ -128,12 +137,12 @@ class Server:
         hold_ns = limit_ns("hold_limit", hold_limit)
         if hold_ns:
             HoldWatch.refuse(provider)
+        marks = budget(port_high_bytes, port_low_bytes, port_high_sends, port_low_sends, "port_")
         self._port = NativePort(
-            backend, 0, 0, {"batch_bytes": batch_bytes, "zero_copy_bytes": zero_copy_bytes}
+            backend, 0, 0, {"batch_bytes": batch_bytes, "zero_copy_bytes": zero_copy_bytes}, marks
         )
-        limits = {
-            "high_bytes": high_bytes,
-            "low_bytes": low_bytes,
+        limits: dict[str, Any] = {
+            "budget": budget(high_bytes, low_bytes, high_sends, low_sends),
             "receive_bytes": receive_size,
             "idle_ns": limit_ns("idle_timeout", idle_timeout),
             "receive_ns": limit_ns("read_timeout", read_timeout),

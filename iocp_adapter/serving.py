@@ -79,7 +79,7 @@ class Serving:
         provider: Pool,
         tag: Callable[[int, str], str],
         max_connections: int,
-        limits: dict[str, int],
+        limits: dict[str, Any],
     ):
         self.port = port
         self.provider = provider

@@ -96,6 +96,7 @@ class EndpointInfo(NamedTuple):
     sent_bytes: int
     queued_bytes: int
     """Not sent yet."""
+    queued_sends: int
     doing: tuple[str, ...]
     """Any of ``recv``, ``send``, ``accept``, ``connect``, ``starve`` (it waits for a block), ``pause`` (it
     is not received from while its peer does not read), ``file`` (it is read from or written to) and
@@ -132,6 +133,7 @@ def read_endpoint(row: CData) -> EndpointInfo:
         row.receives,
         row.sent_bytes,
         row.queued_bytes,
+        row.queued_sends,
         tuple(text for bit, text in _DOING.items() if row.doing & bit),
     )
 

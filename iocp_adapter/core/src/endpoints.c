@@ -57,6 +57,7 @@ pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_
     if (provider && (provider->version != PP_PROVIDER_VERSION || provider->size < sizeof *provider))
         return PP_INVALID;
     if (config->flags & PP_PIPE && config->flags & PP_FILE) return PP_INVALID;
+    if (!pp_budget_valid(&config->budget)) return PP_INVALID;
     if (config->flags & PP_PIPE && !port->backend->pipe_recv) return PP_UNSUPPORTED;
     pp_status status = pp_enter(port);
     if (status != PP_OK) return status;
@@ -72,8 +73,7 @@ pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_
                         .tag = config->tag,
                         .descriptor = config->descriptor,
                         .key = config->key,
-                        .high_bytes = config->high_bytes,
-                        .low_bytes = config->low_bytes,
+                        .budget = config->budget,
                         .provider = provider};
         end->receive_bytes = provider && first > provider->max_bytes ? provider->max_bytes : first;
         port->now_ns = pp_os_now_ns();
@@ -148,6 +148,7 @@ static void finish(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
     pp_timeouts_end(port, index);
+    pp_budget_forget(port, index);
     if (end->watched && port->open) port->backend->unwatch(port, index);
     if (port->backend->forget) port->backend->forget(port, index);
     if (end->flags & PP_OWN_DESCRIPTOR && end->flags & PP_FILE)
@@ -207,7 +208,7 @@ uint64_t pp_port_queued(pp_port *port, pp_endpoint endpoint)
     uint64_t queued = 0;
     if (pp_enter(port) != PP_OK) return 0;
     uint32_t index = pp_end_find(port, endpoint);
-    if (index != PP_NONE) queued = port->ends[index].queued_bytes;
+    if (index != PP_NONE) queued = port->ends[index].queued.bytes;
     pp_leave(port);
     return queued;
 }

@@ -80,13 +80,22 @@ enum pp_edge { PP_EDGE_IN = 1, PP_EDGE_OUT = 2, PP_EDGE_HANGUP = 4 };
 /* Whether the sends of an endpoint that are large enough go without a copy. */
 enum pp_copies { PP_COPIES_NOT, PP_COPIES_NEXT, PP_COPIES_ALWAYS };
 
+/* Why an endpoint is not received from. */
+enum pp_paused { PP_PAUSED_BY_ITSELF = 1, PP_PAUSED_BY_PORT = 2 };
+
+/* What waits to be sent, the kernel's part included. */
+typedef struct pp_queued {
+    uint64_t bytes, sends;
+} pp_queued;
+
 enum pp_life { PP_LIFE_FREE, PP_LIFE_OPEN, PP_LIFE_DRAINING, PP_LIFE_ENDING };
 
 /* One associated descriptor. */
 typedef struct pp_end {
     uint32_t generation;
     uint8_t life, flags, edges, watched;
-    uint8_t queued_ready, queued_flush, queued_rearm, starved, paused;
+    uint8_t queued_ready, queued_flush, queued_rearm, starved;
+    uint8_t paused;                  /* pp_paused */
     uint8_t connecting, reset, thin; /* thin: receives in a row that left the block mostly empty */
     uint8_t copies;                  /* pp_copies */
     uint8_t deferred;                /* its end of stream was seen in `batch`, right after data */
@@ -104,7 +113,9 @@ typedef struct pp_end {
     uint32_t tag;
     int64_t descriptor;
     uint64_t key;
-    uint64_t queued_bytes, high_bytes, low_bytes;
+    uint32_t next_held, previous_held; /* in port->held */
+    pp_queued queued;
+    pp_budget budget;
     uint64_t receive_bytes; /* the size of the next request to the provider */
     uint64_t idle_limit_ns, receive_limit_ns, send_limit_ns; /* 0: none */
     uint64_t since_ns, in_ns,
@@ -150,10 +161,14 @@ struct pp_port {
 
     pp_queue done;                  /* slots whose completion nobody has taken yet */
     pp_queue ready, flush, starved; /* endpoints */
-    uint32_t batch;                 /* number of the one being put together */
-    uint32_t unasked;               /* batches since the kernel was asked */
-    uint64_t refill_wait_ns;        /* bound of a wait while endpoints are starved */
-    uint32_t refill;                /* blocks may have come back */
+    pp_budget budget;
+    pp_queued queued;
+    uint32_t senders;            /* endpoints with anything queued */
+    uint32_t held;               /* endpoints that the port's budget holds up; budget.c */
+    uint32_t batch;              /* number of the one being put together */
+    uint32_t unasked;            /* batches since the kernel was asked */
+    uint64_t refill_wait_ns;     /* bound of a wait while endpoints are starved */
+    uint32_t refill;             /* blocks may have come back */
     uint32_t starved_at;         /* where the next look at the starved goes on; PP_NONE: behind the first */
     const pp_provider *short_of; /* what was last refused to one of them, */
     uint64_t short_bytes;        /* and how much */
@@ -349,6 +364,18 @@ void pp_connect_finish(pp_port *port, uint32_t index);
 /* The outcome of connecting: 0 or an error number. */
 void pp_connected(pp_port *port, uint32_t index, uint32_t error);
 void pp_cancel_slot(pp_port *port, uint32_t slot, uint32_t error);
+
+/* ---- budget.c ------------------------------------------------------------------------- */
+
+bool pp_budget_valid(const pp_budget *budget);
+/* One more send in an endpoint's queue. */
+void pp_budget_add(pp_port *port, uint32_t index, uint64_t bytes);
+/* So many bytes of it have left, and so many sends are no longer there. */
+void pp_budget_take(pp_port *port, uint32_t index, uint64_t bytes, uint32_t sends);
+/* After its queue has changed: stops receiving, or goes on. */
+void pp_budget_judge(pp_port *port, uint32_t index);
+/* The endpoint is no more. */
+void pp_budget_forget(pp_port *port, uint32_t index);
 
 /* ---- timers.c ------------------------------------------------------------------------- */
 

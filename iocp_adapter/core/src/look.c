@@ -38,6 +38,8 @@ void pp_port_read_stats(pp_port *port, pp_port_stats *out)
     if (port->forks == pp_os_forks()) {
         pp_os_lock_take(&port->lock);
         *out = port->stats;
+        out->queued_bytes = port->queued.bytes;
+        out->queued_sends = port->queued.sends;
         pp_os_lock_drop(&port->lock);
     } else {
         memset(out, 0, sizeof *out);
@@ -77,7 +79,8 @@ static void describe(const pp_port *port, uint32_t index, pp_endpoint_info *out)
         .received_bytes = end->received_bytes,
         .receives = end->receives,
         .sent_bytes = end->sent_bytes,
-        .queued_bytes = end->queued_bytes,
+        .queued_bytes = end->queued.bytes,
+        .queued_sends = end->queued.sends,
         .tag = end->tag,
         .doing = (end->recv ? PP_DOING_RECV : 0) | (end->send_head ? PP_DOING_SEND : 0) |
                  (end->accept ? PP_DOING_ACCEPT : 0) | (end->connect ? PP_DOING_CONNECT : 0) |

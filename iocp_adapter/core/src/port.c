@@ -119,6 +119,7 @@ pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reas
     *os_error = 0;
     if (reason) *reason = 0;
     if (endpoints > TABLE_LIMIT || operations > TABLE_LIMIT || config->concurrency > 65536) return PP_INVALID;
+    if (!pp_budget_valid(&config->budget)) return PP_INVALID;
     pp_port *port = calloc(1, sizeof *port);
     if (!port) return PP_NO_MEMORY;
     pp_os_lock_init(&port->lock);
@@ -128,6 +129,7 @@ pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reas
     port->concurrency = config->concurrency;
     port->batch_bytes = config->batch_bytes ? config->batch_bytes : PP_BATCH_BYTES;
     port->zero_copy_bytes = config->zero_copy_bytes ? config->zero_copy_bytes : UINT64_MAX;
+    port->budget = config->budget;
     port->now_ns = pp_os_now_ns();
     port->reserve = -1;
     port->running = calloc(config->concurrency + 1, sizeof *port->running);

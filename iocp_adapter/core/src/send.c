@@ -17,8 +17,7 @@
  * the last pin; a program that releases a block it did not give away, while it is
  * queued, has its release deferred by the pool.
  *
- * A peer that does not read fills its queue: above high_bytes the endpoint is no
- * longer received from, until at most low_bytes are left. */
+ * A peer that does not read fills its queue; budget.c bounds that. */
 #include "engine.h"
 
 void pp_send_append(pp_port *port, uint32_t index, uint32_t slot)
@@ -33,8 +32,7 @@ void pp_send_append(pp_port *port, uint32_t index, uint32_t slot)
         port->slots[end->send_tail].next = slot;
     }
     end->send_tail = slot;
-    end->queued_bytes += port->slots[slot].size;
-    port->stats.queued_bytes += port->slots[slot].size;
+    pp_budget_add(port, index, port->slots[slot].size);
 }
 
 void pp_send_detach(pp_port *port, uint32_t index, uint32_t slot)
@@ -49,8 +47,7 @@ void pp_send_detach(pp_port *port, uint32_t index, uint32_t slot)
         port->slots[leaving->next].previous = leaving->previous;
     else
         end->send_tail = leaving->previous;
-    end->queued_bytes -= leaving->size - leaving->moved;
-    port->stats.queued_bytes -= leaving->size - leaving->moved;
+    pp_budget_take(port, index, leaving->size - leaving->moved, 1);
 }
 
 /* ---- to the kernel ------------------------------------------------------------------------- */
@@ -116,8 +113,7 @@ void pp_send_advance(pp_port *port, uint32_t index, uint64_t sent)
     end->out_ns = port->now_ns;
     end->sent_bytes += sent;
     port->stats.sent_bytes += sent;
-    port->stats.queued_bytes -= sent;
-    end->queued_bytes -= sent;
+    pp_budget_take(port, index, sent, 0);
     while (sent > 0) {
         uint32_t head = end->send_head;
         pp_slot *slot = &port->slots[head];
@@ -134,6 +130,7 @@ void pp_send_advance(pp_port *port, uint32_t index, uint64_t sent)
             end->send_tail = PP_NONE;
         else
             port->slots[end->send_head].previous = PP_NONE;
+        pp_budget_take(port, index, 0, 1);
         done(port, head);
     }
 }
@@ -144,19 +141,6 @@ void pp_send_fail(pp_port *port, uint32_t index, uint32_t error)
         pp_end_begin(port, index, PP_CLOSE_RESET, error);
     else
         pp_send_drop(port, index, error);
-}
-
-static void regulate(pp_port *port, uint32_t index)
-{
-    pp_end *end = &port->ends[index];
-    if (end->high_bytes == 0) return;
-    if (!end->paused && end->queued_bytes > end->high_bytes) {
-        end->paused = 1;
-        port->stats.pauses++;
-    } else if (end->paused && end->queued_bytes <= end->low_bytes) {
-        end->paused = 0;
-        if (end->recv) pp_ready(port, index, end->edges);
-    }
 }
 
 void pp_send_some(pp_port *port, uint32_t index)
@@ -194,7 +178,7 @@ void pp_send_some(pp_port *port, uint32_t index)
             return;
         }
     }
-    regulate(port, index);
+    pp_budget_judge(port, index);
     if (end->life != PP_LIFE_OPEN) pp_end_settle(port, index);
 }
 
@@ -229,7 +213,7 @@ void pp_send_drop(pp_port *port, uint32_t index, uint32_t error)
             told = true, port->slots[at].flags &= (uint8_t)~PP_SLOT_QUIET;
         finish(port, at, error);
     }
-    regulate(port, index);
+    pp_budget_judge(port, index);
 }
 
 void pp_send_cancel(pp_port *port, uint32_t slot, uint32_t error)
@@ -238,7 +222,7 @@ void pp_send_cancel(pp_port *port, uint32_t slot, uint32_t error)
     pp_send_detach(port, index, slot);
     port->slots[slot].flags &= (uint8_t)~PP_SLOT_QUIET;
     finish(port, slot, error);
-    regulate(port, index);
+    pp_budget_judge(port, index);
     if (port->ends[index].life != PP_LIFE_OPEN) pp_end_settle(port, index);
 }
 

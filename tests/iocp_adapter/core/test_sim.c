@@ -94,8 +94,10 @@ static void associate(uint64_t index)
                                  .key = index,
                                  .provider = &run.provider,
                                  .flags = PP_OWN_DESCRIPTOR,
-                                 .high_bytes = below(2) ? 300 : 0,
-                                 .low_bytes = 100,
+                                 .budget = {.high_bytes = below(2) ? 300 : 0,
+                                            .low_bytes = 100,
+                                            .high_sends = below(4) ? 0 : 3,
+                                            .low_sends = 1},
                                  .receive_bytes = BLOCK};
     CHECK_EQ(pp_port_associate(run.port, &config, &peer->endpoint), PP_OK);
     run.associated++;

@@ -345,7 +345,7 @@ static void a_peer_that_does_not_read_is_not_read_from(void)
     tcp_pair(fds);
     port = new_port();
     pp_endpoint_config config = {
-        .descriptor = fds[0], .provider = &heap.table, .high_bytes = 4096, .low_bytes = 1024};
+        .descriptor = fds[0], .provider = &heap.table, .budget = {.high_bytes = 4096, .low_bytes = 1024}};
     CHECK_EQ(pp_port_associate(port, &config, &endpoint), PP_OK);
     stuff_the_socket();
     CHECK_EQ(pp_port_recv_stream(port, endpoint, 0, NULL), PP_OK);

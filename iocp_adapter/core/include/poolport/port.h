@@ -66,6 +66,13 @@ typedef enum pp_completion_flag {
     PP_KIND_MASK = 255
 } pp_completion_flag;
 
+/* How much may wait to be sent before it is not received any more, and until how much is left. 0 as a high
+ * mark: no limit. */
+typedef struct pp_budget {
+    uint64_t high_bytes, low_bytes;
+    uint64_t high_sends, low_sends;
+} pp_budget;
+
 /* Zero-initialise, then set what differs. */
 typedef struct pp_port_config {
     pp_backend_id backend;
@@ -78,6 +85,8 @@ typedef struct pp_port_config {
     uint64_t
         zero_copy_bytes; /* what a peer is to be sent at once is not copied from here on, where the back end can:
                                  its blocks stay pinned until the peer has acknowledged it; 0: never */
+    pp_budget budget;    /* of all endpoints together: above it, those are not received from who have at least
+                         as much queued as the average of those who have anything */
 } pp_port_config;
 
 typedef enum pp_endpoint_flag {
@@ -108,8 +117,7 @@ typedef struct pp_endpoint_config {
     const pp_provider *provider; /* for receives without a block, and for sends of blocks; may be NULL */
     uint32_t tag;                /* carried by each block acquired for this endpoint */
     uint32_t flags;              /* pp_endpoint_flag */
-    uint64_t high_bytes;         /* more than this queued to send: stop receiving; 0: never */
-    uint64_t low_bytes;          /* at most this queued: receive again */
+    pp_budget budget;            /* of this endpoint */
     uint64_t receive_bytes;      /* the first receive's size, later adapted to the traffic; 0: 4096 */
     uint64_t idle_ns;            /* reset when nothing was received or sent for so long; 0: never. A
                                     timeout takes an operation slot, and is the error of PP_KIND_CLOSE */
@@ -208,6 +216,7 @@ typedef struct pp_endpoint_info {
     uint64_t receives;
     uint64_t sent_bytes;
     uint64_t queued_bytes; /* that have not been sent yet */
+    uint64_t queued_sends;
     uint32_t tag;
     uint32_t doing; /* pp_doing */
 } pp_endpoint_info;
@@ -235,6 +244,7 @@ typedef struct pp_endpoint_info {
     X(zero_copy_sends, counter, calls, "send calls that let the network read the memory itself")             \
     X(zero_copy_copied, counter, calls, "those among them that the kernel copied all the same")              \
     X(queued_bytes, gauge, bytes, "bytes waiting to be sent")                                                \
+    X(queued_sends, gauge, operations, "sends waiting to be sent, or to be finished")                        \
     X(accepted, counter, connections, "connections accepted")                                                \
     X(refused, counter, connections, "connections closed at once: no descriptor was left")                   \
     X(connects, counter, connections, "connections made")                                                    \
@@ -245,6 +255,7 @@ typedef struct pp_endpoint_info {
     X(buffer_waits, counter, endpoints, "times an endpoint waited because the provider had no block")        \
     X(starved, gauge, endpoints, "endpoints waiting for a block now")                                        \
     X(pauses, counter, endpoints, "times a peer that did not read stopped being read from")                  \
+    X(port_pauses, counter, endpoints, "times that was, or would have been, for the sake of the whole port") \
     X(timeouts, counter, endpoints, "endpoints reset because they were silent for too long")                 \
     X(truncated, counter, datagrams, "datagrams that were longer than their buffer")                         \
     X(unreachable, counter, datagrams, "datagrams of ours that found nobody; receiving went on")             \

@@ -1,0 +1,307 @@
+/* test_budget.c - marks on what is queued: an endpoint's own, and the whole port's.
+ *
+ * On every back end: who is held up, and who is not. In the simulated kernel, with many seeds of peers that
+ * read when they like: nobody is held up while the port has less queued than its low mark or has nothing
+ * queued itself, and in the end every byte has arrived of those whose stream the kernel did not break. */
+#include <poolport/sim.h>
+
+#include "fixture.h"
+
+#ifndef SEEDS
+#define SEEDS 300
+#endif
+
+enum { MANY = 4, LARGE = 16 << 20 };
+
+static struct heap heap;
+static int fds[MANY][2];
+static pp_endpoint endpoints[MANY];
+static pp_port *port;
+static int heard[MANY]; /* receives that nobody asked for yet */
+
+static void begin(pp_budget whole, pp_budget each)
+{
+    pp_port_config config = {.backend = backend, .budget = whole};
+    int os_error;
+    heap_init(&heap, 64, 4096);
+    CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
+    for (int i = 0; i < MANY; i++) {
+        tcp_pair(fds[i]);
+        pp_endpoint_config end = {
+            .descriptor = fds[i][0], .key = (uint64_t)i, .provider = &heap.table, .budget = each};
+        CHECK_EQ(pp_port_associate(port, &end, &endpoints[i]), PP_OK);
+        CHECK_EQ(pp_port_recv_stream(port, endpoints[i], 0, NULL), PP_OK);
+    }
+}
+
+static void finish(void)
+{
+    end_port(port);
+    CHECK_EQ(heap.live, 0);
+    for (int i = 0; i < MANY; i++) sock_close(fds[i][0]), sock_close(fds[i][1]);
+}
+
+/* More than the kernel takes for a peer that does not read, or a single byte. */
+static void send_to(int i, size_t bytes)
+{
+    static char data[LARGE];
+    pp_send send = {.endpoint = endpoints[i], .address = (uintptr_t)data, .bytes = bytes};
+    CHECK_EQ(pp_port_send(port, &send, NULL), PP_OK);
+}
+
+static void says(int i) { CHECK_EQ(sock_write(fds[i][1], "?", 1), 1); }
+
+static void note(const pp_completion *row)
+{
+    if (row->event == PP_KIND_SEND) return;
+    CHECK_EQ(row->event, PP_KIND_RECV | PP_MORE);
+    CHECK_EQ(heap_release(&heap, row->block), PP_OK);
+    heard[row->key]++;
+}
+
+/* What the peer has said comes, now or while somebody read. */
+static void hears(int i)
+{
+    while (heard[i] == 0) {
+        pp_completion row = next(port);
+        note(&row);
+    }
+    heard[i]--;
+    for (int at = 0; at < MANY; at++) CHECK_EQ(heard[at], 0);
+}
+
+/* The peer takes all of `bytes`. */
+static void reads_all(int i, size_t bytes)
+{
+    static char in[1 << 16];
+    pp_completion row;
+    sock_block(fds[i][1], false);
+    while (bytes > 0) {
+        long count = (long)sock_read(fds[i][1], in, sizeof in);
+        if (count > 0)
+            bytes -= (size_t)count;
+        else if (pp_port_dequeue(port, &row, 1, 0, NULL))
+            note(&row);
+    }
+}
+
+static pp_port_stats stats(void)
+{
+    pp_port_stats now;
+    pp_port_read_stats(port, &now);
+    return now;
+}
+
+static bool paused(int i)
+{
+    pp_endpoint_info info;
+    CHECK_EQ(pp_port_endpoint(port, endpoints[i], &info), PP_OK);
+    return info.doing & PP_DOING_PAUSE;
+}
+
+static void too_many_sends_stop_the_reading_as_too_many_bytes_do(void)
+{
+    begin((pp_budget){0}, (pp_budget){.high_sends = 2, .low_sends = 1});
+    send_to(0, LARGE), send_to(0, 1);
+    CHECK(!paused(0));
+    send_to(0, 1);
+    CHECK(paused(0));
+    CHECK_EQ(stats().queued_sends, 3);
+    CHECK_EQ(stats().port_pauses, 0);
+    says(0);
+    CHECK(nothing_comes(port));
+    says(1);
+    hears(1);
+    reads_all(0, LARGE + 2);
+    hears(0);
+    CHECK_EQ(stats().queued_sends, 0);
+    finish();
+}
+
+static void the_ports_mark_holds_up_who_has_much_and_nobody_else(void)
+{
+    begin((pp_budget){.high_bytes = 1 << 20, .low_bytes = 1 << 18}, (pp_budget){0});
+    send_to(0, LARGE);
+    CHECK(paused(0));
+    says(0), says(1);
+    hears(1);
+    send_to(1, 1);
+    says(2);
+    hears(2);
+    CHECK(!paused(1) && !paused(2));
+    CHECK_EQ(stats().port_pauses, 1);
+    reads_all(0, LARGE);
+    hears(0);
+    CHECK(!paused(0));
+    finish();
+}
+
+static void who_is_held_up_may_end(void)
+{
+    begin((pp_budget){.high_sends = 1, .low_sends = 0}, (pp_budget){0});
+    for (int i = 0; i < 3; i++) send_to(i, LARGE), send_to(i, LARGE);
+    for (int i = 0; i < 3; i++) CHECK(paused(i));
+    CHECK_EQ(pp_port_end(port, endpoints[1], PP_CLOSE_RESET), PP_OK);
+    CHECK_EQ(pp_port_end(port, endpoints[2], PP_CLOSE_RESET), PP_OK);
+    for (int ended = 0; ended < 2;) {
+        pp_completion row = next(port);
+        ended += row.event == PP_KIND_CLOSE;
+    }
+    CHECK(paused(0));
+    says(3);
+    hears(3);
+    reads_all(0, 2 * (size_t)LARGE);
+    says(0);
+    hears(0);
+    finish();
+}
+
+static void marks_in_the_wrong_order_are_refused(void)
+{
+    pp_port_config config = {.backend = backend, .budget = {.high_bytes = 1, .low_bytes = 2}};
+    pp_port *none = NULL;
+    int os_error;
+    CHECK_EQ(pp_port_create(&config, &none, NULL, &os_error), PP_INVALID);
+    CHECK(!none);
+    begin((pp_budget){.low_bytes = 9}, (pp_budget){.low_sends = 9}); /* no high mark: no limit */
+    pp_endpoint_config end = {.descriptor = fds[0][0], .budget = {.high_sends = 3, .low_sends = 4}};
+    pp_endpoint refused = 0;
+    CHECK_EQ(pp_port_associate(port, &end, &refused), PP_INVALID);
+    CHECK_EQ(refused, 0);
+    finish();
+}
+
+/* ---- with many seeds ----------------------------------------------------------------------- */
+
+enum { PEERS = 6, STEPS = 400, MOST_BYTES = 700 };
+
+static struct {
+    int64_t theirs[PEERS];
+    pp_endpoint ours[PEERS];
+    uint64_t sent[PEERS], arrived[PEERS], said[PEERS], heard[PEERS];
+    bool broken[PEERS], bounded[PEERS];
+    uint64_t random, pauses, port_pauses, whole;
+} run;
+
+static uint32_t below(uint32_t limit)
+{
+    run.random ^= run.random << 13;
+    run.random ^= run.random >> 7;
+    run.random ^= run.random << 17;
+    return (uint32_t)((run.random >> 32) * limit >> 32);
+}
+
+static const pp_budget whole = {.high_bytes = 2000, .low_bytes = 500, .high_sends = 12, .low_sends = 4};
+
+static void take(void)
+{
+    pp_completion rows[8];
+    size_t count = pp_port_dequeue(port, rows, 8, 0, NULL);
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i].error) run.broken[rows[i].key] = true;
+        if (rows[i].event != (PP_KIND_RECV | PP_MORE)) continue;
+        run.heard[rows[i].key] += rows[i].result;
+        CHECK_EQ(heap_release(&heap, rows[i].block), PP_OK);
+    }
+}
+
+static void read_some(int i, size_t most)
+{
+    static char in[MOST_BYTES];
+    int64_t count = pp_sim_read(port, run.theirs[i], in, most);
+    if (count < 0) run.broken[i] = true;
+    if (count > 0) run.arrived[i] += (uint64_t)count;
+}
+
+static void judge(void)
+{
+    pp_port_stats now = stats();
+    bool low = now.queued_bytes <= whole.low_bytes && now.queued_sends <= whole.low_sends;
+    uint64_t bytes = 0, sends = 0;
+    for (int i = 0; i < PEERS; i++) {
+        pp_endpoint_info info;
+        CHECK_EQ(pp_port_endpoint(port, run.ours[i], &info), PP_OK);
+        bytes += info.queued_bytes, sends += info.queued_sends;
+        bool by_itself = run.bounded[i] && info.queued_sends > 1;
+        if (info.doing & PP_DOING_PAUSE) CHECK(info.queued_sends > 0 && (by_itself || !low));
+    }
+    CHECK_EQ(now.queued_bytes, bytes);
+    CHECK_EQ(now.queued_sends, sends);
+}
+
+static void step(void)
+{
+    static char data[MOST_BYTES];
+    int i = (int)below(PEERS);
+    uint32_t what = below(10);
+    if (what < 4) {
+        pp_send send = {
+            .endpoint = run.ours[i], .address = (uintptr_t)data, .bytes = 1 + below(MOST_BYTES - 1)};
+        CHECK_EQ(pp_port_send(port, &send, NULL), PP_OK);
+        run.sent[i] += send.bytes;
+    } else if (what < 6 && i > 0) { /* the first never reads before the end */
+        read_some(i, 1 + below(MOST_BYTES - 1));
+    } else if (what < 8) {
+        int64_t count = pp_sim_write(port, run.theirs[i], data, 1 + below(20));
+        if (count > 0) run.said[i] += (uint64_t)count;
+    } else {
+        take();
+    }
+    judge();
+}
+
+static bool all_is_there(void)
+{
+    for (int i = 0; i < PEERS; i++)
+        if (!run.broken[i] && (run.arrived[i] < run.sent[i] || run.heard[i] < run.said[i])) return false;
+    return true;
+}
+
+static void peers_that_read_when_they_like(void)
+{
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        pp_port_config config = {.backend = PP_BACKEND_SIM, .seed = seed, .budget = whole};
+        int os_error;
+        uint64_t pauses = run.pauses, port_pauses = run.port_pauses, unbroken = run.whole;
+        memset(&run, 0, sizeof run);
+        run.random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
+        heap_init(&heap, 64, 64);
+        CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
+        for (int i = 0; i < PEERS; i++) {
+            int64_t ends[2];
+            CHECK_EQ(pp_sim_pair(port, ends), PP_OK);
+            run.theirs[i] = ends[1];
+            run.bounded[i] = below(2);
+            pp_endpoint_config end = {.descriptor = ends[0],
+                                      .key = (uint64_t)i,
+                                      .provider = &heap.table,
+                                      .flags = PP_OWN_DESCRIPTOR,
+                                      .budget = {.high_sends = run.bounded[i] ? 6 : 0, .low_sends = 1}};
+            CHECK_EQ(pp_port_associate(port, &end, &run.ours[i]), PP_OK);
+            CHECK_EQ(pp_port_recv_stream(port, run.ours[i], 0, NULL), PP_OK);
+        }
+        for (int i = 0; i < STEPS; i++) step();
+        for (int i = 0; i < 200000 && !all_is_there(); i++) {
+            for (int at = 0; at < PEERS; at++) read_some(at, MOST_BYTES);
+            take();
+        }
+        CHECK(all_is_there());
+        judge();
+        for (int i = 0; i < PEERS; i++) unbroken += !run.broken[i];
+        run.whole = unbroken, run.pauses = pauses + stats().pauses,
+        run.port_pauses = port_pauses + stats().port_pauses;
+        end_port(port);
+        CHECK_EQ(heap.live, 0);
+    }
+    CHECK(run.pauses > SEEDS && run.port_pauses > SEEDS && run.whole > SEEDS); /* or little was tried */
+}
+
+int main(void)
+{
+    RUN_ON_ALL(too_many_sends_stop_the_reading_as_too_many_bytes_do);
+    RUN_ON_ALL(the_ports_mark_holds_up_who_has_much_and_nobody_else);
+    RUN_ON_ALL(who_is_held_up_may_end);
+    RUN_ON_ALL(marks_in_the_wrong_order_are_refused);
+    RUN(peers_that_read_when_they_like);
+    return report();
+}

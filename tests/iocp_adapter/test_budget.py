@@ -1,0 +1,119 @@
+"""Peers that do not read are bounded together, and the others are served as if they were alone."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import pytest
+
+from iocp_adapter import CompletionPort, PortValueError, Server
+from pools import SizeClassPool
+
+SLOW = 8
+MARK = 256 << 10
+
+
+def echo(connection, lease, length):
+    connection.send(lease, length)
+
+
+@pytest.fixture
+def pool():
+    with SizeClassPool(1 << 20) as made:
+        yield made
+
+
+@pytest.fixture
+def serve(backend, pool):
+    with contextlib.ExitStack() as stack:
+
+        def start(**options):
+            server = Server("127.0.0.1", 0, echo, provider=pool, backend=backend, **options)
+            return stack.enter_context(server).start()
+
+        yield start
+
+
+def receive(sock, count):
+    data = bytearray()
+    while len(data) < count:
+        piece = sock.recv(1 << 16)
+        assert piece
+        data += piece
+    return bytes(data)
+
+
+def test_many_slow_peers_are_bounded_in_sum_and_a_quick_one_is_served(serve):
+    server = serve(high_bytes=0, port_high_bytes=MARK)
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(server.address, 20)) for _ in range(SLOW)]
+        quick = stack.enter_context(socket.create_connection(server.address, 20))
+        sent = [0] * SLOW
+        for client in slow:
+            client.setblocking(False)
+        while server.port_stats().port_pauses < SLOW:
+            for at, client in enumerate(slow):
+                with contextlib.suppress(BlockingIOError):
+                    sent[at] += client.send(bytes(1 << 16))
+            quick.sendall(b"still here")
+            assert receive(quick, 10) == b"still here"
+        # the mark, and for each peer the batch that crossed it
+        assert server.stats().queued_bytes <= MARK + SLOW * (256 << 10)
+        for at, client in enumerate(slow):
+            client.settimeout(20)
+            assert len(receive(client, sent[at])) == sent[at]
+        quick.sendall(b"and now")
+        assert receive(quick, 7) == b"and now"
+
+
+def test_a_mark_in_sends_holds_for_many_small_messages(serve):
+    server = serve(high_bytes=0, high_sends=16)
+    with socket.create_connection(server.address, 20) as client:
+        client.setblocking(False)
+        sent = 0
+        while server.stats().pauses == 0:
+            with contextlib.suppress(BlockingIOError):
+                sent += client.send(bytes(1 << 16))
+        client.settimeout(20)
+        assert len(receive(client, sent)) == sent
+        assert server.port_stats().queued_sends == 0
+
+
+@pytest.mark.parametrize(
+    ("marks", "told"),
+    [
+        ({"high_bytes": 10, "low_bytes": 11}, "low_bytes=11 above high_bytes=10"),
+        ({"high_sends": 10, "low_sends": 11}, "low_sends=11 above high_sends=10"),
+        ({"port_high_bytes": 10, "port_low_bytes": 11}, "port_low_bytes=11 above port_high_bytes=10"),
+        ({"port_high_sends": -1}, "port_high_sends=-1"),
+        ({"high_sends": 1 << 63}, "give 0"),
+    ],
+)
+def test_marks_that_make_no_sense_are_refused(serve, marks, told):
+    with pytest.raises(PortValueError, match=told):
+        serve(**marks)
+
+
+def test_a_port_and_an_endpoint_take_the_same_marks(backend):
+    with CompletionPort(backend, high_sends=2) as port, contextlib.ExitStack() as stack:
+        with pytest.raises(PortValueError, match="low_bytes=2 above high_bytes=1"):
+            CompletionPort(backend, high_bytes=1, low_bytes=2)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ours = stack.enter_context(socket.create_connection(listener.getsockname()))
+            theirs = stack.enter_context(listener.accept()[0])
+        with pytest.raises(PortValueError, match="low_sends=2 above high_sends=1"):
+            port.associate(ours, high_sends=1, low_sends=2)
+        endpoint = port.associate(ours, high_bytes=1 << 20)
+        for _ in range(3):
+            endpoint.send(bytes(8 << 20))
+        (info,) = port.endpoints()
+        assert (info.queued_sends, "pause" in info.doing) == (3, True)
+        left = 24 << 20
+        theirs.settimeout(0)
+        while left:
+            with contextlib.suppress(BlockingIOError):
+                left -= len(theirs.recv(1 << 20))
+            port.dequeue_many(timeout=0)
+        (info,) = port.endpoints()
+        assert (info.queued_sends, "pause" in info.doing) == (0, False)
