@@ -13,8 +13,10 @@ from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.addresses import pipe_name, read_address
 from iocp_adapter.endpoint import PIPE, Endpoint, Operation, Pending, Submission
 from iocp_adapter.errors import PortValueError, completion_error, error_for, file_error
+from iocp_adapter.foreign import wait_for
 from iocp_adapter.listening import listen_pipe
 from iocp_adapter.native_port import CloseReport, NativePort, budget, limit_ns, nanoseconds
+from iocp_adapter.sent_files import OpenFile
 from iocp_adapter.stats import KINDS, EndpointInfo, Outstanding
 from pools import Lease, Pool
 
@@ -31,7 +33,7 @@ _MODES = {
     "x": lib.PP_FILE_WRITE | lib.PP_FILE_NEW,
     "x+": lib.PP_FILE_READ | lib.PP_FILE_WRITE | lib.PP_FILE_NEW,
 }
-_UNBOUND = (lib.PP_KIND_POST, lib.PP_KIND_TIMER)
+_UNBOUND = (lib.PP_KIND_POST, lib.PP_KIND_TIMER, lib.PP_KIND_READABLE, lib.PP_KIND_WRITABLE)
 
 
 class Completion(NamedTuple):
@@ -41,7 +43,7 @@ class Completion(NamedTuple):
     """Of the endpoint, or as posted."""
     kind: str
     """``recv``, ``send``, ``recvfrom``, ``sendto``, ``accept``, ``connect``, ``disconnect``, ``read_at``,
-    ``write_at``, ``send_file``, ``post``, ``timer`` or ``close``."""
+    ``write_at``, ``send_file``, ``readable``, ``writable``, ``post``, ``timer`` or ``close``."""
     more: bool
     """The operation stays armed: other completions of it follow."""
     result: int
@@ -228,6 +230,24 @@ class CompletionPort:
         call = self._begin(user)
         delay_ns = -int(-min(delay, _LONGEST_SECONDS) * 1e9 // 1)
         return call.done(lib.pp_port_timer(call.c, key, delay_ns, call.token, call.out), "timer")
+
+    def wait_readable(
+        self, handle: socket.socket | OpenFile | int, key: int = 0, user: Any = None
+    ) -> Operation:
+        """A completion of kind ``readable`` once something that is not associated can be read from.
+
+        ``handle`` is a socket, an object with ``fileno()`` or a descriptor: of a pipe or an eventfd, too, on
+        Unix; on Windows of sockets alone. Its end, a hang-up and an error are ready as well. Nothing about it
+        is changed; it may be waited for any number of times. Cancel before closing it.
+        Raises ``BackendUnavailable`` for what cannot be waited for, ``PortValueError``, ``PortFull``.
+        """
+        return wait_for(self, lib.PP_KIND_READABLE, handle, key, user)
+
+    def wait_writable(
+        self, handle: socket.socket | OpenFile | int, key: int = 0, user: Any = None
+    ) -> Operation:
+        """The same, of kind ``writable``, once there is room to write, or a write would fail."""
+        return wait_for(self, lib.PP_KIND_WRITABLE, handle, key, user)
 
     def dequeue(self, timeout: float | None = None) -> Completion | None:
         """The next completion; None when ``timeout`` seconds have passed. Raises ``PortClosed``."""

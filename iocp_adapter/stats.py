@@ -60,6 +60,8 @@ KINDS: dict[int, str] = {
     lib.PP_KIND_READ: "read_at",
     lib.PP_KIND_WRITE: "write_at",
     lib.PP_KIND_SEND_FILE: "send_file",
+    lib.PP_KIND_READABLE: "readable",
+    lib.PP_KIND_WRITABLE: "writable",
     lib.PP_KIND_DISCONNECT: "disconnect",
 }
 
@@ -69,7 +71,7 @@ class Outstanding(NamedTuple):
 
     kind: str
     """``recv``, ``send``, ``accept``, ``connect``, ``disconnect``, ``recvfrom``, ``sendto``, ``read_at``,
-    ``write_at``, ``send_file`` or ``timer``."""
+    ``write_at``, ``send_file``, ``readable``, ``writable`` or ``timer``."""
     key: int
     age_seconds: float
     bytes: int

@@ -8,6 +8,9 @@
  *
  * Files are none of its business, read, written or sent: file_threads.c.
  *
+ * A descriptor that is somebody else's has an entry for one report (watch.c), whose name
+ * is that of the operation with bit 63 set, which no generation has.
+ *
  * A thread that waits is woken through an eventfd, the one entry that carries no
  * endpoint. */
 #define _GNU_SOURCE
@@ -25,6 +28,7 @@
 #include "file_threads.h"
 
 enum { EVENTS = 256, SYSCALL_EPOLL_PWAIT2 = 441 };
+static const uint64_t ONCE_BIT = UINT64_C(1) << 63;
 
 typedef struct epoll_state {
     int epoll, bell;
@@ -92,6 +96,36 @@ static void unwatch(pp_port *port, uint32_t index)
     epoll_ctl(state->epoll, EPOLL_CTL_DEL, (int)port->ends[index].descriptor, &event);
 }
 
+static pp_status start_poll(pp_port *port, uint32_t slot)
+{
+    epoll_state *state = port->state;
+    uint32_t what = port->slots[slot].kind == PP_KIND_READABLE ? EPOLLIN : EPOLLOUT;
+    struct epoll_event event = {.events = what | EPOLLONESHOT,
+                                .data = {.u64 = pp_slot_name(port, slot) | ONCE_BIT}};
+    if (epoll_ctl(state->epoll, EPOLL_CTL_ADD, (int)port->slots[slot].file, &event) == 0) return PP_OK;
+    if (errno == ENOMEM || errno == ENOSPC) return PP_NO_MEMORY;
+    if (errno != EPERM) return PP_IO;
+    pp_watched(port, slot, 0); /* a device that never makes anybody wait */
+    return PP_OK;
+}
+
+static void end_poll(pp_port *port, uint32_t slot, uint32_t error)
+{
+    epoll_state *state = port->state;
+    struct epoll_event event = {0};
+    epoll_ctl(state->epoll, EPOLL_CTL_DEL, (int)port->slots[slot].file, &event);
+    pp_watched(port, slot, error);
+}
+
+static void take_once(pp_port *port, uint64_t name)
+{
+    uint32_t slot = (uint32_t)name;
+    if (pp_slot_name(port, slot) == name && port->slots[slot].in_kernel)
+        end_poll(port, slot, 0);
+    else
+        port->stats.late_completions++;
+}
+
 /* Rounds up, so that a wait is never shorter than asked. */
 static int milliseconds(int64_t timeout_ns)
 {
@@ -127,6 +161,10 @@ static void harvest(pp_port *port, bool asked)
             if (read(state->bell, &rings, sizeof rings) < 0) continue; /* another thread has silenced it */
             continue;
         }
+        if (event->data.u64 & ONCE_BIT) {
+            take_once(port, event->data.u64 & ~ONCE_BIT);
+            continue;
+        }
         uint32_t index = pp_end_find(port, event->data.u64);
         if (index == PP_NONE) {
             port->stats.late_completions++;
@@ -142,7 +180,12 @@ static void harvest(pp_port *port, bool asked)
     file_threads_reap(&state->files);
 }
 
-static void cancel(pp_port *port, uint32_t slot) {}
+static void cancel(pp_port *port, uint32_t slot)
+{
+    uint8_t kind = port->slots[slot].kind;
+    if (kind == PP_KIND_READABLE || kind == PP_KIND_WRITABLE) end_poll(port, slot, pp_os_cancelled);
+}
+
 static void flush(pp_port *port) {}
 
 static void wake(pp_port *port)
@@ -163,6 +206,7 @@ const pp_backend pp_backend_epoll = {
     .send_file = start_file,
     .watch = watch,
     .unwatch = unwatch,
+    .poll = start_poll,
     .cancel = cancel,
     .wait = await,
     .harvest = harvest,

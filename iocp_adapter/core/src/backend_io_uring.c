@@ -13,6 +13,7 @@
  *      user data    bit 63    bits 32-62     bits 0-31
  *      poll         1         generation     endpoint
  *      accept,file  0         generation     slot
+ *      others' fds  0         generation     slot, of watch.c: a poll that reports once
  *      zero copy    0         generation     uring_zero_copy.c
  *      others       0         0              IGNORED
  *
@@ -180,6 +181,19 @@ static bool start_send_file(pp_port *port, uint32_t slot)
     return file_threads_take(&state->threads, slot);
 }
 
+static pp_status start_poll(pp_port *port, uint32_t slot)
+{
+    uring_state *state = port->state;
+    uring_sqe *entry = prepare(state);
+    if (!entry) return PP_NO_MEMORY;
+    uring_fill_poll(entry, (int)port->slots[slot].file,
+                    port->slots[slot].kind == PP_KIND_READABLE ? POLLIN : POLLOUT);
+    entry->bytes = 0; /* once */
+    entry->user_data = pp_slot_name(port, slot);
+    uring_commit(&state->ring);
+    return PP_OK;
+}
+
 static void cancel(pp_port *port, uint32_t slot)
 {
     uring_state *state = port->state;
@@ -282,6 +296,24 @@ static void take_file(pp_port *port, const uring_cqe *completion)
     pp_filed(port, slot, completion->result == -EINTR ? -ECANCELED : completion->result);
 }
 
+static bool is_of_watch(const pp_port *port, uint64_t name)
+{
+    const pp_slot *slot = &port->slots[(uint32_t)name];
+    return name != IGNORED && pp_slot_name(port, (uint32_t)name) == name && slot->in_kernel &&
+           (slot->kind == PP_KIND_READABLE || slot->kind == PP_KIND_WRITABLE);
+}
+
+static void take_watch(pp_port *port, const uring_cqe *completion)
+{
+    uint32_t slot = (uint32_t)completion->user_data;
+    int32_t events = completion->result;
+    bool ended_by_itself = events == -ECANCELED && !port->slots[slot].cancelled;
+    if (ended_by_itself && start_poll(port, slot) == PP_OK)
+        port->stats.rearmed++;
+    else
+        pp_watched(port, slot, events < 0 ? (uint32_t)-events : 0);
+}
+
 static void harvest(pp_port *port, bool asked)
 {
     uring_state *state = port->state;
@@ -297,6 +329,8 @@ static void harvest(pp_port *port, bool asked)
             take_poll(port, &completion);
         else if (zero_copy_owns(completion.user_data))
             zero_copy_told(port, &state->zero_copy, &completion);
+        else if (is_of_watch(port, completion.user_data))
+            take_watch(port, &completion);
         else if (is_of_file(port, completion.user_data))
             take_file(port, &completion);
         else if (completion.user_data != IGNORED)
@@ -375,6 +409,7 @@ const pp_backend pp_backend_io_uring = {
     .features = tell_features,
     .watch = watch,
     .unwatch = unwatch,
+    .poll = start_poll,
     .send_zero_copy = send_zero_copy,
     .abandon = abandon,
     .accept = start_accept,

@@ -143,7 +143,9 @@ static void cancel(pp_port *port, uint32_t slot)
     const pp_end *end = &port->ends[index];
     iocp_end *mine = &state->ends[index];
     HANDLE socket = (HANDLE)(SOCKET)end->descriptor;
-    if (port->slots[slot].kind == PP_KIND_READ || port->slots[slot].kind == PP_KIND_WRITE)
+    if (port->slots[slot].kind == PP_KIND_READABLE || port->slots[slot].kind == PP_KIND_WRITABLE)
+        iocp_poll_cancel(port, slot);
+    else if (port->slots[slot].kind == PP_KIND_READ || port->slots[slot].kind == PP_KIND_WRITE)
         iocp_file_cancel(port, slot);
     else if (port->slots[slot].kind == PP_KIND_ACCEPT && end->flags & PP_PIPE)
         iocp_pipe_accept_cancel(mine);
@@ -222,6 +224,7 @@ static void take(pp_port *port, iocp_operation *operation)
     if (operation->kind == IOCP_FILE) iocp_filed(port, operation);
     if (operation->kind == IOCP_DISCONNECT) iocp_disconnected(port, operation);
     if (operation->kind == IOCP_SEND_FILE) iocp_file_left(port, operation);
+    if (operation->kind == IOCP_WATCH) iocp_polled(port, operation);
     if (operation->kind == IOCP_PIPE_ACCEPT) iocp_pipe_accepted(port, operation);
     if (operation->kind == IOCP_PIPE_OPEN) iocp_pipe_opened(port, operation);
     iocp_drop(port->state, operation);
@@ -266,6 +269,7 @@ static void shut(pp_port *port)
     bool dry = run_dry(port);
     iocp_close_spares(state);
     CloseHandle(state->port);
+    if (state->driver) CloseHandle(state->driver);
     if (state->read_now) CloseHandle(state->read_now);
     /* Memory that the kernel may still write to is not given back. */
     if (dry) pp_pool_destroy(state->operations), free(state->peeked);
@@ -349,6 +353,7 @@ const pp_backend pp_backend_iocp = {
     .pipe_recv = iocp_pipe_recv,
     .file = iocp_file,
     .send_file = iocp_send_file,
+    .poll = iocp_poll,
     .cancel = cancel,
     .wait = await,
     .harvest = harvest,

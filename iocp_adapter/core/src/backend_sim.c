@@ -68,6 +68,10 @@ void sim_say(sim_kernel *kernel, sim_event_kind kind, uint64_t name, int64_t add
 
 void sim_news(sim_socket *socket)
 {
+    if (socket->watched) {
+        socket->watched = false;
+        sim_say(socket->kernel, SIM_WATCH, 0, (intptr_t)socket);
+    }
     if (!socket->endpoint || socket->news) return;
     socket->news = true;
     sim_say(socket->kernel, SIM_NEWS, socket->endpoint, 0);
@@ -225,6 +229,43 @@ static void say_file(pp_port *port, uint64_t name)
         pp_filed(port, slot, sim_file(socket_of(port, port->slots[slot].endpoint), &port->slots[slot]));
 }
 
+static bool ready(const sim_socket *socket, uint8_t kind)
+{
+    if (socket->ended || socket->reset) return true;
+    if (kind == PP_KIND_READABLE) return socket->used || socket->waiting || socket->unreachable;
+    return !socket->peer || socket->peer->used < SIM_BUFFER;
+}
+
+static void say_watch_of(pp_port *port, uint32_t slot)
+{
+    sim_kernel *kernel = port->state;
+    bool cancelled = port->slots[slot].cancelled;
+    sim_socket *socket = sim_find(kernel, port->slots[slot].file);
+    if (cancelled && !(socket && sim_chance(kernel, kernel->moods.lose_cancel)))
+        pp_watched(port, slot, pp_os_cancelled);
+    else if (!socket)
+        pp_watched(port, slot, pp_os_errors.aborted);
+    else if (ready(socket, port->slots[slot].kind))
+        pp_watched(port, slot, 0);
+    else if (cancelled)
+        pp_watched(port, slot, pp_os_cancelled);
+    else
+        socket->watched = true;
+}
+
+static bool is_watch(const pp_slot *slot)
+{
+    return slot->in_kernel && (slot->kind == PP_KIND_READABLE || slot->kind == PP_KIND_WRITABLE);
+}
+
+static void say_watch(pp_port *port, const sim_event *event)
+{
+    uint32_t one = (uint32_t)event->name;
+    if (one && pp_slot_name(port, one) == event->name && is_watch(&port->slots[one])) say_watch_of(port, one);
+    for (uint32_t i = 1; !one && i < port->slot_fresh; i++)
+        if (is_watch(&port->slots[i]) && port->slots[i].file == event->address) say_watch_of(port, i);
+}
+
 static void say(pp_port *port, const sim_event *event)
 {
     sim_kernel *kernel = port->state;
@@ -236,6 +277,8 @@ static void say(pp_port *port, const sim_event *event)
         say_disconnect(port, event->name);
     } else if (event->kind == SIM_FILE) {
         say_file(port, event->name);
+    } else if (event->kind == SIM_WATCH) {
+        say_watch(port, event);
     } else {
         uint32_t index = pp_end_find(port, event->name);
         if (index == PP_NONE) {
@@ -347,6 +390,14 @@ static bool start_send_file(pp_port *port, uint32_t slot)
     return true;
 }
 
+static pp_status start_poll(pp_port *port, uint32_t slot)
+{
+    sim_kernel *kernel = port->state;
+    if (sim_chance(kernel, kernel->moods.exhaust)) return PP_NO_MEMORY;
+    sim_say(kernel, SIM_WATCH, pp_slot_name(port, slot), 0);
+    return PP_OK;
+}
+
 static int64_t connect_over(pp_port *port, uint32_t slot, const void *address, uint32_t bytes)
 {
     int64_t listener;
@@ -370,6 +421,8 @@ static void cancel(pp_port *port, uint32_t slot)
     uint32_t index = port->slots[slot].endpoint;
     if (port->slots[slot].kind == PP_KIND_ACCEPT) sim_say(kernel, SIM_ACCEPT, pp_slot_name(port, slot), 0);
     uint8_t kind = port->slots[slot].kind;
+    if (kind == PP_KIND_READABLE || kind == PP_KIND_WRITABLE)
+        sim_say(kernel, SIM_WATCH, pp_slot_name(port, slot), 0);
     if (kind != PP_KIND_SEND && kind != PP_KIND_SENDTO && kind != PP_KIND_SEND_FILE) return;
     uint32_t at = port->ends[index].send_head;
     for (uint32_t left = port->ends[index].sending; left > 0; left--, at = port->slots[at].next)
@@ -449,7 +502,7 @@ static void bury(pp_port *port)
 #define SIM_BACKEND                                                                                          \
     .name = "sim", .id = PP_BACKEND_SIM, .open = open_sim, .shut = shut, .bury = bury, .watch = watch,       \
     .unwatch = unwatch, .forget = forget, .cancel = cancel, .wait = await, .harvest = harvest,               \
-    .flush = flush, .wake = wake, .file = start_file, .send_file = start_send_file
+    .flush = flush, .wake = wake, .file = start_file, .send_file = start_send_file, .poll = start_poll
 
 const pp_backend pp_backend_sim = {SIM_BACKEND};
 

@@ -248,7 +248,7 @@ size_t pp_port_dequeue(pp_port *port, pp_completion *out, size_t capacity, int64
 void pp_await_ends(pp_port *port, uint64_t deadline_ns)
 {
     while (port->waiters) call_one(port);
-    while ((port->stats.endpoints || port->led) && port->now_ns < deadline_ns) {
+    while ((port->stats.endpoints || port->watches || port->led) && port->now_ns < deadline_ns) {
         if (port->led)
             port->backend->wake(port), follow(port, deadline_ns);
         else

@@ -2,6 +2,7 @@
  *
  *      receive.c  send.c  datagram.c  accept.c
  *      disconnect.c  file.c  send_file.c           what operations mean
+ *      watch.c                                     what others' descriptors are ready for
  *      look.c                                      what the port tells of itself
  *      dequeue.c                                   who waits, who harvests, what a batch is
  *      operations.c  endpoints.c  timers.c         the tables
@@ -59,7 +60,7 @@ typedef struct pp_slot {
     uint64_t since_ns;
     const pp_provider *provider;
     pp_address *peer; /* recvfrom: the caller's, may be NULL; sendto: NULL where the socket is connected */
-    int64_t file;     /* send of a file: its descriptor, */
+    int64_t file;     /* send of a file: its descriptor (a watch: what is held of it), */
     uint64_t offset;  /* where it begins in it, */
     uint32_t held;    /* and its endpoint, if it has one */
 } pp_slot;
@@ -158,6 +159,7 @@ struct pp_port {
 
     uint32_t *timers; /* heap of slots; NULL until there was one */
     uint32_t timer_count;
+    uint32_t watches; /* waits for descriptors that are no endpoints */
 
     pp_queue done;                  /* slots whose completion nobody has taken yet */
     pp_queue ready, flush, starved; /* endpoints */
@@ -237,6 +239,9 @@ typedef struct pp_backend {
     /* Sends a piece of the file at the head of an endpoint's queue, from its offset and what has moved on, and
      * calls pp_file_left(), later. pp_sending() was called. False: it cannot now. */
     bool (*send_file)(pp_port *port, uint32_t slot);
+
+    /* Calls pp_watched() once slot->file is ready for what the slot's kind says. NULL: it cannot tell. */
+    pp_status (*poll)(pp_port *port, uint32_t slot);
 
     /* Accepts by itself and calls pp_accepted() for each outcome; NULL: on readiness. */
     pp_status (*accept)(pp_port *port, uint32_t slot);
@@ -376,6 +381,15 @@ void pp_budget_take(pp_port *port, uint32_t index, uint64_t bytes, uint32_t send
 void pp_budget_judge(pp_port *port, uint32_t index);
 /* The endpoint is no more. */
 void pp_budget_forget(pp_port *port, uint32_t index);
+
+/* ---- watch.c -------------------------------------------------------------------------- */
+
+/* A wait for a descriptor that is no endpoint has ended: ready (0), or an error number. */
+void pp_watched(pp_port *port, uint32_t slot, uint32_t error);
+/* Asks all of them back. */
+void pp_watches_end(pp_port *port);
+/* The back end is no more: gives back what those hold that it has not ended. */
+void pp_watches_forget(pp_port *port);
 
 /* ---- timers.c ------------------------------------------------------------------------- */
 

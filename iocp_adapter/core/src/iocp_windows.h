@@ -29,7 +29,8 @@ typedef enum iocp_kind {
     IOCP_DISCONNECT,
     IOCP_PIPE_ACCEPT,
     IOCP_PIPE_OPEN,
-    IOCP_SEND_FILE
+    IOCP_SEND_FILE,
+    IOCP_WATCH
 } iocp_kind;
 
 typedef struct iocp_operation {
@@ -90,6 +91,7 @@ typedef struct iocp_state {
     uint32_t spare_count;
     iocp_spare spares[IOCP_SPARES];
     LPFN_TRANSMITFILE transmit_file;
+    HANDLE driver;   /* of Winsock, asked about the sockets of others; NULL until needed */
     HANDLE read_now; /* event of reads of pipes that do not wait; NULL until needed */
     char *peeked;    /* PP_DATAGRAM_BYTES that nobody reads, for news of datagrams; NULL until needed */
     BOOL(WINAPI *post)(HANDLE port, DWORD bytes, ULONG_PTR key, OVERLAPPED *overlapped);
@@ -124,11 +126,14 @@ pp_status iocp_accept(pp_port *port, uint32_t slot);
 bool iocp_file(pp_port *port, uint32_t slot);
 void iocp_file_cancel(pp_port *port, uint32_t slot);
 bool iocp_send_file(pp_port *port, uint32_t slot);
+pp_status iocp_poll(pp_port *port, uint32_t slot);
+void iocp_poll_cancel(pp_port *port, uint32_t slot);
 /* What came out of the port. */
 void iocp_accepted(pp_port *port, iocp_operation *operation);
 void iocp_connected(pp_port *port, iocp_operation *operation);
 void iocp_filed(pp_port *port, iocp_operation *operation);
 void iocp_file_left(pp_port *port, iocp_operation *operation);
+void iocp_polled(pp_port *port, iocp_operation *operation);
 
 /* A function that Winsock gives out only on request, through a socket; NULL where it has none. */
 void *iocp_extension(SOCKET socket, GUID name);

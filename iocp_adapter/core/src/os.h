@@ -70,6 +70,11 @@ void pp_os_close(int64_t socket, bool reset); /* or a named pipe */
 /* A descriptor kept in reserve, so that a connection can be taken and closed when none is left. */
 int64_t pp_os_reserve_descriptor(void);
 
+/* What to wait for on behalf of a descriptor that is somebody else's, until pp_os_let_go(). PP_INVALID,
+ * PP_UNSUPPORTED, PP_EXHAUSTED: as pp_port_wait_readable(). */
+pp_status pp_os_hold(int64_t descriptor, int64_t *held);
+void pp_os_let_go(int64_t held);
+
 /* The same calls as a table: a kernel that is simulated has sockets of its own. */
 typedef struct pp_sockets {
     int64_t (*recv)(int64_t socket, void *data, size_t bytes);
@@ -84,6 +89,8 @@ typedef struct pp_sockets {
     int64_t (*reserve_descriptor)(void);
     void (*close)(int64_t socket, bool reset);
     void (*close_file)(int64_t file);
+    pp_status (*hold)(int64_t descriptor, int64_t *held);
+    void (*let_go)(int64_t held);
 } pp_sockets;
 
 /* ---- what an error number means (positive) ------------------------------------------- */

@@ -235,6 +235,18 @@ int64_t pp_port_pipe_listen(const char *name)
     return -(int64_t)ENOTSUP;
 } /* a Unix socket has a name here */
 
+pp_status pp_os_hold(int64_t descriptor, int64_t *held)
+{
+    struct stat about;
+    if (descriptor > INT32_MAX || fstat((int)descriptor, &about)) return PP_INVALID;
+    if (S_ISREG(about.st_mode) || S_ISDIR(about.st_mode)) return PP_UNSUPPORTED;
+    *held = fcntl((int)descriptor, F_DUPFD_CLOEXEC, 0);
+    if (*held >= 0) return PP_OK;
+    return pp_os_out_of_descriptors(errno) ? PP_EXHAUSTED : PP_INVALID;
+}
+
+void pp_os_let_go(int64_t held) { close((int)held); }
+
 int64_t pp_os_reserve_descriptor(void) { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
 
 size_t pp_socket_peer(int64_t descriptor, char *out, size_t capacity)

@@ -160,6 +160,17 @@ int64_t pp_port_file_size(int64_t descriptor)
     return GetFileSizeEx((HANDLE)(intptr_t)descriptor, &bytes) ? bytes.QuadPart : -(int64_t)GetLastError();
 }
 
+pp_status pp_os_hold(int64_t descriptor, int64_t *held)
+{
+    int type, bytes = sizeof type;
+    DWORD flags;
+    *held = descriptor;
+    if (getsockopt((SOCKET)descriptor, SOL_SOCKET, SO_TYPE, (char *)&type, &bytes) == 0) return PP_OK;
+    return GetHandleInformation((HANDLE)(SOCKET)descriptor, &flags) ? PP_UNSUPPORTED : PP_INVALID;
+}
+
+void pp_os_let_go(int64_t held) {}
+
 int64_t pp_os_reserve_descriptor(void) { return -1; } /* sockets are not scarce here as descriptors are */
 
 static size_t pipe_peer(HANDLE pipe, char *out, size_t capacity)

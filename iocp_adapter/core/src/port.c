@@ -55,6 +55,8 @@ static const pp_sockets of_the_system = {
     .reserve_descriptor = pp_os_reserve_descriptor,
     .close = pp_os_close,
     .close_file = pp_port_file_close,
+    .hold = pp_os_hold,
+    .let_go = pp_os_let_go,
 };
 
 static void say_what_there_is(char *reason)
@@ -103,6 +105,7 @@ static pp_status choose(pp_port *port, const pp_port_config *config, int *os_err
 
 static void free_port(pp_port *port)
 {
+    if (port->watches) pp_watches_forget(port);
     if (port->backend && port->backend->bury) port->backend->bury(port);
     free(port->slots);
     free(port->ends);
@@ -180,6 +183,7 @@ pp_status pp_port_close(pp_port *port, int64_t timeout_ns, pp_outstanding *out, 
     if (deadline_ns < port->now_ns) deadline_ns = UINT64_MAX;
     port->closing = 1;
     pp_timers_end(port);
+    if (port->open) pp_watches_end(port);
     for (uint32_t i = 1; i < port->end_fresh; i++)
         if (port->ends[i].life == PP_LIFE_OPEN || port->ends[i].life == PP_LIFE_DRAINING ||
             (port->ends[i].life == PP_LIFE_ENDING && port->ends[i].disconnect))
@@ -188,7 +192,7 @@ pp_status pp_port_close(pp_port *port, int64_t timeout_ns, pp_outstanding *out, 
         port->backend->flush(port);
         pp_await_ends(port, deadline_ns);
     }
-    pp_status status = port->stats.endpoints ? PP_TIMEOUT : PP_OK;
+    pp_status status = port->stats.endpoints || port->watches ? PP_TIMEOUT : PP_OK;
     if (status == PP_OK && !port->led) shut(port);
     pp_os_lock_drop(&port->lock);
     return status;

@@ -17,6 +17,7 @@ typedef struct sim_socket {
     struct sim_socket *backlog[SIM_BACKLOG];
     size_t waiting; /* in the backlog */
     bool listens, ended, reset, news;
+    bool watched;            /* somebody who has not associated it waits for it */
     bool file;               /* `buffer` is its content */
     bool unreachable;        /* datagrams: one found nobody */
     bool expecting;          /* completions: the engine wants to know of data */
@@ -37,15 +38,16 @@ typedef enum sim_event_kind {
     SIM_ACCEPT,
     SIM_CONNECT,
     SIM_DISCONNECT,
-    SIM_FILE
+    SIM_FILE,
+    SIM_WATCH
 } sim_event_kind;
 
 /* Something that the kernel will say. */
 typedef struct sim_event {
     sim_event_kind kind;
     uint32_t delay;  /* turns */
-    uint64_t name;   /* endpoint, or operation */
-    int64_t address; /* connect */
+    uint64_t name;   /* endpoint, or operation; watch: 0 for all of `address` */
+    int64_t address; /* connect, watch */
 } sim_event;
 
 /* How often, in 256, a seed does what. */

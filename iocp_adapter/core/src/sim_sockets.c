@@ -39,6 +39,7 @@ void sim_close(int64_t descriptor, bool reset)
 {
     if (descriptor == THE_RESERVE) return;
     sim_socket *socket = at(descriptor), *peer = socket->peer;
+    if (socket->watched) sim_say(socket->kernel, SIM_WATCH, 0, descriptor);
     for (size_t i = 0; i < socket->waiting; i++) sim_close((intptr_t)socket->backlog[i], true);
     if (peer) {
         peer->peer = NULL;
@@ -276,6 +277,14 @@ static int64_t disconnect(int64_t descriptor)
 static void close_file(int64_t descriptor) { sim_close(descriptor, false); }
 static int64_t reserve_descriptor(void) { return THE_RESERVE; }
 
+static pp_status hold(int64_t descriptor, int64_t *held)
+{
+    *held = descriptor;
+    return at(descriptor)->file ? PP_UNSUPPORTED : PP_OK;
+}
+
+static void let_go(int64_t held) {}
+
 const pp_sockets sim_sockets = {
     .recv = receive,
     .send = send_spans,
@@ -289,6 +298,8 @@ const pp_sockets sim_sockets = {
     .reserve_descriptor = reserve_descriptor,
     .close = sim_close,
     .close_file = close_file,
+    .hold = hold,
+    .let_go = let_go,
 };
 
 /* ---- the calls of a test ----------------------------------------------------------------------------- */

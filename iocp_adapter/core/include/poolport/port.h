@@ -47,6 +47,8 @@ typedef enum pp_operation_kind {
     PP_KIND_READ = 10,
     PP_KIND_WRITE = 11,
     PP_KIND_SEND_FILE = 12,
+    PP_KIND_READABLE = 13,
+    PP_KIND_WRITABLE = 14,
     PP_KIND_DISCONNECT = 15
 } pp_operation_kind;
 
@@ -263,7 +265,8 @@ typedef struct pp_endpoint_info {
     X(file_writes, counter, operations, "writes to files that took data")                                    \
     X(disconnects, counter, connections, "connections ended by a disconnect")                                \
     X(reused_sockets, counter, sockets, "accepts begun with the socket of a disconnected connection")        \
-    X(file_sends, counter, operations, "parts of files sent in full")
+    X(file_sends, counter, operations, "parts of files sent in full")                                        \
+    X(foreign_ready, counter, operations, "waits for descriptors of others that found them ready")
 
 enum { PP_PORT_STATS_VERSION = 1 };
 
@@ -418,6 +421,20 @@ pp_status pp_port_post(pp_port *port, uint64_t key, uint64_t value, uint64_t use
 
 /* Completes with PP_KIND_TIMER, the key and `user` when `delay_ns` have passed; never before. */
 pp_status pp_port_timer(pp_port *port, uint64_t key, uint64_t delay_ns, uint64_t user, pp_operation *out);
+
+/* Completes with PP_KIND_READABLE, the key and `user` once a descriptor that is somebody else's, and need not
+ * be associated, can be read from: data, a connection, its end, a hang-up or an error to fetch. Nothing is
+ * changed about it. Any number of waits may be under way for one. On Unix a duplicate is waited for: closing
+ * the descriptor ends no wait, and what it names stays open until then. On Windows sockets alone, and a
+ * closed one completes as aborted. PP_INVALID: no open descriptor. PP_UNSUPPORTED: one that has no such
+ * state, a file or directory, on Windows all but sockets. PP_EXHAUSTED: no slot, or no descriptor for the
+ * duplicate. */
+pp_status pp_port_wait_readable(pp_port *port, int64_t descriptor, uint64_t key, uint64_t user,
+                                pp_operation *out);
+
+/* The same with PP_KIND_WRITABLE when there is room for something to be written, or that would fail. */
+pp_status pp_port_wait_writable(pp_port *port, int64_t descriptor, uint64_t key, uint64_t user,
+                                pp_operation *out);
 
 /* Asks for an operation back. PP_OK: its completion tells whether it was cancelled or had its result
  * all the same. PP_STALE: it had completed. */
