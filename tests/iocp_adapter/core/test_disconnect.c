@@ -4,6 +4,10 @@
 #include "engine.h"
 #include "fixture.h"
 
+#ifndef SEEDS
+#define SEEDS 200
+#endif
+
 static pp_completion next_of(pp_port *port, pp_operation_kind kind)
 {
     pp_completion row;
@@ -221,7 +225,7 @@ static void one_seed(uint64_t seed)
 
 static void each_ends_once_under_every_seed(void)
 {
-    for (uint64_t seed = 1; seed <= 200; seed++) one_seed(seed);
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) one_seed(seed);
 }
 
 int main(void)

@@ -4,6 +4,10 @@
 #include "engine.h"
 #include "fixture.h"
 
+#ifndef SEEDS
+#define SEEDS 200
+#endif
+
 static void reset(int fd)
 {
     struct linger now = {1, 0};
@@ -133,7 +137,7 @@ static void one_seed(uint64_t seed)
 
 static void no_seed_loses_the_living_or_keeps_the_gone(void)
 {
-    for (uint64_t seed = 1; seed <= 200; seed++) one_seed(seed);
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) one_seed(seed);
 }
 
 int main(void)
