@@ -44,8 +44,10 @@ typedef struct operation {
 static pp_pool *operations, *buffers;
 static HANDLE port;
 static SOCKET listener;
+static SRWLOCK of_listener = SRWLOCK_INIT; /* one thread closes it while another one starts an accept */
 static LPFN_ACCEPTEX accept_ex;
-static volatile LONG accepting, open_now, still_to_come;
+static LONG still_to_come; /* under of_listener */
+static volatile LONG accepting, open_now;
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
@@ -157,16 +159,24 @@ static void accept_one(void)
     if (op) end(op);
 }
 
-/* What a peer does that has gone by now, or the end of the listener, is no reason to stop accepting others. */
+/* Whether this connection is one of those to serve; the accept that follows it, or the end of the listener.
+ * A handle that is closed may be another socket's a moment later: nobody may use it by then. */
+static BOOL counted(SOCKET socket, BOOL well)
+{
+    AcquireSRWLockExclusive(&of_listener);
+    well = well && still_to_come > 0 &&
+           setsockopt(socket, SOL_SOCKET, SO_UPDATE_ACCEPT_CONTEXT, (char *)&listener, sizeof listener) == 0;
+    if (well && --still_to_come == 0) closesocket(listener); /* the other accepts come back */
+    if (still_to_come > 0) accept_one();
+    ReleaseSRWLockExclusive(&of_listener);
+    return well;
+}
+
+/* What a peer does that has gone by now is no reason to stop accepting others. */
 static void accepted(operation *op, BOOL well)
 {
     SOCKET socket = op->socket;
-    well = well &&
-           setsockopt(socket, SOL_SOCKET, SO_UPDATE_ACCEPT_CONTEXT, (char *)&listener, sizeof listener) == 0;
-    LONG left = well ? InterlockedDecrement(&still_to_come) : still_to_come;
-    if (well && left == 0) closesocket(listener); /* the other accepts come back */
-    if (left > 0) accept_one();
-    if (well && left >= 0 && CreateIoCompletionPort((HANDLE)socket, port, 0, 0)) {
+    if (counted(socket, well) && CreateIoCompletionPort((HANDLE)socket, port, 0, 0)) {
         InterlockedIncrement(&open_now);
         wait_for_data(op);
     } else {
