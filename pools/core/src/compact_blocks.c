@@ -25,13 +25,23 @@ static void free_place(compacting *c, uint32_t index)
     pp_slide_disturb(c);
 }
 
+/* Keeps a block where it is. Those behind it no longer wait for their turn behind this one: where it was too
+ * long for what is free in front of a pin, one of them may fit. */
+static void hold_fast(compacting *c, pp_place *place)
+{
+    uint32_t length = pp_get(&place->length);
+    if (length & PP_PINNED_BIT) return;
+    pp_put(&place->length, length | PP_PINNED_BIT);
+    pp_slide_disturb(c);
+}
+
 static void retain(compacting *c, uint32_t index)
 {
     pp_place *place = pp_place_of(c, (int32_t)index);
     if (c->ticks && c->slots.pins[index].pins[PP_PIN_USER] == 0)
         c->ticks[index][PP_PIN_USER] = (uint32_t)(pp_system_coarse_ns() >> PP_TICK_SHIFT);
     pp_slots_retain(&c->slots, index, &c->base);
-    pp_put(&place->length, pp_get(&place->length) | PP_PINNED_BIT);
+    hold_fast(c, place);
     pp_compact_trace(c, PP_OP_PIN, (int32_t)index, PP_PIN_USER);
 }
 
@@ -181,7 +191,8 @@ static pp_status acquire_one(compacting *c, size_t bytes, uint32_t tag, pp_block
     if (held != PP_OK) return pp_note_failure(&c->base, bytes, tag, held);
     uint32_t index = take_slot(c);
     if (index == PP_SLOT_NONE) return pp_note_failure(&c->base, bytes, tag, PP_NO_MEMORY);
-    if (before != pp_last(c)) pp_slide_disturb(c);
+    /* Not by a block behind all others, unless a gap that was not looked at would have held it. */
+    if (before != pp_last(c) || c->bins[pp_gaps_bin(length)] != PP_NOWHERE) pp_slide_disturb(c);
     pp_gaps_insert(c, before, (int32_t)index, length);
     pp_segments_enter(c, pp_start(c, pp_place_of(c, (int32_t)index)), length);
     pp_memory_open(pp_address_of(c, pp_start(c, pp_place_of(c, (int32_t)index))), pp_bytes_of(c, length));
@@ -322,7 +333,7 @@ pp_status pp_compact_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void
             c->ticks[index][kind] = (uint32_t)(pp_system_coarse_ns() >> PP_TICK_SHIFT);
         pp_slots_pin(&c->slots, index, kind, pool);
         pp_place *place = pp_place_of(c, (int32_t)index);
-        pp_put(&place->length, pp_get(&place->length) | PP_PINNED_BIT);
+        hold_fast(c, place);
         if (data) *data = pp_address_of(c, pp_start(c, place));
         pp_compact_trace(c, PP_OP_PIN, (int32_t)index, kind);
     }

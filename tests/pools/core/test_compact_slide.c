@@ -195,6 +195,42 @@ static void every_kind_of_pin_holds(void)
     }
 }
 
+static void what_a_pin_lets_pass_moves_in_the_next_pass(void)
+{
+    row r;
+    pp_compacting_forecast forecast;
+    draw(&r, make((pp_compacting_config){0}), "..PPPaaab");
+    CHECK_EQ(compact(r.pool, 0, 0).moved_blocks, 0); /* b stays behind a, which does not fit */
+    CHECK_EQ(pp_pool_pin(r.pool, r.handles[2], PP_PIN_USER, NULL), PP_OK);
+    CHECK_EQ(pp_compacting_predict(r.pool, &forecast), PP_OK);
+    CHECK_EQ(forecast.moved_blocks, 1);
+    CHECK_EQ(compact(r.pool, 0, 0).moved_blocks, 1);
+    CHECK_PICTURE(&r, "b.PPPaaa");
+    pp_pool_destroy(r.pool);
+}
+
+static void a_block_put_last_by_a_hasty_search_moves_in_the_next_pass(void)
+{
+    enum { HOLES = 40 }; /* more than are looked at, all but the last of them too short */
+    row r;
+    pp_compacting_forecast forecast;
+    pp_handle holes[HOLES];
+    pp_pool *pool = make((pp_compacting_config){.alignment = 64});
+    for (int i = 0; i < HOLES; i++) {
+        holes[i] = take(pool, (i == 0 ? 35 : 33) * 64);
+        CHECK_EQ(pp_pool_pin(pool, take(pool, 64), PP_PIN_KERNEL, NULL), PP_OK);
+    }
+    r = (row){.pool = pool};
+    for (int i = 0; i < HOLES; i++) CHECK_EQ(pp_pool_release(r.pool, holes[i]), PP_OK);
+    CHECK_EQ(compact(pool, 0, 0).finished, 1);
+    uint64_t end = offset_of(pool, take(pool, 34 * 64));
+    CHECK(end >= HOLES * 34 * 64);
+    CHECK_EQ(pp_compacting_predict(pool, &forecast), PP_OK);
+    CHECK_EQ(forecast.moved_blocks, 1);
+    CHECK_EQ(compact(pool, 0, 0).moved_blocks, 1);
+    pp_pool_destroy(pool);
+}
+
 /* ---- bounds -------------------------------------------------------------------------------- */
 
 static void steps_bounded_in_bytes_add_up_to_the_whole(void)
@@ -530,6 +566,8 @@ int main(void)
     RUN(a_block_jumps_over_several_pins_and_into_the_space_it_leaves);
     RUN(nothing_moves_where_everything_is_pinned_or_nothing_is_free);
     RUN(every_kind_of_pin_holds);
+    RUN(what_a_pin_lets_pass_moves_in_the_next_pass);
+    RUN(a_block_put_last_by_a_hasty_search_moves_in_the_next_pass);
     RUN(steps_bounded_in_bytes_add_up_to_the_whole);
     RUN(the_smallest_bounds_come_to_an_end);
     RUN(a_step_in_time_reads_the_clock_and_cuts_its_runs);
