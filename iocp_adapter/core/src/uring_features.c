@@ -28,7 +28,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { ASKED = 1, RECALLED = 2 };
+enum { ASKED = 1, RECALLED = 2, INTERRUPTIONS = 50 };
 
 /* ---- asking --------------------------------------------------------------------------- */
 
@@ -159,11 +159,21 @@ static bool is_passing(int error)
            error == EBUSY;
 }
 
+/* A request that needs a thread of the kernel's is cancelled where a signal keeps it from starting one: that
+ * too says nothing about the kernel. */
+static int try_one(uring *ring, int row)
+{
+    int outcome, attempts = 0;
+    do outcome = rows[row].attempt(ring);
+    while ((outcome == -ECANCELED || outcome == -EINTR) && ++attempts < INTERRUPTIONS);
+    return outcome;
+}
+
 /* 0; or the error number that ends the creation. */
 static int try_all(uring_features *features, uring *ring, uring_feature *lacking)
 {
     for (int i = 0; i < URING_FEATURES; i++) {
-        if (features->on[i]) features->refusal[i] = -rows[i].attempt(ring);
+        if (features->on[i]) features->refusal[i] = -try_one(ring, i);
         /* That too few pages may be locked lasts, and concerns only what was asked for. */
         if (is_passing(features->refusal[i]) && i != URING_ZERO_COPY_SEND) return features->refusal[i];
         features->on[i] = features->on[i] && !features->refusal[i];
