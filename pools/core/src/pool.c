@@ -6,7 +6,7 @@
 #include "idle.h"
 #include "layer.h"
 
-enum { STATS_ATTEMPTS = 8 };
+enum { STATS_ATTEMPTS = 4 };
 
 /* ---- life ------------------------------------------------------------------------ */
 
@@ -196,7 +196,35 @@ void pp_stats_begin(const pp_pool *pool, pp_stats *out)
     out->requested_bytes = pp_read(&pool->requested_bytes);
 }
 
-void pp_pool_stats(const pp_pool *pool, pp_stats *out) { pool->ops->stats(pool, out); }
+static uint64_t count_at(const pp_counter *counter)
+{
+    return atomic_load_explicit((pp_counter *)counter, memory_order_acquire);
+}
+
+static bool is_owners(const pp_pool *pool)
+{
+    uintptr_t self = pp_system_self();
+    return atomic_load_explicit(&((pp_pool *)pool)->owner, memory_order_relaxed) == self ||
+           atomic_load_explicit(&((pp_pool *)pool)->biased_owner, memory_order_relaxed) == self;
+}
+
+/* A strategy reads its levels one after the other, and some have to be counted: where the owner goes on all the
+ * while they are of several moments, and he may have been interrupted in the middle of a call. So elsewhere
+ * they are read until nothing happened meanwhile, and bounded by each other. Not for the owner, whose levels
+ * add up: what did not would be a defect, and would be seen. */
+void pp_pool_stats(const pp_pool *pool, pp_stats *out)
+{
+    bool owners = is_owners(pool), at_rest = false;
+    for (int attempt = 0; attempt < STATS_ATTEMPTS && !at_rest; attempt++) {
+        uint64_t acquired = count_at(&pool->acquired), released = count_at(&pool->released);
+        pool->ops->stats(pool, out);
+        atomic_thread_fence(memory_order_acquire);
+        at_rest = owners || (acquired == pp_read(&pool->acquired) && released == pp_read(&pool->released));
+    }
+    if (owners) return;
+    if (out->requested_bytes > out->granted_bytes) out->requested_bytes = out->granted_bytes;
+    if (out->largest_free_bytes > out->free_bytes) out->largest_free_bytes = out->free_bytes;
+}
 
 pp_status pp_pool_walk(pp_pool *pool, pp_walk_fn visit, void *context)
 {

@@ -258,6 +258,53 @@ static void blocks_of_a_thread_that_died_are_all_handed_out_again(void)
     pp_pool_destroy(owned);
 }
 
+/* ---- levels, read elsewhere ------------------------------------------------------------------ */
+
+static void *fill_and_empty(void *context)
+{
+    pp_block blocks[LIVE];
+    _Atomic bool *adopted = context;
+    CHECK_EQ(pp_pool_adopt(owned), PP_OK);
+    atomic_store(adopted, true);
+    while (!atomic_load(&over)) {
+        size_t count = 0;
+        while (count < LIVE && pp_pool_acquire(owned, 256 << count % 6, 0, &blocks[count]) == PP_OK) count++;
+        while (count) CHECK_EQ(pp_pool_release(owned, blocks[--count].handle), PP_OK);
+    }
+    return NULL;
+}
+
+/* Without a byte to spare in any block, so that levels of two moments show at once. */
+static void no_more_is_asked_for_than_was_handed_out(void)
+{
+    enum { LOOKS = 2000, CAPACITY = 1 << 20 };
+    pp_buddy_config buddy = {.capacity_bytes = CAPACITY, .min_block_bytes = 256};
+    pp_compacting_config compacting = {.capacity_bytes = CAPACITY};
+    pp_sizeclass_config sizeclass = {.capacity_bytes = CAPACITY};
+    for (int strategy = 0; strategy < 3; strategy++) {
+        test_thread thread;
+        _Atomic bool adopted = false;
+        pp_status created = strategy == 0   ? pp_buddy_create(&buddy, &owned)
+                            : strategy == 1 ? pp_compacting_create(&compacting, &owned)
+                                            : pp_sizeclass_create(&sizeclass, &owned);
+        CHECK_EQ(created, PP_OK);
+        atomic_store(&over, false);
+        test_thread_start(&thread, fill_and_empty, &adopted);
+        while (!atomic_load(&adopted)) continue;
+        for (int i = 0; i < LOOKS; i++) {
+            pp_stats stats;
+            pp_pool_stats(owned, &stats);
+            CHECK(stats.requested_bytes <= stats.granted_bytes);
+            CHECK(stats.largest_free_bytes <= stats.free_bytes);
+            CHECK_EQ(stats.acquired, stats.released + stats.live_blocks);
+        }
+        atomic_store(&over, true);
+        test_thread_join(thread);
+        CHECK_EQ(pp_pool_adopt(owned), PP_OK);
+        pp_pool_destroy(owned);
+    }
+}
+
 int main(void)
 {
     RUN(many_releasers_lose_no_block);
@@ -265,6 +312,7 @@ int main(void)
     RUN(other_threads_may_only_release);
     RUN(an_adopted_pool_has_a_new_owner);
     RUN(levels_stay_within_the_pool_and_checks_hold_while_blocks_come_home);
+    RUN(no_more_is_asked_for_than_was_handed_out);
     RUN(the_owner_is_told_of_a_second_release_after_another_threads);
     RUN(blocks_of_a_thread_that_died_are_all_handed_out_again);
     return report();
