@@ -68,7 +68,7 @@ test-notebook: $(VENV)/.installed-test ## run a quick demo and execute the noteb
 	$(BIN)/python .ci/run_notebooks.py
 
 test-python: $(VENV)/.installed-test ## the Python tests
-	$(BIN)/python -m pytest --junitxml=build/tests.xml
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --junitxml=build/tests.xml
 
 clean: ## remove what the build and the demo made
 	rm -rf $(VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
