@@ -25,10 +25,13 @@ static void free_place(compacting *c, uint32_t index)
     pp_slide_disturb(c);
 }
 
-/* Keeps a block where it is. Those behind it no longer wait for their turn behind this one: where it was too
- * long for what is free in front of a pin, one of them may fit. */
-static void hold_fast(compacting *c, pp_place *place)
+/* Keeps a block where it is, before its pin is counted. Those behind it no longer wait for their turn behind
+ * this one: where it was too long for what is free in front of a pin, one of them may fit. */
+static void hold_fast(compacting *c, uint32_t index, pp_pin_kind kind)
 {
+    if (c->ticks && c->slots.pins[index].pins[kind] == 0)
+        c->ticks[index][kind] = (uint32_t)(pp_system_coarse_ns() >> PP_TICK_SHIFT);
+    pp_place *place = pp_place_of(c, (int32_t)index);
     uint32_t length = pp_get(&place->length);
     if (length & PP_PINNED_BIT) return;
     pp_put(&place->length, length | PP_PINNED_BIT);
@@ -37,11 +40,8 @@ static void hold_fast(compacting *c, pp_place *place)
 
 static void retain(compacting *c, uint32_t index)
 {
-    pp_place *place = pp_place_of(c, (int32_t)index);
-    if (c->ticks && c->slots.pins[index].pins[PP_PIN_USER] == 0)
-        c->ticks[index][PP_PIN_USER] = (uint32_t)(pp_system_coarse_ns() >> PP_TICK_SHIFT);
+    hold_fast(c, index, PP_PIN_USER);
     pp_slots_retain(&c->slots, index, &c->base);
-    hold_fast(c, place);
     pp_compact_trace(c, PP_OP_PIN, (int32_t)index, PP_PIN_USER);
 }
 
@@ -329,12 +329,9 @@ pp_status pp_compact_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void
     if (PP_UNLIKELY(!pp_slots_owned(&c->slots, handle))) {
         status = pp_note_misuse(pool, pp_slots_diagnose(&c->slots, handle));
     } else {
-        if (c->ticks && c->slots.pins[index].pins[kind] == 0)
-            c->ticks[index][kind] = (uint32_t)(pp_system_coarse_ns() >> PP_TICK_SHIFT);
+        hold_fast(c, index, kind);
         pp_slots_pin(&c->slots, index, kind, pool);
-        pp_place *place = pp_place_of(c, (int32_t)index);
-        hold_fast(c, place);
-        if (data) *data = pp_address_of(c, pp_start(c, place));
+        if (data) *data = pp_address_of(c, pp_start(c, pp_place_of(c, (int32_t)index)));
         pp_compact_trace(c, PP_OP_PIN, (int32_t)index, kind);
     }
     pp_leave(pool);

@@ -6,7 +6,7 @@
 #include "idle.h"
 #include "layer.h"
 
-enum { STATS_ATTEMPTS = 4 };
+enum { COUNT_ATTEMPTS = 8, STATS_ATTEMPTS = 4 };
 
 /* ---- life ------------------------------------------------------------------------ */
 
@@ -166,6 +166,11 @@ pp_status pp_pool_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
 
 /* ---- the pool as a whole -------------------------------------------------------------- */
 
+static uint64_t count_at(const pp_counter *counter)
+{
+    return atomic_load_explicit((pp_counter *)counter, memory_order_acquire);
+}
+
 void pp_stats_begin(const pp_pool *pool, pp_stats *out)
 {
     memset(out, 0, sizeof *out);
@@ -173,9 +178,9 @@ void pp_stats_begin(const pp_pool *pool, pp_stats *out)
     out->version = PP_STATS_VERSION;
     /* Released first: a reader elsewhere then never sees more released than acquired. And again where the
      * owner went on in between: what is live would be off by all that he did. */
-    for (int attempt = 0; attempt < STATS_ATTEMPTS; attempt++) {
-        out->released = atomic_load_explicit(&((pp_pool *)pool)->released, memory_order_acquire);
-        out->acquired = atomic_load_explicit(&((pp_pool *)pool)->acquired, memory_order_acquire);
+    for (int attempt = 0; attempt < COUNT_ATTEMPTS; attempt++) {
+        out->released = count_at(&pool->released);
+        out->acquired = count_at(&pool->acquired);
         if (pp_read(&pool->released) == out->released) break;
     }
     out->failed = pp_read(&pool->failed);
@@ -196,25 +201,13 @@ void pp_stats_begin(const pp_pool *pool, pp_stats *out)
     out->requested_bytes = pp_read(&pool->requested_bytes);
 }
 
-static uint64_t count_at(const pp_counter *counter)
-{
-    return atomic_load_explicit((pp_counter *)counter, memory_order_acquire);
-}
-
-static bool is_owners(const pp_pool *pool)
-{
-    uintptr_t self = pp_system_self();
-    return atomic_load_explicit(&((pp_pool *)pool)->owner, memory_order_relaxed) == self ||
-           atomic_load_explicit(&((pp_pool *)pool)->biased_owner, memory_order_relaxed) == self;
-}
-
 /* A strategy reads its levels one after the other, and some have to be counted: where the owner goes on all the
  * while they are of several moments, and he may have been interrupted in the middle of a call. So elsewhere
  * they are read until nothing happened meanwhile, and bounded by each other. Not for the owner, whose levels
  * add up: what did not would be a defect, and would be seen. */
 void pp_pool_stats(const pp_pool *pool, pp_stats *out)
 {
-    bool owners = is_owners(pool), at_rest = false;
+    bool owners = pp_owned_by_caller(pool), at_rest = false;
     for (int attempt = 0; attempt < STATS_ATTEMPTS && !at_rest; attempt++) {
         uint64_t acquired = count_at(&pool->acquired), released = count_at(&pool->released);
         pool->ops->stats(pool, out);
