@@ -26,15 +26,12 @@ Poolport = Callable[..., subprocess.CompletedProcess[str]]
 def poolport(tmp_path: Path) -> Poolport:
     """Run ``poolport`` with the arguments, in a directory of its own."""
 
-    # A runner's own, and narrow: what is no terminal gets wide tables.
-    inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-
     def run(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", "import sys; from analysis.commands import main; sys.exit(main())"]
             + [str(argument) for argument in arguments],
             cwd=tmp_path,
-            env=inherited | (env or {}),
+            env=os.environ | (env or {}),
             capture_output=True,
             text=True,
             timeout=300,
