@@ -7,15 +7,13 @@ import socket
 
 import pytest
 
-from iocp_adapter import CompletionPort, PortValueError, Server
+from iocp_adapter import CompletionPort, PortValueError
 from pools import SizeClassPool
+
+from .conftest import echo, receive
 
 SLOW = 8
 MARK = 256 << 10
-
-
-def echo(connection, lease, length):
-    connection.send(lease, length)
 
 
 @pytest.fixture
@@ -24,28 +22,8 @@ def pool():
         yield made
 
 
-@pytest.fixture
-def serve(backend, pool):
-    with contextlib.ExitStack() as stack:
-
-        def start(**options):
-            server = Server("127.0.0.1", 0, echo, provider=pool, backend=backend, **options)
-            return stack.enter_context(server).start()
-
-        yield start
-
-
-def receive(sock, count):
-    data = bytearray()
-    while len(data) < count:
-        piece = sock.recv(1 << 16)
-        assert piece
-        data += piece
-    return bytes(data)
-
-
 def test_many_slow_peers_are_bounded_in_sum_and_a_quick_one_is_served(serve):
-    server = serve(high_bytes=0, port_high_bytes=MARK)
+    server = serve(echo, high_bytes=0, port_high_bytes=MARK)
     with contextlib.ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(server.address, 20)) for _ in range(SLOW)]
         quick = stack.enter_context(socket.create_connection(server.address, 20))
@@ -68,7 +46,7 @@ def test_many_slow_peers_are_bounded_in_sum_and_a_quick_one_is_served(serve):
 
 
 def test_a_mark_in_sends_holds_for_many_small_messages(serve):
-    server = serve(high_bytes=0, high_sends=16)
+    server = serve(echo, high_bytes=0, high_sends=16)
     with socket.create_connection(server.address, 20) as client:
         client.setblocking(False)
         sent = 0
@@ -92,7 +70,7 @@ def test_a_mark_in_sends_holds_for_many_small_messages(serve):
 )
 def test_marks_that_make_no_sense_are_refused(serve, marks, told):
     with pytest.raises(PortValueError, match=told):
-        serve(**marks)
+        serve(echo, **marks)
 
 
 def test_a_port_and_an_endpoint_take_the_same_marks(backend):

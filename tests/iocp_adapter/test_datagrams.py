@@ -15,12 +15,6 @@ only_unix = pytest.mark.skipif(os.name == "nt", reason="Python has no Unix socke
 
 
 @pytest.fixture
-def port(backend):
-    with CompletionPort(backend) as port:
-        yield port
-
-
-@pytest.fixture
 def udp(sockets):
     def make(host="127.0.0.1", family=socket.AF_INET):
         made = socket.socket(family, socket.SOCK_DGRAM)

@@ -10,6 +10,8 @@ import pytest
 from iocp_adapter import BackendUnavailable, CompletionPort, Server
 from pools import SlabPool
 
+from .conftest import echo
+
 CONNECTIONS, ROUNDS, MESSAGE = 40, 3, 30_000
 BACKEND = "iocp" if os.name == "nt" else "io_uring"  # epoll has nothing that a kernel may lack
 
@@ -17,10 +19,6 @@ BACKEND = "iocp" if os.name == "nt" else "io_uring"  # epoll has nothing that a 
 def features():
     with CompletionPort(BACKEND, zero_copy_bytes=4096) as port:
         return port.features
-
-
-def echo(connection, lease, length):
-    connection.send(lease, length)
 
 
 def serving(pool):

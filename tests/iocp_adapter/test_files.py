@@ -10,12 +10,6 @@ from iocp_adapter import CompletionPort, PortValueError, StaleEndpoint
 
 
 @pytest.fixture
-def port(backend):
-    with CompletionPort(backend) as port:
-        yield port
-
-
-@pytest.fixture
 def path(tmp_path):
     return tmp_path / "täglich.dat"
 

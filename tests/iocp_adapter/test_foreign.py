@@ -9,12 +9,6 @@ import pytest
 from iocp_adapter import BackendUnavailable, CompletionPort, PortFull, PortValueError
 
 
-@pytest.fixture
-def port(backend):
-    with CompletionPort(backend) as port:
-        yield port
-
-
 def test_data_makes_readable_once_and_stays_there(port, pair):
     here, there = pair()
     port.wait_readable(here, key=3, user="mine")

@@ -21,6 +21,8 @@ from iocp_adapter import (
 )
 from pools import SlabPool
 
+from .conftest import echo
+
 ON_WINDOWS = os.name == "nt"
 only_windows = pytest.mark.skipif(not ON_WINDOWS, reason="named pipes are of Windows")
 
@@ -69,10 +71,6 @@ def dial():
     yield connect
     for client in clients:
         client.close()
-
-
-def echo(connection, lease, length):
-    connection.send(lease, length)
 
 
 @pytest.mark.parametrize("handler", [echo, ECHO], ids=["python", "native"])

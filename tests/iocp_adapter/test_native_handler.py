@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import subprocess
@@ -12,18 +11,6 @@ import threading
 import pytest
 
 from iocp_adapter import DISCARD, ECHO, NativeHandler, PortValueError, Server
-
-
-@pytest.fixture
-def serve(backend, pool):
-    """Starts servers and closes them; the pool must be empty afterwards."""
-    with contextlib.ExitStack() as stack:
-
-        def start(handler, **options):
-            options.setdefault("provider", pool)
-            return stack.enter_context(Server("127.0.0.1", 0, handler, backend=backend, **options)).start()
-
-        yield start
 
 
 def exchange(address, data):

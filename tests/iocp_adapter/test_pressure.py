@@ -10,12 +10,10 @@ import pytest
 from iocp_adapter import ECHO, Server
 from pools import SlabPool
 
+from .conftest import echo
+
 CONNECTIONS = 1000
 MESSAGE = 20_000
-
-
-def echo(connection, lease, length):
-    connection.send(lease, length)
 
 
 @pytest.fixture

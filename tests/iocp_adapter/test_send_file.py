@@ -8,15 +8,9 @@ import threading
 
 import pytest
 
-from iocp_adapter import CompletionPort, PortValueError, Server, StaleEndpoint
+from iocp_adapter import PortValueError, StaleEndpoint
 
 SIZE = 5 << 20
-
-
-@pytest.fixture
-def port(backend):
-    with CompletionPort(backend) as port:
-        yield port
 
 
 @pytest.fixture
@@ -96,19 +90,6 @@ def test_what_is_no_part_of_a_file_is_refused(port, path, pair):
     with pytest.raises(StaleEndpoint):
         endpoint.send_file(file)
     assert port.outstanding() == ()
-
-
-@pytest.fixture
-def serve(backend, pool):
-    servers = []
-
-    def start(handler):
-        servers.append(Server("127.0.0.1", 0, handler, provider=pool, backend=backend).start())
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
 
 
 def test_a_server_sends_files_among_messages(serve, path):

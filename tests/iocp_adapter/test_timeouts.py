@@ -10,13 +10,7 @@ import time
 
 import pytest
 
-from iocp_adapter import ECHO, CompletionPort, PortError, PortValueError, Server
-
-
-@pytest.fixture
-def port(backend):
-    with CompletionPort(backend) as port:
-        yield port
+from iocp_adapter import ECHO, PortError, PortValueError, Server
 
 
 class Ends:
@@ -34,17 +28,6 @@ class Ends:
     def disconnected(self, connection, reason):
         self.reasons.append(reason)
         self.ended.release()
-
-
-@pytest.fixture
-def serve(backend, pool):
-    with contextlib.ExitStack() as stack:
-
-        def start(handler, **options):
-            options.setdefault("provider", pool)
-            return stack.enter_context(Server("127.0.0.1", 0, handler, backend=backend, **options)).start()
-
-        yield start
 
 
 def test_a_timer_comes_with_what_was_given_and_never_early(port):

@@ -10,12 +10,6 @@ import pytest
 from iocp_adapter import CompletionPort, PortError, PortValueError, WorkerPool
 
 
-@pytest.fixture
-def port(backend):
-    with CompletionPort(backend) as port:
-        yield port
-
-
 def until(condition):
     """Wait for what other threads bring about; the test's own timeout bounds it."""
     while not condition():

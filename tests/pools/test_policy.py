@@ -1,176 +1,24 @@
-"""What pools do when they have nothing to give, and how much they give to whom."""
+"""What pools do when they have nothing to give, and how far they grow."""
 
 from __future__ import annotations
-
-import gc
-import os
-import signal
-import sys
-import threading
-import time
 
 import pytest
 
 from pools import (
     BuddyPool,
     CompactingPool,
-    Crossing,
     MallocPool,
-    Pool,
-    PoolClosed,
     PoolExhausted,
-    PoolTimeout,
     PoolValueError,
     Quota,
-    QuotaExceeded,
     SizeClassPool,
     SlabPool,
     Unsupported,
     quota_levels,
-    set_quota,
 )
 from pools._native import ffi
 
-STRATEGIES = ["slab", "sizeclass", "buddy", "compacting", "malloc"]
-BLOCK = 4096
-
-
-def make(strategy, **options) -> Pool:
-    """A pool with room for 16 blocks of 4 KiB."""
-    if strategy == "slab":
-        return SlabPool(BLOCK, 16, **options)
-    if strategy == "sizeclass":
-        return SizeClassPool(BLOCK, capacity=16 * BLOCK, **options)
-    if strategy == "buddy":
-        return BuddyPool(16 * BLOCK, **options)
-    if strategy == "compacting":
-        return CompactingPool(16 * BLOCK, segment_size=16 * BLOCK, **options)
-    return MallocPool(max_bytes=16 * (BLOCK + 16), **options)
-
-
-@pytest.fixture(params=STRATEGIES)
-def strategy(request):
-    return request.param
-
-
-def fill(pool, tag=0):
-    leases = []
-    while True:
-        try:
-            leases.append(pool.acquire(BLOCK, tag))
-        except PoolExhausted:
-            return leases
-
-
-def release(leases):
-    for lease in leases:
-        lease.release()
-
-
-def run_when_waiting(pool, act):
-    """A thread that acts when somebody waits for a block of the pool."""
-
-    def run():
-        while not pool.stats().waiting:
-            time.sleep(0)
-        act()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
-
-
-# ---- waiting ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_release_in_another_thread_ends_the_wait(strategy, shared):
-    with make(strategy, on_exhausted="wait", quota=Quota(blocks=4), thread_safe=shared) as pool:
-        leases = [pool.acquire(BLOCK) for _ in range(4)]
-        thread = run_when_waiting(pool, leases[2].release)
-        leases[2] = pool.acquire(BLOCK)
-        thread.join()
-        stats = pool.stats()
-        assert (stats.waits, stats.wait_timeouts, stats.failed) == (1, 0, 0)
-        pool.check()
-        release(leases)
-
-
-def test_a_wait_ends_at_its_timeout_and_says_how_long_it_was():
-    with SlabPool(64, 1, on_exhausted="wait", timeout=0.002, name="small") as pool, pool.acquire():
-        with pytest.raises(PoolTimeout, match=r"64 bytes.*'small'.*waited 0\.\d+ s") as caught:
-            pool.acquire()
-        assert isinstance(caught.value, TimeoutError)
-        assert isinstance(caught.value, PoolExhausted)
-        assert caught.value.waited >= 0.002
-        assert caught.value.status == "TIMEOUT"
-        assert pool.stats().waited_ns >= 2_000_000
-
-
-def test_a_batch_waits_for_all_of_its_blocks():
-    with SlabPool(64, 8, on_exhausted="wait") as pool:
-        held = pool.acquire_many(6)
-        thread = run_when_waiting(pool, held.release)
-        batch = pool.acquire_many(8)
-        thread.join()
-        assert len(batch) == 8
-        batch.release()
-
-
-def test_a_pool_that_is_closed_meanwhile_ends_the_wait():
-    with SlabPool(64, 1, on_exhausted="wait", thread_safe=True) as pool, pool.acquire():
-        thread = run_when_waiting(pool, pool.close)
-        with pytest.raises(PoolClosed):
-            pool.acquire()
-        thread.join()
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals cannot be sent to this process alone")
-def test_ctrl_c_ends_a_wait():
-    with SlabPool(64, 1, on_exhausted="wait") as pool, pool.acquire():
-        thread = run_when_waiting(pool, lambda: os.kill(os.getpid(), signal.SIGINT))
-        with pytest.raises(KeyboardInterrupt):
-            pool.acquire()
-        thread.join()
-        assert pool.stats().waiting == 0
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals cannot be sent to this process alone")
-def test_a_signal_that_raises_nothing_does_not_end_a_wait():
-    seen = []
-    before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
-    try:
-        with SlabPool(64, 1, on_exhausted="wait") as pool:
-            lease = pool.acquire()
-
-            def act():
-                os.kill(os.getpid(), signal.SIGUSR1)
-                while not seen:
-                    time.sleep(0)
-                lease.release()
-
-            thread = run_when_waiting(pool, act)
-            pool.acquire().release()
-            thread.join()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-
-
-def test_threads_that_wait_are_all_served():
-    def work():
-        for _ in range(200):
-            with pool.acquire():
-                pass
-
-    with SlabPool(64, 2, on_exhausted="wait", thread_safe=True) as pool:
-        threads = [threading.Thread(target=work) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        stats = pool.stats()
-        assert (stats.acquired, stats.live_blocks, stats.failed) == (1200, 0, 0)
-
+from .conftest import BLOCK, fill, make, release
 
 # ---- asking the program -----------------------------------------------------------------
 
@@ -206,128 +54,6 @@ def test_what_a_function_raises_comes_out_of_acquire():
         assert pool.stats().failed == 2
         with pytest.raises(PoolValueError):  # nothing is left of it for later errors
             pool.acquire(65)
-
-
-# ---- quotas -----------------------------------------------------------------------------
-
-
-def test_a_quota_of_bytes_says_who_has_how_much(strategy):
-    with make(strategy, quota=10_000, name="bounded") as pool:
-        leases = [pool.acquire(BLOCK) for _ in range(2)]
-        with pytest.raises(QuotaExceeded, match=r"8192 of 10000 bytes live") as caught:
-            pool.acquire(1809)
-        error = caught.value
-        assert (error.tag, error.live, error.limit, error.unit, error.status) == (
-            "", 8192, 10_000, "bytes", "QUOTA",
-        )  # fmt: skip
-        leases.append(pool.acquire(1808))
-        levels = quota_levels(pool)
-        assert (levels.bytes, levels.blocks, levels.refusals, levels.above) == (10_000, 3, 1, False)
-        release(leases)
-        assert quota_levels(pool).bytes == 0
-
-
-def test_every_tag_or_some_have_quotas(strategy):
-    with make(strategy, tag_quota=Quota(blocks=2)) as pool:
-        leases = [pool.acquire(100, tag) for tag in ("a", "a", "b")]
-        with pytest.raises(QuotaExceeded, match=r"'a'.*2 of 2 blocks"):
-            pool.acquire(100, "a")
-        leases.append(pool.acquire(100))
-        release(leases)
-    with make(strategy, tag_quota={"a": 100, "b": Quota(blocks=3)}) as pool:
-        leases = [pool.acquire(100, tag) for tag in ("a", "b", "b", "b", "c", "c", "c", "c")]
-        for tag in ("a", "b"):
-            with pytest.raises(QuotaExceeded) as caught:
-                pool.acquire(100, tag)
-            assert caught.value.tag == tag
-        set_quota(pool, 200, "a")
-        leases.append(pool.acquire(100, "a"))
-        assert quota_levels(pool, "a") == (Quota(bytes=200), 200, 2, 1, False)
-        release(leases)
-
-
-def test_a_release_from_another_thread_counts_once(strategy):
-    with make(strategy, quota=Quota(blocks=2), tag_quota=1 << 20) as pool:
-        leases = [pool.acquire(BLOCK, "t") for _ in range(2)]
-        thread = threading.Thread(target=release, args=[leases])
-        thread.start()
-        thread.join()
-        assert quota_levels(pool).blocks == quota_levels(pool, "t").bytes == 0
-        release([pool.acquire(BLOCK, "t") for _ in range(2)])
-        pool.check()
-
-
-def test_a_block_that_grows_counts_for_its_new_size(strategy):
-    with make(strategy, quota=3000) as pool, pool.acquire(1000) as lease:
-        with pytest.raises(QuotaExceeded, match="1000 of 3000"):
-            lease.resize(3001)
-        lease.resize(3000)
-        assert quota_levels(pool).bytes == 3000
-        lease.resize(1)
-        assert quota_levels(pool).bytes == 1
-
-
-def test_without_a_quota_there_are_no_levels():
-    with SlabPool(64, 1) as pool:
-        for call in (lambda: quota_levels(pool), lambda: set_quota(pool, 1)):
-            with pytest.raises(Unsupported, match="quota="):
-                call()
-    with SlabPool(64, 1, quota=1) as pool, pytest.raises(Unsupported, match="tag_quota="):
-        quota_levels(pool, "t")
-
-
-# ---- watermarks -------------------------------------------------------------------------
-
-
-def test_watermarks_are_edges(strategy):
-    seen = []
-    with make(strategy, high_watermark=400, low_watermark=200, on_watermark=seen.append, name="w") as pool:
-        leases = [pool.acquire(100) for _ in range(5)]
-        assert seen == [Crossing("w", "", True, 400, 400)]
-        release(leases[:2])
-        leases[:2] = [pool.acquire(100)]
-        assert len(seen) == 1
-        thread = threading.Thread(target=release, args=[leases[1:]])
-        thread.start()
-        thread.join()
-        assert seen[1:] == [Crossing("w", "", False, 200, 200)]
-        leases[0].release()
-        assert len(seen) == 2
-
-
-def test_a_tags_watermarks_name_the_tag():
-    seen = []
-    with SlabPool(64, 8, tag_quota={"route": Quota(high=128, low=64)}, on_watermark=seen.append) as pool:
-        release([pool.acquire(64, tag) for tag in ("route", "other", "route", "route")])
-    assert [(crossing.tag, crossing.rising, crossing.bytes) for crossing in seen] == [
-        ("route", True, 128),
-        ("route", False, 64),
-    ]
-
-
-def test_what_on_watermark_raises_is_told_and_stops_nothing(monkeypatch):
-    told = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_value))
-
-    def fail(crossing):
-        raise LookupError(crossing.rising)
-
-    with SlabPool(64, 8, high_watermark=64, on_watermark=fail) as pool:
-        pool.acquire().release()
-    assert [(type(error), error.args) for error in told] == [(LookupError, (True,)), (LookupError, (False,))]
-
-
-def test_callbacks_live_as_long_as_anything_of_the_pool():
-    seen = []
-    pool = SlabPool(64, 8, high_watermark=64, on_watermark=seen.append)
-    lease = pool.acquire()
-    view = lease.view
-    lease.release()  # the view holds the block
-    del pool, lease
-    gc.collect()
-    del view
-    gc.collect()
-    assert [crossing.rising for crossing in seen] == [True, False]
 
 
 # ---- limits and growth ------------------------------------------------------------------

@@ -1,0 +1,122 @@
+"""Pools that wait for a block: for how long, and what ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from pools import (
+    PoolClosed,
+    PoolExhausted,
+    PoolTimeout,
+    Quota,
+    SlabPool,
+)
+
+from .conftest import BLOCK, make, release
+
+
+def run_when_waiting(pool, act):
+    """A thread that acts when somebody waits for a block of the pool."""
+
+    def run():
+        while not pool.stats().waiting:
+            time.sleep(0)
+        act()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_release_in_another_thread_ends_the_wait(strategy, shared):
+    with make(strategy, on_exhausted="wait", quota=Quota(blocks=4), thread_safe=shared) as pool:
+        leases = [pool.acquire(BLOCK) for _ in range(4)]
+        thread = run_when_waiting(pool, leases[2].release)
+        leases[2] = pool.acquire(BLOCK)
+        thread.join()
+        stats = pool.stats()
+        assert (stats.waits, stats.wait_timeouts, stats.failed) == (1, 0, 0)
+        pool.check()
+        release(leases)
+
+
+def test_a_wait_ends_at_its_timeout_and_says_how_long_it_was():
+    with SlabPool(64, 1, on_exhausted="wait", timeout=0.002, name="small") as pool, pool.acquire():
+        with pytest.raises(PoolTimeout, match=r"64 bytes.*'small'.*waited 0\.\d+ s") as caught:
+            pool.acquire()
+        assert isinstance(caught.value, TimeoutError)
+        assert isinstance(caught.value, PoolExhausted)
+        assert caught.value.waited >= 0.002
+        assert caught.value.status == "TIMEOUT"
+        assert pool.stats().waited_ns >= 2_000_000
+
+
+def test_a_batch_waits_for_all_of_its_blocks():
+    with SlabPool(64, 8, on_exhausted="wait") as pool:
+        held = pool.acquire_many(6)
+        thread = run_when_waiting(pool, held.release)
+        batch = pool.acquire_many(8)
+        thread.join()
+        assert len(batch) == 8
+        batch.release()
+
+
+def test_a_pool_that_is_closed_meanwhile_ends_the_wait():
+    with SlabPool(64, 1, on_exhausted="wait", thread_safe=True) as pool, pool.acquire():
+        thread = run_when_waiting(pool, pool.close)
+        with pytest.raises(PoolClosed):
+            pool.acquire()
+        thread.join()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals cannot be sent to this process alone")
+def test_ctrl_c_ends_a_wait():
+    with SlabPool(64, 1, on_exhausted="wait") as pool, pool.acquire():
+        thread = run_when_waiting(pool, lambda: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            pool.acquire()
+        thread.join()
+        assert pool.stats().waiting == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals cannot be sent to this process alone")
+def test_a_signal_that_raises_nothing_does_not_end_a_wait():
+    seen = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
+    try:
+        with SlabPool(64, 1, on_exhausted="wait") as pool:
+            lease = pool.acquire()
+
+            def act():
+                os.kill(os.getpid(), signal.SIGUSR1)
+                while not seen:
+                    time.sleep(0)
+                lease.release()
+
+            thread = run_when_waiting(pool, act)
+            pool.acquire().release()
+            thread.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_threads_that_wait_are_all_served():
+    def work():
+        for _ in range(200):
+            with pool.acquire():
+                pass
+
+    with SlabPool(64, 2, on_exhausted="wait", thread_safe=True) as pool:
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        stats = pool.stats()
+        assert (stats.acquired, stats.live_blocks, stats.failed) == (1200, 0, 0)
