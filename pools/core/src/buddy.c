@@ -70,7 +70,7 @@ static void detach(buddy *b, uint32_t index, uint32_t stamp)
         pp_map_release(&b->map, unit);
         return;
     }
-    pp_map_store32(&b->map.notes[unit], 0);
+    pp_map_store32(pp_map_note(&b->map, unit), 0);
     pp_map_put(&b->map, unit, order);
 }
 

@@ -142,7 +142,7 @@ static pp_status check_places(const buddy *b, pp_fault *fault)
     for (uint32_t index = 0; index < fresh; index++) {
         if (pp_slot_state(&b->slots.slots[index]) == PP_BLOCK_FREE) continue;
         uint32_t place = pp_buddy_place(b, index), unit = pp_place_unit(place);
-        uint32_t note = unit < units ? pp_map_load32(&b->map.notes[unit]) : 0;
+        uint32_t note = unit < units ? pp_map_load32(pp_map_note(&b->map, unit)) : 0;
         bool ranged = pp_place_order(place) == PP_ORDER_RANGE;
         if (!note || note & PP_MAP_CONTINUATION || pp_note_user(note) != index ||
             (!ranged && pp_note_order(note) != pp_place_order(place)))
@@ -150,7 +150,7 @@ static pp_status check_places(const buddy *b, pp_fault *fault)
         attached++;
     }
     for (uint32_t unit = 0; unit < units; unit++) {
-        uint32_t note = pp_map_load32(&b->map.notes[unit]);
+        uint32_t note = pp_map_load32(pp_map_note(&b->map, unit));
         noted += note && !(note & PP_MAP_CONTINUATION);
     }
     if (noted != attached) return fault_at(fault, noted, "taken blocks: not as many as slots that have one");

@@ -13,7 +13,7 @@ static size_t bitmap_words(uint32_t units, uint32_t order) { return words_for((u
 /* Gives every array its place, or only counts when `at` is NULL; the bytes in all. */
 static size_t lay_out(pp_buddy_map *map, char *at)
 {
-    size_t bytes = ((size_t)map->max_units * sizeof(uint32_t) + 63) & ~(size_t)63;
+    size_t bytes = ((size_t)map->note_count * sizeof(uint32_t) + 63) & ~(size_t)63;
     map->notes = (_Atomic uint32_t *)(void *)at;
     for (uint32_t order = 0; order < map->orders; order++) {
         if (at) map->bits[order][0] = (_Atomic uint64_t *)(void *)(at + bytes);
@@ -49,6 +49,7 @@ pp_status pp_map_init(pp_buddy_map *map, uint32_t max_units, uint32_t unit_shift
     map->max_units = max_units;
     map->unit_shift = unit_shift;
     map->orders = 32 - (uint32_t)__builtin_clz(max_units);
+    map->note_count = max_units & (max_units - 1) ? 1u << map->orders : max_units;
     size_t bytes = lay_out(map, NULL);
     map->memory_bytes = (bytes + page - 1) & ~(page - 1);
     map->memory = pp_system_reserve(map->memory_bytes);
@@ -81,9 +82,19 @@ static uint32_t piece_order(uint32_t unit, uint32_t end)
     return aligned < fits ? aligned : fits;
 }
 
+/* Backs the notes of all units below `units`. */
+static pp_status commit_notes(pp_buddy_map *map, uint32_t units)
+{
+    for (uint32_t order = 0; order < map->orders && 1u << order < units; order++) {
+        uint32_t count = (((units - 1) >> order) + 1) / 2; /* that are 2^order times an odd number */
+        if (commit(pp_map_note(map, 1u << order), count * sizeof(uint32_t)) != PP_OK) return PP_NO_MEMORY;
+    }
+    return commit(pp_map_note(map, 0), sizeof(uint32_t));
+}
+
 pp_status pp_map_extend(pp_buddy_map *map, uint32_t units)
 {
-    if (commit(map->notes, (size_t)units * sizeof(uint32_t)) != PP_OK) return PP_NO_MEMORY;
+    if (commit_notes(map, units) != PP_OK) return PP_NO_MEMORY;
     for (uint32_t order = 0; order < map->orders; order++)
         if (commit(map->bits[order][0], bitmap_words(units, order) * sizeof(uint64_t)) != PP_OK)
             return PP_NO_MEMORY;
@@ -100,7 +111,7 @@ pp_status pp_map_extend(pp_buddy_map *map, uint32_t units)
 
 uint32_t pp_map_block_at(const pp_buddy_map *map, uint32_t unit, uint32_t *note)
 {
-    *note = pp_map_load32(&map->notes[unit]);
+    *note = pp_map_load32(pp_map_note(map, unit));
     if (*note) return pp_note_order(*note);
     uint32_t end = pp_map_units(map);
     for (uint32_t order = 0; order < map->orders && end - unit >= 1u << order; order++) {
@@ -130,10 +141,10 @@ bool pp_map_is_block(uint32_t unit, uint32_t end) { return end - unit == 1u << p
 
 uint32_t pp_map_end_of(const pp_buddy_map *map, uint32_t unit)
 {
-    uint32_t note = pp_map_load32(&map->notes[unit]);
+    uint32_t note = pp_map_load32(pp_map_note(map, unit));
     do {
         unit += 1u << pp_note_order(note);
-    } while (unit < pp_map_units(map) && (note = pp_map_load32(&map->notes[unit])) & PP_MAP_CONTINUATION);
+    } while (unit < pp_map_units(map) && (note = pp_map_load32(pp_map_note(map, unit))) & PP_MAP_CONTINUATION);
     return unit;
 }
 
@@ -155,15 +166,15 @@ void pp_map_release(pp_buddy_map *map, uint32_t unit)
 {
     uint32_t end = pp_map_end_of(map, unit);
     for (uint32_t order; unit < end; unit += 1u << order) {
-        order = pp_note_order(pp_map_load32(&map->notes[unit]));
-        pp_map_store32(&map->notes[unit], 0);
+        order = pp_note_order(pp_map_load32(pp_map_note(map, unit)));
+        pp_map_store32(pp_map_note(map, unit), 0);
         pp_map_put(map, unit, order);
     }
 }
 
 bool pp_map_resize(pp_buddy_map *map, uint32_t unit, uint32_t from, uint32_t to)
 {
-    uint32_t user = pp_note_user(pp_map_load32(&map->notes[unit]));
+    uint32_t user = pp_note_user(pp_map_load32(pp_map_note(map, unit)));
     for (uint32_t order = from; order < to; order++) /* a right half meets itself here, which is taken */
         if (!pp_map_is_free(map, order, unit >> order | 1)) return false;
     for (uint32_t order = from; order < to; order++) pp_map_pull(map, order, unit >> order | 1);
@@ -228,7 +239,7 @@ pp_status pp_map_check(const pp_buddy_map *map, pp_fault *fault)
     if (check_blocks(map, free_blocks, &taken, fault) != PP_OK) return PP_CORRUPT;
     for (uint32_t order = 0; order < map->orders; order++)
         if (check_order(map, order, free_blocks[order], fault) != PP_OK) return PP_CORRUPT;
-    for (uint32_t unit = 0; unit < pp_map_units(map); unit++) taken -= pp_map_load32(&map->notes[unit]) != 0;
+    for (uint32_t unit = 0; unit < pp_map_units(map); unit++) taken -= pp_map_load32(pp_map_note(map, unit)) != 0;
     if (taken) return fault_at(fault, taken, "notes: some lie where no taken block starts");
     return PP_OK;
 }

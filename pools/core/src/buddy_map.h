@@ -20,8 +20,12 @@
  * their spares are vacant, and a full split is one store per order. A full merge finds
  * them there again: one comparison per order, no bitmap touched.
  *
- *     notes[u]     0, or for the first unit of a taken block:
+ *     note of u    0, or for the first unit of a taken block:
  *                  order + 1 in 5 bits : continuation 1 : the user's 26
+ * Notes are sorted by how a unit is aligned: first those of the odd ones, then of those that are twice an
+ * odd number, and so on, unit 0 the last. Blocks of order o start at multiples of 2^o, so where no block is
+ * smaller than that, the notes in use are the last 1/2^o of the array, side by side: large blocks over small
+ * units have their notes on few cache lines and few pages, and the rest of the array is never touched.
  * A reserved range of any length is a row of taken blocks; all but the first have the
  * continuation bit. From a unit where a block starts, taken or free, pp_map_block_at()
  * tells its order, so all blocks can be visited in order of offset, none looked at twice.
@@ -53,6 +57,7 @@ struct pp_buddy_map {
     uint32_t unit_shift;
     _Atomic uint32_t units; /* managed now */
     uint32_t max_units;
+    uint32_t note_count; /* max_units rounded up to a power of two */
     _Atomic uint32_t *notes;
     _Atomic uint32_t spare[PP_MAP_ORDERS];
     uint32_t levels[PP_MAP_ORDERS];
@@ -89,9 +94,16 @@ static inline uint32_t pp_map_units(const pp_buddy_map *map) { return pp_map_loa
 static inline uint32_t pp_note_order(uint32_t note) { return (note >> 27) - 1; }
 static inline uint32_t pp_note_user(uint32_t note) { return note & PP_MAP_USER_MAX; }
 
+/* The note of a unit. */
+static inline _Atomic uint32_t *pp_map_note(const pp_buddy_map *map, uint32_t unit)
+{
+    uint32_t all = map->note_count, zeros = (uint32_t)__builtin_ctz(unit | all);
+    return &map->notes[all - (all >> zeros) + (unit >> zeros >> 1)];
+}
+
 static inline void pp_map_set_note(pp_buddy_map *map, uint32_t unit, uint32_t order, uint32_t user)
 {
-    pp_map_store32(&map->notes[unit], (order + 1) << 27 | user);
+    pp_map_store32(pp_map_note(map, unit), (order + 1) << 27 | user);
 }
 
 /* ---- bitmaps ----------------------------------------------------------------------------- */

@@ -78,7 +78,7 @@ static pp_status find_block(const pp_buddy_map *map, uint64_t offset, uint32_t *
     if (unit >= pp_map_units(map)) return PP_FOREIGN;
     *out = (uint32_t)unit;
     if (pp_map_range_free(map, *out, *out + 1)) return PP_DOUBLE_RELEASE;
-    uint32_t note = pp_map_load32(&map->notes[unit]);
+    uint32_t note = pp_map_load32(pp_map_note(map, unit));
     bool starts = note && !(note & PP_MAP_CONTINUATION) && unit << map->unit_shift == offset;
     return starts ? PP_OK : PP_FOREIGN;
 }

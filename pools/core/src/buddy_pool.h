@@ -9,7 +9,7 @@
  *
  *     slots.slots[i]    handle, state, tag, requested bytes of the block that slot i stands for
  *     places[i]         order : first unit     where that block lies
- *     map.notes[unit]   order : slot           the way back
+ *     note of a unit    order : slot           the way back
  *
  * A slot is attached to a block when the block is taken from the map, and stays attached while
  * the block lies on a shelf: an acquire that finds one there touches neither the map nor the

@@ -336,6 +336,24 @@ static void model_resize(pp_buddy_map *map)
     model_set(unit, granted, unit + 1);
 }
 
+static void has_one_note_for_each_unit(void)
+{
+    enum { UNITS = 777 };
+    pp_buddy_map *map = make(UNITS, 0, 1);
+    for (uint32_t unit = 0; unit < UNITS; unit++) {
+        CHECK(pp_map_note(map, unit) >= map->notes && pp_map_note(map, unit) < map->notes + map->note_count);
+        CHECK(*pp_map_note(map, unit) == 0);
+        *pp_map_note(map, unit) = unit + 1;
+    }
+    for (uint32_t unit = 0; unit < UNITS; unit++) {
+        CHECK(*pp_map_note(map, unit) == unit + 1);
+        *pp_map_note(map, unit) = 0;
+    }
+    for (uint32_t unit = 64; unit < UNITS; unit += 64) /* of blocks of 64 units, side by side */
+        CHECK(pp_map_note(map, unit) >= map->notes + map->note_count - map->note_count / 64);
+    pp_buddy_map_destroy(map);
+}
+
 static void agrees_with_a_plain_model_after_each_of_many_random_steps(void)
 {
     pp_buddy_map *map = make(MODEL_UNITS, 0, 1);
@@ -388,12 +406,12 @@ static void check_finds_every_kind_of_damage(void)
     map->settled |= 2;
     CHECK_FAULT(map, "word over all orders");
     map->settled = 0;
-    map->notes[9] = 1u << 27;
+    *pp_map_note(map, 9) = 1u << 27;
     CHECK_FAULT(map, "no taken block starts");
-    map->notes[9] = 0;
-    map->notes[0] = 2u << 27; /* the block believes to be longer, over a free one */
+    *pp_map_note(map, 9) = 0;
+    *pp_map_note(map, 0) = 2u << 27; /* the block believes to be longer, over a free one */
     CHECK_FAULT(map, "bits that belong to no free block");
-    map->notes[0] = 0; /* free, but nowhere */
+    *pp_map_note(map, 0) = 0; /* free, but nowhere */
     CHECK_FAULT(map, "neither a taken nor a free block");
     pp_map_set_bit(map, 0, 0);
     CHECK_FAULT(map, "two buddies");
@@ -415,6 +433,7 @@ int main(void)
     RUN(extends_and_merges_the_new_with_the_old);
     RUN(works_at_the_largest_number_of_units);
     RUN(walks_in_order_without_gaps_and_stops_when_told);
+    RUN(has_one_note_for_each_unit);
     RUN(agrees_with_a_plain_model_after_each_of_many_random_steps);
     RUN(check_finds_every_kind_of_damage);
     return report();
