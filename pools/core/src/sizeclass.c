@@ -31,7 +31,7 @@ pp_status pp_sc_diagnose(const sizeclass *s, pp_handle handle)
     uint32_t state = pp_sc_state(word);
     if (generation == (word & PP_SLOT_GENERATION)) /* a free block's generation was given to nobody yet */
         return state == PP_BLOCK_IN_FLIGHT ? PP_DOUBLE_RELEASE : PP_FOREIGN;
-    bool next = pp_sc_next_generation(generation) == (word & PP_SLOT_GENERATION);
+    bool next = pp_sc_next_stamp(stamp) == (word & PP_HANDLE_STAMP);
     return next && state == PP_BLOCK_FREE ? PP_DOUBLE_RELEASE : PP_STALE;
 }
 
@@ -73,7 +73,7 @@ static void evict(sizeclass *s, uint32_t index)
     pp_bump(&s->withheld_bytes, (uint64_t)0 - home);
     pp_bump(&s->withheld_blocks, (uint64_t)-1);
     PP_SC_CLOSE_MEMORY(s, place);
-    pp_sc_set_word(s, place, pp_sc_next_generation(pp_sc_word(s, place)));
+    pp_sc_set_word(s, place, pp_sc_next_stamp(pp_sc_word(s, place)));
     pp_sc_give_place(s, place);
 }
 
@@ -83,7 +83,7 @@ void pp_sc_shut(sizeclass *s, uint32_t index)
     if (PP_UNLIKELY(word & PP_SLOT_MOVED)) evict(s, index);
     pp_sc_count_granted(s, 0, pp_sc_stride(pp_sc_span(s, index)));
     PP_SC_CLOSE_MEMORY(s, index);
-    pp_sc_set_word(s, index, pp_sc_next_generation(word));
+    pp_sc_set_word(s, index, pp_sc_next_stamp(word));
     pp_sc_give_place(s, index);
 }
 
@@ -121,23 +121,34 @@ void pp_sc_end_ownership(sizeclass *s, uint32_t index)
     pp_sc_shut(s, index);
 }
 
+/* &s->table.classes[number], computed once: left to itself the compiler does so for each member. */
+static inline pp_class *class_at(sizeclass *s, size_t number)
+{
+    pp_class *class = (pp_class *)s + number;
+    PP_OPAQUE(class);
+    return class + offsetof(sizeclass, table.classes) / sizeof *class;
+}
+
+PP_STATIC_ASSERT(offsetof(sizeclass, table.classes) % sizeof(pp_class) == 0, "class_at() relies on it");
+
 /* The one way a plain block goes back; false where the handle is not that of one. */
-static inline bool release_plain(sizeclass *s, pp_handle handle)
+static PP_FAST bool release_plain(sizeclass *s, pp_handle handle)
 {
     uint32_t index = pp_handle_index(handle);
     if (PP_UNLIKELY(!pp_sc_known(s, handle))) return false;
     uint64_t word = pp_sc_word(s, index);
-    if (PP_UNLIKELY(pp_sc_difference(s, word, handle))) return false;
+    if (PP_UNLIKELY(word >> 32 != handle >> 32 || (word & PP_SLOT_STATE) != PP_BLOCK_OWNED)) return false;
     const pp_span *span = pp_sc_span(s, index);
-    pp_class *class = &s->table.classes[span->class_number];
+    pp_class *class = class_at(s, span->class_number);
     pp_entry *top = pp_sc_top(class);
     if (PP_UNLIKELY(top == class->end)) return false;
     uint32_t stride = class->stride;
     char *address = span->base + (size_t)(index % PP_SPAN_BLOCKS) * stride;
     PP_WILL_WRITE(address); /* its next owner will, and soon */
     PP_SC_CLOSE_MEMORY(s, index);
-    pp_sc_set_word(s, index, pp_sc_next_generation(word));
-    *++top = pp_sc_entry(s, index, address);
+    uint64_t next = pp_sc_next_stamp(word);
+    pp_sc_set_word(s, index, next);
+    *++top = (pp_entry){next | index, address};
     pp_sc_set_top(class, top);
     pp_note_release(&s->base, pp_sc_requested(word));
     pp_write(&s->granted_bytes, pp_read(&s->granted_bytes) - stride);
@@ -216,12 +227,12 @@ static void attend(sizeclass *s, uint32_t index, uint32_t tag, const pp_block *b
 }
 
 /* Gives a free place that was taken to its new owner. */
-static inline void open_place(sizeclass *s, uint32_t index, char *address, uint32_t stride, size_t bytes,
+static inline void open_place(sizeclass *s, pp_handle handle, char *address, uint32_t stride, size_t bytes,
                               pp_block *out)
 {
-    uint64_t word = pp_sc_word(s, index); /* of a free block: its generation */
-    pp_sc_set_word(s, index, word | bytes << PP_SLOT_REQUESTED_SHIFT | PP_BLOCK_OWNED);
-    out->handle = (s->stamp_key + word) | index;
+    pp_sc_set_word(s, pp_handle_index(handle),
+                   (handle & PP_HANDLE_STAMP) | bytes << PP_SLOT_REQUESTED_SHIFT | PP_BLOCK_OWNED);
+    out->handle = handle;
     out->data = address;
     out->size = stride;
     pp_memory_open(address, stride);
@@ -234,7 +245,7 @@ static pp_status acquire_one(sizeclass *s, size_t bytes, uint32_t tag, pp_block 
     pp_status why = PP_OK;
     uint32_t index = pp_sc_take_place(s, bytes, &why);
     if (PP_UNLIKELY(index == PP_RUN_NONE)) return pp_note_failure(&s->base, bytes, tag, why);
-    open_place(s, index, pp_sc_address(s, index), pp_sc_stride(pp_sc_span(s, index)), bytes, out);
+    open_place(s, pp_sc_handle(s, index), pp_sc_address(s, index), pp_sc_stride(pp_sc_span(s, index)), bytes, out);
     if (PP_UNLIKELY(tag | s->labelled | s->base.watched)) attend(s, index, tag, out);
     return PP_OK;
 }
@@ -257,12 +268,11 @@ static pp_status sizeclass_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp
     if (PP_UNLIKELY(!pp_enters_freely(pool) || bytes - 1 >= s->quick_limit ||
                     (tag | pool->watched | pool->closed)))
         return acquire_slowly(pool, bytes, tag, out);
-    pp_class *class = &s->table.classes[s->table.small[(bytes + PP_SMALL_STEP - 1) / PP_SMALL_STEP]];
-    pp_entry *top = pp_sc_top(class), entry = *top;
-    if (PP_UNLIKELY(entry == 0)) return acquire_slowly(pool, bytes, tag, out);
-    uint32_t stride = class->stride;
-    pp_sc_set_top(class, top - 1);
-    open_place(s, (uint32_t)entry, pp_sc_entry_address(s, entry), stride, bytes, out);
+    pp_class *class = class_at(s, s->table.small[(bytes + PP_SMALL_STEP - 1) / PP_SMALL_STEP]);
+    const pp_entry *top = pp_sc_top(class);
+    if (PP_UNLIKELY(top->handle == 0)) return acquire_slowly(pool, bytes, tag, out);
+    pp_sc_set_top(class, (pp_entry *)top - 1);
+    open_place(s, top->handle, top->address, class->stride, bytes, out);
     return PP_OK;
 }
 
@@ -360,6 +370,7 @@ static void sizeclass_destroy(pp_pool *pool)
     pp_memory_forget(s->memory, (size_t)pp_runs_level(&s->runs.grown) << PP_RUN_SHIFT);
     pp_region_close(pool, &s->region);
     pp_system_unreserve(s->tables, s->tables_bytes);
+    pp_classes_end(&s->table);
     pp_pool_finish(pool);
     pp_system_free_aligned(s);
 }
@@ -431,7 +442,8 @@ pp_status pp_sizeclass_create(const pp_sizeclass_config *config, pp_pool **out)
     if (!s) return PP_NO_MEMORY;
     memset(s, 0, sizeof *s);
     pp_status status = pp_classes_init(&s->table, config, limit);
-    if (status == PP_OK) status = pp_pool_init(&s->base, &sizeclass_ops, &config->pool);
+    if (status == PP_OK && (status = pp_pool_init(&s->base, &sizeclass_ops, &config->pool)) != PP_OK)
+        pp_classes_end(&s->table);
     if (status != PP_OK) {
         pp_system_free_aligned(s);
         return status;

@@ -166,6 +166,6 @@ void pp_sizeclass_map_of(const pp_pool *pool, pp_sizeclass_map *out)
         .words = (const uint64_t *)s->slots,
         .records = (const pp_sizeclass_record *)s->spans,
         .known = (const uint32_t *)&s->records,
-        .owned = s->stamp_key | PP_BLOCK_OWNED,
+        .owned = PP_BLOCK_OWNED,
     };
 }

@@ -35,11 +35,11 @@ static pp_status check_block(const sizeclass *s, uint32_t index, struct census *
     uint64_t word = pp_sc_word(s, index);
     uint32_t state = pp_sc_state(word);
     bool listed_free = (pp_sc_free(span) >> (index % PP_SPAN_BLOCKS)) & 1;
-    if (state > PP_BLOCK_CACHED || word >> 56) return fault_at(fault, index, "block index: unknown state");
+    if (state > PP_BLOCK_CACHED || (word >> 56 && word >> 56 != s->stamp_key >> 56)) return fault_at(fault, index, "block index: unknown state");
     if (listed_free && state != PP_BLOCK_FREE)
         return fault_at(fault, index, "block index: in use, though its span says free");
-    if (state == PP_BLOCK_FREE && word & ~PP_SLOT_GENERATION)
-        return fault_at(fault, index, "block index: free, and its word holds more than a generation");
+    if (state == PP_BLOCK_FREE && word & ~PP_HANDLE_STAMP)
+        return fault_at(fault, index, "block index: free, and its word holds more than a stamp");
     census->cached += state == PP_BLOCK_FREE && !listed_free;
     if (state == PP_BLOCK_FREE) return PP_OK;
     census->hosts += state == PP_BLOCK_CACHED;
@@ -133,19 +133,21 @@ static pp_status check_cache(const sizeclass *s, uint32_t number, pp_fault *faul
 {
     const pp_class *class = &s->table.classes[number];
     uint32_t cached = pp_sc_cached(class);
-    if (cached > (size_t)(class->end - class->cache) || class->cache[0])
+    if (cached > (size_t)(class->end - class->cache) || class->cache[0].handle)
         return fault_at(fault, number, "class: more blocks in its cache than fit");
     for (uint32_t i = 1; i <= cached; i++) {
-        uint32_t place = (uint32_t)class->cache[i];
+        uint32_t place = pp_handle_index(class->cache[i].handle);
         const pp_span *span = pp_sc_span(s, place);
         bool bit = (pp_sc_free(span) >> (place % PP_SPAN_BLOCKS)) & 1;
         if (!span->base || span->class_number != number || bit ||
             pp_sc_state(pp_sc_word(s, place)) != PP_BLOCK_FREE)
             return fault_at(fault, place, "block index: in the cache, and not a free block of its class");
-        if (pp_sc_entry_address(s, class->cache[i]) != pp_sc_address(s, place))
+        if (class->cache[i].address != pp_sc_address(s, place))
             return fault_at(fault, place, "block index: the cache has another address for it");
+        if (class->cache[i].handle != pp_sc_handle(s, place))
+            return fault_at(fault, place, "block index: the cache has another generation for it");
         for (uint32_t j = 1; j < i; j++)
-            if ((uint32_t)class->cache[j] == place)
+            if (pp_handle_index(class->cache[j].handle) == place)
                 return fault_at(fault, place, "block index: in the cache twice");
     }
     return PP_OK;

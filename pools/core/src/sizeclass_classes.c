@@ -53,7 +53,9 @@ static void append(pp_class_table *table, uint32_t stride)
     measure(class, stride);
     uint32_t room = PP_CACHE_BYTES / stride;
     room = room < 2 ? 2 : room < PP_CACHE_ENTRIES ? room : PP_CACHE_ENTRIES - 1;
-    class->cache = table->caches[table->count++];
+    class->cache = table->caches + table->caches_bytes / sizeof(pp_entry);
+    table->caches_bytes += (room + 1) * sizeof(pp_entry);
+    table->count++;
     class->end = class->cache + room;
     class->top = class->cache;
     table->top = stride;
@@ -99,18 +101,37 @@ static void index_sizes(pp_class_table *table)
     }
 }
 
+/* Finds the sizes; PP_INVALID. */
+static pp_status append_all(pp_class_table *table, const pp_sizeclass_config *config, size_t alignment,
+                            size_t limit_bytes)
+{
+    if (config->classes) return append_given(table, config, alignment, limit_bytes);
+    if (config->class_count) return PP_INVALID;
+    append_defaults(table, alignment, limit_bytes);
+    return PP_OK;
+}
+
+static size_t caches_reserved(void)
+{
+    size_t page = pp_system_page_bytes();
+    size_t bytes = (size_t)PP_SIZECLASS_CLASSES_MAX * PP_CACHE_ENTRIES * sizeof(pp_entry);
+    return (bytes + page - 1) & ~(page - 1);
+}
+
+void pp_classes_end(pp_class_table *table) { pp_system_unreserve(table->caches, caches_reserved()); }
+
 pp_status pp_classes_init(pp_class_table *table, const pp_sizeclass_config *config, size_t limit_bytes)
 {
     size_t alignment = config->alignment ? config->alignment : PP_SMALL_STEP;
     if (alignment & (alignment - 1) || alignment < PP_SMALL_STEP || alignment > PP_SIZECLASS_PAGE_BYTES)
         return PP_ALIGNMENT;
-    memset(table, 0, sizeof *table);
-    if (config->classes) {
-        pp_status status = append_given(table, config, alignment, limit_bytes);
-        if (status != PP_OK) return status;
-    } else {
-        if (config->class_count) return PP_INVALID;
-        append_defaults(table, alignment, limit_bytes);
+    table->caches = pp_system_reserve(caches_reserved());
+    if (!table->caches) return PP_NO_MEMORY;
+    pp_status status = pp_system_commit(table->caches, caches_reserved());
+    if (status == PP_OK) status = append_all(table, config, alignment, limit_bytes);
+    if (status != PP_OK) {
+        pp_classes_end(table);
+        return status;
     }
     index_sizes(table);
     return PP_OK;

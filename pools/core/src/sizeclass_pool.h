@@ -22,11 +22,13 @@
  *
  *     63     56 55                32 31                     4  3      0
  *    +---------+--------------------+------------------------+---------+
- *    |    0    |     generation     |    requested bytes     |  state  |
+ *    | pool id |     generation     |    requested bytes     |  state  |
  *    +---------+--------------------+------------------------+---------+
  *
- * so a handle is proven with one load, two XORs and a compare, and opening or shutting a block
- * is one store; the word of a free block is its generation alone. The word of a number never used is 0: free, generation 0. What few programs need
+ * of which the upper half is the stamp of the handle that its owner has, or its next owner will have. So a
+ * handle is proven with one load and two compares, and opening or shutting a block is one store; the word of
+ * a free block is its stamp alone. The word of a number never used is 0: free, generation 0, and the pool's
+ * id comes with its first owner. What few programs need
  * (tags, pins, ages, stamps of remote releases) lies in arrays of its own, of which no page is
  * touched until it is needed.
  *
@@ -67,13 +69,14 @@ typedef struct pp_span {
 
 PP_STATIC_ASSERT(sizeof(pp_span) == 32, "two records to a cache line");
 
-/* A free block in a cache: where it is, in steps of 8 bytes from the beginning of the memory, and its
- * index. Whoever releases a block has its record at hand; whoever acquires one then needs no record. */
-typedef uint64_t pp_entry;
+/* A free block in a cache: what its next owner will get. Whoever releases a block has its record and its
+ * word at hand; whoever acquires one then reads neither, and only writes the word. */
+typedef struct pp_entry {
+    pp_handle handle;
+    char *address;
+} pp_entry;
 
-enum { PP_ENTRY_STEP = 8 };
-
-/* One cache line. cache[0] is 0, a place that does not exist, so that popping tells by what it finds
+/* One cache line. cache[0] has handle 0, which no block has, so that popping tells by what it finds
  * whether the cache was empty. */
 typedef struct pp_class {
     _Alignas(64) pp_entry *_Atomic top; /* the last entry of the cache */
@@ -100,7 +103,8 @@ typedef struct pp_class_table {
     uint32_t top; /* the largest class, in bytes */
     pp_class
         classes[PP_SIZECLASS_CLASSES_MAX + 1]; /* the last stands for runs, and its cache is always full */
-    pp_entry caches[PP_SIZECLASS_CLASSES_MAX][PP_CACHE_ENTRIES];
+    pp_entry *caches; /* of all classes, one behind the other; pages that no class needs are never touched */
+    size_t caches_bytes; /* of them that are a class's */
 } pp_class_table;
 
 typedef struct sizeclass {
@@ -165,20 +169,22 @@ static inline void pp_sc_set_word(sizeclass *s, uint32_t index, uint64_t word)
 static inline uint32_t pp_sc_state(uint64_t word) { return (uint32_t)word & 7; }
 static inline uint64_t pp_sc_requested(uint64_t word) { return (uint32_t)word >> PP_SLOT_REQUESTED_SHIFT; }
 
-static inline uint64_t pp_sc_next_generation(uint64_t word)
+/* The word of a free block, whose word was `word` when it had an owner. */
+static inline uint64_t pp_sc_next_stamp(uint64_t word)
 {
-    return (word + (UINT64_C(1) << 32)) & PP_SLOT_GENERATION;
+    uint32_t stamp = (uint32_t)(word >> 32);
+    return (uint64_t)((stamp & 0xff000000u) | ((stamp + 1) & 0x00ffffffu)) << 32;
 }
 
-/* The generation stays, the rest is replaced. */
+/* The stamp stays, the rest is replaced. */
 static inline uint64_t pp_sc_reworded(uint64_t word, uint32_t state, uint64_t requested)
 {
-    return (word & PP_SLOT_GENERATION) | requested << PP_SLOT_REQUESTED_SHIFT | state;
+    return (word & PP_HANDLE_STAMP) | requested << PP_SLOT_REQUESTED_SHIFT | state;
 }
 
 static inline pp_handle pp_sc_handle(const sizeclass *s, uint32_t index)
 {
-    return (s->stamp_key | (pp_sc_word(s, index) & PP_SLOT_GENERATION)) | index;
+    return s->stamp_key | (pp_sc_word(s, index) & PP_HANDLE_STAMP) | index;
 }
 
 static inline bool pp_sc_known(const sizeclass *s, pp_handle handle)
@@ -189,16 +195,15 @@ static inline bool pp_sc_known(const sizeclass *s, pp_handle handle)
 
 /* What differs between a slot's word and that of an owned block with this handle: 0 for an owned block that
  * is neither pinned nor moved; at most PP_BLOCK_IN_FLIGHT | PP_SLOT_MOVED for an owned one. */
-static inline uint64_t pp_sc_difference(const sizeclass *s, uint64_t word, pp_handle handle)
+static inline uint64_t pp_sc_difference(uint64_t word, pp_handle handle)
 {
-    uint64_t expected = s->stamp_key ^ (handle & PP_HANDLE_STAMP) ^ PP_BLOCK_OWNED;
-    return (word ^ expected) & (PP_HANDLE_STAMP | PP_SLOT_STATE);
+    return (word ^ (handle & PP_HANDLE_STAMP) ^ PP_BLOCK_OWNED) & (PP_HANDLE_STAMP | PP_SLOT_STATE);
 }
 
 static inline bool pp_sc_owned(const sizeclass *s, pp_handle handle)
 {
     if (PP_UNLIKELY(!pp_sc_known(s, handle))) return false;
-    uint64_t difference = pp_sc_difference(s, pp_sc_word(s, pp_handle_index(handle)), handle);
+    uint64_t difference = pp_sc_difference(pp_sc_word(s, pp_handle_index(handle)), handle);
     return (difference & ~(uint64_t)(PP_BLOCK_IN_FLIGHT | PP_SLOT_MOVED)) == 0;
 }
 
@@ -259,16 +264,6 @@ static inline char *pp_sc_address(const sizeclass *s, uint32_t place)
     return span->base + (size_t)(place % PP_SPAN_BLOCKS) * pp_sc_stride(span);
 }
 
-static inline pp_entry pp_sc_entry(const sizeclass *s, uint32_t index, const char *address)
-{
-    return (uint64_t)(address - s->memory) << 29 | index; /* the offset is a multiple of 8 */
-}
-
-static inline char *pp_sc_entry_address(const sizeclass *s, pp_entry entry)
-{
-    return s->memory + (entry >> 32) * PP_ENTRY_STEP;
-}
-
 /* A place's bytes become nobody's. */
 #define PP_SC_CLOSE_MEMORY(s, place)                                                                         \
     pp_memory_close(pp_sc_address(s, place), pp_sc_stride(pp_sc_span(s, place)))
@@ -308,8 +303,9 @@ uint32_t pp_sc_run_pages(const sizeclass *s, const pp_span *span);
 
 /* ---- classes ------------------------------------------------------------------------------ */
 
-/* Fills the table; PP_INVALID, PP_ALIGNMENT. */
+/* Fills a table that is all zeros; PP_INVALID, PP_ALIGNMENT, PP_NO_MEMORY, and then there is nothing to end. */
 pp_status pp_classes_init(pp_class_table *table, const pp_sizeclass_config *config, size_t limit_bytes);
+void pp_classes_end(pp_class_table *table);
 
 /* The class for a request of at least 1 byte, or PP_CLASS_RUN. */
 static inline uint32_t pp_class_of(const pp_class_table *table, size_t bytes)
@@ -342,10 +338,10 @@ static inline uint32_t pp_sc_take_place(sizeclass *s, size_t bytes, pp_status *w
         return run ? (uint32_t)(run - s->spans) << PP_SPAN_SHIFT : PP_RUN_NONE;
     }
     pp_class *class = &s->table.classes[number];
-    if (PP_UNLIKELY(*pp_sc_top(class) == 0) && (*why = pp_sc_refill(s, number)) != PP_OK) return PP_RUN_NONE;
+    if (PP_UNLIKELY(pp_sc_top(class)->handle == 0) && (*why = pp_sc_refill(s, number)) != PP_OK) return PP_RUN_NONE;
     pp_entry *top = pp_sc_top(class);
     pp_sc_set_top(class, top - 1);
-    return (uint32_t)*top;
+    return pp_handle_index(top->handle);
 }
 
 /* Makes a place free whose word was set so already. */
@@ -359,7 +355,7 @@ static inline void pp_sc_give_place(sizeclass *s, uint32_t place)
     pp_class *class = &s->table.classes[span->class_number];
     if (PP_UNLIKELY(pp_sc_top(class) == class->end)) pp_sc_flush(s, class);
     pp_entry *top = pp_sc_top(class) + 1;
-    *top = pp_sc_entry(s, place, pp_sc_address(s, place));
+    *top = (pp_entry){pp_sc_handle(s, place), pp_sc_address(s, place)};
     pp_sc_set_top(class, top);
 }
 

@@ -69,7 +69,7 @@ void pp_sc_add_pending(const sizeclass *s, pp_stats *out)
             out->live_blocks--;
             out->cached_blocks++;
             out->requested_bytes -= requested;
-            if (!pp_sc_difference(s, word, pp_sc_handle(s, index))) /* not pinned, not moved */
+            if (!pp_sc_difference(word, pp_sc_handle(s, index))) /* not pinned, not moved */
                 out->granted_bytes -= pp_sc_stride(&s->spans[number]);
         }
     }

@@ -81,7 +81,7 @@ static pp_status resize_run(sizeclass *s, uint32_t index, pp_span *span, size_t 
 
 static void give_back_host(sizeclass *s, uint32_t host)
 {
-    pp_sc_set_word(s, host, pp_sc_next_generation(pp_sc_word(s, host)));
+    pp_sc_set_word(s, host, pp_sc_next_stamp(pp_sc_word(s, host)));
     pp_sc_give_place(s, host);
 }
 

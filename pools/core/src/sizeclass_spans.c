@@ -91,7 +91,7 @@ uint64_t pp_sc_table_bytes(const sizeclass *s)
     struct table tables[PER_RECORD_MAX];
     size_t count = list_per_record((sizeclass *)s, tables);
     uint64_t records = atomic_load_explicit(&((sizeclass *)s)->records, memory_order_relaxed),
-             bytes = sizeof *s;
+             bytes = sizeof *s + s->table.caches_bytes;
     for (size_t i = 0; i < count; i++) {
         const _Atomic bool *used = tables[i].used;
         if (!used || atomic_load_explicit((_Atomic bool *)used, memory_order_relaxed))
@@ -324,7 +324,7 @@ pp_status pp_sc_refill(sizeclass *s, uint32_t number)
     pp_status why;
     if (PP_UNLIKELY(atomic_load_explicit(&s->remote_head, memory_order_relaxed))) {
         pp_sc_drain(s);
-        if (*pp_sc_top(class)) return PP_OK;
+        if (pp_sc_top(class)->handle) return PP_OK;
     }
     pp_span *span = fullest_listed(s, class);
     if (!span && (span = open_span(s, number, &why)) == NULL) return why;
@@ -338,7 +338,8 @@ pp_status pp_sc_refill(sizeclass *s, uint32_t number)
     pp_sc_set_top(class, class->cache + count);
     for (; taken; taken &= taken - 1) {
         uint32_t block = (uint32_t)__builtin_ctzll(taken);
-        class->cache[count--] = pp_sc_entry(s, first | block, span->base + (size_t)block * class->stride);
+        class->cache[count--] =
+            (pp_entry){pp_sc_handle(s, first | block), span->base + (size_t)block * class->stride};
     }
     return PP_OK;
 }
@@ -383,7 +384,7 @@ static bool put_back(sizeclass *s, uint32_t place)
 void pp_sc_flush(sizeclass *s, pp_class *class)
 {
     uint32_t cached = pp_sc_cached(class), count = (cached + 1) / 2;
-    for (uint32_t i = 1; i <= count; i++) put_back(s, (uint32_t)class->cache[i]);
+    for (uint32_t i = 1; i <= count; i++) put_back(s, pp_handle_index(class->cache[i].handle));
     memmove(class->cache + 1, class->cache + 1 + count, (cached - count) * sizeof *class->cache);
     pp_sc_set_top(class, class->cache + cached - count);
 }
@@ -393,7 +394,7 @@ bool pp_sc_flush_all(sizeclass *s, uint32_t bytes)
     bool freed = false;
     for (uint32_t number = s->table.count; number-- > 0 && s->table.classes[number].stride >= bytes;) {
         pp_class *class = &s->table.classes[number];
-        for (uint32_t i = pp_sc_cached(class); i > 0; i--) freed |= put_back(s, (uint32_t)class->cache[i]);
+        for (uint32_t i = pp_sc_cached(class); i > 0; i--) freed |= put_back(s, pp_handle_index(class->cache[i].handle));
         pp_sc_set_top(class, class->cache);
     }
     return freed;

@@ -64,7 +64,7 @@ static void finds_what_is_wrong_with_a_block(void)
     BROKEN(s->slots[owned], (word & ~UINT64_C(7)) | 5, "unknown state");
     BROKEN(s->slots[owned], word | UINT64_C(1) << 60, "unknown state");
     BROKEN(span->free, pp_sc_free(span) | UINT64_C(1) << (owned % 64), "though its span says free");
-    BROKEN(s->slots[owned], pp_sc_reworded(word, PP_BLOCK_FREE, 3), "more than a generation");
+    BROKEN(s->slots[owned], pp_sc_reworded(word, PP_BLOCK_FREE, 3), "more than a stamp");
     BROKEN(s->slots[owned], pp_sc_reworded(word, PP_BLOCK_OWNED, 5000), "more requested than granted");
     BROKEN(s->slots[owned], pp_sc_reworded(word, PP_BLOCK_OWNED_IN_FLIGHT, 100), "state and pins disagree");
     BROKEN(s->pins[pinned].pins[PP_PIN_USER], 0, "state and pins disagree");
@@ -108,12 +108,13 @@ static void finds_what_is_wrong_with_a_class(void)
     uint32_t number = pp_sc_span(s, index_of(small[0]))->class_number;
     pp_class *class = &s->table.classes[number], *groups = &s->table.classes[0];
     pp_entry *top = pp_sc_top(class);
-    BROKEN(class->cache[0], 1, "more blocks in its cache than fit");
+    BROKEN(class->cache[0].handle, 1, "more blocks in its cache than fit");
     BROKEN(class->top, class->end + 1, "more blocks in its cache than fit");
-    BROKEN(class->cache[1], index_of(small[0]), "not a free block of its class");
-    BROKEN(class->cache[1], class->cache[1] + (UINT64_C(1) << 32), "the cache has another address for it");
+    BROKEN(class->cache[1].handle, small[0].handle, "not a free block of its class");
+    BROKEN(class->cache[1].address, class->cache[1].address + 8, "the cache has another address for it");
+    BROKEN(class->cache[1].handle, class->cache[1].handle + (UINT64_C(1) << 32), "another generation for it");
     BROKEN(class->cache[1], class->cache[2], "in the cache twice");
-    BROKEN(class->cache[1], index_of(large), "not a free block of its class");
+    BROKEN(class->cache[1].handle, index_of(large), "not a free block of its class");
     BROKEN(class->top, top - 1, "some free block is in no cache");
     BROKEN(groups->tail, 0, "its list ends elsewhere");
     BROKEN(s->spans[groups->tail].prev, 1, "badly linked in its class's list");
