@@ -105,8 +105,7 @@ static void visit(struct pp_idle *idle, uint64_t now_ns)
         return;
     }
     uint64_t freed = pool->ops->reclaim(pool, idle->pass_bytes, SLICE_BYTES, &more);
-    pp_bump(&pool->trimmed_bytes, freed);
-    pp_bump(&pool->idle_bytes, freed);
+    pp_bump(&pool->idle_bytes, freed); /* the strategy has counted them as trimmed */
     pp_gate_close(pool);
     idle->freed_bytes += freed;
     idle->due_ns = now_ns;
