@@ -144,7 +144,8 @@ uint32_t pp_map_end_of(const pp_buddy_map *map, uint32_t unit)
     uint32_t note = pp_map_load32(pp_map_note(map, unit));
     do {
         unit += 1u << pp_note_order(note);
-    } while (unit < pp_map_units(map) && (note = pp_map_load32(pp_map_note(map, unit))) & PP_MAP_CONTINUATION);
+    } while (unit < pp_map_units(map) &&
+             (note = pp_map_load32(pp_map_note(map, unit))) & PP_MAP_CONTINUATION);
     return unit;
 }
 
@@ -239,7 +240,8 @@ pp_status pp_map_check(const pp_buddy_map *map, pp_fault *fault)
     if (check_blocks(map, free_blocks, &taken, fault) != PP_OK) return PP_CORRUPT;
     for (uint32_t order = 0; order < map->orders; order++)
         if (check_order(map, order, free_blocks[order], fault) != PP_OK) return PP_CORRUPT;
-    for (uint32_t unit = 0; unit < pp_map_units(map); unit++) taken -= pp_map_load32(pp_map_note(map, unit)) != 0;
+    for (uint32_t unit = 0; unit < pp_map_units(map); unit++)
+        taken -= pp_map_load32(pp_map_note(map, unit)) != 0;
     if (taken) return fault_at(fault, taken, "notes: some lie where no taken block starts");
     return PP_OK;
 }

@@ -63,6 +63,7 @@ uint64_t pp_buddy_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes
     pp_buddy_settle(b);
     reclaim_all(b, &left);
     *more = left.freed >= left.max;
+    while (!*more && pp_slots_return_pins(&b->slots)) *more = max_bytes != UINT64_MAX;
     b->trimmed |= left.freed != 0;
     pp_bump(&pool->trimmed_bytes, left.freed * page);
     return left.freed * page;

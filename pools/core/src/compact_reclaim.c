@@ -110,6 +110,7 @@ uint64_t pp_compact_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_byt
         pp_bump(&pool->trimmed_bytes, discarded);
         freed += discarded;
     }
+    while (!*more && pp_slots_return_pins(&c->slots)) *more = max_bytes != UINT64_MAX;
     return freed;
 }
 

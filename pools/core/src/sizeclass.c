@@ -245,7 +245,8 @@ static pp_status acquire_one(sizeclass *s, size_t bytes, uint32_t tag, pp_block 
     pp_status why = PP_OK;
     uint32_t index = pp_sc_take_place(s, bytes, &why);
     if (PP_UNLIKELY(index == PP_RUN_NONE)) return pp_note_failure(&s->base, bytes, tag, why);
-    open_place(s, pp_sc_handle(s, index), pp_sc_address(s, index), pp_sc_stride(pp_sc_span(s, index)), bytes, out);
+    open_place(s, pp_sc_handle(s, index), pp_sc_address(s, index), pp_sc_stride(pp_sc_span(s, index)), bytes,
+               out);
     if (PP_UNLIKELY(tag | s->labelled | s->base.watched)) attend(s, index, tag, out);
     return PP_OK;
 }

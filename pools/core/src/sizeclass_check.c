@@ -35,7 +35,8 @@ static pp_status check_block(const sizeclass *s, uint32_t index, struct census *
     uint64_t word = pp_sc_word(s, index);
     uint32_t state = pp_sc_state(word);
     bool listed_free = (pp_sc_free(span) >> (index % PP_SPAN_BLOCKS)) & 1;
-    if (state > PP_BLOCK_CACHED || (word >> 56 && word >> 56 != s->stamp_key >> 56)) return fault_at(fault, index, "block index: unknown state");
+    if (state > PP_BLOCK_CACHED || (word >> 56 && word >> 56 != s->stamp_key >> 56))
+        return fault_at(fault, index, "block index: unknown state");
     if (listed_free && state != PP_BLOCK_FREE)
         return fault_at(fault, index, "block index: in use, though its span says free");
     if (state == PP_BLOCK_FREE && word & ~PP_HANDLE_STAMP)

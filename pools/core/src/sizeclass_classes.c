@@ -12,6 +12,8 @@
 
 #include <string.h>
 
+#define RECORD_BYTES ((double)(sizeof(pp_span) + 8 * PP_SPAN_BLOCKS))
+
 enum { LONGEST_RUN = 15 }; /* pages, for classes of which more than one block fits */
 
 static size_t rounded(size_t bytes, size_t unit) { return (bytes + unit - 1) & ~(unit - 1); }
@@ -24,8 +26,9 @@ static uint32_t stride_for(size_t bytes, size_t alignment)
 }
 
 /* Chooses how many pages one run of a class has. Costs, all as a share of the run: what the blocks do not
- * fill; the record, a quarter of a block for each run; and a small price for long runs, which come
- * free less often. */
+ * fill; the record, a quarter of a block for each run; the words of its 64 block numbers, which a run of few
+ * blocks needs as much memory for as one of many; and a small price for long runs, which come free less
+ * often. */
 static void measure(pp_class *class, uint32_t stride)
 {
     uint32_t least = (stride + PP_SIZECLASS_PAGE_BYTES - 1) / PP_SIZECLASS_PAGE_BYTES;
@@ -37,7 +40,7 @@ static void measure(pp_class *class, uint32_t stride)
         uint32_t blocks = bytes / stride;
         if (blocks > PP_SPAN_BLOCKS && pages > 1) blocks = PP_SPAN_BLOCKS;
         double tail = (double)(bytes - blocks * stride) / bytes;
-        double cost = tail + 1.0 / (64.0 * blocks) + bytes / (double)(16 << 20);
+        double cost = tail + 1.0 / (64.0 * blocks) + RECORD_BYTES / bytes + bytes / (double)(16 << 20);
         if (pages > least && cost >= cheapest) continue;
         cheapest = cost;
         class->blocks = (uint16_t)blocks;

@@ -338,7 +338,8 @@ static inline uint32_t pp_sc_take_place(sizeclass *s, size_t bytes, pp_status *w
         return run ? (uint32_t)(run - s->spans) << PP_SPAN_SHIFT : PP_RUN_NONE;
     }
     pp_class *class = &s->table.classes[number];
-    if (PP_UNLIKELY(pp_sc_top(class)->handle == 0) && (*why = pp_sc_refill(s, number)) != PP_OK) return PP_RUN_NONE;
+    if (PP_UNLIKELY(pp_sc_top(class)->handle == 0) && (*why = pp_sc_refill(s, number)) != PP_OK)
+        return PP_RUN_NONE;
     pp_entry *top = pp_sc_top(class);
     pp_sc_set_top(class, top - 1);
     return pp_handle_index(top->handle);

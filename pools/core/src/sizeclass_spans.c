@@ -394,7 +394,8 @@ bool pp_sc_flush_all(sizeclass *s, uint32_t bytes)
     bool freed = false;
     for (uint32_t number = s->table.count; number-- > 0 && s->table.classes[number].stride >= bytes;) {
         pp_class *class = &s->table.classes[number];
-        for (uint32_t i = pp_sc_cached(class); i > 0; i--) freed |= put_back(s, pp_handle_index(class->cache[i].handle));
+        for (uint32_t i = pp_sc_cached(class); i > 0; i--)
+            freed |= put_back(s, pp_handle_index(class->cache[i].handle));
         pp_sc_set_top(class, class->cache);
     }
     return freed;

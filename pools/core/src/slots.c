@@ -203,6 +203,13 @@ void pp_slots_add_pending(const pp_slots *slots, pp_stats *out)
 
 /* ---- pins --------------------------------------------------------------------------------- */
 
+enum { RETURN_BYTES = 1 << 20 }; /* looked at in one call: some tens of microseconds */
+
+static bool all_zero(const char *bytes, size_t count)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, count - 1) == 0;
+}
+
 void pp_slots_pin(pp_slots *slots, uint32_t index, pp_pin_kind kind, pp_pool *pool)
 {
     pp_slot *slot = &slots->slots[index];
@@ -235,6 +242,20 @@ pp_status pp_slots_unpin(pp_slots *slots, pp_handle handle, pp_pin_kind kind, pp
             pp_slot_set(slot, PP_BLOCK_OWNED, pp_slot_requested(slot));
     }
     return PP_OK;
+}
+
+bool pp_slots_return_pins(pp_slots *slots)
+{
+    size_t page = pp_system_page_bytes(), looked_at = 0;
+    uint32_t fresh = atomic_load_explicit(&slots->fresh, memory_order_relaxed);
+    char *end = (char *)&slots->pins[fresh];
+    char *at = (char *)&slots->pins[slots->pins_looked_at];
+    at = (char *)(((uintptr_t)at + page - 1) & ~(uintptr_t)(page - 1));
+    for (; at + page <= end && looked_at < RETURN_BYTES; at += page, looked_at += page)
+        if (all_zero(at, page)) pp_system_discard(at, page);
+    bool more = at + page <= end;
+    slots->pins_looked_at = more ? (uint32_t)((pp_slot_pins *)at - slots->pins) : 0;
+    return more;
 }
 
 /* ---- looking -------------------------------------------------------------------------------- */

@@ -81,6 +81,7 @@ typedef struct pp_slots {
     size_t memory_bytes;
     uint32_t extra_bytes;
     uint32_t births_wanted;
+    uint32_t pins_looked_at; /* slots below it, by pp_slots_return_pins() */
 
     _Alignas(64) _Atomic uint32_t remote_head; /* word index + 1; 0 empty */
 } pp_slots;
@@ -148,6 +149,11 @@ void pp_slots_describe(const pp_slots *slots, uint32_t index, uint64_t now_ns, p
 /* Maximal runs of neighbouring slots that nobody owns or pins, and the longest, in slots.
  * Any thread; one pass over the slots. */
 void pp_slots_free_runs(const pp_slots *slots, uint64_t *runs, uint64_t *longest);
+
+/* Gives those whole pages of the pins' table back that hold no pin and no site. Looks at a bounded number of
+ * slots; true where there are more, with which the next call goes on. Owner, of a pool whose pins nobody
+ * else sets. */
+bool pp_slots_return_pins(pp_slots *slots);
 
 /* Remembers that a free slot's memory was discarded; false if it was already. Owner. */
 bool pp_slots_mark_discarded(pp_slots *slots, uint32_t index);

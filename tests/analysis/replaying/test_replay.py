@@ -22,7 +22,7 @@ OURS = ["slab", "sizeclass", "sizeclass-learned", "buddy", "compacting", "compac
 GOLDEN = {
     "slab": "05eedc063bed0e0ff88ee4f7ee4ba0c4e0bc56954f8d6d55c7c160ba41b73bbd",
     "sizeclass": "c759c5e6752609a3327e32bc263848fbd030aecd12ee013aab6548db8f9a7e4f",
-    "sizeclass-learned": "8972d8e6937f59661437e3e130e13a56791e9b66ea3c96d70244be2553b29e3f",
+    "sizeclass-learned": "8a882ca9a802dc8129d986ef2eb6955193da0702b0dac8ca355549765d901b67",
     "buddy": "30e6878a426830e3f7fa0b2ddc72c94950f59b04d129243585d71e203494a04e",
     "compacting": "56e51bd883f15230b42fb056f0d8c427ed73ea6227c389f0ef880d5c0104cf8f",
     "compacting-off": "51c608d9d90a34cdfe165df52c7d90e866082cca36f451ccd6769814020de86b",
