@@ -84,6 +84,9 @@ BARS: tuple[Bar, ...] = (
     Bar("handle to pointer, compacting, against a raw pointer", 3.0, 2.0, probe="handle"),
     Bar("handle to pointer, slab, against a raw pointer", 3.0, 2.0, probe="handle-slab"),
     Bar("handle to pointer, size classes, against a raw pointer", 3.0, 2.0, probe="handle-sizeclass"),
+    Bar("debug levels but guard pages, C, one word written, against none", 1.5, 1.24, probe="debug"),
+    Bar("the same, C, all 4 KiB written", 1.5, 1.24, probe="debug-filled"),
+    Bar("the same, Python, all 4 KiB written", 1.5, 1.24, probe="python-debug"),
     Bar(
         "slab, RSS a second after a burst, against live",
         1.25,
@@ -93,6 +96,9 @@ BARS: tuple[Bar, ...] = (
         (),
         "rss_bytes",
     ),
+    Bar("size classes, RSS, the same", 1.25, 1.1, "burst-idle", "sizeclass", (), "rss_bytes"),
+    Bar("buddy, RSS, the same", 1.25, 1.1, "burst-idle", "buddy", (), "rss_bytes"),
+    Bar("compacting, RSS, the same", 1.25, 1.1, "burst-idle", "compacting", (), "rss_bytes"),
     Bar("external fragmentation after a compaction", 0.0, 0.0, probe="settled"),
 )
 """Every bar."""

@@ -30,6 +30,10 @@ IDLE_DELAY_SECONDS = 0.25
 """``idle_seconds`` of our pools there; the general-purpose allocators keep the delays they come with."""
 
 
+WARM_BLOCKS = 64
+"""Live at once while a strategy is warmed up."""
+
+
 class Cell(NamedTuple):
     """What to run."""
 
@@ -71,8 +75,8 @@ def _fragmentation(allocator: Allocator) -> tuple[float | None, float | None]:
     return stats.external_fragmentation, stats.internal_fragmentation
 
 
-def run_once(cell: Cell, allocator: Allocator, seed: int) -> dict[str, Any]:
-    """One repetition; times in ns, sizes in bytes."""
+def run_once(cell: Cell, allocator: Allocator, seed: int, idle_seconds: float = 0) -> dict[str, Any]:
+    """One repetition, and so many idle seconds; times in ns, sizes in bytes."""
     config = ffi.new("pp_workload_config *")
     config.kind = WORKLOADS[cell.workload].kind
     config.threads = cell.threads
@@ -87,10 +91,9 @@ def run_once(cell: Cell, allocator: Allocator, seed: int) -> dict[str, Any]:
     result = ffi.new("pp_workload_result *")
     try:
         lib.pp_workload_run(workload, result)
-        if cell.workload == "burst-idle":
-            time.sleep(IDLE_SECONDS)  # the workload itself: what happens to memory while nobody asks
+        time.sleep(idle_seconds)
         external, internal = _fragmentation(allocator)
-        rss = psutil.Process().memory_info().rss
+        rss = psutil.Process().memory_info().rss - result.own_bytes
         lib.pp_workload_drain(workload)
     finally:
         lib.pp_workload_end(workload)
@@ -100,7 +103,7 @@ def run_once(cell: Cell, allocator: Allocator, seed: int) -> dict[str, Any]:
         "ns_per_op": result.elapsed_ns / result.operations,
         "p99_ns": result.p99_ns,
         "rss_bytes": rss,
-        "peak_rss_bytes": peak_rss_bytes(),
+        "peak_rss_bytes": peak_rss_bytes() - result.own_bytes,
         "live_bytes": result.requested_live_bytes,
         "external_fragmentation": external,
         "internal_fragmentation": internal,
@@ -108,17 +111,29 @@ def run_once(cell: Cell, allocator: Allocator, seed: int) -> dict[str, Any]:
     }
 
 
+def _warm_up(cell: Cell) -> None:
+    """Use the strategy a little, so that its code is in memory before the first look at the resident set."""
+    shape = cell.shape._replace(live=WARM_BLOCKS, operations=WARM_BLOCKS * 16)
+    allocator = build(cell.strategy, shape, cell.threads)
+    run_once(cell._replace(shape=shape), allocator, cell.seed)
+    if allocator.pool is not None:
+        allocator.pool.close()
+
+
 def main() -> int:
     """Answer the parent until it closes standard input."""
     cell = Cell.from_json(sys.stdin.readline())
     try:
+        _warm_up(cell)
         before = psutil.Process().memory_info().rss
         allocator = build(cell.strategy, cell.shape, cell.threads)
-        if cell.workload == "burst-idle" and isinstance(allocator.pool, OwnMemory):
+        # A burst is followed by what that workload is about: memory while nobody asks for any.
+        idle_seconds = IDLE_SECONDS if cell.workload == "burst-idle" else 0
+        if idle_seconds and isinstance(allocator.pool, OwnMemory):
             allocator.pool.set_idle(IDLE_DELAY_SECONDS)
         print(json.dumps({"ready": True, "rss_before_bytes": before}), flush=True)
         for number, _ in enumerate(sys.stdin):
-            print(json.dumps(run_once(cell, allocator, cell.seed + number)), flush=True)
+            print(json.dumps(run_once(cell, allocator, cell.seed + number, idle_seconds)), flush=True)
     except AnalysisError as error:
         print(json.dumps({"error": str(error), "exit_code": error.exit_code}), flush=True)
     return 0

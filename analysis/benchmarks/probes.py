@@ -109,6 +109,25 @@ def _python_many(reps: int, seed: int) -> Times:  # noqa: ARG001  # nothing is r
     return times
 
 
+def _time_filled(pool: pools.SlabPool, data: bytes) -> float:
+    acquire, rounds = pool.acquire, _ROUNDS // 4
+    start = time.perf_counter_ns()
+    for _ in range(rounds):
+        with acquire() as lease:
+            lease.view[:] = data
+    return (time.perf_counter_ns() - start) / rounds
+
+
+def _python_debug(reps: int, seed: int) -> Times:  # noqa: ARG001  # nothing is random here
+    times = Times([], [])
+    data = bytes(_BLOCK)
+    with pools.SlabPool(_BLOCK, 64) as plain, pools.SlabPool(_BLOCK, 64, debug=True) as watched:
+        for _ in range(reps):
+            times.theirs.append(_time_filled(plain, data))
+            times.ours.append(_time_filled(watched, data))
+    return times
+
+
 PROBES: dict[str, Probe] = {
     probe.name: probe
     for probe in (
@@ -119,6 +138,12 @@ PROBES: dict[str, Probe] = {
             f"acquire_many({_MANY}) and back, per block",
             f"bytearray({_BLOCK})",
             _python_many,
+        ),
+        Probe(
+            "python-debug",
+            f"with pool.acquire() as lease: {_BLOCK} bytes written, debug=True",
+            "the same without levels",
+            _python_debug,
         ),
     )
 }

@@ -111,6 +111,7 @@ void pp_workload_run(pp_workload *workload, pp_workload_result *out)
         out->failures += w->failures;
         out->requested_peak_bytes += (double)w->requested_peak;
         out->requested_live_bytes += (double)w->requested;
+        out->own_bytes += w->set_size * sizeof *w->set;
     }
     out->p99_ns = percentile(workload, 0.99);
 }

@@ -18,6 +18,8 @@
     X(handle, "compacting: handle to pointer and a word read, 64 blocks in turn", "the same with pointers")  \
     X(handle_slab, "slab: handle to pointer and a word read, 64 blocks in turn", "the same with pointers")   \
     X(handle_sizeclass, "size classes: the same", "the same with pointers")                                  \
+    X(debug, "slab, all debug levels but guard pages: a 4 KiB pair, one word written", "without levels")     \
+    X(debug_filled, "the same, all 4 KiB written", "without levels")                                         \
     X(settled, "external fragmentation after a compaction with nothing pinned", "1")
 
 typedef enum pp_probe_kind {

@@ -55,6 +55,7 @@ typedef struct pp_workload_result {
     double p99_ns;       /* 99th percentile of the time per operation, over runs of 32 operations */
     double requested_peak_bytes;
     double requested_live_bytes; /* when the run ended */
+    uint64_t own_bytes;          /* of the workload's lists of blocks, which it has touched */
 } pp_workload_result;
 
 typedef struct pp_workload pp_workload;
