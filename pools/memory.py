@@ -132,29 +132,40 @@ def lend(config: CData, options: Mapping[str, Any], name: str) -> CData | None:
     return buffer
 
 
+_UNIT = 1 << 16
+_SEGMENT = 1 << 18  # of a compacting pool that was not told one
+
+
+def _does_not_fit(status: int, lent: CData, about: Mapping[str, Any]) -> str:
+    address, size = int(ffi.cast("uintptr_t", lent)), len(lent)
+    what = f"pool {about['name']!r} in {size} bytes of lent memory that begin at {address % 4096} of a page: "
+    if status == lib.PP_ALIGNMENT:
+        return what + (
+            "its blocks do not fit behind the first aligned place; lend up to a page more, or create a pool "
+            "with a smaller alignment"
+        )
+    wanted = about.get("max_capacity", about.get("capacity"))
+    if wanted is None:
+        return what + "its blocks do not fit; create the pool smaller or lend more"
+    unit = about.get("segment_size", _UNIT) or _SEGMENT
+    fits = max(0, size - -address % 4096) // unit * unit
+    return what + f"its capacity of {wanted} bytes does not fit; give capacity={fits} or less, or lend more"
+
+
 def claim(
-    status: int, native: CData, lent: CData | None, options: Mapping[str, Any], name: str
+    status: int, native: CData, lent: CData | None, options: Mapping[str, Any], about: Mapping[str, Any]
 ) -> tuple[int, CData]:
     """What memory has to do with a pool that was just created, or refused.
 
     Raises ``PoolValueError`` where the lent memory does not do, or what ``set_idle`` raises.
     """
     if status and lent is not None and status in (lib.PP_SIZE, lib.PP_ALIGNMENT):
-        address, size = int(ffi.cast("uintptr_t", lent)), len(lent)
-        raise PoolValueError(
-            f"pool {name!r} in {size} bytes of lent memory that begin at {address % 4096} of a page: "
-            + (
-                "its blocks do not fit; create the pool smaller or lend more"
-                if status == lib.PP_SIZE
-                else "its blocks do not fit behind the first aligned place; lend up to a page more, or "
-                "create a pool with a smaller alignment"
-            )
-        )
+        raise PoolValueError(_does_not_fit(status, lent, about))
     if status:
         return status, native
     if options.get("idle_seconds") is not None:
         try:
-            _set_idle(native, options["idle_seconds"], name)
+            _set_idle(native, options["idle_seconds"], about["name"])
         except Exception:
             lib.pp_pool_destroy(native)
             raise

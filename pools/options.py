@@ -71,4 +71,4 @@ def create(
     if not status and policy:
         about.update(policy.about)
         native = policy.impose(native, about["name"])
-    return claim(status, native, lent, options, about["name"])
+    return claim(status, native, lent, options, about)

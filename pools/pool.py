@@ -94,10 +94,11 @@ class Pool(Lender):
         index = -1.0 if fits else 1 - (1 + levels.free_bytes / size) / extents
         tag, held = ffi.new("uint32_t *"), ffi.new("uint64_t *")
         lib.pp_pool_top_tag(self._c, tag, held)
+        of = f" of {levels.capacity_blocks}" if levels.capacity_blocks else ""
         holder = f"; tag {self.tag_text(tag[0])!r} holds the most, {held[0]} bytes" if tag[0] else ""
         return error_for(
             status,
-            f"{what} ({levels.live_blocks} of {levels.capacity_blocks or 'any number of'} blocks live, "
+            f"{what} ({levels.live_blocks}{of} blocks live, "
             f"{levels.free_bytes} bytes free, the largest free extent {levels.largest_free_bytes}, "
             f"fragmentation index {index:.2f}{holder})",
             self._remedy_when_exhausted(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import mmap
+import re
 import time
 from collections.abc import Callable
 from multiprocessing.shared_memory import SharedMemory
@@ -133,6 +134,17 @@ def test_memory_that_does_not_do_is_refused_with_its_numbers(make: Maker) -> Non
 
 
 @needs_barrier
+@pytest.mark.parametrize("make", [pools.SizeClassPool, pools.BuddyPool, pools.CompactingPool])
+def test_the_capacity_that_a_refusal_of_lent_memory_names_fits(make: Maker) -> None:
+    memory = bytearray(4 << 20)
+    with pytest.raises(pools.PoolValueError, match="does not fit") as refused:
+        make(memory=memory)
+    found = re.search(r"capacity=(\d+)", str(refused.value))
+    assert found
+    with make(capacity=int(found[1]), memory=memory) as pool:
+        pool.acquire(4096).release()
+
+
 def test_lent_memory_is_never_given_back() -> None:
     with pytest.raises(pools.Unsupported):
         pools.SlabPool(64, 16, memory=bytearray(PAGE), idle_seconds=1)
