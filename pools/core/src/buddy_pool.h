@@ -2,7 +2,8 @@
  *
  *   buddy_map.c, .h     which powers of two are free; knows no memory
  *   buddy_offsets.c     the map's public face
- *   buddy.c             acquire, release, pins, growing, life
+ *   buddy.c             acquire, release, pins, growing
+ *   buddy_life.c        measured, made and ended
  *   buddy_resize.c      resizing and reserving
  *   buddy_books.c       statistics, walk, check
  *   buddy_reclaim.c     memory of free blocks back to the system
@@ -107,6 +108,18 @@ uint32_t pp_buddy_take_slot(buddy *b);
 /* Remembers that memory is about to be written to. */
 void pp_buddy_touch(buddy *b, uint32_t unit, uint32_t end);
 
+/* The most blocks that each shelf keeps, by the capacity that there is. */
+void pp_buddy_limit_shelves(buddy *b);
+
+/* buddy.c and the other files: as pp_pool_ops has them. */
+pp_status pp_buddy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
+size_t pp_buddy_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
+                             pp_status *why);
+pp_status pp_buddy_release(pp_pool *pool, pp_handle handle);
+size_t pp_buddy_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why);
+pp_status pp_buddy_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data);
+pp_status pp_buddy_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind);
+pp_status pp_buddy_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out);
 pp_status pp_buddy_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
 
 void pp_buddy_stats(const pp_pool *pool, pp_stats *out);

@@ -1,5 +1,5 @@
 /* slab_pool.h - the slab's struct, shared by slab.c (one owner) and slab_shared.c (many threads),
- * slab_memory.c and slab_books.c. */
+ * slab_life.c, slab_memory.c and slab_books.c. */
 #ifndef POOLPORT_SLAB_POOL_H
 #define POOLPORT_SLAB_POOL_H
 
@@ -76,7 +76,17 @@ static inline bool pp_slab_owned(slab *s, pp_handle handle)
     return pp_slots_owned(&s->slots, handle);
 }
 
-/* slab_books.c: as pp_pool_ops has them. */
+/* slab.c: as pp_pool_ops has them, for one owner. */
+pp_status pp_slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
+size_t pp_slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
+                            pp_status *why);
+pp_status pp_slab_release(pp_pool *pool, pp_handle handle);
+size_t pp_slab_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why);
+pp_status pp_slab_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
+pp_status pp_slab_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data);
+pp_status pp_slab_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind);
+
+/* slab_books.c: the same. */
 pp_status pp_slab_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out);
 pp_status pp_slab_walk(pp_pool *pool, pp_walk_fn visit, void *context);
 void pp_slab_stats(const pp_pool *pool, pp_stats *out);
