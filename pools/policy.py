@@ -42,8 +42,6 @@ class PolicyOptions(TypedDict, total=False):
     """Bytes of memory for blocks beyond which the pool never grows."""
     fallback_limit: int | None
     """Bytes that ``fallback`` may have at once. Default None: no limit."""
-    notify: bool
-    """Tell an engine that takes its buffers here when memory came back. Default False; ``wait`` tells too."""
 
 
 # ---- what C calls back ----------------------------------------------------------------------
@@ -169,7 +167,6 @@ class Policy:
         config.soft_limit = bounded("soft_limit", options.get("soft_limit"))
         config.hard_limit = self.hard_limit
         config.fallback_limit = bounded("fallback_limit", options.get("fallback_limit"))
-        config.notify = bool(options.get("notify"))
 
     def widen(self, config: CData, about: dict[str, Any]) -> None:
         """Let the strategy grow to the hard limit, where its own parameters did not say how far."""

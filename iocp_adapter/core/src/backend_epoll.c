@@ -196,6 +196,14 @@ static void wake(pp_port *port)
     state->rung = write(state->bell, &ring, sizeof ring) == sizeof ring;
 }
 
+static void ring(pp_port *port)
+{
+    epoll_state *state = port->state;
+    uint64_t ring = 1;
+    ssize_t written = write(state->bell, &ring, sizeof ring);
+    (void)written; /* nothing but that it is ringing already can be in the way */
+}
+
 const pp_backend pp_backend_epoll = {
     .name = "epoll",
     .id = PP_BACKEND_EPOLL,
@@ -212,4 +220,5 @@ const pp_backend pp_backend_epoll = {
     .harvest = harvest,
     .flush = flush,
     .wake = wake,
+    .ring = ring,
 };

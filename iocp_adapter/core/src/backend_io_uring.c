@@ -37,6 +37,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -48,6 +49,7 @@
 typedef struct uring_state {
     uring ring;
     uring_features features;
+    int bell; /* an eventfd, for those who may not touch the ring */
     bool rung;
     uint32_t files; /* reads and writes that the kernel holds */
     pp_queue rearm; /* endpoints whose poll the kernel has ended */
@@ -213,9 +215,25 @@ static void cancel(pp_port *port, uint32_t slot)
 
 /* ---- waiting --------------------------------------------------------------------------------- */
 
+/* For the ring or for its bell. A poll of the bell that was submitted would be reported through the thread that
+ * submitted it, which may be busy elsewhere. */
+static bool await_bell(uring_state *state, int64_t timeout_ns)
+{
+    struct pollfd both[] = {{.fd = state->ring.fd, .events = POLLIN}, {.fd = state->bell, .events = POLLIN}};
+    struct timespec timeout = {(time_t)(timeout_ns / 1000000000), (long)(timeout_ns % 1000000000)};
+    uint64_t rings;
+    uring_enter(&state->ring, 0, -1);
+    if (uring_peek(&state->ring)) return false;
+    bool interrupted = ppoll(both, 2, timeout_ns < 0 ? NULL : &timeout, NULL) < 0 && errno == EINTR;
+    if (both[1].revents && read(state->bell, &rings, sizeof rings) < 0) return interrupted;
+    uring_enter(&state->ring, 0, -1);
+    return interrupted && !uring_peek(&state->ring);
+}
+
 static bool await(pp_port *port, int64_t timeout_ns)
 {
     uring_state *state = port->state;
+    if (PP_UNLIKELY(port->hears) && timeout_ns != 0) return await_bell(state, timeout_ns);
     unsigned least = __atomic_load_n(&state->rearm.head, __ATOMIC_RELAXED) == PP_NONE;
     return uring_enter(&state->ring, least, timeout_ns) == -EINTR;
 }
@@ -237,6 +255,14 @@ static void wake(pp_port *port)
     uring_commit(&state->ring);
     uring_enter(&state->ring, 0, -1);
     state->rung = true;
+}
+
+static void ring(pp_port *port)
+{
+    uring_state *state = port->state;
+    uint64_t ring = 1;
+    ssize_t written = write(state->bell, &ring, sizeof ring);
+    (void)written; /* nothing but that it is ringing already can be in the way */
 }
 
 /* ---- harvesting ------------------------------------------------------------------------------- */
@@ -351,6 +377,7 @@ static void shut(pp_port *port)
         harvest(port, true);
     }
     uring_close(&state->ring, port->forks == pp_os_forks());
+    close(state->bell);
 }
 
 static void bury(pp_port *port)
@@ -367,11 +394,12 @@ static size_t tell_features(const pp_port *port, pp_feature *out, size_t capacit
     return uring_features_describe(&state->features, out, capacity);
 }
 
-static pp_status no_memory(uring_state *state)
+static pp_status give_up(uring_state *state, pp_status status)
 {
     uring_close(&state->ring, true);
+    if (state->bell >= 0) close(state->bell);
     free(state);
-    return PP_NO_MEMORY;
+    return status;
 }
 
 static pp_status open_uring(pp_port *port, uint32_t entries, char *reason, int *os_error)
@@ -383,10 +411,16 @@ static pp_status open_uring(pp_port *port, uint32_t entries, char *reason, int *
     int error = -uring_features_open(&state->features, &state->ring, entries, wanted, &lacking);
     if (error == 0) {
         port->state = state;
+        state->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        if (state->bell < 0) {
+            *os_error = errno;
+            snprintf(reason, PP_REASON_BYTES, "eventfd says: %.60s", strerror(errno));
+            return give_up(state, PP_IO);
+        }
         if (!state->features.on[URING_ZERO_COPY_SEND])
             port->zero_copy_bytes = UINT64_MAX;
         else if (zero_copy_init(&state->zero_copy, entries) != PP_OK)
-            return no_memory(state);
+            return give_up(state, PP_NO_MEMORY);
         file_threads_init(&state->threads, port);
         return PP_OK;
     }
@@ -420,4 +454,5 @@ const pp_backend pp_backend_io_uring = {
     .harvest = harvest,
     .flush = flush,
     .wake = wake,
+    .ring = ring,
 };

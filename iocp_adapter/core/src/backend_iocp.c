@@ -178,6 +178,13 @@ static void wake(pp_port *port)
     state->owed = !state->rung;
 }
 
+/* What cannot be posted is found when the longest wait is over. */
+static void ring(pp_port *port)
+{
+    iocp_state *state = port->state;
+    state->post(state->port, 0, 0, NULL);
+}
+
 static void flush(pp_port *port)
 {
     iocp_state *state = port->state;
@@ -359,4 +366,5 @@ const pp_backend pp_backend_iocp = {
     .harvest = harvest,
     .flush = flush,
     .wake = wake,
+    .ring = ring,
 };

@@ -437,10 +437,12 @@ static bool await(pp_port *port, int64_t timeout_ns)
     uint64_t now_ns = pp_os_now_ns(), deadline_ns = now_ns + (uint64_t)timeout_ns;
     if (timeout_ns < 0 || deadline_ns < now_ns) deadline_ns = UINT64_MAX;
     pp_os_lock_take(&port->lock);
-    if (timeout_ns != 0 && !pass_time(kernel) && !kernel->rung)
-        pp_os_gate_wait(&kernel->gate, &port->lock, deadline_ns);
-    kernel->rung = false;
+    bool news = timeout_ns == 0 || pass_time(kernel);
     pp_os_lock_drop(&port->lock);
+    pp_os_lock_take(&kernel->bell);
+    if (!news && !kernel->rung) pp_os_gate_wait(&kernel->gate, &kernel->bell, deadline_ns);
+    kernel->rung = false;
+    pp_os_lock_drop(&kernel->bell);
     return false;
 }
 
@@ -456,12 +458,15 @@ static void harvest(pp_port *port, bool asked)
 
 static void flush(pp_port *port) {}
 
-static void wake(pp_port *port)
+void sim_ring(sim_kernel *kernel)
 {
-    sim_kernel *kernel = port->state;
+    pp_os_lock_take(&kernel->bell);
     kernel->rung = true;
     pp_os_gate_open(&kernel->gate);
+    pp_os_lock_drop(&kernel->bell);
 }
+
+static void wake(pp_port *port) { sim_ring(port->state); }
 
 /* ---- life ------------------------------------------------------------------------------------------------ */
 
@@ -477,6 +482,7 @@ static pp_status open_sim(pp_port *port, uint32_t entries, char *reason, int *os
     kernel->moods = (sim_moods){mood(kernel, 255), mood(kernel, 200), mood(kernel, 100), mood(kernel, 20),
                                 mood(kernel, 255), mood(kernel, 200), mood(kernel, 100), 0};
     kernel->moods.lose = kernel->moods.shorten / 2; /* another draw would make other kernels of old seeds */
+    pp_os_lock_init(&kernel->bell);
     pp_os_gate_init(&kernel->gate);
     port->state = kernel;
     port->sockets = &sim_sockets;
@@ -494,6 +500,7 @@ static void bury(pp_port *port)
         free(socket);
     }
     pp_os_gate_end(&kernel->gate);
+    pp_os_lock_end(&kernel->bell);
     free(kernel->events);
     free(kernel->sending);
     free(kernel);
@@ -502,7 +509,8 @@ static void bury(pp_port *port)
 #define SIM_BACKEND                                                                                          \
     .name = "sim", .id = PP_BACKEND_SIM, .open = open_sim, .shut = shut, .bury = bury, .watch = watch,       \
     .unwatch = unwatch, .forget = forget, .cancel = cancel, .wait = await, .harvest = harvest,               \
-    .flush = flush, .wake = wake, .file = start_file, .send_file = start_send_file, .poll = start_poll
+    .flush = flush, .wake = wake, .ring = wake, .file = start_file, .send_file = start_send_file,            \
+    .poll = start_poll
 
 const pp_backend pp_backend_sim = {SIM_BACKEND};
 

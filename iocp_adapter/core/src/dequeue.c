@@ -20,7 +20,7 @@
 
 #include "engine.h"
 
-enum { BATCHES_UNASKED = 8, REFILL_WAIT_LIMIT_NS = 100000000 };
+enum { BATCHES_UNASKED = 8 };
 
 typedef struct pp_waiter {
     struct pp_waiter *next;
@@ -144,15 +144,15 @@ static void collect(pp_port *port, pp_sink *sink)
 static bool lead(pp_port *port, uint64_t deadline_ns)
 {
     int64_t timeout_ns = -1;
+    uint64_t begun_ns = port->now_ns, look_ns = pp_starved_wait_ns(port);
     if (deadline_ns > pp_timers_next_ns(port)) deadline_ns = pp_timers_next_ns(port);
     if (deadline_ns != UINT64_MAX)
         timeout_ns = (int64_t)(deadline_ns > port->now_ns ? deadline_ns - port->now_ns : 0);
-    if (port->starved.head) {
-        if (timeout_ns < 0 || (uint64_t)timeout_ns > port->refill_wait_ns)
-            timeout_ns = (int64_t)port->refill_wait_ns;
-        port->refill_wait_ns *= 2;
-        if (port->refill_wait_ns > REFILL_WAIT_LIMIT_NS) port->refill_wait_ns = REFILL_WAIT_LIMIT_NS;
-    }
+    if (PP_UNLIKELY(look_ns != UINT64_MAX) && (timeout_ns < 0 || (uint64_t)timeout_ns > look_ns))
+        timeout_ns = (int64_t)look_ns;
+    else
+        look_ns = 0;
+    port->hears = port->starved.head != PP_NONE;
     port->led = 1;
     port->stats.waits++;
     pp_os_lock_drop(&port->lock);
@@ -162,6 +162,7 @@ static bool lead(pp_port *port, uint64_t deadline_ns)
     port->unasked = 0;
     port->refill = 1;
     port->now_ns = pp_os_now_ns();
+    if (PP_UNLIKELY(look_ns) && port->now_ns - begun_ns >= look_ns) pp_starved_slept(port);
     port->backend->harvest(port, true);
     return interrupted;
 }
@@ -192,6 +193,11 @@ static pp_status fill(pp_port *port, pp_sink *sink, int64_t timeout_ns)
         }
         if (port->closing) return PP_CLOSED;
         if ((asked || port->led || !allowed) && port->now_ns >= deadline_ns) return PP_TIMEOUT;
+        if (PP_UNLIKELY(port->starved.head != PP_NONE) && port->now_ns < deadline_ns && allowed &&
+            !port->led && pp_listen(port)) {
+            collect(port, sink);
+            if (sink->count) return PP_OK;
+        }
         if (allowed && !port->led)
             interrupted = lead(port, deadline_ns);
         else

@@ -1,6 +1,7 @@
 /* engine.h - the port from the inside: slots, endpoints, and what a back end must do.
  *
  *      receive.c  send.c  datagram.c  accept.c
+ *      starved.c                                   who waits for a block
  *      disconnect.c  file.c  send_file.c           what operations mean
  *      watch.c                                     what others' descriptors are ready for
  *      look.c                                      what the port tells of itself
@@ -20,6 +21,7 @@
 #define POOLPORT_ENGINE_H
 
 #include <poolport/port.h>
+#include <stdatomic.h>
 
 #include "os.h"
 
@@ -101,6 +103,7 @@ typedef struct pp_end {
     uint8_t copies;                  /* pp_copies */
     uint8_t deferred;                /* its end of stream was seen in `batch`, right after data */
     uint8_t peer_ended;              /* its end of stream was received */
+    uint8_t source;                  /* starved: 1 + that of port->sources which it waits for, or 0 */
     uint32_t batch;                  /* the last that carried data of it */
     uint32_t next_ready, next_flush, next_rearm, next_starved,
         previous_starved;                              /* rearm: the back end's own */
@@ -138,6 +141,17 @@ typedef struct pp_queue {
     uint32_t head, tail;
 } pp_queue;
 
+enum { PP_SOURCES = 16 };
+
+/* A provider that has refused somebody who waits; starved.c. */
+typedef struct pp_source {
+    const pp_provider *provider; /* NULL: unused */
+    struct pp_port *port;
+    uint32_t starved;          /* endpoints that wait for it */
+    uint8_t asked;             /* it was asked to tell */
+    _Atomic uint8_t listening; /* and has not told yet; any thread clears it */
+} pp_source;
+
 struct pp_waiter;
 
 struct pp_port {
@@ -165,13 +179,18 @@ struct pp_port {
     pp_queue ready, flush, starved; /* endpoints */
     pp_budget budget;
     pp_queued queued;
-    uint32_t senders;            /* endpoints with anything queued */
-    uint32_t held;               /* endpoints that the port's budget holds up; budget.c */
-    uint32_t batch;              /* number of the one being put together */
-    uint32_t unasked;            /* batches since the kernel was asked */
-    uint64_t refill_wait_ns;     /* bound of a wait while endpoints are starved */
-    uint32_t refill;             /* blocks may have come back */
-    uint32_t starved_at;         /* where the next look at the starved goes on; PP_NONE: behind the first */
+    uint32_t senders;        /* endpoints with anything queued */
+    uint32_t held;           /* endpoints that the port's budget holds up; budget.c */
+    uint32_t batch;          /* number of the one being put together */
+    uint32_t unasked;        /* batches since the kernel was asked */
+    uint64_t refill_wait_ns; /* bound of a wait while nobody tells the starved */
+    uint32_t refill;         /* blocks may have come back */
+    uint32_t starved_at;     /* where the next look at the starved goes on; PP_NONE: behind the first */
+    uint32_t unheard;        /* starved endpoints that wait for nobody who tells */
+    uint32_t vain;           /* times that somebody told, and nobody was served since */
+    uint8_t look_ended;      /* a provider that waits itself ended the last look */
+    uint8_t hears;           /* the leader's own: a bell may be rung for it */
+    pp_source sources[PP_SOURCES];
     const pp_provider *short_of; /* what was last refused to one of them, */
     uint64_t short_bytes;        /* and how much */
     int64_t reserve;             /* descriptor */
@@ -257,6 +276,9 @@ typedef struct pp_backend {
     void (*flush)(pp_port *port);
     /* Ends the wait of whoever waits, soon. */
     void (*wake)(pp_port *port);
+    /* The same by any thread, without the lock or with it, for a leader that `hears`; if none waits now, for
+     * the next. NULL: it needs the lock. */
+    void (*ring)(pp_port *port);
 } pp_backend;
 
 extern const pp_backend pp_backend_sim;
@@ -314,8 +336,8 @@ void pp_disconnected(pp_port *port, uint32_t slot, uint32_t error, bool kept);
 
 void pp_receive(pp_port *port, uint32_t index, pp_sink *sink);
 void pp_receive_end(pp_port *port, uint32_t index, uint32_t error);
-void pp_unstarve(pp_port *port, uint32_t index);
-void pp_starve(pp_port *port, uint32_t index);
+/* Another attempt for one of the starved. PP_EXHAUSTED: in vain; PP_TIMEOUT: and the provider has waited. */
+pp_status pp_receive_again(pp_port *port, uint32_t index, pp_sink *sink);
 /* Arms the receive of a slot that is filled in; takes the slot back where it refuses. */
 pp_status pp_receive_start(pp_port *port, uint32_t index, uint32_t slot, pp_operation *out);
 /* Attempts to receive a datagram: into a block that is used or released, or NULL: into the slot's memory. */
@@ -324,7 +346,6 @@ void pp_datagram_receive(pp_port *port, uint32_t index, const pp_block *block, p
 bool pp_datagram_send(pp_port *port, uint32_t index);
 /* It has left, or minus the error; an error about an earlier one leaves it there. */
 void pp_datagram_sent(pp_port *port, uint32_t index, int64_t outcome);
-void pp_feed_starved(pp_port *port, pp_sink *sink);
 pp_status pp_send_queue(pp_port *port, const pp_send *send, pp_operation *out);
 /* A slot for a send, its block pinned; refused as pp_port_send(). */
 pp_status pp_send_slot(pp_port *port, pp_operation_kind kind, const pp_send *send, uint32_t *out);
@@ -369,6 +390,21 @@ void pp_connect_finish(pp_port *port, uint32_t index);
 /* The outcome of connecting: 0 or an error number. */
 void pp_connected(pp_port *port, uint32_t index, uint32_t error);
 void pp_cancel_slot(pp_port *port, uint32_t slot, uint32_t error);
+
+/* ---- starved.c ------------------------------------------------------------------------ */
+
+void pp_starve(pp_port *port, uint32_t index);
+void pp_unstarve(pp_port *port, uint32_t index);
+void pp_feed_starved(pp_port *port, pp_sink *sink);
+/* Before a sleep while somebody is starved: has the providers tell when blocks come back. True: one has just
+ * promised to, and is to be asked for a block once more. */
+bool pp_listen(pp_port *port);
+/* How long to sleep for the sake of the starved; UINT64_MAX: as long as for all else. */
+uint64_t pp_starved_wait_ns(const pp_port *port);
+/* That was for so long, and nothing else ended it. */
+void pp_starved_slept(pp_port *port);
+/* No provider rings any more. */
+void pp_forget_sources(pp_port *port);
 
 /* ---- budget.c ------------------------------------------------------------------------- */
 

@@ -106,6 +106,7 @@ static pp_status choose(pp_port *port, const pp_port_config *config, int *os_err
 static void free_port(pp_port *port)
 {
     if (port->watches) pp_watches_forget(port);
+    pp_forget_sources(port);
     if (port->backend && port->backend->bury) port->backend->bury(port);
     free(port->slots);
     free(port->ends);

@@ -12,54 +12,13 @@
  * end of a self-closing endpoint's stream is acted upon one batch after its last data,
  * so that the answer to that data can be queued before the endpoint drains.
  *
- * When the provider has nothing, the endpoint joins the queue of the starved, keeps
- * its place there, and is served when a block comes back. Whoever asks for as much as
- * was refused queues behind it; one that asks for less, or asks another provider, may
+ * When the provider has nothing, the endpoint joins the queue of the starved: starved.c. Whoever asks
+ * for as much as was refused queues behind it; one that asks for less, or asks another provider, may
  * pass. A stream that is passed asks for half as much the next time, so that it is not
- * passed for long; a datagram's size is the program's. One look at the queue ends after
- * LOOKS refusals, and the next one goes on there after it has asked for the first.
- * Blocks come back by the port's own sends,
- * by pp_port_refill(), or, for blocks that the program returned in silence, when
- * somebody next dequeues. Only while all threads sleep in the kernel does a timer
- * that backs off to 100 ms look after them. */
+ * passed for long; a datagram's size is the program's. */
 #include "engine.h"
 
-enum { LEAST_BYTES = 512, GROWTH = 4, THIN_RECEIVES = 8, LOOKS = 64, REFILL_WAIT_NS = 1000000 };
-
-/* ---- the starved ------------------------------------------------------------------------ */
-
-void pp_starve(pp_port *port, uint32_t index)
-{
-    pp_end *end = &port->ends[index];
-    if (end->starved) return;
-    end->starved = 1;
-    end->next_starved = PP_NONE;
-    end->previous_starved = port->starved.tail;
-    if (port->starved.tail == PP_NONE)
-        port->starved.head = index;
-    else
-        port->ends[port->starved.tail].next_starved = index;
-    port->starved.tail = index;
-    if (port->stats.starved++ == 0) port->refill_wait_ns = REFILL_WAIT_NS;
-    port->stats.buffer_waits++;
-}
-
-void pp_unstarve(pp_port *port, uint32_t index)
-{
-    pp_end *end = &port->ends[index];
-    if (!end->starved) return;
-    end->starved = 0;
-    port->stats.starved--;
-    if (port->starved_at == index) port->starved_at = end->next_starved;
-    if (end->previous_starved)
-        port->ends[end->previous_starved].next_starved = end->next_starved;
-    else
-        port->starved.head = end->next_starved;
-    if (end->next_starved)
-        port->ends[end->next_starved].previous_starved = end->previous_starved;
-    else
-        port->starved.tail = end->previous_starved;
-}
+enum { LEAST_BYTES = 512, GROWTH = 4, THIN_RECEIVES = 8 };
 
 /* ---- one receive -------------------------------------------------------------------------- */
 
@@ -252,40 +211,15 @@ void pp_receive(pp_port *port, uint32_t index, pp_sink *sink)
         pp_starve(port, index);
 }
 
-/* Serves one of the starved. PP_EXHAUSTED: it stays where it is; PP_TIMEOUT: that, and nobody else
- * need ask. */
-static pp_status feed(pp_port *port, uint32_t index, pp_sink *sink)
+pp_status pp_receive_again(pp_port *port, uint32_t index, pp_sink *sink)
 {
     pp_block block;
-    if (port->ends[index].accept) {
-        pp_unstarve(port, index);
-        pp_accept_resume(port, index);
-        return PP_OK;
-    }
     if (must_queue(port, &port->ends[index])) return PP_EXHAUSTED;
     pp_status status = acquire(port, index, &block);
-    if (status == PP_EXHAUSTED || status == PP_TIMEOUT) return status;
-    port->refill_wait_ns = REFILL_WAIT_NS;
-    if (status != PP_OK) return PP_OK;
+    if (status != PP_OK) return status;
     pp_unstarve(port, index);
     receive_into_block(port, index, &block, sink);
     return PP_OK;
-}
-
-void pp_feed_starved(pp_port *port, pp_sink *sink)
-{
-    uint64_t turns = port->stats.starved;
-    uint32_t next = port->starved.head, refused = 0;
-    port->refill = 0;
-    port->short_of = NULL;
-    while (turns-- && next != PP_NONE && refused < LOOKS && sink->count < sink->capacity) {
-        uint32_t index = next;
-        next = port->ends[index].next_starved;
-        pp_status status = feed(port, index, sink);
-        if (status == PP_TIMEOUT) return;
-        if (status == PP_EXHAUSTED && refused++ == 0 && port->starved_at != PP_NONE) next = port->starved_at;
-    }
-    port->starved_at = refused == LOOKS ? next : PP_NONE;
 }
 
 /* ---- submission ------------------------------------------------------------------------------ */
@@ -348,11 +282,4 @@ pp_status pp_port_recv_stream(pp_port *port, pp_endpoint endpoint, uint64_t user
     status = begin(port, endpoint, NULL, user, out);
     pp_leave(port);
     return status;
-}
-
-void pp_port_refill(pp_port *port)
-{
-    if (pp_enter(port) != PP_OK) return;
-    port->refill = 1;
-    pp_leave(port);
 }

@@ -65,9 +65,13 @@ typedef struct sim_kernel {
     sim_event *events;
     size_t event_count, event_room;
     struct sim_sending *sending; /* by endpoint index, NULL until there was one */
+    pp_os_lock bell;             /* of the next two; nothing is taken inside of it */
     pp_os_gate gate;             /* where the leader waits */
     bool rung;
 } sim_kernel;
+
+/* Ends the wait of whoever waits, soon. */
+void sim_ring(sim_kernel *kernel);
 
 uint32_t sim_below(sim_kernel *kernel, uint32_t limit);
 bool sim_chance(sim_kernel *kernel, uint8_t of_256);

@@ -314,7 +314,7 @@ static sim_kernel *enter(pp_port *port)
 static void leave(pp_port *port)
 {
     sim_kernel *kernel = port->state;
-    if (kernel->event_count) pp_os_gate_open(&kernel->gate);
+    if (kernel->event_count) sim_ring(kernel);
     pp_os_lock_drop(&port->lock);
 }
 

@@ -3,6 +3,7 @@
 
 #include "idle.h"
 #include "layer.h"
+#include "notify.h"
 
 #define PATIENCE_NS UINT64_C(2000000000)
 
@@ -123,6 +124,7 @@ static void mend(pp_pool *pool)
         renew_locks(pool);
     for (int kind = 0; kind < PP_LAYER_COUNT; kind++)
         if (pool->layers[kind] && pool->layers[kind]->forked) pool->layers[kind]->forked(pool->layers[kind]);
+    pp_notify_forked(pool);
     pool->orphan |= orphan;
     if (orphan) atomic_store(&pool->closed, 1);
     pool->trace = NULL;

@@ -32,9 +32,6 @@ pp_status pp_layer_push(pp_pool *pool, pp_layer_kind kind, pp_layer *layer);
 /* The pool's layer of a kind; NULL without one. */
 static inline pp_layer *pp_layer_of(const pp_pool *pool, pp_layer_kind kind) { return pool->layers[kind]; }
 
-/* Adds to a provider's table what the pool's policy can do. */
-void pp_policy_provide(const pp_pool *pool, pp_provider *out);
-
 /* Is the block of a handle outside the strategy's memory, with the policy's fallback? Then how its bytes at
  * `offset` are copied to `to` or from `from`, whichever is not NULL. */
 bool pp_policy_elsewhere(const pp_pool *pool, pp_handle handle);

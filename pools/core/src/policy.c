@@ -96,6 +96,12 @@ static size_t enter_blocks(policy *p, pp_request *request, size_t count, pp_bloc
     return done;
 }
 
+/* What an attempt has given back may be what another thread looked for in between. */
+static void gave_back(policy *p)
+{
+    if (p->pool->shared) pp_came_back(p->pool);
+}
+
 pp_status pp_policy_attempt(policy *p, pp_request *request)
 {
     size_t lacking = request->count - request->done, room = lacking;
@@ -104,7 +110,7 @@ pp_status pp_policy_attempt(policy *p, pp_request *request)
         room = pp_books_take(p, request, lacking);
         if (room == 0) return request->status = request->refusal.status;
     }
-    size_t got = gather(p, request, room, out);
+    size_t got = gather(p, request, room, out), most = p->counts ? room : got;
     if (PP_UNLIKELY(got < lacking && !request->partly)) {
         for (size_t i = 0; i < got; i++) take_back(p, out[i].handle);
         got = 0;
@@ -117,7 +123,7 @@ pp_status pp_policy_attempt(policy *p, pp_request *request)
     }
     request->done += got;
     if (got == lacking) return request->status = PP_OK;
-    pp_queue_returned(p, request->tag);
+    if (most > got) gave_back(p);
     if (got == room) return request->status = PP_QUOTA;
     request->refusal.status = request->status;
     return request->status;
@@ -243,7 +249,7 @@ static inline pp_status acquire_short(policy *p, size_t bytes, uint32_t tag, pp_
         status = PP_STOPPED; /* the long way counts it as a failure, if it comes to that */
     }
     add_back(p, &pair, bytes);
-    pp_queue_returned(p, tag);
+    gave_back(p);
     return status;
 }
 

@@ -285,6 +285,7 @@ pp_status pp_pool_set_quota(pp_pool *pool, uint32_t tag, const pp_quota *quota)
     if (!account) return PP_NO_MEMORY;
     tell(p, &crossed);
     if (p->signals) pp_queue_signal(p, tag, false); /* there may be room now */
+    pp_came_back(pool);
     return PP_OK;
 }
 

@@ -18,6 +18,7 @@
 #include <poolport/policy.h>
 
 #include "layer.h"
+#include "notify.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wtsan" /* fences order atomics only here, of which every access is seen */
@@ -75,7 +76,6 @@ typedef struct pp_request {
 } pp_request;
 
 typedef struct pp_waiter pp_waiter;
-typedef struct pp_watcher pp_watcher;
 
 typedef struct policy {
     pp_layer layer;
@@ -93,10 +93,8 @@ typedef struct policy {
     _Atomic(pp_ledger *) ledgers[PP_POOL_IDS]; /* by pool id, made at its first block */
     _Atomic uint64_t touched; /* estimate of the live bytes and free ones that still have memory */
 
-    _Alignas(64) _Atomic uint64_t awaited; /* waiters, and watchers times 2^32: what each release looks at */
+    _Alignas(64) _Atomic uint64_t awaited; /* waiters: what each release looks at */
     pp_waiter *first, *last;
-    pp_watcher *watchers;
-    uint32_t telling; /* threads that call watchers now */
 
     pp_pool *fallback;    /* NULL without one */
     uint32_t fallback_id; /* of its handles */
@@ -215,10 +213,10 @@ pp_status pp_queue_wait(policy *p, pp_request *request);
 /* Does a newcomer have to wait behind others? */
 static inline bool pp_queue_any(policy *p)
 {
-    return (uint32_t)atomic_load_explicit(&p->awaited, memory_order_relaxed) != 0;
+    return atomic_load_explicit(&p->awaited, memory_order_relaxed) != 0;
 }
 
-/* Somebody waits: gives the turn to whom a block of this tag may help, and calls those who want to know. */
+/* Somebody waits: gives the turn to whom a block of this tag may help. */
 void pp_queue_wake(policy *p, uint32_t tag);
 
 /* Memory of a block with this tag came back. `mine`: in a pool of one owner, by the owner. */
@@ -227,11 +225,6 @@ static inline void pp_queue_signal(policy *p, uint32_t tag, bool mine)
     if (!mine || p->pool->shared) atomic_thread_fence(memory_order_seq_cst);
     if (PP_UNLIKELY(atomic_load_explicit(&p->awaited, memory_order_relaxed))) pp_queue_wake(p, tag);
 }
-
-/* An attempt has given back what it took: calls those who want to know of memory. */
-void pp_queue_returned(policy *p, uint32_t tag);
-
-void pp_queue_end(policy *p);
 
 /* ---- policy_fallback.c ---------------------------------------------------------------------------- */
 

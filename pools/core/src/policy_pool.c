@@ -75,7 +75,7 @@ static void policy_stats(const pp_pool *pool, pp_stats *out)
     out->waits = pp_read(&p->waits);
     out->waited_ns = pp_read(&p->waited_ns);
     out->wait_timeouts = pp_read(&p->wait_timeouts);
-    out->waiting = (uint32_t)pp_read(&p->awaited);
+    out->waiting = pp_read(&p->awaited);
     out->soft_trims = pp_read(&p->soft_trims);
     out->fallback_blocks = pp_read(&p->fallback_blocks);
     out->fallback_bytes = pp_read(&p->fallback_bytes);
@@ -120,7 +120,6 @@ static void policy_announce(pp_pool *pool)
 static void free_layer(policy *p)
 {
     pp_fallback_close(p);
-    pp_queue_end(p);
     pp_books_close(p);
     pp_lock_end(&p->lock);
     pp_system_free_aligned(p);
@@ -172,13 +171,12 @@ static void replace(pp_pool_ops *ops)
     ops->destroy = policy_destroy;
 }
 
-/* In the child of a fork nobody waits, and nobody is being told. */
+/* In the child of a fork nobody waits. */
 static void forget_threads(pp_layer *layer)
 {
     policy *p = (policy *)layer;
     p->first = p->last = NULL;
-    p->telling = 0;
-    atomic_store(&p->awaited, atomic_load(&p->awaited) >> 32 << 32);
+    atomic_store(&p->awaited, 0);
 }
 
 pp_status pp_pool_set_policy(pp_pool *pool, const pp_policy_config *config)
@@ -190,7 +188,7 @@ pp_status pp_pool_set_policy(pp_pool *pool, const pp_policy_config *config)
     p->pool = pool;
     p->config = *config;
     p->is_short = !config->soft_limit && config->on_exhausted != PP_EXHAUSTION_FALLBACK;
-    p->signals = config->notify || config->on_exhausted == PP_EXHAUSTION_WAIT;
+    p->signals = config->on_exhausted == PP_EXHAUSTION_WAIT;
     pp_lock_init(&p->lock);
     pp_status status = pp_books_open(p);
     p->is_short &= p->counts;

@@ -1,7 +1,6 @@
-/* policy_wait.c - requests that wait for memory, and those who want to be told of it.
+/* policy_wait.c - requests that wait for memory.
  *
  *     first -> waiter -> waiter -> waiter <- last        each a thread asleep in its request
- *     watchers                                           one-shot calls of the provider's `notify`
  *
  * The turn. A release gives the turn to the first waiter that it may help, by setting `rung`. That one
  * wakes up, tries, and with a block or without need of one leaves the queue and passes the turn on, because
@@ -18,7 +17,7 @@
  *
  * What an attempt takes and gives back again, because it was not enough, may be just what somebody in front
  * looked for in between: in a shared pool several attempts can be under way. So who has failed gives a turn
- * to those in front of it, and only to those, which comes to an end; and calls the watchers.
+ * to those in front of it, and only to those, which comes to an end.
  *
  * No wake-up is lost. A waiter first counts itself in `awaited`, then tries; a release first makes the block
  * available, then looks at `awaited`; both have a full fence in between. In the order of the
@@ -29,15 +28,12 @@
  * passes its turn on if it had one, and even if not: it may have been the one in the others' way.
  *
  * In a pool of one owner only the owner waits, so its own releases need not look for waiters, and have
- * no fence; they look for watchers, whom the same thread has entered.
+ * no fence.
  *
  * Waits are cut into slices: a closed pool and an interrupted program are noticed within one. */
-#include <stdlib.h>
-
 #include "policy_layer.h"
 
 #define SLICE_NS UINT64_C(50000000)
-#define ONE_WATCHER (UINT64_C(1) << 32)
 
 struct pp_waiter {
     pp_waiter *next, *previous;
@@ -45,12 +41,6 @@ struct pp_waiter {
     uint32_t tag;
     bool by_tag; /* waits for its tag's quota */
     bool rung;
-};
-
-struct pp_watcher {
-    pp_watcher *next;
-    pp_memory_fn fn;
-    void *argument;
 };
 
 /* ---- the queue: all with the lock held ------------------------------------------------------- */
@@ -171,90 +161,9 @@ pp_status pp_queue_wait(policy *p, pp_request *request)
 
 /* ---- waking ---------------------------------------------------------------------------------- */
 
-/* Calls all watchers, once, without the lock. */
-static void tell_watchers(policy *p, pp_watcher *watchers)
-{
-    while (watchers) {
-        pp_watcher *watcher = watchers;
-        watchers = watcher->next;
-        watcher->fn(watcher->argument);
-        free(watcher);
-    }
-    pp_lock_take(&p->lock);
-    p->telling--;
-    pp_lock_drop(&p->lock);
-}
-
 void pp_queue_wake(policy *p, uint32_t tag)
 {
     pp_lock_take(&p->lock);
-    pp_watcher *watchers = p->watchers;
-    p->watchers = NULL;
-    if (watchers) p->telling++;
-    uint64_t told = 0;
-    for (pp_watcher *at = watchers; at; at = at->next) told++;
-    atomic_fetch_sub_explicit(&p->awaited, told * ONE_WATCHER, memory_order_relaxed);
     give_turn(p->first, tag);
     pp_lock_drop(&p->lock);
-    if (watchers) tell_watchers(p, watchers);
-}
-
-void pp_queue_returned(policy *p, uint32_t tag)
-{
-    if (!p->signals) return;
-    atomic_thread_fence(memory_order_seq_cst);
-    if (PP_UNLIKELY(atomic_load_explicit(&p->awaited, memory_order_relaxed) >= ONE_WATCHER))
-        pp_queue_wake(p, tag);
-}
-
-static pp_status notify(void *pool, pp_memory_fn fn, void *argument)
-{
-    policy *p = policy_of(pool);
-    pp_watcher *watcher = malloc(sizeof *watcher);
-    if (!watcher) return PP_NO_MEMORY;
-    pp_lock_take(&p->lock);
-    *watcher = (pp_watcher){p->watchers, fn, argument};
-    p->watchers = watcher;
-    atomic_fetch_add_explicit(&p->awaited, ONE_WATCHER, memory_order_relaxed);
-    pp_lock_drop(&p->lock);
-    atomic_thread_fence(memory_order_seq_cst);
-    return PP_OK;
-}
-
-static void forget(void *pool, pp_memory_fn fn, void *argument)
-{
-    policy *p = policy_of(pool);
-    pp_lock_take(&p->lock);
-    for (pp_watcher **link = &p->watchers; *link;) {
-        pp_watcher *watcher = *link;
-        if (watcher->fn == fn && watcher->argument == argument) {
-            *link = watcher->next;
-            free(watcher);
-            atomic_fetch_sub_explicit(&p->awaited, ONE_WATCHER, memory_order_relaxed);
-        } else {
-            link = &watcher->next;
-        }
-    }
-    while (p->telling) {
-        pp_lock_drop(&p->lock);
-        pp_system_yield();
-        pp_lock_take(&p->lock);
-    }
-    pp_lock_drop(&p->lock);
-}
-
-void pp_policy_provide(const pp_pool *pool, pp_provider *out)
-{
-    if (!policy_of(pool)->signals) return;
-    out->notify = notify;
-    out->forget = forget;
-}
-
-void pp_queue_end(policy *p)
-{
-    while (p->watchers) {
-        pp_watcher *watcher = p->watchers;
-        p->watchers = watcher->next;
-        free(watcher);
-    }
 }

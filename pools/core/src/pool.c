@@ -5,6 +5,7 @@
 #include "fork.h"
 #include "idle.h"
 #include "layer.h"
+#include "notify.h"
 
 enum { COUNT_ATTEMPTS = 8, STATS_ATTEMPTS = 4 };
 
@@ -42,6 +43,7 @@ pp_status pp_pool_init(pp_pool *pool, const pp_pool_ops *ops, const pp_pool_conf
 void pp_pool_finish(pp_pool *pool)
 {
     pp_fork_strike(pool);
+    pp_notify_end(pool);
     pp_tags_end(&pool->tags);
     pp_lock_end(&pool->lock);
 }
@@ -123,13 +125,17 @@ size_t pp_pool_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t 
     return done;
 }
 
-pp_status pp_pool_release(pp_pool *pool, pp_handle handle) { return pool->ops->release(pool, handle); }
+pp_status pp_pool_release(pp_pool *pool, pp_handle handle)
+{
+    pp_status status = pool->ops->release(pool, handle);
+    pp_came_back(pool);
+    return status;
+}
 
-size_t pp_pool_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
+static size_t release_each(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
 {
     pp_status first = PP_OK;
     size_t done = 0;
-    if (pool->ops->release_many) return pool->ops->release_many(pool, handles, count, why);
     for (size_t i = 0; i < count; i++) {
         pp_status status = pool->ops->release(pool, handles[i]);
         if (status == PP_OK)
@@ -141,9 +147,20 @@ size_t pp_pool_release_many(pp_pool *pool, const pp_handle *handles, size_t coun
     return done;
 }
 
+size_t pp_pool_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
+{
+    size_t (*release_many)(pp_pool *, const pp_handle *, size_t, pp_status *) = pool->ops->release_many;
+    size_t done = (release_many ? release_many : release_each)(pool, handles, count, why);
+    pp_came_back(pool);
+    return done;
+}
+
 pp_status pp_pool_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out)
 {
-    return pool->ops->resize ? pool->ops->resize(pool, handle, bytes, out) : PP_UNSUPPORTED;
+    if (!pool->ops->resize) return PP_UNSUPPORTED;
+    pp_status status = pool->ops->resize(pool, handle, bytes, out);
+    pp_came_back(pool);
+    return status;
 }
 
 pp_status pp_pool_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data)
@@ -156,7 +173,9 @@ pp_status pp_pool_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **
 pp_status pp_pool_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
 {
     if ((unsigned)kind >= PP_PIN_KIND_COUNT) return PP_INVALID;
-    return pool->ops->unpin(pool, handle, kind);
+    pp_status status = pool->ops->unpin(pool, handle, kind);
+    pp_came_back(pool); /* the last pin of a released block */
+    return status;
 }
 
 pp_status pp_pool_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
@@ -232,13 +251,18 @@ pp_status pp_pool_check(pp_pool *pool, pp_fault *fault)
 
 uint64_t pp_pool_trim(pp_pool *pool, uint64_t keep_bytes)
 {
-    return pool->ops->trim ? pool->ops->trim(pool, keep_bytes) : 0;
+    uint64_t trimmed = pool->ops->trim ? pool->ops->trim(pool, keep_bytes) : 0;
+    pp_came_back(pool); /* a debug level lets go of what it kept back */
+    return trimmed;
 }
 
 pp_status pp_pool_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp_compaction *out)
 {
     memset(out, 0, sizeof *out);
-    return pool->ops->compact ? pool->ops->compact(pool, max_bytes, max_ns, out) : PP_UNSUPPORTED;
+    if (!pool->ops->compact) return PP_UNSUPPORTED;
+    pp_status status = pool->ops->compact(pool, max_bytes, max_ns, out);
+    pp_came_back(pool); /* what did not fit may fit now */
+    return status;
 }
 
 /* ---- provider --------------------------------------------------------------------------- */
@@ -284,7 +308,7 @@ void pp_pool_provider(pp_pool *pool, pp_provider *out)
         .unpin = let_go,
         .max_bytes = pool->max_bytes - pool->padding,
     };
-    if (pool->layers[PP_LAYER_POLICY]) pp_policy_provide(pool, out);
+    pp_notify_provide(out);
 }
 
 /* ---- misuse and failure ------------------------------------------------------------------- */

@@ -27,6 +27,7 @@
 #endif
 
 typedef _Atomic uint64_t pp_counter;
+typedef struct pp_notice pp_notice; /* notify.h */
 
 /* Innermost first; see layer.h. */
 typedef enum pp_layer_kind { PP_LAYER_DEBUG, PP_LAYER_POLICY, PP_LAYER_COUNT } pp_layer_kind;
@@ -49,11 +50,11 @@ struct pp_pool {
     uint8_t grants_more; /* what counts as granted is not pp_block.size */
     uint8_t spare;       /* the debug layer can give blocks back: it counts a failure, if it comes to that */
     uint8_t shared;
-    uint8_t lent;         /* region.h: the memory is the caller's */
-    uint8_t held;         /* region.h: all of the memory stays; true of what is lent */
-    uint8_t huge;         /* pp_memory_huge */
-    uint8_t constructs;   /* blocks keep objects between owners: their contents are nobody's to change */
-    _Atomic uint8_t gate; /* pp_gate */
+    uint8_t lent;            /* region.h: the memory is the caller's */
+    uint8_t held;            /* region.h: all of the memory stays; true of what is lent */
+    _Atomic uint8_t awaited; /* notify.h: somebody wants to be told when memory comes back */
+    uint8_t constructs;      /* blocks keep objects between owners: their contents are nobody's to change */
+    _Atomic uint8_t gate;    /* pp_gate */
     _Atomic uint8_t closed;
     _Atomic uint32_t wanted;        /* gate.h: somebody waits for the owner to be outside */
     _Atomic uintptr_t biased_owner; /* gate.h: the owner, where the gate is biased */
@@ -75,7 +76,10 @@ struct pp_pool {
     uint64_t next_sample_ns;
     uint32_t padding; /* bytes that the debug layer adds to each request, and nobody asked for */
     struct pp_layer *layers[PP_LAYER_COUNT];
-    uint8_t frozen, orphan;           /* fork.h */
+    uint8_t frozen, orphan; /* fork.h */
+    uint8_t huge;           /* pp_memory_huge */
+    uint32_t telling;       /* notify.h: threads that call those who wait now */
+    struct pp_notice *notices, *spare_notices;
     struct pp_idle *idle;             /* idle.h; NULL where idle memory stays */
     struct pp_registered *registered; /* region.h; NULL where nothing is */
     pp_pool *older, *newer;           /* fork.h: all pools there are */

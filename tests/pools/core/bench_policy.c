@@ -6,15 +6,14 @@
 #include "system.h"
 #include "threads.h"
 
-enum { ROWS = 8, REPETITIONS = 300, PAIRS = 6400, HELD = 64 };
+enum { ROWS = 7, REPETITIONS = 300, PAIRS = 6400, HELD = 64 };
 
 static const struct {
     const char *name;
     pp_policy_config config;
 } rows[ROWS] = {
-    {"no policy", {.notify = 0}},
+    {"no policy", {.on_exhausted = PP_EXHAUSTION_RAISE}},
     {"wait", {.on_exhausted = PP_EXHAUSTION_WAIT}},
-    {"notify", {.notify = 1}},
     {"fallback", {.on_exhausted = PP_EXHAUSTION_FALLBACK}},
     {"quota", {.quota.max_bytes = 1 << 30}},
     {"quota, watermarks", {.quota = {1 << 30, 1 << 20, 1 << 29, 1 << 28}}},

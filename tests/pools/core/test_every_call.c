@@ -41,8 +41,7 @@ static const pp_debug_config levels = {
 static const pp_policy_config limits = {.on_exhausted = PP_EXHAUSTION_FALLBACK,
                                         .quota = {.max_bytes = 1 << 20},
                                         .tag_quotas = 1,
-                                        .soft_limit = 1 << 16,
-                                        .notify = 1};
+                                        .soft_limit = 1 << 16};
 
 static pp_pool *dressed(int kind, int guise)
 {

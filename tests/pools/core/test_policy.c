@@ -514,45 +514,7 @@ static void a_release_that_finds_damage_counts(void)
     pp_pool_destroy(pool);
 }
 
-/* ---- provider -------------------------------------------------------------------------------- */
-
-static void count_call(void *argument) { ++*(int *)argument; }
-
-static void a_provider_tells_once_that_memory_came_back(void)
-{
-    EACH_POOL(pool)
-    {
-        pp_block blocks[ROOM + 4];
-        pp_provider provider;
-        int calls = 0, others = 0;
-        set_policy(pool, (pp_policy_config){.notify = 1});
-        pp_pool_provider(pool, &provider);
-        size_t count = fill(pool, blocks, ROOM + 4, 0);
-        CHECK(provider.notify != NULL);
-        CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
-        CHECK_EQ(provider.notify(provider.context, count_call, &others), PP_OK);
-        CHECK_EQ(calls, 0);
-        provider.forget(provider.context, count_call, &others);
-        CHECK_EQ(provider.release(provider.context, blocks[0].handle), PP_OK);
-        CHECK_EQ(provider.release(provider.context, blocks[1].handle), PP_OK);
-        CHECK_EQ(calls, 1);
-        CHECK_EQ(others, 0);
-        CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
-        CHECK_EQ(pp_pool_pin(pool, blocks[2].handle, PP_PIN_KERNEL, NULL), PP_OK);
-        CHECK_EQ(pp_pool_release(pool, blocks[2].handle), PP_OK);
-        CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
-        int before = calls;
-        CHECK_EQ(pp_pool_unpin(pool, blocks[2].handle, PP_PIN_KERNEL), PP_OK);
-        CHECK_EQ(calls, before + 1);
-        CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK); /* freed with the pool */
-        CHECK(count > 3);
-    }
-    pp_provider provider;
-    pp_pool *plain = pool_of("slab", PP_THREADS_OWNER);
-    pp_pool_provider(plain, &provider);
-    CHECK(provider.notify == NULL && provider.forget == NULL);
-    pp_pool_destroy(plain);
-}
+/* ---- what a policy says of itself ------------------------------------------------------------- */
 
 static void *set_a_quota(void *context)
 {
@@ -598,7 +560,6 @@ static void a_pool_says_whether_a_call_may_wait(void)
         int waits;
     } rows[] = {{{.quota.max_blocks = 4}, 0},
                 {{.on_exhausted = PP_EXHAUSTION_WAIT}, 1},
-                {{.notify = 1}, 1},
                 {{.on_exhausted = PP_EXHAUSTION_CALL, .exhausted = nothing_freed}, 1},
                 {{.quota.high_bytes = 4, .crossed = nothing_crossed}, 1}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -652,7 +613,6 @@ int main(void)
     RUN(an_adopted_pool_takes_its_fallback_along);
     RUN(debug_levels_below_change_nothing);
     RUN(a_release_that_finds_damage_counts);
-    RUN(a_provider_tells_once_that_memory_came_back);
     RUN(quotas_are_asked_for_where_there_are_some);
     RUN(a_pool_says_whether_a_call_may_wait);
     RUN(a_hard_limit_is_not_below_what_the_pool_has);

@@ -129,7 +129,6 @@ static void a_policy_that_only_counts_makes_nobody_wait(void)
         {{.quota.max_bytes = 1}, 0},
         {{.on_exhausted = PP_EXHAUSTION_FALLBACK}, 0},
         {{.on_exhausted = PP_EXHAUSTION_WAIT}, 1},
-        {{.notify = 1}, 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         pp_pool *pool = pool_of("slab", PP_THREADS_OWNER);
@@ -172,38 +171,6 @@ static void a_release_that_the_strategy_refuses_is_none(void)
     }
 }
 
-static void count_call(void *argument) { ++*(int *)argument; }
-
-static void batches_and_compactions_bring_memory_back_too(void)
-{
-    pp_block blocks[4];
-    pp_handle handles[4];
-    pp_provider provider;
-    pp_compaction compaction;
-    pp_block_info info;
-    int calls = 0;
-    pp_pool *pool = pool_of("compacting", PP_THREADS_OWNER);
-    set_policy(pool, (pp_policy_config){.notify = 1});
-    pp_pool_provider(pool, &provider);
-    CHECK_EQ(pp_pool_acquire_many(pool, 4, 100, 9, blocks, NULL), 4);
-    CHECK_EQ(pp_pool_acquire_many(pool, 1, 0, 9, blocks, NULL), 0);
-    CHECK_EQ(pp_pool_inspect(pool, blocks[1].handle, &info), PP_OK);
-    CHECK_EQ(info.tag, 9);
-    for (int i = 0; i < 4; i++) handles[i] = blocks[i].handle;
-    CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
-    CHECK_EQ(provider.release_many(provider.context, handles, 2), 2);
-    CHECK_EQ(calls, 1);
-    CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
-    CHECK_EQ(pp_pool_compact(pool, 0, 0, &compaction), PP_OK);
-    CHECK_EQ(calls, 2);
-    CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
-    CHECK_EQ(provider.release_many(provider.context, handles, 2), 0); /* they are back already */
-    CHECK_EQ(calls, 2);
-    provider.forget(provider.context, count_call, &calls);
-    at_rest(pool);
-    pp_pool_destroy(pool);
-}
-
 int main(void)
 {
     RUN(a_fallback_with_the_pools_own_id_serves_alone);
@@ -212,6 +179,5 @@ int main(void)
     RUN(a_trace_has_the_fallback_as_a_pool_of_its_own);
     RUN(a_policy_that_only_counts_makes_nobody_wait);
     RUN(a_release_that_the_strategy_refuses_is_none);
-    RUN(batches_and_compactions_bring_memory_back_too);
     return report();
 }

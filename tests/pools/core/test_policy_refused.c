@@ -4,7 +4,6 @@
 
 static const pp_policy_config everything = {
     .on_exhausted = PP_EXHAUSTION_FALLBACK,
-    .notify = 1,
     .quota = {.max_blocks = ROOM * 2, .high_bytes = BLOCK},
     .tag_quota = {.max_bytes = 1 << 20},
 };

@@ -271,27 +271,6 @@ static void a_batch_gets_what_there_is_when_its_time_is_over(void)
     pp_pool_destroy(pool);
 }
 
-static void count_call(void *context) { ++*(int *)context; }
-
-static void who_wants_to_know_of_memory_is_told_of_what_an_attempt_gave_back(void)
-{
-    pp_block blocks[ROOM + 4];
-    pp_provider provider;
-    int calls = 0, others = 0;
-    pool = pool_of("slab", PP_THREADS_OWNER);
-    set_policy(pool, waiting_for(1));
-    pp_pool_provider(pool, &provider);
-    CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
-    CHECK_EQ(provider.notify(provider.context, count_call, &others), PP_OK);
-    provider.forget(provider.context, count_call, &others);
-    CHECK_EQ(pp_pool_acquire_many(pool, ROOM + 4, BLOCK, 0, blocks, NULL), ROOM);
-    CHECK_EQ(calls, 1);
-    CHECK_EQ(others, 0);
-    give_back(pool, blocks, ROOM);
-    CHECK_EQ(calls, 1); /* once for each time that one asks */
-    pp_pool_destroy(pool);
-}
-
 /* ---- stress ---------------------------------------------------------------------------------- */
 
 static _Atomic int64_t live_now;
@@ -462,73 +441,6 @@ static void an_owner_waits_for_what_others_release(void)
     }
 }
 
-/* ---- the provider's notice ------------------------------------------------------------------- */
-
-typedef struct bell {
-    pthread_mutex_t lock;
-    pthread_cond_t rung;
-    bool ringing;
-} bell;
-
-static void ring(void *argument)
-{
-    bell *b = argument;
-    pthread_mutex_lock(&b->lock);
-    b->ringing = true;
-    pthread_cond_signal(&b->rung);
-    pthread_mutex_unlock(&b->lock);
-}
-
-static void wait_for_bell(bell *b)
-{
-    pthread_mutex_lock(&b->lock);
-    while (!b->ringing) pthread_cond_wait(&b->rung, &b->lock);
-    b->ringing = false;
-    pthread_mutex_unlock(&b->lock);
-}
-
-/* As an engine does: refused, it asks to be told, tries once more, and sleeps without any timer. */
-static void acquire_by_notice(const pp_provider *provider, bell *b, pp_block *block)
-{
-    while (provider->acquire(provider->context, BLOCK, 0, block) != PP_OK) {
-        CHECK_EQ(provider->notify(provider->context, ring, b), PP_OK);
-        pp_status status = provider->acquire(provider->context, BLOCK, 0, block);
-        if (status != PP_OK) wait_for_bell(b);
-        provider->forget(provider->context, ring, b);
-        if (status == PP_OK) return;
-    }
-}
-
-static void a_notice_is_never_missed(void)
-{
-    for (int each = 0; each < STRATEGIES * 2; each++) {
-        test_thread threads[THREADS];
-        pp_provider provider;
-        bell b = {.ringing = false};
-        pthread_mutex_init(&b.lock, NULL);
-        pthread_cond_init(&b.rung, NULL);
-        pool = pool_of(strategies[each / 2], each % 2 ? PP_THREADS_SHARED : PP_THREADS_OWNER);
-        set_policy(pool, (pp_policy_config){.notify = 1, .quota.max_blocks = 2});
-        pp_pool_provider(pool, &provider);
-        atomic_store(&over, false);
-        for (int i = 0; i < THREADS; i++) test_thread_start(&threads[i], release_what_comes, &mailboxes[i]);
-        for (int round = 0; round < ROUNDS; round++) {
-            pp_block block;
-            acquire_by_notice(&provider, &b, &block);
-            post(round, block.handle);
-        }
-        pp_quota_levels levels;
-        do pp_pool_quota_levels(pool, 0, &levels);
-        while (levels.blocks);
-        atomic_store(&over, true);
-        for (int i = 0; i < THREADS; i++) test_thread_join(threads[i]);
-        CHECK_EQ(at_rest(pool).live_blocks, 0);
-        pp_pool_destroy(pool);
-        pthread_mutex_destroy(&b.lock);
-        pthread_cond_destroy(&b.rung);
-    }
-}
-
 int main(void)
 {
     RUN(a_wait_in_vain_ends_and_tells_how_long_it_was);
@@ -541,12 +453,10 @@ int main(void)
     RUN(who_waits_for_his_tag_holds_up_nobody_else);
     RUN(batches_that_lack_each_other_s_blocks_do_not_block_each_other);
     RUN(a_batch_gets_what_there_is_when_its_time_is_over);
-    RUN(who_wants_to_know_of_memory_is_told_of_what_an_attempt_gave_back);
     RUN(four_threads_share_two_blocks_of_quota);
     RUN(four_threads_of_two_tags_share_a_block_each);
     RUN(four_threads_share_two_blocks_of_a_slab);
     RUN(batches_of_every_size_and_tag_are_all_served);
     RUN(an_owner_waits_for_what_others_release);
-    RUN(a_notice_is_never_missed);
     return report();
 }

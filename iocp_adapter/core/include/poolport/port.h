@@ -256,6 +256,7 @@ typedef struct pp_endpoint_info {
     X(rearmed, counter, operations, "armed operations that the kernel ended and that were armed again")      \
     X(buffer_waits, counter, endpoints, "times an endpoint waited because the provider had no block")        \
     X(starved, gauge, endpoints, "endpoints waiting for a block now")                                        \
+    X(buffer_polls, counter, calls, "sleeps that a timer ended to ask providers who do not tell")            \
     X(pauses, counter, endpoints, "times a peer that did not read stopped being read from")                  \
     X(port_pauses, counter, endpoints, "times that was, or would have been, for the sake of the whole port") \
     X(timeouts, counter, endpoints, "endpoints reset because they were silent for too long")                 \

@@ -55,12 +55,10 @@ typedef int (*pp_interrupted_fn)(void *context, pp_pool *pool);
 /* Zero-initialise, then set what differs. */
 typedef struct pp_policy_config {
     pp_exhaustion on_exhausted;
-    uint32_t notify;     /* 1: the pool's provider has `notify` (provider.h) */
+    uint32_t tag_quotas; /* 1: tags will get quotas of their own, so count by tag from the beginning */
     uint64_t timeout_ns; /* of PP_EXHAUSTION_WAIT; UINT64_MAX: as long as it takes */
     pp_quota quota;      /* of the pool */
     pp_quota tag_quota;  /* of every tag that has none of its own (pp_pool_set_quota()) */
-    uint32_t tag_quotas; /* 1: tags will get quotas of their own, so count by tag from the beginning */
-    uint32_t reserved;
     uint64_t soft_limit; /* bytes; 0: none. When more was live and the use falls, the memory of free blocks
                             beyond it goes back to the system, after a compaction where there is one */
     uint64_t hard_limit; /* bytes committed for blocks, rounded down to pages; 0: the strategy's own limit */

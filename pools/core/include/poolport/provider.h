@@ -15,8 +15,8 @@
 
 enum { PP_PROVIDER_VERSION = 2 };
 
-/* Memory came back. Called once, by the thread whose call brought it back, within that call: wakes somebody,
- * does not call the provider, and waits for nobody who does. */
+/* Memory came back, or may have. Called once, by the thread whose call brought it back, within that call:
+ * wakes somebody, does not call the provider, and waits for nobody who does. */
 typedef void (*pp_memory_fn)(void *argument);
 
 typedef struct pp_provider {
@@ -48,8 +48,8 @@ typedef struct pp_provider {
     size_t max_bytes;
 
     /* Version 2. NULL where nobody tells; otherwise arranges that `fn(argument)` is called when memory
-     * next comes back. After PP_OK the caller tries `acquire` once more before it sleeps, since memory may
-     * have come back before. PP_NO_MEMORY: nobody will call. */
+     * next comes back. For a thread that may acquire: after PP_OK it tries `acquire` once more before it
+     * sleeps, since memory may have come back before. PP_NO_MEMORY: nobody will call. */
     pp_status (*notify)(void *context, pp_memory_fn fn, void *argument);
 
     /* With `notify`: takes back every request for `fn(argument)` that is not yet called. Once it

@@ -1,0 +1,54 @@
+/* notify.h - those who want to be told when memory comes back: `notify` and `forget` of a pool's provider.
+ *
+ * Nobody pays for it while nobody waits: pp_pool_release() and the other public calls that can bring memory
+ * back read one byte afterwards, `awaited`, in the cache line that each call reads anyway. There is no fence
+ * and no locked instruction between making the block available and that read, so the processor may do them
+ * the other way round, and a releaser would miss who comes at that moment:
+ *
+ *        releaser, any thread                       who waits
+ *        --------------------                       ---------
+ *     1  makes the block available   (stores)       awaited = 1
+ *     2  if awaited: calls the list                 barrier in every thread of the process
+ *     3                                             tries to acquire once more, then sleeps
+ *
+ * No call is lost. The barrier (membarrier(2), FlushProcessWriteBuffers) makes the releaser execute a full
+ * fence at some point P of its program order, between the waiter's steps 1 and 3. If the releaser's
+ * step 1 is before P, the waiter's last attempt sees the block. If it is after P, so is its step 2, which
+ * then finds awaited = 1. The compiler may not swap 1 and 2 (a signal fence); the processor may, at any
+ * time but at P, and that is all the argument needs. It is that of gate.h, and like there the whole cost is
+ * on the side that has the time: a system call for each wait, none for each release.
+ *   A thread that does not run when the barrier is made has passed one by being switched out.
+ *   What several releasers do between them (a block that one puts into a magazine while another is
+ * inside of it) is ordered by the strategies: an attempt waits for whoever is in the way, and finds what he
+ * leaves, or he leaves it later and then reads `awaited`.
+ *
+ * The list is under the pool's lock, which no release holds when it comes to step 2. A call is made
+ * outside of it: one that wakes a thread by a system call keeps nobody from the pool.
+ *
+ * Where a platform has no such barrier, the provider has no `notify`. */
+#ifndef POOLPORT_NOTIFY_H
+#define POOLPORT_NOTIFY_H
+
+#include <poolport/provider.h>
+
+#include "pool_base.h"
+
+/* Fills in `notify` and `forget`, where there can be any. */
+void pp_notify_provide(pp_provider *out);
+
+/* Calls all who wait, once. Not with the pool's lock held. */
+void pp_notify_all(pp_pool *pool);
+
+/* Memory may have come back. */
+static inline void pp_came_back(pp_pool *pool)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    if (PP_UNLIKELY(atomic_load_explicit(&pool->awaited, memory_order_relaxed))) pp_notify_all(pool);
+}
+
+/* In the child of a fork nobody is being told. */
+void pp_notify_forked(pp_pool *pool);
+
+void pp_notify_end(pp_pool *pool);
+
+#endif
