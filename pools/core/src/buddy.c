@@ -20,7 +20,6 @@
  * What must always hold: a unit belongs to exactly one block; a block is free in the map, or
  * attached to one slot, which is owned, in flight, or CACHED on one shelf; live blocks =
  * acquired - released; reserved = granted + free + metadata. */
-#include <poolport/debug.h>
 #include <string.h>
 
 #include "buddy_pool.h"

@@ -21,7 +21,6 @@
  * What must always hold: a block is in exactly one of the states of block.h; the stack
  * names each free used slot once; live blocks = acquired - released;
  * reserved = granted + free + metadata. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "slab_pool.h"
