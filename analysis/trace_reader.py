@@ -96,7 +96,7 @@ def _read_open(file: BinaryIO, size: int, name: str, partial: bool) -> RawTrace:
         if not partial:
             raise TraceError(
                 f"{name} is cut off: it holds {whole} of {header.chunks} chunks. Copy it again, "
-                f"or read what is there with partial=True."
+                f"or read what is there: --partial, in Python partial=True."
             )
         raw.complete = False
         raw.warnings.append(f"The file is cut off: it holds {whole} of {header.chunks} chunks.")

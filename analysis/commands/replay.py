@@ -53,6 +53,7 @@ def _names(text: str) -> list[str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("trace", type=Path, metavar="TRACE", help="a .pptrace file")
+    parser.add_argument("--partial", action="store_true", help="read what is there of a cut-off trace")
     parser.add_argument(
         "--strategies",
         type=_names,
@@ -162,7 +163,7 @@ def run(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output or Path(f"{arguments.trace.stem}-replay")
     with progress("reading the trace") as tell:
         result = analysis.replay(
-            arguments.trace,
+            analysis.load(arguments.trace, partial=arguments.partial),
             arguments.strategies,
             output=output,
             pool=arguments.pool,

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE", help="a .pptrace file")
     parser.add_argument("--output", "-o", type=Path, default=Path("report.html"), help="default: report.html")
     parser.add_argument("--force", action="store_true", help="overwrite the output")
+    parser.add_argument("--partial", action="store_true", help="read what is there of a cut-off trace")
     parser.add_argument("--json", action="store_true", help="print the summaries as JSON")
 
 
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the page and print the table."""
     require_tables(json_output=arguments.json)
     require_writable(arguments.output, force=arguments.force)
-    report = analysis.report(arguments.traces)
+    report = analysis.report([analysis.load(path, partial=arguments.partial) for path in arguments.traces])
     report.save(arguments.output, force=arguments.force)
     summaries = tuple(report.summaries)
     if arguments.json:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis import layout
 from pools import SlabPool, Trace
 
 from .conftest import Poolport, parsed, says_in_one_sentence
@@ -91,3 +92,20 @@ def test_a_missing_extra_is_named(
     )
     result = poolport("report", trace, env={"PYTHONPATH": str(hidden)})
     says_in_one_sentence(result, 4, f"poolport[{extra}]")
+
+
+def test_what_is_there_of_a_cut_trace_is_read_when_asked_for(poolport: Poolport, tmp_path: Path) -> None:
+    path = tmp_path / "long.pptrace"
+    with Trace(path) as writer, SlabPool(64, 16) as pool:
+        pool.attach(writer)
+        for _ in range(2 * layout.CHUNK_BYTES // layout.RECORD.itemsize):
+            pool.acquire().release()
+    whole = path.read_bytes()
+    cut = tmp_path / "cut.pptrace"
+    cut.write_bytes(whole[: layout.HEADER_BYTES + 2 * layout.CHUNK_BYTES])
+    says_in_one_sentence(poolport("report", cut), 3, "cut off", "--partial")
+    result = poolport("report", cut, "--partial")
+    assert result.returncode == 0, result.stderr
+    assert "cut off" in result.stderr
+    says_in_one_sentence(poolport("replay", cut, "--strategies", "slab"), 3, "--partial")
+    assert poolport("replay", cut, "--strategies", "slab", "--reps", "0", "--partial").returncode == 0
