@@ -21,7 +21,7 @@ OURS = ["slab", "sizeclass", "sizeclass-learned", "buddy", "compacting", "compac
 # every system; a change of what a strategy does with the requests, or of the format, changes its line.
 GOLDEN = {
     "slab": "05eedc063bed0e0ff88ee4f7ee4ba0c4e0bc56954f8d6d55c7c160ba41b73bbd",
-    "sizeclass": "c759c5e6752609a3327e32bc263848fbd030aecd12ee013aab6548db8f9a7e4f",
+    "sizeclass": "ccbab626854f710b38544725b160db3e646a96da7b133a1f8d71bb36432c85a9",
     "sizeclass-learned": "8a882ca9a802dc8129d986ef2eb6955193da0702b0dac8ca355549765d901b67",
     "buddy": "30e6878a426830e3f7fa0b2ddc72c94950f59b04d129243585d71e203494a04e",
     "compacting": "56e51bd883f15230b42fb056f0d8c427ed73ea6227c389f0ef880d5c0104cf8f",
