@@ -6,11 +6,15 @@ of ``poolport/port.h`` and ``poolport/serve.h`` Python uses. The contracts are i
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from iocp_adapter import _port  # type: ignore[attr-defined]  # compiled; it has no stub but this Protocol
+from pools._native import second_module
 
-__all__ = ["CData", "Library", "ffi", "lib"]
+if TYPE_CHECKING:
+    from iocp_adapter._serving import Exchange, Sender
+
+__all__ = ["CData", "Exchange", "Library", "Sender", "ffi", "lib"]
 
 CData: TypeAlias = Any
 """A C pointer, struct or array as cffi hands it over."""
@@ -145,3 +149,7 @@ class Library(Protocol):
 
 ffi: Any = _port.ffi
 lib: Library = _port.lib
+
+if not TYPE_CHECKING:
+    _serving = second_module("iocp_adapter._serving", _port)
+    Exchange, Sender = _serving.Exchange, _serving.Sender

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from iocp_adapter._native import lib
-from iocp_adapter.errors import PortValueError
-from pools import Lease
+from iocp_adapter._native import Sender, lib
 
 if TYPE_CHECKING:
     from iocp_adapter.sent_files import OpenFile
@@ -18,51 +15,25 @@ if TYPE_CHECKING:
 __all__ = ["Connection"]
 
 
-class Connection:
+class Connection(Sender):
     """A peer. ``send`` and ``close`` never block; any thread may call them.
 
     ``data`` is the handler's own; the engine does not touch it.
     """
 
-    __slots__ = (
-        "_pool", "_push", "_serving", "_thread",
-        "closed", "data", "endpoint", "number", "peer", "tag",
-    )  # fmt: skip
+    __slots__ = ("data", "number", "peer", "tag")
+
+    _serving: Serving
 
     def __init__(self, serving: Serving, number: int, endpoint: int, peer: str, tag: str):
-        self._serving = serving
+        super().__init__(serving, endpoint)
         self.number = number
         """1 for the first connection of the server, and so on."""
-        self.endpoint = endpoint
-        """The port's name for it."""
         self.peer = peer
         """``127.0.0.1:45678``; empty where the system knows none."""
         self.tag = tag
         """The label of every block that was acquired for this connection."""
-        self.closed = False
         self.data: Any = None
-        self._pool = serving.provider
-        self._push = serving.sends.extend
-        self._thread = serving.thread
-
-    def send(self, data: Lease | bytes | bytearray | memoryview, length: int | None = None) -> None:
-        """Queue a message: ``length`` bytes from the beginning, or all of them.
-
-        A lease is taken over without a copy: it is the engine's from now on and goes back to its
-        pool when the bytes are sent. ``bytes`` are held until then, other buffers are copied now.
-        Messages leave in the order of the calls, each whole. On a connection that has ended the
-        message is dropped, and a lease goes back to its pool at once.
-
-        Raises ``PortValueError`` for a length beyond the data.
-        """
-        if type(data) is not Lease or data.pool is not self._pool or get_ident() != self._thread:
-            self._serving.send_slowly(self, data, length)
-            return
-        if length is None:
-            length = data.size
-        elif not 0 <= length <= data.size:
-            raise PortValueError(f"send of {length} bytes from a lease of {data.size}: stay within the lease")
-        self._push((self.endpoint, data.detach(), length))
 
     def send_file(
         self, file: str | os.PathLike[str] | OpenFile, offset: int = 0, count: int | None = None

@@ -71,6 +71,8 @@ class NativeServing(Serving):
             raise error_for(status, f"a loop for the handler {handler.name!r}")
         self._loop = ffi.gc(out[0], _Destroyer(port))
         self._counted = ffi.new("pp_serve_stats *")
+        self._rows = ffi.cast("pp_completion *", self.rows_address)
+        self._why = ffi.new("pp_status *")
 
     @property
     def message_count(self) -> int:
@@ -81,8 +83,7 @@ class NativeServing(Serving):
 
     def turn(self, timeout: float | None) -> bool:
         """Serve data in C until something else has happened, and attend to that."""
-        if self.sends:
-            self.flush()
+        self.flush()
         wait_ns = -1 if timeout is None else nanoseconds(timeout)
         count = lib.pp_serve_turn(self._loop, self._rows, BATCH_ROWS, wait_ns, self._why)
         if count:

@@ -1,26 +1,18 @@
-"""The loop of a server: one crossing into the engine per batch.
+"""What a server does besides data: connections that come and go, sends of all kinds, errors.
 
-What the handlers want to send is collected in a list of integers, three for each
-message, and goes in with the next crossing. What comes out are rows of eight
-integers; a row that carries data becomes a lease and a call of the handler. A batch
-ends at 256 KiB of payload, so that it is still in the cache when it is sent.
-
-A lease that the handler has neither sent nor released nor kept is released here:
-whether it was kept is seen from its reference count, compared with the count that a
-lease nobody kept has on this very path.
+The loop itself is ``Exchange``, in C (``bindings/serving``): one crossing into the engine per
+batch takes in what the handlers want to send and brings rows out, of which each that
+carries data becomes a lease and a call of the handler. All other rows come to the methods here.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
-from array import array
-from collections.abc import Callable, Iterator
-from threading import get_ident
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from iocp_adapter._native import ffi, lib
+from iocp_adapter._native import Exchange, ffi, lib
 from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortError, PortValueError, completion_error, error_for
 from iocp_adapter.holding import HoldWatch
@@ -35,17 +27,14 @@ _log = logging.getLogger("iocp_adapter")
 
 BATCH_ROWS = 256
 """The most completions of one crossing."""
-_WORDS = 8
 _PEER_BYTES = 64
 _LISTENER_KEY = 0
-_RECEIVED = lib.PP_KIND_RECV | lib.PP_MORE
 _ACCEPT = lib.PP_KIND_ACCEPT
 _CLOSE = lib.PP_KIND_CLOSE
 _SENT = (lib.PP_KIND_SEND, lib.PP_KIND_SEND_FILE)
 _POST = lib.PP_KIND_POST
 _TIMER = lib.PP_KIND_TIMER
 _KIND = lib.PP_KIND_MASK
-_SENDS = ffi.typeof("pp_block_send[]")
 
 Received = Callable[[Connection, Lease, int], object]
 
@@ -69,8 +58,10 @@ def _measure(data: Lease | bytes | bytearray | memoryview) -> tuple[Lease | byte
     return data, len(data)
 
 
-class Serving:
+class Serving(Exchange):
     """Connections, the rows that come for them, and the sends that go out."""
+
+    connections: dict[int, Connection]
 
     def __init__(
         self,
@@ -81,12 +72,14 @@ class Serving:
         max_connections: int,
         limits: dict[str, Any],
     ):
+        received: Any = getattr(handler, "received", handler)
+        if not callable(received):
+            raise PortValueError(f"handler {handler!r}: give a function, or an object with a method received")
+        address = int(ffi.cast("uintptr_t", port.c))
+        table = int(ffi.cast("uintptr_t", port.provider(provider)))
+        super().__init__(address, table, port, provider, received)
         self.port = port
         self.provider = provider
-        self.thread = 0
-        """The thread whose sends are collected; others cross by themselves."""
-        self.busy = False
-        """Whether handlers are being called."""
         self.listening = True
         """Until the listener's end has been told."""
         self.refuse = False
@@ -97,16 +90,10 @@ class Serving:
         """Tells what is held for too long."""
         self.placement: Placement | None = None
         """Asked for every connection that is accepted; without one they are served here."""
-        self.sends: list[int] = []
-        self.connections: dict[int, Connection] = {}
-        self.messages = self.accepted = self.refused = self.ended = self.errors = self.handler_errors = 0
+        self.accepted = self.refused = self.ended = self.errors = self.handler_errors = 0
         self.dropped = 0
         """Of those refused, the ones that were to be served here."""
         self._last_number = 0
-        received: Any = getattr(handler, "received", handler)
-        if not callable(received):
-            raise PortValueError(f"handler {handler!r}: give a function, or an object with a method received")
-        self.received: Received = received
         self._connected: Callable[[Connection], object] | None = getattr(handler, "connected", None)
         self._disconnected: Callable[[Connection, Exception | None], object] | None
         self._disconnected = getattr(handler, "disconnected", None)
@@ -115,11 +102,7 @@ class Serving:
         self._limits = limits
         self._held: dict[int, object] = {}
         self._hold_number = 0
-        self._rows = ffi.new("pp_completion[]", BATCH_ROWS)
-        self._words = memoryview(ffi.buffer(self._rows)).cast("B").cast("Q")
-        self._why = ffi.new("pp_status *")
         self._peer = ffi.new("char[]", _PEER_BYTES)
-        self._at_rest = self._references_at_rest()
 
     # ---- the loop ------------------------------------------------------------------------
 
@@ -130,29 +113,7 @@ class Serving:
 
     def turn(self, timeout: float | None) -> bool:
         """Submit what was collected, wait for a batch, serve it. False: the port is closed and empty."""
-        sends, wait_ns = self.sends, -1 if timeout is None else nanoseconds(timeout)
-        outgoing, messages = ffi.NULL, 0
-        if sends:
-            flat = array("Q", sends)
-            sends.clear()
-            outgoing, messages = ffi.from_buffer(_SENDS, flat), len(flat) // 3
-        count = lib.pp_port_exchange(
-            self.port.c, outgoing, messages, self._rows, BATCH_ROWS, wait_ns, self._why
-        )
-        if count:
-            self.serve_rows(count)
-        return bool(count) or self._why[0] != lib.PP_CLOSED
-
-    def serve_rows(self, count: int) -> None:
-        """Serve the first ``count`` rows; where that is interrupted, give back what the others carry."""
-        it = iter(self._words[: count * _WORDS].tolist())
-        batch = zip(it, it, it, it, it, it, it, it, strict=False)
-        self.busy = True
-        try:
-            self._serve(batch)
-        finally:
-            self.busy = False
-            self._abandon(batch)
+        return self.turn_ns(-1 if timeout is None else nanoseconds(timeout))
 
     @property
     def message_count(self) -> int:
@@ -164,49 +125,13 @@ class Serving:
         while self.turn(0.0):
             pass
 
-    def _serve(self, batch: Iterator[tuple[int, int, int, int, int, int, int, int]]) -> None:
-        connections, lease_of, received = self.connections, self.provider.lease, self.received
-        kept, at_rest = sys.getrefcount, self._at_rest
-        for key, event, length, error, block, address, size, user in batch:
-            if event != _RECEIVED or error:
-                self._other(key, event, length, error, user)
-                continue
-            lease = lease_of(block, address, size)
-            connection = connections.get(key)
-            if connection is None or connection.closed:
-                lease.release()
-                continue
-            self.messages += 1
-            try:
-                received(connection, lease, length)
-            except Exception:
-                self._handler_failed(connection, "received")
-                if lease.handle:
-                    lease.release()
-            except BaseException:
-                if lease.handle:
-                    lease.release()
-                raise
-            else:
-                if lease.handle and kept(lease) == at_rest:
-                    lease.release()
-
-    def _references_at_rest(self) -> int:
-        """How many references a lease has in ``_serve`` that the handler did not keep."""
-        kept = sys.getrefcount
-        lease = self.provider.lease(0, 0, 0)
-        return kept(lease)
-
-    def _abandon(self, batch: Iterator[tuple[int, int, int, int, int, int, int, int]]) -> None:
-        """Give back what the rows carry that an interrupted loop has not reached."""
-        for _, event, result, error, block, address, size, user in batch:
-            if event == _RECEIVED and not error:
-                self.provider.lease(block, address, size).release()
-            accepted = event & _KIND == _ACCEPT and event & lib.PP_MORE and not error
-            if accepted or (event & _KIND == _POST and user):
-                close_descriptor(result, self.flags)
-            if event & _KIND in _SENT:
-                self._let_go(user)
+    def _abandon_row(self, event: int, result: int, error: int, user: int) -> None:
+        """Give back what a row carries that an interrupted loop has not reached."""
+        accepted = event & _KIND == _ACCEPT and event & lib.PP_MORE and not error
+        if accepted or (event & _KIND == _POST and user):
+            close_descriptor(result, self.flags)
+        if event & _KIND in _SENT:
+            self._let_go(user)
 
     # ---- everything that is not data --------------------------------------------------------
 
@@ -261,8 +186,8 @@ class Serving:
         if self._connected is not None:
             try:
                 self._connected(connection)
-            except Exception:
-                self._handler_failed(connection, "connected")
+            except Exception as error:
+                self._failed(connection, "connected", error)
 
     def _drop(self, descriptor: int) -> None:
         self.dropped += 1
@@ -296,23 +221,16 @@ class Serving:
         if self._disconnected is not None:
             try:
                 self._disconnected(connection, completion_error(error))
-            except Exception:
-                self._handler_failed(connection, "disconnected")
+            except Exception as raised:
+                self._failed(connection, "disconnected", raised)
 
-    def _handler_failed(self, connection: Connection, what: str) -> None:
+    def _failed(self, connection: Connection, what: str, error: Exception) -> None:
         self.handler_errors += 1
-        _log.exception("the handler's %s raised; %r is closed", what, connection)
+        _log.error("the handler's %s raised; %r is closed", what, connection, exc_info=error)
         if not connection.closed:
             connection.abort()
 
     # ---- what connections ask for --------------------------------------------------------------
-
-    def flush(self) -> None:
-        """Hand over the collected sends now."""
-        flat = array("Q", self.sends)
-        self.sends.clear()
-        outgoing = ffi.from_buffer("pp_block_send[]", flat)
-        lib.pp_port_exchange(self.port.c, outgoing, len(flat) // 3, ffi.NULL, 0, 0, self._why)
 
     def send_slowly(self, connection: Connection, data: Any, length: int | None) -> None:
         """A send that is not collected: of bytes, of another pool's lease, from another thread."""
@@ -320,8 +238,9 @@ class Serving:
         if length is None:
             length = size
         elif not 0 <= length <= size:
-            raise PortValueError(f"send of {length} bytes from {size}: stay within the data")
-        self.flush_if_serving()
+            what = f"a lease of {size}: stay within the lease" if isinstance(source, Lease) else f"{size}"
+            raise PortValueError(f"send of {length} bytes from {what}")
+        self.flush()
         native = ffi.new("pp_send *", {"endpoint": connection.endpoint, "bytes": length})
         if isinstance(source, Lease) and source.pool is self.provider:
             native.block = source.handle
@@ -354,7 +273,7 @@ class Serving:
             if isinstance(source, PathFile):
                 source.close()
             raise
-        self.flush_if_serving()
+        self.flush()
         self._hold_number += 1
         self._held[self._hold_number] = source
         about = {"endpoint": connection.endpoint, "user": self._hold_number, **part}
@@ -379,12 +298,7 @@ class Serving:
         elif isinstance(held, PathFile):
             held.close()
 
-    def flush_if_serving(self) -> None:
-        """Keep the order between collected sends and one that crosses by itself."""
-        if self.sends and get_ident() == self.thread:
-            self.flush()
-
     def end(self, connection: Connection, how: int) -> None:
         """End a connection; ``disconnected`` follows when it has happened."""
-        self.flush_if_serving()
+        self.flush()
         lib.pp_port_end(self.port.c, connection.endpoint, how)

@@ -19,7 +19,19 @@ from pools import _pools  # type: ignore[attr-defined]  # compiled; it has no st
 if TYPE_CHECKING:
     from pools._leases import Batch, Export, Lease, Lender, Pin, set_up
 
-__all__ = ["Batch", "CData", "Export", "Lease", "Lender", "Library", "Pin", "ffi", "lib", "set_up"]
+__all__ = [
+    "Batch",
+    "CData",
+    "Export",
+    "Lease",
+    "Lender",
+    "Library",
+    "Pin",
+    "ffi",
+    "lib",
+    "second_module",
+    "set_up",
+]
 
 CData: TypeAlias = Any
 """A C pointer, struct or array as cffi hands it over."""
@@ -159,11 +171,12 @@ ffi: Any = _pools.ffi
 lib: Library = _pools.lib
 
 
-def _load_leases() -> ModuleType:
-    """The second module in the library that cffi's is in: a file of its own would hold a second core."""
-    name = f"{__package__}._leases"
-    loader = ExtensionFileLoader(name, _pools.__file__)
-    spec = importlib.util.spec_from_file_location(name, _pools.__file__, loader=loader)
+def second_module(name: str, library: ModuleType) -> ModuleType:
+    """The module that is written by hand in the library that cffi's is in: a file of its own would hold a
+    second core."""
+    assert library.__file__ is not None
+    loader = ExtensionFileLoader(name, library.__file__)
+    spec = importlib.util.spec_from_file_location(name, library.__file__, loader=loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
@@ -172,7 +185,7 @@ def _load_leases() -> ModuleType:
 
 
 if not TYPE_CHECKING:
-    _leases = _load_leases()
+    _leases = second_module("pools._leases", _pools)
     Batch, Export, Lease, Lender, Pin = (
         _leases.Batch, _leases.Export, _leases.Lease, _leases.Lender, _leases.Pin
     )  # fmt: skip

@@ -197,25 +197,21 @@ static PyObject *release(Lease *self)
     return handle ? release_block(self, handle) : NULL;
 }
 
-static PyObject *lease_release(PyObject *op, PyObject *unused)
+PyObject *lease_release(PyObject *op, PyObject *unused)
 {
     GUARDED(PyObject *, lease_guard(op), release((Lease *)op));
 }
 
-static PyObject *detach(Lease *self)
+/* The views that others still have keep the block. 0 with an exception. */
+static pp_handle take_out(Lease *self)
 {
     pp_handle handle = lease_live(self, "detach");
-    if (!handle) return NULL;
-    PyObject *number = PyLong_FromUnsignedLongLong(handle);
-    if (!number || !self->lent) {
-        if (number) self->handle = 0;
-        return number;
+    if (!handle || !self->lent) {
+        self->handle = 0;
+        return handle;
     }
     pin_note *note = home_pin_note(handle, PP_PIN_EXPORT);
-    if (!note) {
-        Py_DECREF(number);
-        return NULL;
-    }
+    if (!note) return 0;
     self->handle = 0;
     Export *others = lease_stop_looking(self);
     /* Whoever releases the block now does not know of the views. */
@@ -224,6 +220,16 @@ static PyObject *detach(Lease *self)
     else
         PyMem_Free(note);
     Py_XDECREF((PyObject *)others);
+    return handle;
+}
+
+pp_handle lease_take_out(PyObject *op) { GUARDED(pp_handle, lease_guard(op), take_out((Lease *)op)); }
+
+static PyObject *detach(Lease *self)
+{
+    pp_handle handle = lease_live(self, "detach");
+    PyObject *number = handle ? PyLong_FromUnsignedLongLong(handle) : NULL; /* which may fail: first */
+    if (number && !take_out(self)) Py_CLEAR(number);
     return number;
 }
 
@@ -311,15 +317,18 @@ static int add_with_slot(PyMethodDef *method)
 
 /* ---- looking -------------------------------------------------------------------------------------- */
 
-static pp_handle handle_of(PyObject *op) { GUARDED(pp_handle, lease_guard(op), ((Lease *)op)->handle); }
+pp_handle lease_handle_of(PyObject *op) { GUARDED(pp_handle, lease_guard(op), ((Lease *)op)->handle); }
 
-static Py_ssize_t lease_length(PyObject *op) { GUARDED(Py_ssize_t, lease_guard(op), ((Lease *)op)->size); }
+Py_ssize_t lease_length(PyObject *op) { GUARDED(Py_ssize_t, lease_guard(op), ((Lease *)op)->size); }
 
-static PyObject *lease_released(PyObject *op, void *unused) { return PyBool_FromLong(handle_of(op) == 0); }
+static PyObject *lease_released(PyObject *op, void *unused)
+{
+    return PyBool_FromLong(lease_handle_of(op) == 0);
+}
 
 static PyObject *lease_handle(PyObject *op, void *unused)
 {
-    return PyLong_FromUnsignedLongLong(handle_of(op));
+    return PyLong_FromUnsignedLongLong(lease_handle_of(op));
 }
 
 static PyObject *lease_size(PyObject *op, void *unused) { return PyLong_FromSsize_t(lease_length(op)); }
@@ -352,7 +361,7 @@ static PyObject *lease_repr(PyObject *op)
     if (!self->pool) return PyUnicode_FromString("<Lease of no pool>");
     PyObject *name = PyObject_GetAttrString((PyObject *)self->pool, "name");
     if (!name) return NULL;
-    pp_handle handle = handle_of(op);
+    pp_handle handle = lease_handle_of(op);
     Py_ssize_t size = lease_length(op);
     PyObject *text = handle ? PyUnicode_FromFormat("<Lease %R block %u %zd bytes>", name,
                                                    (unsigned)pp_handle_index(handle), size)

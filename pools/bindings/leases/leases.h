@@ -247,6 +247,13 @@ static inline PyObject *lease_guard(PyObject *op)
 /* Exports the block: what is made over it refers to the lease's Export, not to the lease. */
 int lease_buffer(PyObject *self, Py_buffer *out, int flags);
 
+/* What lease_calls.h promises. */
+pp_handle lease_handle_of(PyObject *op);
+Py_ssize_t lease_length(PyObject *op);
+pp_handle lease_take_out(PyObject *op);
+PyObject *lease_release(PyObject *op, PyObject *unused);
+int add_lease_calls(PyObject *module);
+
 /* Methods of the type (lease_bytes.c); their contracts are in pools/_leases.pyi. */
 PyObject *lease_read(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *lease_write(PyObject *self, PyObject *args, PyObject *kwargs);
