@@ -4,7 +4,7 @@
 
 Each contender serves in a process of its own and calls a Python handler for every message
 (the C server excepted). A name such as ``io_uring:COOP_TASKRUN`` is the back end without that
-feature. A client in C keeps one message in flight per connection. The rounds are interleaved, so
+feature, and ``epoll@65536`` ends a batch at so many bytes. A client in C keeps one message in flight per connection. The rounds are interleaved, so
 that whatever else the machine does falls on all; a figure is the median over the rounds of CPU
 seconds of the server process (getrusage) per message.
 """
@@ -68,6 +68,7 @@ def serve_ours(backend: str) -> None:
         def received(self, connection: Connection, lease: Lease, length: int) -> None:
             connection.send(lease, length)
 
+    backend, _, batch_bytes = backend.partition("@")
     pool = SlabPool(BLOCK_BYTES, 256, name="recv")
     handler = ECHO if backend.startswith("native-") else Echo()
     server = Server(
@@ -77,6 +78,7 @@ def serve_ours(backend: str) -> None:
         provider=pool,
         backend=backend.removeprefix("native-").removesuffix(ZERO_COPY),
         zero_copy_bytes=int(backend.endswith(ZERO_COPY)),
+        batch_bytes=int(batch_bytes or 0),
     )
     print(server.address[1], flush=True)
     threading.Thread(target=answer_cpu, daemon=True).start()
