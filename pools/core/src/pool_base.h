@@ -26,6 +26,21 @@
 #define PP_UNLIKELY(x) (x)
 #endif
 
+/* PP_SLOW: not inlined into the common way, which then saves no registers for its sake. PP_FAST: inlined into
+ * it, though others call it too. PP_WILL_WRITE: asks for a cache line that is about to be stored into; never
+ * faults. PP_OPAQUE: the compiler forgets what it knows of a variable's value. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#define PP_SLOW __declspec(noinline)
+#define PP_FAST __forceinline
+#define PP_OPAQUE(variable) ((void)(variable))
+#define PP_WILL_WRITE(address) ((void)(address))
+#else
+#define PP_SLOW __attribute__((noinline))
+#define PP_FAST inline __attribute__((always_inline))
+#define PP_OPAQUE(variable) __asm__("" : "+r"(variable))
+#define PP_WILL_WRITE(address) __builtin_prefetch(address, 1)
+#endif
+
 typedef _Atomic uint64_t pp_counter;
 typedef struct pp_notice pp_notice; /* notify.h */
 

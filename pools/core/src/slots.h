@@ -225,21 +225,6 @@ static inline bool pp_slots_any_remote(const pp_slots *slots)
     return atomic_load_explicit(&((pp_slots *)slots)->remote_head, memory_order_relaxed) != 0;
 }
 
-/* PP_SLOW: not inlined into the common way, which then saves no registers for its sake. PP_FAST: inlined into
- * it, though others call it too. PP_WILL_WRITE: asks for a cache line that is about to be stored into; never
- * faults. PP_OPAQUE: the compiler forgets what it knows of a variable's value. */
-#if defined(_MSC_VER) && !defined(__clang__)
-#define PP_SLOW __declspec(noinline)
-#define PP_FAST __forceinline
-#define PP_OPAQUE(variable) ((void)(variable))
-#define PP_WILL_WRITE(address) ((void)(address))
-#else
-#define PP_SLOW __attribute__((noinline))
-#define PP_FAST inline __attribute__((always_inline))
-#define PP_OPAQUE(variable) __asm__("" : "+r"(variable))
-#define PP_WILL_WRITE(address) __builtin_prefetch(address, 1)
-#endif
-
 /* ---- the fast path, owner only --------------------------------------------------- */
 
 /* A free slot that was used before, the most recently freed first; PP_SLOT_NONE when there is none. */
@@ -290,6 +275,19 @@ static inline uint64_t pp_slot_key_after(uint64_t owned_key)
 {
     uint64_t key = owned_key + ((UINT64_C(1) << 32) - PP_BLOCK_OWNED);
     return PP_LIKELY(key & UINT64_C(0x00ffffff00000000)) ? key : key - (UINT64_C(1) << 56);
+}
+
+/* The block of an owned key is released while it is pinned: it is in flight, and nobody's. */
+static inline void pp_slot_set_in_flight(pp_slot *slot, uint64_t owned_key)
+{
+    uint64_t key = owned_key ^ PP_BLOCK_OWNED ^ PP_BLOCK_IN_FLIGHT;
+    atomic_store_explicit(&slot->key, key, memory_order_relaxed);
+    atomic_store_explicit(&slot->info, pp_slot_info(slot) & ~PP_REQUESTED_MAX, memory_order_relaxed);
+}
+
+static inline bool pp_slot_in_flight(const pp_slot *slot, uint64_t owned_key)
+{
+    return pp_slot_key(slot) == (owned_key ^ PP_BLOCK_OWNED ^ PP_BLOCK_IN_FLIGHT);
 }
 
 /* Ends a generation: the key is one of a free slot. Such a slot knows its place on the stack. */
