@@ -30,7 +30,9 @@ class Debug:
     poison: bool = False
     """A pattern over released blocks, compared before they are handed out again, and by walk and check."""
     poison_bytes: int | None = lib.PP_POISON_DEFAULT_BYTES
-    """How much of a block, half at its start and half at its end; None for all of it."""
+    """How much of a block, half at its start and half at its end; None for all of it.
+
+    As it is, 64 bytes in between are poisoned as well, which move on with each owner of the block."""
     quarantine: int = 0
     """How many released blocks wait before they are used again, at most 65536."""
     quarantine_bytes: int = 0

@@ -1,25 +1,24 @@
 /* debug.c - what each call on a block does besides its strategy's work; debug_layer.h draws the states. */
 #include "annotate.h"
-#include "debug_layer.h"
+#include "debug_inline.h"
 
 /* ---- handing out ---------------------------------------------------------------------- */
 
 /* What is asked of the strategy for a request. Requests that it would refuse reach it as they are. */
-static size_t asked_for(const pp_debug *d, const pp_side *side, size_t bytes)
+static inline size_t asked_for(const pp_debug *d, const pp_side *side, size_t bytes)
 {
     size_t room = d->pool->padding;
-    if (d->pool->fixed_size && side == &d->sides[1])
-        return bytes - 1 < d->pool->max_bytes ? d->pool->max_bytes : bytes;
-    return bytes - 1 < SIZE_MAX - room && side == &d->sides[0] ? bytes + room : bytes;
+    if (PP_LIKELY(side == &d->sides[0])) return bytes - 1 < SIZE_MAX - room ? bytes + room : bytes;
+    return d->pool->fixed_size && bytes - 1 < d->pool->max_bytes ? d->pool->max_bytes : bytes;
 }
 
 /* The strategy's acquire; blocks that wait are given up before the pool is called exhausted. */
-static pp_status take(pp_debug *d, pp_side *side, size_t bytes, uint32_t tag, pp_block *out)
+static inline pp_status take(pp_debug *d, pp_side *side, size_t bytes, uint32_t tag, pp_block *out)
 {
     side->pool->spare = d->count != 0 || side == &d->sides[1];
     pp_status status = side->ops->acquire(side->pool, bytes, tag, out);
     side->pool->spare = 0;
-    if (PP_LIKELY(status != PP_EXHAUSTED && status != PP_NO_MEMORY)) return status;
+    if (PP_LIKELY(status == PP_OK) || (status != PP_EXHAUSTED && status != PP_NO_MEMORY)) return status;
     if (side == &d->sides[1] || !pp_quarantine_empty(d)) return status;
     return d->found ? PP_CORRUPT_BLOCK : side->ops->acquire(side->pool, bytes, tag, out);
 }
@@ -35,15 +34,23 @@ static uint64_t granted_to(pp_debug *d, const pp_side *side, const pp_block *blo
     return info.granted;
 }
 
+/* Writes the canary behind a block that is new to its owner. */
+static PP_FAST void seal(const pp_debug *d, const pp_record *r, pp_handle handle, bool usual)
+{
+    if (usual || !r->padded)
+        pp_memory_open(r->data + r->size, r->canary_bytes); /* the strategy opened the block alone */
+    pp_canary_write(d, r, pp_handle_index(handle), usual);
+}
+
 /* What a request of `bytes` got: sizes, canary. `block` is as the strategy gave it, and then as the owner
  * sees it. */
-static void measure(pp_debug *d, pp_side *side, pp_record *r, size_t bytes, size_t asked, pp_block *block)
+static PP_SLOW void measure(pp_debug *d, pp_side *side, pp_record *r, size_t bytes, size_t asked,
+                            pp_block *block)
 {
     bool padded = !side->pool->fixed_size && asked != bytes && side == &d->sides[0];
     r->data = block->data;
     r->granted = granted_to(d, side, block);
     r->requested = bytes;
-    r->excess = asked - bytes;
     r->padded = padded;
     r->canary_bytes = padded || (side->pool->canary_room && d->config.canaries) ? PP_CANARY_BYTES : 0;
     if (padded) {
@@ -52,49 +59,55 @@ static void measure(pp_debug *d, pp_side *side, pp_record *r, size_t bytes, size
         pp_bump(&d->padded_blocks, 1);
     }
     r->size = block->size;
-    pp_bump(&d->excess_bytes, r->excess);
+    pp_bump(&d->excess_bytes, asked - bytes);
     if (side == &d->sides[1]) r->canary_bytes = pp_guards_slack(block);
-    if (!r->canary_bytes) return;
-    if (!padded) pp_memory_open(r->data + r->size, r->canary_bytes); /* the strategy opened the block alone */
-    pp_canary_write(d, r, pp_handle_index(block->handle));
+    if (r->canary_bytes) seal(d, r, block->handle, false);
 }
 
-static void unmeasure(pp_debug *d, pp_record *r)
+/* A slab's block is what it was when it was measured first, and asks for nothing in excess. */
+static inline bool measured(const pp_side *side, const pp_debug *d)
 {
-    pp_bump(&d->excess_bytes, 0 - r->excess);
+    return side->pool->fixed_size && side == &d->sides[0];
+}
+
+static void unmeasure(pp_debug *d, const pp_side *side, pp_record *r)
+{
+    pp_bump(&d->excess_bytes, 0 - pp_record_excess(d, side, r));
     if (r->padded) pp_bump(&d->padded_blocks, (uint64_t)-1);
 }
 
-static pp_status acquire_inside(pp_debug *d, size_t bytes, uint32_t tag, pp_block *out)
+static PP_FAST pp_status acquire_inside(pp_debug *d, size_t bytes, uint32_t tag, pp_block *out, bool usual)
 {
-    pp_block block;
-    pp_quarantine_settle(d);
+    pp_quarantine_settle(d, usual);
     if (PP_UNLIKELY(d->found)) return pp_note_failure(d->pool, bytes, tag, PP_CORRUPT_BLOCK);
-    pp_side *side = pp_guards_choose(d, bytes);
-    size_t asked = asked_for(d, side, bytes);
-    pp_status status = take(d, side, asked, tag, &block);
+    pp_side *side = usual || PP_LIKELY(!d->config.guards) ? &d->sides[0] : pp_guards_choose(d, bytes);
+    size_t asked = usual ? bytes : asked_for(d, side, bytes);
+    pp_status status = take(d, side, asked, tag, out);
     if (PP_UNLIKELY(status == PP_NO_MEMORY && side != &d->sides[0])) {
         side = &d->sides[0]; /* the system has no pages of its own for it */
         asked = asked_for(d, side, bytes);
-        status = take(d, side, asked, tag, &block);
+        status = take(d, side, asked, tag, out);
     }
     if (PP_UNLIKELY(status != PP_OK)) {
         return status == PP_CORRUPT_BLOCK ? pp_note_failure(d->pool, bytes, tag, status) : status;
     }
-    pp_record *r = pp_record_at(d, side, pp_handle_index(block.handle));
-    if (PP_UNLIKELY(!r) && !(r = pp_record_make(d, side, pp_handle_index(block.handle)))) {
-        side->ops->release(side->pool, block.handle);
-        if (side->pool->retains) side->ops->unpin(side->pool, block.handle, PP_PIN_USER);
+    pp_record *r = pp_record_at(d, side, pp_handle_index(out->handle));
+    if (PP_UNLIKELY(!r) && !(r = pp_record_make(d, side, pp_handle_index(out->handle)))) {
+        side->ops->release(side->pool, out->handle);
+        if (side->pool->retains) side->ops->unpin(side->pool, out->handle, PP_PIN_USER);
         return pp_note_failure(d->pool, bytes, tag, PP_NO_MEMORY);
     }
-    r->born_ns = d->config.history ? pp_system_coarse_ns() : 0;
+    r->born_ns = usual || d->config.history ? pp_system_coarse_ns() : 0;
     r->tag = tag;
     r->site = atomic_load_explicit(&d->pool->site, memory_order_relaxed);
-    r->pins = r->user_pins = 0;
-    measure(d, side, r, bytes, asked, &block);
-    if (d->config.history) pp_record_note(d, r, PP_OP_ALLOC, bytes, r->born_ns);
-    pp_record_set(r, block.handle, PP_RECORD_LIVE);
-    *out = block;
+    if (PP_LIKELY(r->size) && (usual || measured(side, d))) {
+        r->requested = bytes;
+        if (usual || r->canary_bytes) seal(d, r, out->handle, usual);
+    } else {
+        measure(d, side, r, bytes, asked, out);
+    }
+    if (usual || d->config.history) pp_record_note(d, r, PP_OP_ALLOC, bytes, r->born_ns);
+    pp_record_set(r, out->handle, PP_RECORD_LIVE);
     return PP_OK;
 }
 
@@ -102,7 +115,16 @@ pp_status pp_debug_layer_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_b
 {
     pp_debug *d = pp_debug_of(pool);
     if (PP_UNLIKELY(!pp_debug_enter(d))) return d->layer.below->acquire(pool, bytes, tag, out);
-    pp_status status = acquire_inside(d, bytes, tag, out);
+    pp_status status = acquire_inside(d, bytes, tag, out, false);
+    pp_debug_leave(d);
+    return status;
+}
+
+pp_status pp_debug_usual_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+{
+    pp_debug *d = pp_debug_of(pool);
+    if (PP_UNLIKELY(!pp_debug_enter(d))) return d->layer.below->acquire(pool, bytes, tag, out);
+    pp_status status = acquire_inside(d, bytes, tag, out, true);
     pp_debug_leave(d);
     return status;
 }
@@ -115,7 +137,7 @@ size_t pp_debug_layer_acquire_many(pp_pool *pool, size_t count, size_t bytes, ui
     size_t done = 0;
     bool inside = pp_debug_enter(d);
     while (done < count) {
-        status = inside ? acquire_inside(d, bytes, tag, &out[done])
+        status = inside ? acquire_inside(d, bytes, tag, &out[done], false)
                         : d->layer.below->acquire(pool, bytes, tag, &out[done]);
         if (status != PP_OK) break;
         done++;
@@ -127,15 +149,18 @@ size_t pp_debug_layer_acquire_many(pp_pool *pool, size_t count, size_t bytes, ui
 
 /* ---- giving back --------------------------------------------------------------------------- */
 
-void pp_debug_end(pp_debug *d, pp_side *side, pp_record *r, pp_handle handle)
+static PP_FAST void end_ownership(pp_debug *d, pp_side *side, pp_record *r, pp_handle handle, bool usual)
 {
-    bool retains = side->pool->retains, pinned = r->pins != 0;
-    if (r->canary_bytes) pp_canary_compare(d, r, handle);
-    if (d->config.poison && !pinned) pp_poison_write(d, r, pp_handle_index(handle));
-    pp_bump(&d->excess_bytes, 0 - r->excess);
+    bool retains = usual || side->pool->retains, pinned = r->pins != 0;
+    pp_canary_compare(d, r, handle, usual);
+    if ((usual || d->config.poison) && PP_LIKELY(!pinned)) pp_poison_write(d, r, handle, usual);
+    if (!usual) pp_bump(&d->excess_bytes, 0 - pp_record_excess(d, side, r));
     bool ended = side->ops->release(side->pool, handle) == PP_OK;
     if (PP_LIKELY(ended && retains && !pinned)) {
-        pp_quarantine_put(d, r, handle);
+        if (usual && PP_LIKELY(d->count == d->config.quarantine_count))
+            pp_quarantine_exchange(d, r, handle);
+        else
+            pp_quarantine_put(d, r, handle);
         return;
     }
     if (ended && pinned) {
@@ -146,14 +171,19 @@ void pp_debug_end(pp_debug *d, pp_side *side, pp_record *r, pp_handle handle)
     if (r->padded) pp_bump(&d->padded_blocks, (uint64_t)-1);
 }
 
-static pp_status release_inside(pp_debug *d, pp_handle handle)
+void pp_debug_end(pp_debug *d, pp_side *side, pp_record *r, pp_handle handle)
+{
+    end_ownership(d, side, r, handle, false);
+}
+
+static PP_FAST pp_status release_inside(pp_debug *d, pp_handle handle, bool usual)
 {
     pp_debug_bring_home(d);
-    pp_side *side = pp_debug_side(d, handle);
+    pp_side *side = usual ? &d->sides[0] : pp_debug_side(d, handle);
     pp_record *r = pp_record_at(d, side, pp_handle_index(handle));
     if (PP_LIKELY(r != NULL) && PP_LIKELY(pp_record_claim(r, handle))) {
-        if (d->config.history) pp_record_note(d, r, PP_OP_FREE, r->requested, pp_system_coarse_ns());
-        pp_debug_end(d, side, r, handle);
+        if (usual || d->config.history) pp_record_note(d, r, PP_OP_FREE, r->requested, pp_system_coarse_ns());
+        end_ownership(d, side, r, handle, usual);
         return PP_OK;
     }
     if (pp_record_ended(r, handle)) return pp_note_misuse(d->pool, PP_DOUBLE_RELEASE);
@@ -166,7 +196,16 @@ pp_status pp_debug_layer_release(pp_pool *pool, pp_handle handle)
 {
     pp_debug *d = pp_debug_of(pool);
     if (PP_UNLIKELY(!pp_debug_enter(d))) return pp_debug_release_away(d, handle);
-    pp_status status = pp_debug_result(d, release_inside(d, handle));
+    pp_status status = pp_debug_result(d, release_inside(d, handle, false));
+    pp_debug_leave(d);
+    return status;
+}
+
+pp_status pp_debug_usual_release(pp_pool *pool, pp_handle handle)
+{
+    pp_debug *d = pp_debug_of(pool);
+    if (PP_UNLIKELY(!pp_debug_enter(d))) return pp_debug_release_away(d, handle);
+    pp_status status = pp_debug_result(d, release_inside(d, handle, true));
     pp_debug_leave(d);
     return status;
 }
@@ -178,7 +217,8 @@ size_t pp_debug_layer_release_many(pp_pool *pool, const pp_handle *handles, size
     size_t done = 0;
     bool inside = pp_debug_enter(d);
     for (size_t i = 0; i < count; i++) {
-        pp_status status = inside ? release_inside(d, handles[i]) : pp_debug_release_away(d, handles[i]);
+        pp_status status =
+            inside ? release_inside(d, handles[i], false) : pp_debug_release_away(d, handles[i]);
         done += status == PP_OK;
         if (first == PP_OK) first = status;
     }
@@ -198,7 +238,7 @@ static pp_status resize_inside(pp_debug *d, pp_handle handle, size_t bytes, pp_b
     pp_side *side = pp_debug_side(d, handle);
     pp_record *r = pp_record_at(d, side, pp_handle_index(handle));
     if (!pp_record_is(r, handle, PP_RECORD_LIVE)) return side->ops->resize(side->pool, handle, bytes, out);
-    if (r->canary_bytes) pp_canary_compare(d, r, handle);
+    pp_canary_compare(d, r, handle, false);
     if (d->found) return PP_CORRUPT_BLOCK;
     size_t asked = asked_for(d, side, bytes);
     if (r->canary_bytes) pp_canary_erase(d, r, pp_handle_index(handle)); /* it may become the owner's */
@@ -208,10 +248,10 @@ static pp_status resize_inside(pp_debug *d, pp_handle handle, size_t bytes, pp_b
     if ((status == PP_EXHAUSTED || status == PP_NO_MEMORY) && pp_quarantine_empty(d))
         status = d->found ? PP_CORRUPT_BLOCK : side->ops->resize(side->pool, handle, asked, out);
     if (status != PP_OK) {
-        if (r->canary_bytes) pp_canary_write(d, r, pp_handle_index(handle));
+        pp_canary_write(d, r, pp_handle_index(handle), false);
         return status;
     }
-    unmeasure(d, r);
+    unmeasure(d, side, r);
     measure(d, side, r, bytes, asked, out);
     if (d->config.history) pp_record_note(d, r, PP_OP_RESIZE, bytes, pp_system_coarse_ns());
     return PP_OK;
@@ -237,7 +277,7 @@ static pp_status pin_inside(pp_debug *d, pp_handle handle, pp_pin_kind kind, voi
     pp_status status = side->ops->pin(side->pool, handle, kind, data);
     if (status != PP_OK || !pp_record_is(r, handle, PP_RECORD_LIVE)) return status;
     r->pins++;
-    r->user_pins += kind == PP_PIN_USER;
+    pp_record_rest_of(d, r)->user_pins += kind == PP_PIN_USER;
     if (d->config.history) pp_record_note(d, r, PP_OP_PIN, kind, pp_system_coarse_ns());
     return PP_OK;
 }
@@ -255,7 +295,7 @@ pp_status pp_debug_layer_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, 
 static void end_hold(pp_debug *d, pp_side *side, pp_record *r, pp_handle handle)
 {
     if (side->pool->retains) {
-        if (d->config.poison) pp_poison_write(d, r, pp_handle_index(handle));
+        if (d->config.poison) pp_poison_write(d, r, handle, false);
         pp_quarantine_put(d, r, handle);
         return;
     }
@@ -270,12 +310,13 @@ static pp_status unpin_inside(pp_debug *d, pp_handle handle, pp_pin_kind kind)
     pp_record *r = pp_record_at(d, side, pp_handle_index(handle));
     bool held = pp_record_is(r, handle, PP_RECORD_HELD), live = pp_record_is(r, handle, PP_RECORD_LIVE);
     if (pp_record_is(r, handle, PP_RECORD_WAITING)) return PP_NOT_PINNED;
-    if (held && kind == PP_PIN_USER && r->user_pins == 0) return PP_NOT_PINNED; /* that pin is ours */
-    if (held && r->pins == 1 && r->canary_bytes) pp_canary_compare(d, r, handle);
+    if (held && kind == PP_PIN_USER && pp_record_rest_of(d, r)->user_pins == 0)
+        return PP_NOT_PINNED; /* that pin is ours */
+    if (held && r->pins == 1) pp_canary_compare(d, r, handle, false);
     pp_status status = side->ops->unpin(side->pool, handle, kind);
     if (status != PP_OK || !(held || live)) return status;
     r->pins--;
-    r->user_pins -= kind == PP_PIN_USER;
+    pp_record_rest_of(d, r)->user_pins -= kind == PP_PIN_USER;
     if (d->config.history) pp_record_note(d, r, PP_OP_UNPIN, kind, pp_system_coarse_ns());
     if (held && r->pins == 0) end_hold(d, side, r, handle);
     return PP_OK;

@@ -2,9 +2,7 @@
  *
  * A canary is metadata. A block that waits is free, in a cache: it counts as cached, and its bytes as free
  * though no request gets them before the pool would be exhausted. */
-#include <string.h>
-
-#include "debug_layer.h"
+#include "debug_inline.h"
 
 /* ---- statistics ------------------------------------------------------------------------- */
 
@@ -104,9 +102,9 @@ static int survey_block(void *context, const pp_block_info *seen)
     pp_block_info info = *seen;
     pp_record *r = info.handle ? pp_record_at(d, s->side, pp_handle_index(info.handle)) : NULL;
     if (r && (pp_record_key(r) & 7) && pp_record_key(r) >> 32 == info.handle >> 32) {
-        if (r->canary_bytes) pp_canary_compare(d, r, info.handle);
+        pp_canary_compare(d, r, info.handle, false);
         if (d->config.poison && pp_record_is(r, info.handle, PP_RECORD_WAITING))
-            pp_poison_compare(d, r, info.handle);
+            pp_poison_compare(d, r, info.handle, false);
         correct(r, &info);
     }
     return s->visit ? s->visit(s->context, &info) : 0;

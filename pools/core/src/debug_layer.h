@@ -1,6 +1,7 @@
 /* debug_layer.h - the debug layer's struct, and what its files ask of each other.
  *
  *   debug.c             acquire, release, resize, pins: what each call does besides its strategy's work
+ *   debug_inline.h      the short way of the marks, the history and the quarantine
  *   debug_life.c        making and ending the layer
  *   debug_records.c     what is known of each block, and its history
  *   debug_marks.c       canaries and poison: written, compared, reported
@@ -56,6 +57,8 @@ typedef enum pp_record_state {
     PP_RECORD_WAITING = 4
 } pp_record_state;
 
+/* One cache line, with the history behind it: of a history of two lines or more, an acquire and its release
+ * fill one line. */
 typedef struct pp_record {
     _Atomic uint64_t key; /* the handle's upper half : pp_record_state */
     char *data;           /* not of blocks that move; see pp_record_data() */
@@ -64,13 +67,20 @@ typedef struct pp_record {
     uint64_t requested;
     uint64_t born_ns;
     uint32_t tag, site;
-    uint32_t pins, user_pins; /* the program's, of all kinds and of kind USER */
-    uint32_t next;            /* on the list of blocks that other threads released: index + 1 */
-    uint32_t events;          /* ever written to the history */
-    uint64_t excess;          /* bytes asked of the strategy above `requested` */
-    uint8_t canary_bytes;     /* behind `size` */
-    bool padded;              /* `granted` is PP_CANARY_BYTES less than what the strategy counts */
+    uint32_t pins;        /* the program's, of all kinds; 0 of a block that nobody owned yet */
+    uint8_t canary_bytes; /* behind `size` */
+    bool padded;          /* `granted` is PP_CANARY_BYTES less than what the strategy counts */
+    uint8_t at;           /* where the next line of the history is written */
+    bool full;            /* and whether one is there */
 } pp_record;
+
+PP_STATIC_ASSERT(sizeof(pp_record) == 64, "what a call reads and writes is one cache line");
+
+/* Behind record and history: what few calls need. */
+typedef struct pp_record_rest {
+    uint32_t user_pins; /* those of kind USER */
+    uint32_t next;      /* on the list of blocks that other threads released: index + 1 */
+} pp_record_rest;
 
 /* The strategy's blocks, or the guarded ones. */
 typedef struct pp_side {
@@ -86,8 +96,9 @@ typedef struct pp_debug {
     pp_pool *pool;
     pp_side sides[2];
     pp_debug_config config;
-    size_t record_bytes;   /* of a record with its history */
-    uint64_t secret;       /* of the canaries */
+    size_t record_bytes;   /* of a record with its history and the rest */
+    uint64_t canary[2];    /* PP_CANARY_BYTES that only this pool knows */
+    uint32_t poison_turns; /* of the usual form: pp_poison_turns() of its blocks */
     uint64_t random;       /* state of the generator that shuffles */
     uint64_t guard_random; /* and of the one that chooses whose block is guarded */
     uint32_t guard_stamp;  /* the guarded blocks' pool id, as in a handle's upper half; 0 without */
@@ -218,19 +229,35 @@ static inline char *pp_record_data(const pp_debug *d, const pp_record *r, uint32
     return PP_UNLIKELY(d->places != NULL) ? (char *)(uintptr_t)d->places[(size_t)index * 4] : r->data;
 }
 
-/* Writes a line of the history, if one is kept. By whoever has the record to itself. */
-void pp_record_note(pp_debug *d, pp_record *r, pp_trace_op op, uint64_t bytes, uint64_t now_ns);
+static inline pp_debug_event *pp_record_events(const pp_record *r)
+{
+    return (pp_debug_event *)(void *)(r + 1);
+}
+
+static inline pp_record_rest *pp_record_rest_of(const pp_debug *d, const pp_record *r)
+{
+    return (pp_record_rest *)(void *)(pp_record_events(r) + d->config.history);
+}
+
+/* Bytes asked of the strategy above those that were requested. */
+static inline uint64_t pp_record_excess(const pp_debug *d, const pp_side *side, const pp_record *r)
+{
+    if (PP_UNLIKELY(side != &d->sides[0])) return d->pool->fixed_size ? d->pool->max_bytes - r->requested : 0;
+    return r->padded ? PP_CANARY_BYTES : 0;
+}
 
 /* The history in order; how many lines. */
 uint32_t pp_record_history(const pp_debug *d, const pp_record *r, pp_debug_event *out, uint32_t capacity);
 
 /* ---- debug_marks.c -------------------------------------------------------------------- */
 
-void pp_canary_write(const pp_debug *d, const pp_record *r, uint32_t index);
 void pp_canary_erase(const pp_debug *d, const pp_record *r, uint32_t index);
 
-/* Compares and, where it differs, reports and mends. */
-void pp_canary_compare(pp_debug *d, pp_record *r, pp_handle handle);
+/* For any block, of any form; debug_inline.h has what is quick. */
+void pp_canary_write_some(const pp_debug *d, const pp_record *r, uint32_t index);
+void pp_canary_compare_some(pp_debug *d, pp_record *r, pp_handle handle);
+void pp_poison_write_all(const pp_debug *d, const pp_record *r, pp_handle handle);
+void pp_poison_compare_all(pp_debug *d, pp_record *r, pp_handle handle);
 
 /* Has the next call tell what this thread found last. Any thread. */
 void pp_debug_owe(pp_debug *d);
@@ -238,13 +265,7 @@ void pp_debug_owe(pp_debug *d);
 /* Finds what is owed. Inside. */
 void pp_debug_pay(pp_debug *d);
 
-void pp_poison_write(const pp_debug *d, const pp_record *r, uint32_t index);
-void pp_poison_compare(pp_debug *d, pp_record *r, pp_handle handle);
-
 /* ---- debug_quarantine.c ------------------------------------------------------------------ */
-
-/* A block that is released for the strategy, retained, and not pinned by the program: it begins to wait. */
-void pp_quarantine_put(pp_debug *d, pp_record *r, pp_handle handle);
 
 /* Lets go of all that wait; whether there were any. */
 bool pp_quarantine_empty(pp_debug *d);
@@ -264,10 +285,10 @@ static inline void pp_debug_bring_home(pp_debug *d)
 void pp_quarantine_yield(pp_debug *d);
 
 /* What precedes an acquire. */
-static inline void pp_quarantine_settle(pp_debug *d)
+static PP_FAST void pp_quarantine_settle(pp_debug *d, bool usual)
 {
     pp_debug_bring_home(d);
-    if (PP_UNLIKELY(d->count && !d->config.quarantine_count)) pp_quarantine_yield(d);
+    if (!usual && PP_UNLIKELY(d->count && !d->config.quarantine_count)) pp_quarantine_yield(d);
 }
 
 /* A release by somebody who is not inside. */
@@ -283,6 +304,10 @@ size_t pp_debug_layer_acquire_many(pp_pool *pool, size_t count, size_t bytes, ui
                                    pp_status *why);
 pp_status pp_debug_layer_release(pp_pool *pool, pp_handle handle);
 size_t pp_debug_layer_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why);
+/* The same for pools of the usual form. */
+pp_status pp_debug_usual_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
+pp_status pp_debug_usual_release(pp_pool *pool, pp_handle handle);
+
 pp_status pp_debug_layer_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
 pp_status pp_debug_layer_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data);
 pp_status pp_debug_layer_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind);
@@ -303,7 +328,7 @@ pp_status pp_debug_layer_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max
 pp_status pp_guards_init(pp_debug *d);
 void pp_guards_end(pp_debug *d);
 
-/* The side that serves the next acquire. */
+/* The side that serves the next acquire, where there are two. */
 pp_side *pp_guards_choose(pp_debug *d, size_t bytes);
 
 /* Bytes between the end of a guarded block and the page behind it, as far as a canary reaches. */

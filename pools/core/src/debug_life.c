@@ -1,9 +1,11 @@
 /* debug_life.c - making and ending the debug layer. */
 #include <poolport/compacting.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "debug_layer.h"
+#include "debug_inline.h"
+
+/* No byte of a canary is zero or ASCII, so that an overrun with text or zeros never looks like it. */
+#define NOT_TEXT UINT64_C(0x8080808080808080)
 
 static void destroy(pp_pool *pool)
 {
@@ -40,10 +42,11 @@ static pp_status furnish(pp_debug *d)
     d->ring_mask = entries - 1;
     if (!d->ring) return PP_NO_MEMORY;
     if (d->config.poison_bytes == 0) d->config.poison_bytes = PP_POISON_DEFAULT_BYTES;
-    d->record_bytes = sizeof(pp_record) + d->config.history * sizeof(pp_debug_event);
+    d->record_bytes = sizeof(pp_record) + d->config.history * sizeof(pp_debug_event) + sizeof(pp_record_rest);
+    if (d->config.history) d->record_bytes = (d->record_bytes + 63) & ~(size_t)63;
     d->random = d->config.seed;
     uint64_t seed = pp_system_now_ns() ^ (uint64_t)(uintptr_t)d ^ pp_system_unix_ns() << 20;
-    d->secret = pp_random(&seed);
+    for (int i = 0; i < 2; i++) d->canary[i] = pp_random(&seed) | NOT_TEXT;
     if (strcmp(pool->ops->strategy, "compacting") == 0) {
         pp_compacting_map map;
         pp_compacting_map_of(pool, &map);
@@ -52,6 +55,17 @@ static pp_status furnish(pp_debug *d)
     pp_status status = pp_side_init(&d->sides[0], pool, pool->ops);
     if (status == PP_OK && d->config.guards) status = pp_guards_init(d);
     return status;
+}
+
+/* Whether acquire and release have the short way of debug_inline.h: all levels but guard pages in their
+ * usual form, on a slab of one owner, as debug=True has them in Python. */
+static bool is_usual(const pp_debug *d)
+{
+    const pp_debug_config *c = &d->config;
+    const pp_pool *pool = d->pool;
+    return pool->fixed_size && !pool->shared && c->canaries && c->history && !c->guards && c->poison &&
+           c->poison_bytes == PP_POISON_DEFAULT_BYTES && c->quarantine_count && !c->quarantine_bytes &&
+           pool->max_bytes >= 3 * PP_POISON_LINE && pool->max_bytes <= PP_POISON_MOST;
 }
 
 static void replace_calls(pp_pool_ops *ops)
@@ -94,6 +108,11 @@ pp_status pp_pool_debug(pp_pool *pool, const pp_debug_config *config)
         return status;
     }
     replace_calls(&d->layer.ops);
+    if (is_usual(d)) {
+        d->poison_turns = pp_poison_turns((uint32_t)pool->max_bytes);
+        d->layer.ops.acquire = pp_debug_usual_acquire;
+        d->layer.ops.release = pp_debug_usual_release;
+    }
     d->sides[0].ops = d->layer.below;
     d->layer.lock = &d->lock;
     pool->retains = config->poison || config->quarantine_count || config->shuffle;

@@ -2,16 +2,15 @@
  *
  *     | size bytes, the owner's                                     | canary |
  *
- *     released:  | db db ... db |        as it was        | db ... db | canary |
- *                 half of the poison                       half of it
+ *     released:  | db db ... db |   as it was   | db ... db |  as it was  | db ... db | canary |
+ *                 the first line               moves with each owner     the last line
  *
  * The canary is two words that only this pool knows, whole or, in front of a guard page, as much of them as
- * there is room for. Of a large block only its ends are poisoned by default: who writes to a block that he
- * has released writes what he always wrote, and that begins at its start; a page of poison would cost more
- * than all other levels together. */
-#include <string.h>
-
-#include "debug_layer.h"
+ * there is room for. Of a large block its ends are poisoned by default: who writes to a block that he
+ * has released writes what he always wrote, and that begins at its start. And one line in between, another
+ * one for each owner, so that who writes to the same place again and again is found as well. A page of poison
+ * would cost more than all other levels together. */
+#include "debug_inline.h"
 
 static _Thread_local pp_debug_fault last_fault;
 
@@ -72,119 +71,83 @@ void pp_debug_tell_again(pp_pool *pool)
 
 /* ---- canaries ------------------------------------------------------------------------- */
 
-/* No byte of it is zero or ASCII, so that an overrun with text or zeros never looks like it. */
-static void canary_of(const pp_debug *d, unsigned char out[PP_CANARY_BYTES])
-{
-    static const uint64_t high = UINT64_C(0x8080808080808080);
-    uint64_t words[2] = {d->secret | high, (~d->secret << 7 | d->secret >> 57) | high};
-    memcpy(out, words, sizeof words);
-}
-
 void pp_canary_erase(const pp_debug *d, const pp_record *r, uint32_t index)
 {
     memset(pp_record_data(d, r, index) + r->size, 0, r->canary_bytes);
 }
 
-void pp_canary_write(const pp_debug *d, const pp_record *r, uint32_t index)
+void pp_canary_write_some(const pp_debug *d, const pp_record *r, uint32_t index)
 {
-    unsigned char canary[PP_CANARY_BYTES];
-    char *at = pp_record_data(d, r, index) + r->size;
-    canary_of(d, canary);
-    if (PP_LIKELY(r->canary_bytes == PP_CANARY_BYTES))
-        memcpy(at, canary, PP_CANARY_BYTES);
-    else
-        memcpy(at, canary, r->canary_bytes);
+    memcpy(pp_record_data(d, r, index) + r->size, d->canary, r->canary_bytes);
 }
 
-static void canary_broken(pp_debug *d, pp_record *r, pp_handle handle, const char *data,
-                          const unsigned char canary[PP_CANARY_BYTES])
+void pp_canary_compare_some(pp_debug *d, pp_record *r, pp_handle handle)
 {
-    const unsigned char *at = (const unsigned char *)data + r->size;
-    uint32_t first = 0, last = r->canary_bytes - 1u;
-    while (at[first] == canary[first]) first++;
-    while (at[last] == canary[last]) last--;
-    report(d, r, handle, PP_DEBUG_OVERRUN, data, r->size + first, last - first + 1);
-    pp_canary_write(d, r, pp_handle_index(handle));
-}
-
-void pp_canary_compare(pp_debug *d, pp_record *r, pp_handle handle)
-{
-    unsigned char canary[PP_CANARY_BYTES];
     const char *data = pp_record_data(d, r, pp_handle_index(handle));
-    canary_of(d, canary);
-    bool intact = PP_LIKELY(r->canary_bytes == PP_CANARY_BYTES)
-                      ? memcmp(data + r->size, canary, PP_CANARY_BYTES) == 0
-                      : memcmp(data + r->size, canary, r->canary_bytes) == 0;
-    if (PP_UNLIKELY(!intact)) canary_broken(d, r, handle, data, canary);
+    const unsigned char *at = (const unsigned char *)data + r->size, *canary = (const void *)d->canary;
+    uint32_t first = 0, last = r->canary_bytes;
+    while (first < last && at[first] == canary[first]) first++;
+    if (first == last) return;
+    while (at[last - 1] == canary[last - 1]) last--;
+    report(d, r, handle, PP_DEBUG_OVERRUN, data, r->size + first, last - first);
+    pp_canary_write_some(d, r, pp_handle_index(handle));
 }
 
 /* ---- poison ----------------------------------------------------------------------------- */
 
-/* How many bytes at the start, and where those at the end begin. */
-static void poisoned(const pp_debug *d, const pp_record *r, size_t *head, size_t *tail)
+enum { RANGES = 3 };
+
+typedef struct poisoned_range {
+    size_t from, to;
+} poisoned_range;
+
+/* What is poisoned of a block, in order. */
+static void poisoned(const pp_debug *d, const pp_record *r, pp_handle handle, poisoned_range out[RANGES])
 {
     size_t size = (size_t)r->size, bytes = d->config.poison_bytes;
-    *head = size <= bytes ? size : bytes / 2;
-    *tail = size <= bytes ? size : size - (bytes - bytes / 2);
+    bool small = bytes == PP_POISON_DEFAULT_BYTES && size < 3 * PP_POISON_LINE;
+    out[0] = (poisoned_range){0, small || size <= bytes ? size : bytes / 2};
+    out[1] = (poisoned_range){0, 0};
+    out[2] = (poisoned_range){small || size <= bytes ? size : size - (bytes - bytes / 2), size};
+    if (!pp_poison_wanders(d, r)) return;
+    out[1].from = pp_poison_window(d, r, handle, false);
+    out[1].to = out[1].from + PP_POISON_LINE;
 }
 
-/* The usual case, without loops or calls: 64 bytes at either end. */
-static inline bool usual(size_t head, size_t tail, size_t size) { return head == 64 && size - tail == 64; }
-
-void pp_poison_write(const pp_debug *d, const pp_record *r, uint32_t index)
+void pp_poison_write_all(const pp_debug *d, const pp_record *r, pp_handle handle)
 {
-    size_t head, tail;
-    char *data = pp_record_data(d, r, index);
-    poisoned(d, r, &head, &tail);
-    if (PP_LIKELY(usual(head, tail, (size_t)r->size))) {
-        memset(data, PP_POISON_BYTE, 64);
-        memset(data + tail, PP_POISON_BYTE, 64);
-        return;
-    }
-    memset(data, PP_POISON_BYTE, head);
-    memset(data + tail, PP_POISON_BYTE, (size_t)r->size - tail);
+    poisoned_range ranges[RANGES];
+    char *data = pp_record_data(d, r, pp_handle_index(handle));
+    poisoned(d, r, handle, ranges);
+    for (int i = 0; i < RANGES; i++)
+        memset(data + ranges[i].from, PP_POISON_BYTE, ranges[i].to - ranges[i].from);
 }
 
-static inline uint64_t differences_in_64(const char *at)
-{
-    const uint64_t poison = UINT64_C(0x0101010101010101) * PP_POISON_BYTE;
-    uint64_t words[8];
-    memcpy(words, at, sizeof words);
-    return ((words[0] ^ poison) | (words[1] ^ poison)) | ((words[2] ^ poison) | (words[3] ^ poison)) |
-           ((words[4] ^ poison) | (words[5] ^ poison)) | ((words[6] ^ poison) | (words[7] ^ poison));
-}
-
-/* Whether a range holds nothing but poison. */
+/* Whether a range holds nothing but poison: each byte is the one behind it, and the first is poison. */
 static bool intact(const char *at, size_t bytes)
 {
-    uint64_t differences = 0;
-    for (; bytes >= 64; at += 64, bytes -= 64) differences |= differences_in_64(at);
-    for (; bytes; at++, bytes--) differences |= (unsigned char)*at ^ PP_POISON_BYTE;
-    return differences == 0;
+    return bytes == 0 || ((unsigned char)*at == PP_POISON_BYTE && memcmp(at, at + 1, bytes - 1) == 0);
 }
 
 /* Widens *first..*last to the damage in a range. */
-static void locate(const char *data, size_t from, size_t to, size_t *first, size_t *last)
+static void locate(const char *data, const poisoned_range *range, size_t *first, size_t *last)
 {
-    for (size_t i = from; i < to; i++) {
+    if (intact(data + range->from, range->to - range->from)) return;
+    for (size_t i = range->from; i < range->to; i++) {
         if ((unsigned char)data[i] == PP_POISON_BYTE) continue;
         if (*first > i) *first = i;
         *last = i;
     }
 }
 
-void pp_poison_compare(pp_debug *d, pp_record *r, pp_handle handle)
+void pp_poison_compare_all(pp_debug *d, pp_record *r, pp_handle handle)
 {
-    size_t head, tail, size = (size_t)r->size, first = SIZE_MAX, last = 0;
+    size_t first = SIZE_MAX, last = 0;
+    poisoned_range ranges[RANGES];
     const char *data = pp_record_data(d, r, pp_handle_index(handle));
-    poisoned(d, r, &head, &tail);
-    if (PP_LIKELY(usual(head, tail, size))) {
-        if (PP_LIKELY((differences_in_64(data) | differences_in_64(data + tail)) == 0)) return;
-    } else if (intact(data, head) && intact(data + tail, size - tail)) {
-        return;
-    }
-    locate(data, 0, head, &first, &last);
-    locate(data, tail, size, &first, &last);
+    poisoned(d, r, handle, ranges);
+    for (int i = 0; i < RANGES; i++) locate(data, &ranges[i], &first, &last);
+    if (first == SIZE_MAX) return;
     report(d, r, handle, PP_DEBUG_WRITE_AFTER_RELEASE, data, first, last - first + 1);
-    pp_poison_write(d, r, pp_handle_index(handle));
+    pp_poison_write_all(d, r, handle);
 }

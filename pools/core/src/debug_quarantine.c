@@ -7,76 +7,20 @@
  * The list of blocks that other threads released is pushed to with a CAS and taken whole, so
  * there is no ABA; a record is on it at most once, because only the thread whose claim turned LIVE into
  * AWAY pushes it, and only the owner, who takes it off, ends that state. */
-#include "debug_layer.h"
+#include "debug_inline.h"
 
 /* ---- waiting ------------------------------------------------------------------------------ */
-
-/* Puts the block that is to be the next at the ring's head, and has its lines fetched meanwhile. */
-static void choose_next(pp_debug *d)
-{
-    if (!d->count) return;
-    pp_handle *head = &d->ring[d->head & d->ring_mask], chosen = *head;
-    if (d->config.shuffle) {
-        uint32_t other = (uint32_t)((pp_random(&d->random) >> 32) * d->count >> 32);
-        pp_handle *place = &d->ring[(d->head + other) & d->ring_mask];
-        chosen = *place;
-        *place = *head;
-        *head = chosen;
-    }
-    const pp_record *r = pp_record_of(d, chosen);
-    PP_WILL_READ(r);
-    if (!d->config.poison || d->places) return;
-    PP_WILL_READ(r->data);
-    PP_WILL_READ(r->data + r->size - 1);
-}
-
-/* The wait of the block at the ring's head is over. */
-static void let_go(pp_debug *d)
-{
-    pp_handle handle = d->ring[d->head++ & d->ring_mask];
-    pp_side *side = pp_debug_side(d, handle);
-    pp_record *r = pp_record_at(d, side, pp_handle_index(handle));
-    d->count--;
-    d->waiting_bytes -= r->size;
-    pp_bump(&d->waiting, (uint64_t)-1);
-    pp_bump(&d->waiting_granted, 0 - r->granted);
-    if (d->config.poison) pp_poison_compare(d, r, handle);
-    if (r->padded) pp_bump(&d->padded_blocks, (uint64_t)-1);
-    pp_record_set(r, handle, PP_RECORD_NOTHING);
-    side->ops->unpin(side->pool, handle, PP_PIN_USER);
-    choose_next(d);
-}
-
-static bool over(const pp_debug *d)
-{
-    return d->count > d->config.quarantine_count ||
-           (d->config.quarantine_bytes && d->waiting_bytes > d->config.quarantine_bytes);
-}
-
-void pp_quarantine_put(pp_debug *d, pp_record *r, pp_handle handle)
-{
-    if (PP_UNLIKELY(d->count > d->ring_mask)) let_go(d);
-    d->ring[(d->head + d->count++) & d->ring_mask] = handle;
-    d->waiting_bytes += r->size;
-    pp_bump(&d->waiting, 1);
-    pp_bump(&d->waiting_granted, r->granted);
-    pp_record_set(r, handle, PP_RECORD_WAITING);
-    if (d->config.quarantine_count)
-        while (over(d)) let_go(d);
-    else if (d->config.shuffle)
-        choose_next(d);
-}
 
 bool pp_quarantine_empty(pp_debug *d)
 {
     if (!d->count) return false;
-    while (d->count) let_go(d);
+    while (d->count) pp_quarantine_let_go(d);
     return true;
 }
 
 void pp_quarantine_yield(pp_debug *d)
 {
-    do let_go(d);
+    do pp_quarantine_let_go(d);
     while (d->count && !d->config.shuffle);
 }
 
@@ -90,11 +34,11 @@ pp_status pp_debug_release_away(pp_debug *d, pp_handle handle)
         if (pp_record_ended(r, handle)) return pp_note_misuse(d->pool, PP_DOUBLE_RELEASE);
         return d->layer.below->release(d->pool, handle); /* which knows what is wrong with it */
     }
-    pp_record_note(d, r, PP_OP_FREE, r->requested, pp_system_coarse_ns());
+    if (d->config.history) pp_record_note(d, r, PP_OP_FREE, r->requested, pp_system_coarse_ns());
     atomic_fetch_add_explicit(&d->away_blocks, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&d->away_bytes, r->requested, memory_order_relaxed);
     uint32_t head = atomic_load_explicit(&side->away, memory_order_relaxed);
-    do r->next = head;
+    do pp_record_rest_of(d, r)->next = head;
     while (!atomic_compare_exchange_weak_explicit(&side->away, &head, pp_handle_index(handle) + 1,
                                                   memory_order_release, memory_order_relaxed));
     return PP_OK;
@@ -106,7 +50,7 @@ static void bring_home(pp_debug *d, pp_side *side)
     while (at) {
         uint32_t index = at - 1;
         pp_record *r = pp_record_at(d, side, index);
-        at = r->next;
+        at = pp_record_rest_of(d, r)->next;
         atomic_fetch_sub_explicit(&d->away_blocks, 1, memory_order_relaxed);
         atomic_fetch_sub_explicit(&d->away_bytes, r->requested, memory_order_relaxed);
         pp_bump(&side->pool->remote_releases, 1);

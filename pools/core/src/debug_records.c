@@ -43,22 +43,11 @@ pp_record *pp_record_make(pp_debug *d, pp_side *side, uint32_t index)
     return pp_record_at(d, side, index);
 }
 
-static pp_debug_event *events_of(const pp_record *r) { return (pp_debug_event *)(void *)(r + 1); }
-
-void pp_record_note(pp_debug *d, pp_record *r, pp_trace_op op, uint64_t bytes, uint64_t now_ns)
-{
-    static _Thread_local uint32_t thread;
-    uint32_t kept = d->config.history;
-    if (!kept) return;
-    if (PP_UNLIKELY(thread == 0)) thread = pp_system_thread_number();
-    events_of(r)[r->events++ % kept] = (pp_debug_event){now_ns, bytes, thread, r->tag, r->site, op};
-}
-
 uint32_t pp_record_history(const pp_debug *d, const pp_record *r, pp_debug_event *out, uint32_t capacity)
 {
-    uint32_t kept = d->config.history, count = r->events < kept ? r->events : kept;
+    uint32_t kept = d->config.history, count = r->full ? kept : r->at;
     if (count > capacity) count = capacity;
-    for (uint32_t i = 0; i < count; i++) out[i] = events_of(r)[(r->events - count + i) % kept];
+    for (uint32_t i = 0; i < count; i++) out[i] = pp_record_events(r)[(kept + r->at - count + i) % kept];
     return count;
 }
 

@@ -29,7 +29,10 @@ enum {
     PP_QUARANTINE_MAX = 1 << 16
 };
 
-/* Zero-initialise, then choose. */
+/* Zero-initialise, then choose. PP_POISON_DEFAULT_BYTES at the ends come with 64 bytes in between that move on
+ * with each owner: each byte of a block whose size stays, up to 1 GiB, is poisoned at least once in any 2^k
+ * owners, the power of two above the number of places, 64 for blocks of 4 KiB. Blocks of less than 192 bytes are
+ * then poisoned as a whole. */
 typedef struct pp_debug_config {
     uint32_t canaries;   /* 1: PP_CANARY_BYTES behind each block; a slab needs pp_pool_config.canaries */
     uint32_t poison;     /* 1: released blocks are poisoned, once nothing pins them */
