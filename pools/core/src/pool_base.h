@@ -27,7 +27,7 @@
 #endif
 
 /* PP_SLOW: not inlined into the common way, which then saves no registers for its sake. PP_FAST: inlined into
- * it, though others call it too. PP_WILL_WRITE: asks for a cache line that is about to be stored into; never
+ * it, though others call it too, where anything is. PP_WILL_WRITE: asks for a cache line that is about to be stored into; never
  * faults. PP_OPAQUE: the compiler forgets what it knows of a variable's value. */
 #if defined(_MSC_VER) && !defined(__clang__)
 #define PP_SLOW __declspec(noinline)
@@ -36,7 +36,11 @@
 #define PP_WILL_WRITE(address) ((void)(address))
 #else
 #define PP_SLOW __attribute__((noinline))
+#if defined(__OPTIMIZE__)
 #define PP_FAST inline __attribute__((always_inline))
+#else
+#define PP_FAST inline
+#endif
 #define PP_OPAQUE(variable) __asm__("" : "+r"(variable))
 #define PP_WILL_WRITE(address) __builtin_prefetch(address, 1)
 #endif
