@@ -9,7 +9,7 @@
  * Files are none of its business, read, written or sent: file_threads.c.
  *
  * A descriptor that is somebody else's has an entry for one report (watch.c), whose name
- * is that of the operation with bit 63 set, which no generation has.
+ * is that of the operation with bit 63 set, which no name has.
  *
  * A thread that waits is woken through an eventfd, the one entry that carries no
  * endpoint. */
@@ -119,8 +119,8 @@ static void end_poll(pp_port *port, uint32_t slot, uint32_t error)
 
 static void take_once(pp_port *port, uint64_t name)
 {
-    uint32_t slot = (uint32_t)name;
-    if (pp_slot_name(port, slot) == name && port->slots[slot].in_kernel)
+    uint32_t slot = pp_slot_find(port, name);
+    if (slot && port->slots[slot].in_kernel)
         end_poll(port, slot, 0);
     else
         port->stats.late_completions++;

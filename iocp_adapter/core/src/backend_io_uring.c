@@ -12,9 +12,9 @@
  *
  *      user data    bit 63    bits 32-62     bits 0-31
  *      poll         1         generation     endpoint
- *      accept,file  0         generation     slot
- *      others' fds  0         generation     slot, of watch.c: a poll that reports once
- *      zero copy    0         generation     uring_zero_copy.c
+ *      accept,file  0         generation     slot: the operation's name
+ *      others' fds  0         generation     the same, of watch.c: a poll that reports once
+ *      zero copy    0         generation     uring_zero_copy.c: bit 31, which no slot has
  *      others       0         0              IGNORED
  *
  * Files are sent by sendfile() in file_threads.c as under epoll, and not by splice
@@ -288,12 +288,10 @@ static void take_poll(pp_port *port, const uring_cqe *completion)
     pp_ready(port, index, edges);
 }
 
-static void take_accept(pp_port *port, const uring_cqe *completion)
+static void take_accept(pp_port *port, uint32_t slot, const uring_cqe *completion)
 {
-    uint32_t slot = (uint32_t)completion->user_data;
     bool ended = !(completion->flags & URING_CQE_MORE);
-    if (slot >= port->slot_fresh || pp_slot_name(port, slot) != completion->user_data ||
-        port->slots[slot].state != PP_SLOT_ARMED) {
+    if (slot == PP_NONE || port->slots[slot].state != PP_SLOT_ARMED) {
         port->stats.late_completions++;
         if (completion->result >= 0) close(completion->result);
         return;
@@ -301,18 +299,10 @@ static void take_accept(pp_port *port, const uring_cqe *completion)
     pp_accepted(port, slot, completion->result, ended);
 }
 
-static bool is_of_file(const pp_port *port, uint64_t name)
-{
-    uint32_t slot = (uint32_t)name;
-    return slot < port->slot_fresh && pp_slot_name(port, slot) == name &&
-           (port->slots[slot].kind == PP_KIND_READ || port->slots[slot].kind == PP_KIND_WRITE);
-}
-
 /* These never end behind our back: their slot is theirs until they complete. */
-static void take_file(pp_port *port, const uring_cqe *completion)
+static void take_file(pp_port *port, uint32_t slot, const uring_cqe *completion)
 {
     uring_state *state = port->state;
-    uint32_t slot = (uint32_t)completion->user_data;
     bool by_us = port->slots[slot].cancelled;
     state->files--;
     /* The thread that submitted it is no more, or was interrupted. */
@@ -322,22 +312,26 @@ static void take_file(pp_port *port, const uring_cqe *completion)
     pp_filed(port, slot, completion->result == -EINTR ? -ECANCELED : completion->result);
 }
 
-static bool is_of_watch(const pp_port *port, uint64_t name)
+static void take_watch(pp_port *port, uint32_t slot, const uring_cqe *completion)
 {
-    const pp_slot *slot = &port->slots[(uint32_t)name];
-    return name != IGNORED && pp_slot_name(port, (uint32_t)name) == name && slot->in_kernel &&
-           (slot->kind == PP_KIND_READABLE || slot->kind == PP_KIND_WRITABLE);
-}
-
-static void take_watch(pp_port *port, const uring_cqe *completion)
-{
-    uint32_t slot = (uint32_t)completion->user_data;
     int32_t events = completion->result;
     bool ended_by_itself = events == -ECANCELED && !port->slots[slot].cancelled;
     if (ended_by_itself && start_poll(port, slot) == PP_OK)
         port->stats.rearmed++;
     else
         pp_watched(port, slot, events < 0 ? (uint32_t)-events : 0);
+}
+
+static void take_operation(pp_port *port, const uring_cqe *completion)
+{
+    uint32_t slot = pp_slot_find(port, completion->user_data);
+    uint8_t kind = slot ? port->slots[slot].kind : PP_KIND_NONE;
+    if (kind == PP_KIND_READ || kind == PP_KIND_WRITE)
+        take_file(port, slot, completion);
+    else if ((kind == PP_KIND_READABLE || kind == PP_KIND_WRITABLE) && port->slots[slot].in_kernel)
+        take_watch(port, slot, completion);
+    else
+        take_accept(port, slot, completion);
 }
 
 static void harvest(pp_port *port, bool asked)
@@ -355,12 +349,8 @@ static void harvest(pp_port *port, bool asked)
             take_poll(port, &completion);
         else if (zero_copy_owns(completion.user_data))
             zero_copy_told(port, &state->zero_copy, &completion);
-        else if (is_of_watch(port, completion.user_data))
-            take_watch(port, &completion);
-        else if (is_of_file(port, completion.user_data))
-            take_file(port, &completion);
         else if (completion.user_data != IGNORED)
-            take_accept(port, &completion);
+            take_operation(port, &completion);
     }
     file_threads_reap(&state->threads);
     if (PP_UNLIKELY(state->rearm.head != PP_NONE) && !uring_peek(ring) && !uring_overflown(ring)) rearm(port);

@@ -270,10 +270,19 @@ static bool run_dry(pp_port *port)
     return state->in_kernel == 0;
 }
 
+static void count(const pp_port *port, pp_port_stats *out)
+{
+    const iocp_state *state = port->state;
+    pp_stats operations;
+    pp_pool_stats(state->operations, &operations);
+    out->grown += operations.grown;
+}
+
 static void shut(pp_port *port)
 {
     iocp_state *state = port->state;
     bool dry = run_dry(port);
+    count(port, &port->stats);
     iocp_close_spares(state);
     CloseHandle(state->port);
     if (state->driver) CloseHandle(state->driver);
@@ -347,6 +356,7 @@ const pp_backend pp_backend_iocp = {
     .open = open_iocp,
     .shut = shut,
     .features = tell_features,
+    .count = count,
     .watch = watch,
     .unwatch = unwatch,
     .expect = iocp_expect,

@@ -182,8 +182,8 @@ static void say_sent(pp_port *port, uint32_t index)
 static void say_accept(pp_port *port, uint64_t name)
 {
     sim_kernel *kernel = port->state;
-    uint32_t slot = (uint32_t)name;
-    if (pp_slot_name(port, slot) != name || !port->slots[slot].in_kernel) return;
+    uint32_t slot = pp_slot_find(port, name);
+    if (!slot || !port->slots[slot].in_kernel) return;
     uint32_t index = port->slots[slot].endpoint;
     sim_socket *listener = socket_of(port, index);
     bool cancelled = port->slots[slot].cancelled;
@@ -200,8 +200,8 @@ static void say_accept(pp_port *port, uint64_t name)
 static void say_connect(pp_port *port, const sim_event *event)
 {
     sim_kernel *kernel = port->state;
-    uint32_t slot = (uint32_t)event->name;
-    if (pp_slot_name(port, slot) != event->name || !port->slots[slot].in_kernel) return;
+    uint32_t slot = pp_slot_find(port, event->name);
+    if (!slot || !port->slots[slot].in_kernel) return;
     uint32_t index = port->slots[slot].endpoint;
     uint32_t error = pp_os_cancelled;
     if (!port->slots[slot].cancelled || sim_chance(kernel, kernel->moods.lose_cancel))
@@ -260,9 +260,10 @@ static bool is_watch(const pp_slot *slot)
 
 static void say_watch(pp_port *port, const sim_event *event)
 {
-    uint32_t one = (uint32_t)event->name;
-    if (one && pp_slot_name(port, one) == event->name && is_watch(&port->slots[one])) say_watch_of(port, one);
-    for (uint32_t i = 1; !one && i < port->slot_fresh; i++)
+    uint32_t one = pp_slot_find(port, event->name);
+    if (one && is_watch(&port->slots[one])) say_watch_of(port, one);
+    if (event->name) return;
+    for (uint32_t i = PP_NONE; (i = pp_slot_after(port, i)) != PP_NONE;)
         if (is_watch(&port->slots[i]) && port->slots[i].file == event->address) say_watch_of(port, i);
 }
 
@@ -436,7 +437,7 @@ static bool await(pp_port *port, int64_t timeout_ns)
     sim_kernel *kernel = port->state;
     uint64_t now_ns = pp_os_now_ns(), deadline_ns = now_ns + (uint64_t)timeout_ns;
     if (timeout_ns < 0 || deadline_ns < now_ns) deadline_ns = UINT64_MAX;
-    pp_os_lock_take(&port->lock);
+    pp_take_lock(port);
     bool news = timeout_ns == 0 || pass_time(kernel);
     pp_os_lock_drop(&port->lock);
     pp_os_lock_take(&kernel->bell);

@@ -52,11 +52,10 @@ uint32_t pp_port_cancelled_error(void) { return pp_os_cancelled; }
 
 pp_status pp_port_cancel(pp_port *port, pp_operation operation)
 {
-    uint32_t index = (uint32_t)operation;
     pp_status status = pp_enter(port);
     if (status != PP_OK) return status;
-    if (index == PP_NONE || index >= port->slot_fresh || pp_slot_name(port, index) != operation ||
-        port->slots[index].state != PP_SLOT_ARMED) {
+    uint32_t index = pp_slot_find(port, operation);
+    if (index == PP_NONE || port->slots[index].state != PP_SLOT_ARMED) {
         status = PP_STALE;
     } else {
         port->stats.cancels++;

@@ -11,9 +11,6 @@
  * that to the next call on a connected socket, Windows to the next receive on any,
  * unless told not to (SIO_UDP_CONNRESET). It says nothing about the datagram that the
  * call was for: it is counted, and the call is made again. */
-#include <stdlib.h>
-#include <string.h>
-
 #include "engine.h"
 
 /* ---- receiving ------------------------------------------------------------------------------ */
@@ -157,17 +154,10 @@ bool pp_datagram_send(pp_port *port, uint32_t index)
 /* The caller's address goes when its call returns. */
 static void keep_address(pp_port *port, uint32_t name)
 {
-    pp_slot *slot = &port->slots[name];
-    if (!slot->peer || slot->in_kernel) return;
-    pp_address *copy = malloc(sizeof *copy);
-    if (copy) {
-        *copy = *slot->peer;
-        slot->peer = copy;
-        slot->flags |= PP_SLOT_COPIED;
-    } else {
-        pp_send_detach(port, slot->endpoint, name);
-        pp_complete(port, name, 0, PP_ERROR_STATUS + PP_NO_MEMORY);
-    }
+    const pp_slot *slot = &port->slots[name];
+    if (!slot->peer || slot->in_kernel || pp_slot_keep_peer(port, name)) return;
+    pp_send_detach(port, slot->endpoint, name);
+    pp_complete(port, name, 0, PP_ERROR_STATUS + PP_NO_MEMORY);
 }
 
 static pp_status begin_send(pp_port *port, const pp_send *send, const pp_address *to, pp_operation *out)
@@ -184,7 +174,7 @@ static pp_status begin_send(pp_port *port, const pp_send *send, const pp_address
     if (out) *out = operation;
     pp_send_append(port, index, name);
     pp_send_some(port, index);
-    if (slot->state == PP_SLOT_ARMED && pp_slot_name(port, name) == operation) keep_address(port, name);
+    if (pp_slot_find(port, operation) && slot->state == PP_SLOT_ARMED) keep_address(port, name);
     return PP_OK;
 }
 

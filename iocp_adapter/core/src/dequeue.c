@@ -65,7 +65,7 @@ static void wait_in_line(pp_port *port, uint64_t deadline_ns)
     pp_waiter self = {.next = port->waiters};
     pp_os_gate_init(&self.gate);
     port->waiters = &self;
-    pp_os_gate_wait(&self.gate, &port->lock, deadline_ns);
+    pp_wait_at(port, &self.gate, deadline_ns);
     for (pp_waiter **at = &port->waiters; !self.called && *at; at = &(*at)->next) {
         if (*at != &self) continue;
         *at = self.next;
@@ -86,7 +86,7 @@ static void stop_running(pp_port *port, uint64_t self)
 void pp_port_leave(pp_port *port)
 {
     if (port->forks != pp_os_forks()) return;
-    pp_os_lock_take(&port->lock);
+    pp_take_lock(port);
     stop_running(port, pp_os_thread());
     if (port->waiters && may_run(port) && (has_work(port) || !port->led)) call_one(port);
     pp_os_lock_drop(&port->lock);
@@ -157,7 +157,7 @@ static bool lead(pp_port *port, uint64_t deadline_ns)
     port->stats.waits++;
     pp_os_lock_drop(&port->lock);
     bool interrupted = port->backend->wait(port, timeout_ns);
-    pp_os_lock_take(&port->lock);
+    pp_take_lock(port);
     port->led = 0;
     port->unasked = 0;
     port->refill = 1;
@@ -223,7 +223,7 @@ size_t pp_port_exchange(pp_port *port, const pp_block_send *sends, size_t send_c
     pp_sink sink = {out, 0, capacity, 0, port->batch_bytes};
     pp_status status = PP_CLOSED;
     if (port->forks == pp_os_forks()) {
-        pp_os_lock_take(&port->lock);
+        pp_take_lock(port);
         port->now_ns = pp_os_now_ns();
         uint64_t self = port->concurrency ? pp_os_thread() : 0;
         if (self) stop_running(port, self);

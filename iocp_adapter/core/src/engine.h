@@ -21,6 +21,7 @@
 #define POOLPORT_ENGINE_H
 
 #include <poolport/port.h>
+#include <poolport/slab.h>
 #include <stdatomic.h>
 
 #include "os.h"
@@ -36,6 +37,9 @@
 
 enum { PP_NONE = 0 }; /* index 0 of both tables is never handed out */
 
+/* Bits that no operation's name has: those of the slab's own number in its handles. */
+#define PP_NAME_SPARE (UINT64_C(0xff) << 56)
+
 enum pp_slot_state {
     PP_SLOT_FREE,
     PP_SLOT_RESERVED, /* an endpoint's future PP_KIND_CLOSE */
@@ -45,8 +49,8 @@ enum pp_slot_state {
 
 /* One operation. */
 typedef struct pp_slot {
-    uint32_t generation;
-    uint32_t next;     /* free stack, send queue or done queue */
+    pp_operation name;
+    uint32_t next;     /* send queue or done queue */
     uint32_t previous; /* send queue */
     uint32_t endpoint; /* index; PP_NONE for posts */
     uint8_t kind, state, flags, more;
@@ -63,9 +67,12 @@ typedef struct pp_slot {
     const pp_provider *provider;
     pp_address *peer; /* recvfrom: the caller's, may be NULL; sendto: NULL where the socket is connected */
     int64_t file;     /* send of a file: its descriptor (a watch: what is held of it), */
-    uint64_t offset;  /* where it begins in it, */
+    uint64_t offset;  /* where it begins in it (a sendto: the handle of `peer`, where that is a copy), */
     uint32_t held;    /* and its endpoint, if it has one */
 } pp_slot;
+
+enum { PP_SLOT_ALIGNMENT = 16 };
+PP_STATIC_ASSERT(sizeof(pp_slot) % PP_SLOT_ALIGNMENT == 0, "a slab's blocks are an array of slots");
 
 enum pp_slot_flag {
     PP_SLOT_TAKE = PP_SEND_TAKE,
@@ -74,7 +81,7 @@ enum pp_slot_flag {
     PP_SLOT_DATAGRAM = 8,
     PP_SLOT_PROVIDED = 16, /* a datagram into a block of the provider */
     PP_SLOT_TRUNCATED = 32,
-    PP_SLOT_COPIED = 64, /* `peer` is ours to free */
+    PP_SLOT_COPIED = 64, /* `peer` is a block of port->addresses */
     PP_SLOT_LEFT = 128   /* has left its queue, and is held */
 };
 
@@ -165,9 +172,12 @@ struct pp_port {
     uint8_t open;         /* the back end has not been shut */
     char reason[PP_REASON_BYTES];
 
-    pp_slot *slots;
-    uint32_t slot_limit, slot_fresh, slot_free;
-    uint32_t slots_used;
+    pp_pool *operations; /* whose blocks are the slots; its owner is whoever holds the lock */
+    pp_slot *slots;      /* its memory; index 0 is taken, and no operation's */
+    pp_slab_map slot_map;
+    uint64_t slot_pool; /* what its handles have in front of an operation's name */
+    uint32_t slot_limit;
+    pp_pool *addresses; /* of datagrams that wait to be sent */
     pp_end *ends;
     uint32_t end_limit, end_fresh, end_free;
 
@@ -216,6 +226,8 @@ typedef struct pp_backend {
     void (*shut)(pp_port *port);
     /* As pp_port_features(); NULL: there is nothing to tell. */
     size_t (*features)(const pp_port *port, pp_feature *out, size_t capacity);
+    /* Adds what the back end alone counts; NULL: nothing. */
+    void (*count)(const pp_port *port, pp_port_stats *out);
     void (*bury)(pp_port *port); /* frees what the port's last calls still needed; NULL: nothing did */
 
     /* Reports edges of this endpoint through pp_ready() from now on, beginning with its present state. */
@@ -286,6 +298,10 @@ extern const pp_backend pp_backend_sim;
 /* ---- operations.c ------------------------------------------------------------------ */
 
 pp_status pp_operations_init(pp_port *port, uint32_t limit);
+void pp_operations_end(pp_port *port);
+void pp_operations_count(const pp_port *port, pp_port_stats *out);
+/* Keeps a copy of a datagram's address until the operation ends. False: there is no memory. */
+bool pp_slot_keep_peer(pp_port *port, uint32_t slot);
 uint32_t pp_slot_take(pp_port *port, pp_operation_kind kind, uint32_t endpoint); /* PP_NONE: none left */
 void pp_slot_drop(pp_port *port, uint32_t slot);
 void pp_slot_begin(pp_port *port, uint32_t slot); /* counts a submission */
@@ -301,9 +317,21 @@ bool pp_report_more(pp_port *port, uint32_t slot, uint64_t result, uint32_t erro
 /* Writes a completion straight into a batch. */
 pp_completion *pp_sink_row(pp_port *port, pp_sink *sink, uint32_t slot, bool more);
 
-static inline pp_operation pp_slot_name(const pp_port *port, uint32_t slot)
+static inline pp_operation pp_slot_name(const pp_port *port, uint32_t slot) { return port->slots[slot].name; }
+
+/* The slot of an operation that has not been dequeued, or PP_NONE. */
+static inline uint32_t pp_slot_find(const pp_port *port, pp_operation name)
 {
-    return (uint64_t)port->slots[slot].generation << 32 | slot;
+    bool ours = (uint32_t)name != PP_NONE && !(name & PP_NAME_SPARE);
+    return ours && pp_slab_peek(&port->slot_map, name | port->slot_pool) ? (uint32_t)name : PP_NONE;
+}
+
+/* The first slot after this one (PP_NONE: of all) that is in use, or PP_NONE. */
+static inline uint32_t pp_slot_after(const pp_port *port, uint32_t slot)
+{
+    while (++slot < *port->slot_map.slots)
+        if (pp_slab_handle_at(&port->slot_map, slot)) return slot;
+    return PP_NONE;
 }
 
 /* ---- endpoints.c -------------------------------------------------------------------- */
@@ -449,6 +477,10 @@ void pp_await_ends(pp_port *port, uint64_t deadline_ns);
 
 /* Whether a variable of the environment forbids something: it is set, and not to 0. */
 bool pp_forbidden(const char *variable);
+
+/* Takes the port's lock; waits at a gate without it. Only so does a thread come to own the slots. */
+void pp_take_lock(pp_port *port);
+void pp_wait_at(pp_port *port, pp_os_gate *gate, uint64_t deadline_ns);
 
 /* PP_CLOSED without the lock, after a fork or while closing; PP_OK with it. */
 pp_status pp_enter(pp_port *port);

@@ -74,13 +74,13 @@ static void *work(void *argument)
 {
     file_threads *self = argument;
     pp_port *port = self->port;
-    pp_os_lock_take(&port->lock);
+    pp_take_lock(port);
     for (;;) {
         uint32_t job = take(port, &self->jobs);
         if (job == PP_NONE && self->ending) break;
         if (job == PP_NONE) {
             self->idle++;
-            pp_os_gate_wait(&self->gate, &port->lock, UINT64_MAX);
+            pp_wait_at(port, &self->gate, UINT64_MAX);
             self->idle--;
             continue;
         }
@@ -89,7 +89,7 @@ static void *work(void *argument)
             int file = (int)port->ends[port->slots[job].endpoint].descriptor;
             pp_os_lock_drop(&port->lock);
             outcome = call(file, &port->slots[job]);
-            pp_os_lock_take(&port->lock);
+            pp_take_lock(port);
         }
         port->slots[job].result = (uint64_t)outcome;
         put(port, &self->finished, job);
@@ -130,12 +130,14 @@ void file_threads_end(file_threads *self)
 {
     if (self->port->forks ==
         pp_os_forks()) { /* a child has none of them, and their gate is as they left it */
-        pp_os_lock_take(&self->port->lock);
+        pp_take_lock(self->port);
         self->ending = true;
         for (uint32_t i = 0; i < self->count; i++) pp_os_gate_open(&self->gate);
         pp_os_lock_drop(&self->port->lock);
         for (uint32_t i = 0; i < self->count; i++) pthread_join(self->threads[i], NULL);
         pp_os_gate_end(&self->gate);
+        pp_take_lock(self->port);
         file_threads_reap(self);
+        pp_os_lock_drop(&self->port->lock);
     }
 }

@@ -4,8 +4,10 @@
  * member of an iocp_operation: the pointer that comes out of the port is the operation.
  * It belongs to the kernel from the call that starts it until its packet has been taken
  * out of the port, whatever a cancel said in between, and only then goes back to the
- * slab that it came from. The slab has all it will ever need after the first burst:
- * nothing is allocated for an operation. */
+ * slab that it came from. There are more of them than of the engine's slots in one place
+ * (a listener's 32 accepts) and fewer in another (a send of several messages), so they have
+ * a slab of their own. It grows with the most that were ever under way at once, which
+ * pp_port_stats.grown tells: nothing is allocated for an operation. */
 #ifndef POOLPORT_IOCP_WINDOWS_H
 #define POOLPORT_IOCP_WINDOWS_H
 

@@ -9,9 +9,9 @@ size_t pp_port_outstanding(pp_port *port, pp_outstanding *out, size_t capacity)
 {
     size_t seen = 0;
     if (port->forks != pp_os_forks()) return 0;
-    pp_os_lock_take(&port->lock);
+    pp_take_lock(port);
     uint64_t now_ns = pp_os_now_ns();
-    for (uint32_t i = 1; i < port->slot_fresh; i++) {
+    for (uint32_t i = PP_NONE; (i = pp_slot_after(port, i)) != PP_NONE;) {
         const pp_slot *slot = &port->slots[i];
         if (slot->state != PP_SLOT_ARMED) continue;
         if (seen < capacity) {
@@ -36,10 +36,12 @@ size_t pp_port_outstanding(pp_port *port, pp_outstanding *out, size_t capacity)
 void pp_port_read_stats(pp_port *port, pp_port_stats *out)
 {
     if (port->forks == pp_os_forks()) {
-        pp_os_lock_take(&port->lock);
+        pp_take_lock(port);
         *out = port->stats;
         out->queued_bytes = port->queued.bytes;
         out->queued_sends = port->queued.sends;
+        pp_operations_count(port, out);
+        if (port->open && port->backend->count) port->backend->count(port, out);
         pp_os_lock_drop(&port->lock);
     } else {
         memset(out, 0, sizeof *out);
@@ -93,7 +95,7 @@ size_t pp_port_endpoints(pp_port *port, pp_endpoint_info *out, size_t capacity)
 {
     size_t seen = 0;
     if (port->forks != pp_os_forks()) return 0;
-    pp_os_lock_take(&port->lock);
+    pp_take_lock(port);
     port->now_ns = pp_os_now_ns();
     for (uint32_t i = 1; i < port->end_fresh; i++) {
         if (port->ends[i].life == PP_LIFE_FREE) continue;
@@ -107,7 +109,7 @@ size_t pp_port_endpoints(pp_port *port, pp_endpoint_info *out, size_t capacity)
 pp_status pp_port_endpoint(pp_port *port, pp_endpoint endpoint, pp_endpoint_info *out)
 {
     if (port->forks != pp_os_forks()) return PP_CLOSED;
-    pp_os_lock_take(&port->lock);
+    pp_take_lock(port);
     port->now_ns = pp_os_now_ns();
     uint32_t index = pp_end_find(port, endpoint);
     if (index != PP_NONE) describe(port, index, out);

@@ -9,10 +9,22 @@ enum { ENTRIES = 1024, ENDPOINTS = 65536, OPERATIONS = 262144, TABLE_LIMIT = 1 <
 
 /* ---- a call's frame ------------------------------------------------------------------------ */
 
+void pp_take_lock(pp_port *port)
+{
+    pp_os_lock_take(&port->lock);
+    pp_pool_adopt(port->operations);
+}
+
+void pp_wait_at(pp_port *port, pp_os_gate *gate, uint64_t deadline_ns)
+{
+    pp_os_gate_wait(gate, &port->lock, deadline_ns);
+    pp_pool_adopt(port->operations);
+}
+
 pp_status pp_enter(pp_port *port)
 {
     if (port->forks != pp_os_forks()) return PP_CLOSED;
-    pp_os_lock_take(&port->lock);
+    pp_take_lock(port);
     if (!port->closing) return PP_OK;
     pp_os_lock_drop(&port->lock);
     return PP_CLOSED;
@@ -108,7 +120,7 @@ static void free_port(pp_port *port)
     if (port->watches) pp_watches_forget(port);
     pp_forget_sources(port);
     if (port->backend && port->backend->bury) port->backend->bury(port);
-    free(port->slots);
+    pp_operations_end(port);
     free(port->ends);
     free(port->running);
     free(port->timers);
@@ -178,7 +190,7 @@ pp_status pp_port_close(pp_port *port, int64_t timeout_ns, pp_outstanding *out, 
     size_t outstanding = pp_port_outstanding(port, out, capacity);
     if (count) *count = outstanding;
     if (port->forks != pp_os_forks()) return PP_CLOSED;
-    pp_os_lock_take(&port->lock);
+    pp_take_lock(port);
     port->now_ns = pp_os_now_ns();
     uint64_t deadline_ns = timeout_ns < 0 ? UINT64_MAX : port->now_ns + (uint64_t)timeout_ns;
     if (deadline_ns < port->now_ns) deadline_ns = UINT64_MAX;
@@ -216,7 +228,7 @@ void pp_port_destroy(pp_port *port)
     if (port->forks == pp_os_forks()) {
         pp_port_close(port, 0, NULL, 0, NULL);
         discard_done(port);
-        pp_os_lock_take(&port->lock); /* threads of the back end may still be on a disk, and ring when done */
+        pp_take_lock(port); /* threads of the back end may still be on a disk, and ring when done */
         shut(port);
         pp_os_lock_drop(&port->lock);
     }

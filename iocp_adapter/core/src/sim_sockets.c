@@ -307,7 +307,7 @@ const pp_sockets sim_sockets = {
 static sim_kernel *enter(pp_port *port)
 {
     if (port->backend->id != PP_BACKEND_SIM) return NULL;
-    pp_os_lock_take(&port->lock);
+    pp_take_lock(port);
     return port->state;
 }
 

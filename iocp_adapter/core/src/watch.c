@@ -31,13 +31,13 @@ void pp_watched(pp_port *port, uint32_t name, uint32_t error)
 
 void pp_watches_end(pp_port *port)
 {
-    for (uint32_t i = 1; port->watches && i < port->slot_fresh; i++)
+    for (uint32_t i = PP_NONE; port->watches && (i = pp_slot_after(port, i)) != PP_NONE;)
         if (watches(&port->slots[i])) pp_cancel_slot(port, i, pp_os_cancelled);
 }
 
 void pp_watches_forget(pp_port *port)
 {
-    for (uint32_t i = 1; port->watches && i < port->slot_fresh; i++)
+    for (uint32_t i = PP_NONE; port->watches && (i = pp_slot_after(port, i)) != PP_NONE;)
         if (watches(&port->slots[i])) port->sockets->let_go(port->slots[i].file);
 }
 

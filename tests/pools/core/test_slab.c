@@ -84,10 +84,13 @@ static void peeks_at_blocks_that_are_owned_and_at_no_others(void)
     CHECK_EQ(pp_pool_acquire(pool, 100, 0, &other), PP_OK);
     CHECK(pp_slab_peek(&map, one.handle) == one.data);
     CHECK(pp_slab_peek(&map, other.handle) == other.data);
+    CHECK(pp_slab_handle_at(&map, pp_handle_index(other.handle)) == other.handle);
+    CHECK(pp_slab_handle_at(&map, pp_handle_index(other.handle) + 1) == 0);
     CHECK_EQ(pp_pool_pin(pool, one.handle, PP_PIN_USER, NULL), PP_OK);
     CHECK(pp_slab_peek(&map, one.handle) == one.data);
     CHECK_EQ(pp_pool_release(pool, one.handle), PP_OK);
     CHECK(pp_slab_peek(&map, one.handle) == NULL); /* pinned, but nobody's */
+    CHECK(pp_slab_handle_at(&map, pp_handle_index(one.handle)) == 0);
     CHECK_EQ(pp_pool_unpin(pool, one.handle, PP_PIN_USER), PP_OK);
     CHECK(pp_slab_peek(&map, one.handle) == NULL);
     CHECK(pp_slab_peek(&map, other.handle + 2) == NULL);

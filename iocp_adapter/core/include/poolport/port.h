@@ -23,7 +23,7 @@
 typedef struct pp_port pp_port;
 
 typedef uint64_t pp_endpoint;  /* generation and index; 0 names none */
-typedef uint64_t pp_operation; /* generation and index; 0 names none */
+typedef uint64_t pp_operation; /* generation and index, below 2^56; 0 names none */
 
 typedef enum pp_backend_id {
     PP_BACKEND_AUTO = 0, /* the best that this kernel and its policy allow */
@@ -267,7 +267,8 @@ typedef struct pp_endpoint_info {
     X(disconnects, counter, connections, "connections ended by a disconnect")                                \
     X(reused_sockets, counter, sockets, "accepts begun with the socket of a disconnected connection")        \
     X(file_sends, counter, operations, "parts of files sent in full")                                        \
-    X(foreign_ready, counter, operations, "waits for descriptors of others that found them ready")
+    X(foreign_ready, counter, operations, "waits for descriptors of others that found them ready")           \
+    X(grown, counter, regions, "times that tables of operations grew: more were under way than ever before")
 
 enum { PP_PORT_STATS_VERSION = 1 };
 

@@ -67,6 +67,14 @@ static inline void *pp_slab_peek(const pp_slab_map *map, pp_handle handle)
     if (key != ((uint64_t)pp_handle_stamp(handle) << 32 | PP_BLOCK_OWNED)) return NULL;
     return map->memory + index * map->stride;
 }
+
+/* The handle of the block with this index, if pp_slab_peek() would give its address; 0 otherwise. */
+static inline pp_handle pp_slab_handle_at(const pp_slab_map *map, uint32_t index)
+{
+    if (index >= *map->slots) return 0;
+    uint64_t key = map->keys[(size_t)index * 2];
+    return (key & 0xff & ~UINT64_C(2)) == PP_BLOCK_OWNED ? (key >> 32 << 32 | index) : 0;
+}
 #endif
 
 #endif
