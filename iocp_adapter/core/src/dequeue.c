@@ -14,6 +14,9 @@
  * served keep their place for the next one. A port that always has such a backlog asks
  * the kernel for news every few batches all the same.
  *
+ * Where other threads are idle, nobody takes more than an equal part of what there is to
+ * take: the rest would wait behind what this one does with its batch, while they sleep.
+ *
  * With a concurrency value, a thread counts as running from the end of one dequeue to
  * the beginning of its next; nobody is let through while that many run. */
 #include <stdlib.h>
@@ -34,6 +37,7 @@ static void call_one(pp_port *port)
 {
     pp_waiter *first = port->waiters;
     port->waiters = first->next;
+    port->waiting--;
     first->called = true;
     pp_os_gate_open(&first->gate);
 }
@@ -60,15 +64,27 @@ void pp_rouse(pp_port *port)
     }
 }
 
+/* Lets somebody else have what a thread leaves behind as it goes, and the lead if nobody has it. */
+static void hand_on(pp_port *port)
+{
+    if (!may_run(port)) return;
+    if (port->waiters && (has_work(port) || !port->led))
+        call_one(port);
+    else if (port->led && has_work(port))
+        port->backend->wake(port);
+}
+
 static void wait_in_line(pp_port *port, uint64_t deadline_ns)
 {
     pp_waiter self = {.next = port->waiters};
     pp_os_gate_init(&self.gate);
     port->waiters = &self;
+    port->waiting++;
     pp_wait_at(port, &self.gate, deadline_ns);
     for (pp_waiter **at = &port->waiters; !self.called && *at; at = &(*at)->next) {
         if (*at != &self) continue;
         *at = self.next;
+        port->waiting--;
         break;
     }
     pp_os_gate_end(&self.gate);
@@ -88,11 +104,21 @@ void pp_port_leave(pp_port *port)
     if (port->forks != pp_os_forks()) return;
     pp_take_lock(port);
     stop_running(port, pp_os_thread());
-    if (port->waiters && may_run(port) && (has_work(port) || !port->led)) call_one(port);
+    hand_on(port);
     pp_os_lock_drop(&port->lock);
 }
 
 /* ---- a batch ------------------------------------------------------------------------------- */
+
+/* The rows that leave as many to each idle thread. */
+static size_t fair_share(const pp_port *port)
+{
+    uint32_t idle = port->waiting + port->led;
+    if (PP_LIKELY(idle == 0)) return SIZE_MAX;
+    if (port->concurrency && idle >= port->concurrency - port->running_count)
+        idle = port->concurrency - port->running_count - 1; /* the caller is one of them */
+    return port->due > idle ? (port->due + idle) / (idle + 1) : 1;
+}
 
 static bool full(const pp_sink *sink)
 {
@@ -104,6 +130,7 @@ static void take_done(pp_port *port, pp_sink *sink)
     while (port->done.head != PP_NONE && sink->count < sink->capacity) {
         uint32_t slot = port->done.head;
         port->done.head = port->slots[slot].next;
+        port->due--;
         pp_sink_row(port, sink, slot, port->slots[slot].more);
         pp_slot_drop(port, slot);
     }
@@ -125,8 +152,10 @@ static bool for_the_next(const pp_port *port, uint32_t index)
     return port->ends[index].deferred && port->ends[index].batch == port->batch;
 }
 
-static void collect(pp_port *port, pp_sink *sink)
+static void collect(pp_port *port, pp_sink *sink, size_t capacity)
 {
+    size_t share = fair_share(port);
+    sink->capacity = share < capacity ? share : capacity;
     if (PP_UNLIKELY(port->timer_count)) pp_timers_expire(port);
     take_done(port, sink);
     for (;;) {
@@ -175,7 +204,7 @@ static void follow(pp_port *port, uint64_t deadline_ns)
 }
 
 /* The loop of a dequeue; the lock is held. */
-static pp_status fill(pp_port *port, pp_sink *sink, int64_t timeout_ns)
+static pp_status fill(pp_port *port, pp_sink *sink, size_t capacity, int64_t timeout_ns)
 {
     uint64_t deadline_ns = timeout_ns < 0 || (uint64_t)timeout_ns > UINT64_MAX - 1 - port->now_ns
                                ? UINT64_MAX
@@ -188,14 +217,14 @@ static pp_status fill(pp_port *port, pp_sink *sink, int64_t timeout_ns)
                 port->backend->harvest(port, false);
                 port->unasked = 0;
             }
-            collect(port, sink);
+            collect(port, sink, capacity);
             if (sink->count) return PP_OK;
         }
         if (port->closing) return PP_CLOSED;
         if ((asked || port->led || !allowed) && port->now_ns >= deadline_ns) return PP_TIMEOUT;
         if (PP_UNLIKELY(port->starved.head != PP_NONE) && port->now_ns < deadline_ns && allowed &&
             !port->led && pp_listen(port)) {
-            collect(port, sink);
+            collect(port, sink, capacity);
             if (sink->count) return PP_OK;
         }
         if (allowed && !port->led)
@@ -230,14 +259,14 @@ size_t pp_port_exchange(pp_port *port, const pp_block_send *sends, size_t send_c
         port->refill = 1;
         port->batch++;
         submit(port, sends, send_count);
-        status = capacity ? fill(port, &sink, timeout_ns) : PP_OK;
+        status = capacity ? fill(port, &sink, capacity, timeout_ns) : PP_OK;
         if (sink.count) {
             port->stats.batches++;
             port->stats.dequeued += sink.count;
             if (self) port->running[port->running_count++] = self;
         }
         if (PP_LIKELY(port->open)) port->backend->flush(port);
-        if (port->waiters && may_run(port) && (has_work(port) || !port->led)) call_one(port);
+        hand_on(port);
         pp_os_lock_drop(&port->lock);
     }
     if (why) *why = status;

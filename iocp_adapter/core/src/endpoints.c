@@ -117,6 +117,7 @@ void pp_ready_push(pp_port *port, uint32_t index)
     else
         port->ends[port->ready.tail].next_ready = index;
     port->ready.tail = index;
+    port->due++;
 }
 
 uint32_t pp_ready_pop(pp_port *port)
@@ -125,6 +126,7 @@ uint32_t pp_ready_pop(pp_port *port)
     if (index == PP_NONE) return PP_NONE;
     pp_end *end = &port->ends[index];
     port->ready.head = end->next_ready;
+    port->due--;
     end->queued_ready = 0;
     pp_end_recycle(port, index);
     return index;

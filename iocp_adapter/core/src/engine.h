@@ -205,7 +205,9 @@ struct pp_port {
     uint64_t short_bytes;        /* and how much */
     int64_t reserve;             /* descriptor */
 
+    uint32_t due;              /* entries of the done and the ready queue */
     struct pp_waiter *waiters; /* the last to come first */
+    uint32_t waiting;          /* how many */
     uint64_t *running;         /* threads between two dequeues */
     uint32_t running_count, concurrency;
     uint64_t batch_bytes;

@@ -167,6 +167,7 @@ static void push_done(pp_port *port, uint32_t index)
     else
         port->slots[port->done.tail].next = index;
     port->done.tail = index;
+    port->due++;
 }
 
 void pp_complete(pp_port *port, uint32_t index, uint64_t result, uint32_t error)

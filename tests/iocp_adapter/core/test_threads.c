@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 
+#include "engine.h"
 #include "fixture.h"
 
 static pp_port *port;
@@ -72,6 +73,75 @@ static void closing_wakes_every_waiter(void)
     end_port(port);
 }
 
+/* ---- big batches ------------------------------------------------------------------------------- */
+
+enum { SHARERS = 3, PACKETS = 60 };
+
+static _Atomic unsigned served, most_taken;
+
+/* Takes as much as it gets, and comes back for more only when every thread that may run has got something. */
+static void *take_a_share(void *context)
+{
+    unsigned expected = *(unsigned *)context;
+    for (bool first = true;; first = false) {
+        pp_completion rows[PACKETS];
+        pp_status why;
+        unsigned count = (unsigned)pp_port_dequeue(port, rows, PACKETS, PP_TIMEOUT_NEVER, &why);
+        if (count == 0 && why == PP_CLOSED) return NULL;
+        if (first) atomic_fetch_add(&served, 1);
+        for (unsigned most = most_taken;
+             count > most && !atomic_compare_exchange_weak(&most_taken, &most, count);)
+            continue;
+        atomic_fetch_add(&taken, count);
+        uint64_t give_up_ns = pp_os_now_ns() + (uint64_t)SECONDS(10);
+        while (atomic_load(&served) < expected && pp_os_now_ns() < give_up_ns) sched_yield();
+    }
+}
+
+static void post_at_once(void)
+{
+    pp_take_lock(port);
+    for (int i = 0; i < PACKETS; i++) {
+        uint32_t slot = pp_slot_take(port, PP_KIND_POST, PP_NONE);
+        pp_slot_begin(port, slot);
+        pp_complete(port, slot, 1, 0);
+    }
+    pp_leave(port);
+}
+
+static unsigned idle_threads(void)
+{
+    pp_take_lock(port);
+    unsigned idle = port->waiting + port->led;
+    pp_os_lock_drop(&port->lock);
+    return idle;
+}
+
+static void share(uint32_t concurrency)
+{
+    pp_port_config config = {.backend = backend, .concurrency = concurrency};
+    unsigned expected = concurrency ? concurrency : SHARERS;
+    pthread_t threads[SHARERS];
+    int os_error;
+    served = taken = most_taken = 0;
+    CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
+    for (int i = 0; i < SHARERS; i++) pthread_create(&threads[i], NULL, take_a_share, &expected);
+    while (idle_threads() < SHARERS) sched_yield();
+    post_at_once();
+    while (atomic_load(&taken) < PACKETS) sched_yield();
+    CHECK(served >= expected); /* or the first batch has waited in vain for the second */
+    CHECK(most_taken <= (PACKETS + expected - 1) / expected);
+    CHECK_EQ(pp_port_close(port, SECONDS(5), NULL, 0, NULL), PP_OK);
+    for (int i = 0; i < SHARERS; i++) pthread_join(threads[i], NULL);
+    CHECK_EQ(taken, PACKETS);
+    end_port(port);
+}
+
+static void a_big_batch_leaves_the_others_theirs(void) { share(0); }
+static void and_no_more_than_may_run(void) { share(2); }
+
+/* ---- what threads arm --------------------------------------------------------------------------- */
+
 static struct heap heap;
 static int fds[2];
 
@@ -133,6 +203,11 @@ int main(void)
     RUN_ON_ALL(packets_reach_some_thread_exactly_once);
     RUN_ON_ALL(no_more_threads_run_than_the_concurrency);
     RUN_ON_ALL(closing_wakes_every_waiter);
+    RUN_ON_ALL(a_big_batch_leaves_the_others_theirs);
+    RUN_ON_ALL(and_no_more_than_may_run);
+    backend = PP_BACKEND_SIM;
+    RUN(a_big_batch_leaves_the_others_theirs);
+    RUN(and_no_more_than_may_run);
     RUN_ON_ALL(what_a_thread_armed_outlives_it);
     RUN_ON_ALL(a_waiting_thread_sees_what_another_submits);
     return report();
