@@ -19,6 +19,9 @@ enum { ERROR_REFUSED = ECONNREFUSED, ERROR_RESET = ECONNRESET, ERROR_NO_LISTENER
 /* A connected datagram socket hears that nobody is there. */
 enum { HEARS_OF_NOBODY = 1 };
 
+/* Who reads on a connection that the peer has reset is told of it. */
+enum { TELLS_OF_A_RESET = 1 };
+
 static inline bool is_broken(uint64_t error) { return error == ECONNRESET || error == EPIPE; }
 
 static inline int64_t sock_read(int fd, void *data, size_t bytes) { return read(fd, data, bytes); }

@@ -15,6 +15,9 @@ enum { ERROR_REFUSED = WSAECONNREFUSED, ERROR_RESET = WSAECONNRESET, ERROR_NO_LI
 /* Not where SIO_UDP_CONNRESET is heeded. Wine does not heed it, and gives no news of such a socket afterwards. */
 enum { HEARS_OF_NOBODY = 0 };
 
+/* Windows does. Wine takes the socket's error for itself, and what is read behind the last data is an end. */
+enum { TELLS_OF_A_RESET = 0 };
+
 static inline bool is_broken(uint64_t error)
 {
     return error == WSAECONNRESET || error == WSAECONNABORTED || error == WSAESHUTDOWN ||
