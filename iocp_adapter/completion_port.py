@@ -237,7 +237,8 @@ class CompletionPort:
         """A completion of kind ``readable`` once something that is not associated can be read from.
 
         ``handle`` is a socket, an object with ``fileno()`` or a descriptor: of a pipe or an eventfd, too, on
-        Unix; on Windows of sockets alone. Its end, a hang-up and an error are ready as well. Nothing about it
+        Unix; on Windows the handle of an event, a process, a thread, a semaphore or a timer, which is
+        readable when it is signalled. Its end, a hang-up and an error are ready as well. Nothing about it
         is changed; it may be waited for any number of times. Cancel before closing it.
         Raises ``BackendUnavailable`` for what cannot be waited for, ``PortValueError``, ``PortFull``.
         """
@@ -246,7 +247,10 @@ class CompletionPort:
     def wait_writable(
         self, handle: socket.socket | OpenFile | int, key: int = 0, user: Any = None
     ) -> Operation:
-        """The same, of kind ``writable``, once there is room to write, or a write would fail."""
+        """The same, of kind ``writable``, once there is room to write, or a write would fail.
+
+        On Windows of sockets alone.
+        """
         return wait_for(self, lib.PP_KIND_WRITABLE, handle, key, user)
 
     def dequeue(self, timeout: float | None = None) -> Completion | None:

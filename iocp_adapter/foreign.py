@@ -20,7 +20,8 @@ def _refusal(status: int, descriptor: int) -> str:
     if status == lib.PP_UNSUPPORTED:
         return (
             f"descriptor {descriptor} is never waited for: files and directories are always ready, "
-            "and on Windows only sockets can tell"
+            "and on Windows only sockets and, for wait_readable, events, processes, threads, semaphores "
+            "and timers can tell"
         )
     if status == lib.PP_INVALID:
         return f"descriptor {descriptor} is not open; give an open one"

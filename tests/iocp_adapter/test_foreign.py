@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -65,6 +67,27 @@ def test_a_file_is_refused_and_says_why(port, tmp_path):
     with (tmp_path / "file").open("wb") as file, pytest.raises(BackendUnavailable, match="always ready"):
         port.wait_readable(file)
     assert port.stats().outstanding == 0
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="a process has no handle elsewhere")
+def test_a_process_that_has_ended_is_readable(port):
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        port.wait_readable(int(vars(process)["_handle"]), user="ended")
+        assert port.dequeue(0) is None
+        process.communicate(b"\n")
+        done = port.dequeue(30)
+        assert (done.kind, done.user, done.error) == ("readable", "ended", None)
+        assert process.poll() == 0
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="a process has no handle elsewhere")
+def test_a_process_is_not_waited_for_to_be_written(port):
+    with (
+        subprocess.Popen([sys.executable, "-c", ""]) as process,
+        pytest.raises(BackendUnavailable, match="only sockets"),
+    ):
+        port.wait_writable(int(vars(process)["_handle"]))
 
 
 @pytest.mark.parametrize("descriptor", [-1, 1 << 30])

@@ -164,7 +164,9 @@ static bool await(pp_port *port, int64_t timeout_ns)
     iocp_state *state = port->state;
     int64_t rounded = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
     DWORD timeout_ms = timeout_ns < 0 || rounded > state->longest_ms ? state->longest_ms : (DWORD)rounded;
-    if (__atomic_load_n(&state->overdue, __ATOMIC_RELAXED)) timeout_ms = 0;
+    if (__atomic_load_n(&state->overdue, __ATOMIC_RELAXED) ||
+        __atomic_load_n(&state->unposted, __ATOMIC_RELAXED))
+        timeout_ms = 0;
     if (!GetQueuedCompletionStatusEx(state->port, state->packets, IOCP_PACKETS, &state->count, timeout_ms,
                                      FALSE))
         state->count = 0;
@@ -188,7 +190,7 @@ static void ring(pp_port *port)
 static void flush(pp_port *port)
 {
     iocp_state *state = port->state;
-    if (PP_UNLIKELY(state->owed)) wake(port);
+    if (PP_UNLIKELY(state->owed || __atomic_load_n(&state->unposted, __ATOMIC_RELAXED))) wake(port);
 }
 
 /* ---- harvesting -------------------------------------------------------------------------------- */
@@ -232,9 +234,19 @@ static void take(pp_port *port, iocp_operation *operation)
     if (operation->kind == IOCP_DISCONNECT) iocp_disconnected(port, operation);
     if (operation->kind == IOCP_SEND_FILE) iocp_file_left(port, operation);
     if (operation->kind == IOCP_WATCH) iocp_polled(port, operation);
+    if (operation->kind == IOCP_OBJECT) iocp_waited(port, operation);
     if (operation->kind == IOCP_PIPE_ACCEPT) iocp_pipe_accepted(port, operation);
     if (operation->kind == IOCP_PIPE_OPEN) iocp_pipe_opened(port, operation);
     iocp_drop(port->state, operation);
+}
+
+static void take_all(pp_port *port, iocp_operation **list)
+{
+    while (*list) {
+        iocp_operation *operation = *list;
+        *list = operation->overdue;
+        take(port, operation);
+    }
 }
 
 static void harvest(pp_port *port, bool asked)
@@ -242,11 +254,9 @@ static void harvest(pp_port *port, bool asked)
     iocp_state *state = port->state;
     if (!asked) await(port, 0);
     state->owed = false; /* whoever waited is here */
-    while (state->overdue) {
-        iocp_operation *operation = state->overdue;
-        state->overdue = operation->overdue;
-        take(port, operation);
-    }
+    take_all(port, &state->overdue);
+    iocp_operation *unposted = __atomic_exchange_n(&state->unposted, NULL, __ATOMIC_ACQUIRE);
+    take_all(port, &unposted);
     for (ULONG i = 0; i < state->count; i++) {
         if (state->packets[i].lpOverlapped)
             take(port, (iocp_operation *)state->packets[i].lpOverlapped);
@@ -283,6 +293,7 @@ static void shut(pp_port *port)
     iocp_state *state = port->state;
     bool dry = run_dry(port);
     count(port, &port->stats);
+    iocp_waiters_end(state);
     iocp_close_spares(state);
     CloseHandle(state->port);
     if (state->driver) CloseHandle(state->driver);

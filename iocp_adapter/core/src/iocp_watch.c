@@ -6,8 +6,8 @@
  * WSAPoll() are made of, leaves the socket alone: the request goes to a handle of our own
  * on the driver, names the socket, and comes out of the port as any other operation.
  *
- * Nothing is asked of other handles: events and processes do not get readable, and a pipe
- * has no such question (PP_UNSUPPORTED). */
+ * Events and processes are waited for in another way (iocp_objects.c); a pipe or a file has
+ * no such question (PP_UNSUPPORTED). */
 #include <string.h>
 
 #include "iocp_windows.h"
@@ -83,6 +83,7 @@ pp_status iocp_poll(pp_port *port, uint32_t name)
 {
     iocp_state *state = port->state;
     pp_slot *slot = &port->slots[name];
+    if (pp_os_object(slot->file)) return iocp_wait(port, name);
     control_file control = (control_file)(uintptr_t)of_ntdll("NtDeviceIoControlFile");
     if (!control || !open_driver(state)) return PP_UNSUPPORTED;
     iocp_operation *operation = iocp_take(port, IOCP_WATCH, PP_NONE);
@@ -109,7 +110,10 @@ void iocp_poll_cancel(pp_port *port, uint32_t name)
 {
     iocp_state *state = port->state;
     iocp_operation *operation = (iocp_operation *)(void *)port->slots[name].data;
-    CancelIoEx(state->driver, &operation->overlapped);
+    if (pp_os_object(port->slots[name].file))
+        iocp_wait_cancel(port, name);
+    else
+        CancelIoEx(state->driver, &operation->overlapped);
 }
 
 void iocp_polled(pp_port *port, iocp_operation *operation)

@@ -32,7 +32,8 @@ typedef enum iocp_kind {
     IOCP_PIPE_ACCEPT,
     IOCP_PIPE_OPEN,
     IOCP_SEND_FILE,
-    IOCP_WATCH
+    IOCP_WATCH,
+    IOCP_OBJECT
 } iocp_kind;
 
 typedef struct iocp_operation {
@@ -81,10 +82,11 @@ typedef enum iocp_reuse {
 typedef struct iocp_state {
     HANDLE port;
     pp_pool *operations;
-    uint64_t in_kernel;      /* operations started and not yet taken out of the port */
-    iocp_operation *overdue; /* that could not be posted to the port */
-    iocp_end *ends;          /* by endpoint index */
-    int64_t *kept;           /* sockets that outlived their endpoint: this port's for life */
+    uint64_t in_kernel;       /* operations started and not yet taken out of the port */
+    iocp_operation *overdue;  /* that could not be posted to the port */
+    iocp_operation *unposted; /* the same, of threads without the lock; atomic */
+    iocp_end *ends;           /* by endpoint index */
+    int64_t *kept;            /* sockets that outlived their endpoint: this port's for life */
     size_t kept_count, kept_room;
     LPFN_ACCEPTEX accept_ex;
     LPFN_CONNECTEX connect_ex;
@@ -93,9 +95,10 @@ typedef struct iocp_state {
     uint32_t spare_count;
     iocp_spare spares[IOCP_SPARES];
     LPFN_TRANSMITFILE transmit_file;
-    HANDLE driver;   /* of Winsock, asked about the sockets of others; NULL until needed */
-    HANDLE read_now; /* event of reads of pipes that do not wait; NULL until needed */
-    char *peeked;    /* PP_DATAGRAM_BYTES that nobody reads, for news of datagrams; NULL until needed */
+    struct iocp_waiter *waiters; /* threads that wait for objects of others */
+    HANDLE driver;               /* of Winsock, asked about the sockets of others; NULL until needed */
+    HANDLE read_now;             /* event of reads of pipes that do not wait; NULL until needed */
+    char *peeked; /* PP_DATAGRAM_BYTES that nobody reads, for news of datagrams; NULL until needed */
     BOOL(WINAPI *post)(HANDLE port, DWORD bytes, ULONG_PTR key, OVERLAPPED *overlapped);
     DWORD longest_ms; /* of one wait in the kernel */
     ULONG count;      /* packets of the last wait */
@@ -136,6 +139,13 @@ void iocp_connected(pp_port *port, iocp_operation *operation);
 void iocp_filed(pp_port *port, iocp_operation *operation);
 void iocp_file_left(pp_port *port, iocp_operation *operation);
 void iocp_polled(pp_port *port, iocp_operation *operation);
+
+/* ---- iocp_objects.c: iocp_poll() and so on for what is no socket (pp_os_object()) ------------- */
+
+pp_status iocp_wait(pp_port *port, uint32_t slot);
+void iocp_wait_cancel(pp_port *port, uint32_t slot);
+void iocp_waited(pp_port *port, iocp_operation *operation);
+void iocp_waiters_end(iocp_state *state);
 
 /* A function that Winsock gives out only on request, through a socket; NULL where it has none. */
 void *iocp_extension(SOCKET socket, GUID name);

@@ -74,6 +74,8 @@ int64_t pp_os_reserve_descriptor(void);
  * PP_UNSUPPORTED, PP_EXHAUSTED: as pp_port_wait_readable(). */
 pp_status pp_os_hold(int64_t descriptor, int64_t *held);
 void pp_os_let_go(int64_t held);
+/* Windows: the duplicate of an event's, process's or other object's handle that is held; NULL of a socket. */
+void *pp_os_object(int64_t held);
 
 /* The same calls as a table: a kernel that is simulated has sockets of its own. */
 typedef struct pp_sockets {

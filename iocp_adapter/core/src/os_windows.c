@@ -4,8 +4,14 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <wchar.h>
 #include <winsock2.h>
 #include <ws2tcpip.h>
+/* after winsock2.h */
+#include <winternl.h>
+
+typedef NTSTATUS(NTAPI *query_object)(HANDLE, int, void *, ULONG, ULONG *);
 
 const uint32_t pp_os_cancelled = ERROR_OPERATION_ABORTED;
 const struct pp_os_errors pp_os_errors = {WSAEWOULDBLOCK, WSAEINPROGRESS, WSAECONNRESET, WSAECONNREFUSED,
@@ -160,16 +166,53 @@ int64_t pp_port_file_size(int64_t descriptor)
     return GetFileSizeEx((HANDLE)(intptr_t)descriptor, &bytes) ? bytes.QuadPart : -(int64_t)GetLastError();
 }
 
+/* ---- what is somebody else's ----------------------------------------------------------- */
+
+/* Handles are multiples of four: this marks one that is an object's duplicate. */
+static const int64_t OBJECT_BIT = 1;
+
+/* Objects that are signalled, or not, and that a wait in another thread takes nothing from that is that
+ * thread's alone, as it would a mutex ("Mutant"). */
+static bool is_waitable(HANDLE handle)
+{
+    static const WCHAR *const kinds[] = {L"Event", L"Process", L"Thread", L"Semaphore", L"Timer"};
+    enum { OBJECT_TYPE = 2 };
+    union {
+        UNICODE_STRING name;
+        char room[512];
+    } about;
+    ULONG bytes;
+    query_object query =
+        (query_object)(uintptr_t)GetProcAddress(GetModuleHandleA("ntdll.dll"), "NtQueryObject");
+    if (!query || query(handle, OBJECT_TYPE, &about, sizeof about, &bytes) < 0) return false;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (wcslen(kinds[i]) * sizeof(WCHAR) == about.name.Length &&
+            memcmp(kinds[i], about.name.Buffer, about.name.Length) == 0)
+            return true;
+    return false;
+}
+
 pp_status pp_os_hold(int64_t descriptor, int64_t *held)
 {
     int type, bytes = sizeof type;
     DWORD flags;
+    HANDLE handle = (HANDLE)(intptr_t)descriptor, copy, self = GetCurrentProcess();
     *held = descriptor;
     if (getsockopt((SOCKET)descriptor, SOL_SOCKET, SO_TYPE, (char *)&type, &bytes) == 0) return PP_OK;
-    return GetHandleInformation((HANDLE)(SOCKET)descriptor, &flags) ? PP_UNSUPPORTED : PP_INVALID;
+    if (!GetHandleInformation(handle, &flags)) return PP_INVALID;
+    if (!is_waitable(handle)) return PP_UNSUPPORTED;
+    if (!DuplicateHandle(self, handle, self, &copy, SYNCHRONIZE, FALSE, 0))
+        return GetLastError() == ERROR_ACCESS_DENIED ? PP_UNSUPPORTED : PP_EXHAUSTED;
+    *held = (int64_t)(intptr_t)copy | OBJECT_BIT;
+    return PP_OK;
 }
 
-void pp_os_let_go(int64_t held) {}
+void *pp_os_object(int64_t held) { return held & OBJECT_BIT ? (void *)(intptr_t)(held & ~OBJECT_BIT) : NULL; }
+
+void pp_os_let_go(int64_t held)
+{
+    if (held & OBJECT_BIT) CloseHandle(pp_os_object(held));
+}
 
 int64_t pp_os_reserve_descriptor(void) { return -1; } /* sockets are not scarce here as descriptors are */
 

@@ -427,14 +427,16 @@ pp_status pp_port_timer(pp_port *port, uint64_t key, uint64_t delay_ns, uint64_t
 /* Completes with PP_KIND_READABLE, the key and `user` once a descriptor that is somebody else's, and need not
  * be associated, can be read from: data, a connection, its end, a hang-up or an error to fetch. Nothing is
  * changed about it. Any number of waits may be under way for one. On Unix a duplicate is waited for: closing
- * the descriptor ends no wait, and what it names stays open until then. On Windows sockets alone, and a
- * closed one completes as aborted. PP_INVALID: no open descriptor. PP_UNSUPPORTED: one that has no such
- * state, a file or directory, on Windows all but sockets. PP_EXHAUSTED: no slot, or no descriptor for the
- * duplicate. */
+ * the descriptor ends no wait, and what it names stays open until then. On Windows of a socket there is
+ * none, and a closed one completes as aborted; of an event, process, thread, semaphore or timer there
+ * is, and being signalled counts as readable: as WaitForSingleObject(), which resets an event that resets
+ * itself. PP_INVALID: no open descriptor. PP_UNSUPPORTED: one that has no such state, a file or directory,
+ * on Windows a pipe or mutex. PP_EXHAUSTED: no slot, or no descriptor for the duplicate. */
 pp_status pp_port_wait_readable(pp_port *port, int64_t descriptor, uint64_t key, uint64_t user,
                                 pp_operation *out);
 
-/* The same with PP_KIND_WRITABLE when there is room for something to be written, or that would fail. */
+/* The same with PP_KIND_WRITABLE when there is room for something to be written, or that would fail; on Windows of
+ * sockets alone. */
 pp_status pp_port_wait_writable(pp_port *port, int64_t descriptor, uint64_t key, uint64_t user,
                                 pp_operation *out);
 
