@@ -1,17 +1,23 @@
 """Server CPU per echoed message: this engine against asyncio, and against a minimal server in C.
 
     python tests/iocp_adapter/bench_echo.py [--rounds 7] [--sizes 1024,10240,102400] [--connections 50]
+    python tests/iocp_adapter/bench_echo.py --pool-share      # of that CPU, in acquire and release
 
 Each contender serves in a process of its own and calls a Python handler for every message
 (the C server excepted). A name such as ``io_uring:COOP_TASKRUN`` is the back end without that
 feature, and ``epoll@65536`` ends a batch at so many bytes. A client in C keeps one message in flight per connection. The rounds are interleaved, so
 that whatever else the machine does falls on all; a figure is the median over the rounds of CPU
 seconds of the server process (getrusage) per message.
+
+With ``--pool-share`` the pool's provider is one that counts every block acquired and released, and
+times every 31st call (timed_provider.c): the share is the blocks per message times what one costs,
+of the CPU per message of the same rounds. The timing is in both, and fences make it an upper bound.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import resource
@@ -20,20 +26,30 @@ import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-CONTENDERS = ("c", "asyncio", "uvloop", "io_uring", "epoll", "native-io_uring", "native-epoll")
+if TYPE_CHECKING:
+    from pools import Pool
+
+OTHERS = ("c", "asyncio", "uvloop")
+CONTENDERS = (*OTHERS, "io_uring", "epoll", "native-io_uring", "native-epoll")
 ZERO_COPY = "+zero_copy"  # behind a back end's name: no message is copied to be sent
 BLOCK_BYTES = 128 << 10
 BYTES_PER_ROUND = 96 << 20
 MOST_MESSAGES = 60_000
 
 
-def answer_cpu() -> None:
-    """Answer each line on standard input with this process's CPU nanoseconds."""
+def answer_cpu(timed: ctypes.CDLL | None = None) -> None:
+    """Answer each line on standard input with this process's CPU nanoseconds, and what ``timed`` tells."""
+    times = (ctypes.c_double * 5)()
     for _ in sys.stdin:
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        print(int((usage.ru_utime + usage.ru_stime) * 1e9), flush=True)
+        if timed is not None:
+            timed.read_times(times)
+        told = times if timed is not None else ()
+        print(int((usage.ru_utime + usage.ru_stime) * 1e9), *told, flush=True)
 
 
 def serve_asyncio(loop_of: str) -> None:
@@ -60,7 +76,15 @@ def serve_asyncio(loop_of: str) -> None:
         asyncio.run(serve())
 
 
-def serve_ours(backend: str) -> None:
+def time_pool(pool: Pool, library: str) -> ctypes.CDLL:
+    """Put the functions of timed_provider.c in front of a pool's."""
+    timed = ctypes.CDLL(library)
+    timed.time_provider.argtypes = [ctypes.c_void_p]
+    timed.time_provider(pool.provider_address)
+    return timed
+
+
+def serve_ours(backend: str, library: str | None) -> None:
     from iocp_adapter import ECHO, Connection, Server
     from pools import Lease, SlabPool
 
@@ -70,6 +94,7 @@ def serve_ours(backend: str) -> None:
 
     backend, _, batch_bytes = backend.partition("@")
     pool = SlabPool(BLOCK_BYTES, 256, name="recv")
+    timed = time_pool(pool, library) if library else None
     handler = ECHO if backend.startswith("native-") else Echo()
     server = Server(
         "127.0.0.1",
@@ -81,17 +106,19 @@ def serve_ours(backend: str) -> None:
         batch_bytes=int(batch_bytes or 0),
     )
     print(server.address[1], flush=True)
-    threading.Thread(target=answer_cpu, daemon=True).start()
+    threading.Thread(target=answer_cpu, args=[timed], daemon=True).start()
     server.serve_forever()
 
 
 class Contender:
     """A serving process."""
 
-    def __init__(self, name: str, peers: Path):
+    def __init__(self, name: str, peers: Path, timed: Path | None = None):
         self.name = name
         served, _, feature = name.partition(":")
         command = [str(peers), "server"] if name == "c" else [sys.executable, __file__, "--serve", served]
+        if timed:
+            command += ["--timed", str(timed)]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -101,20 +128,41 @@ class Contender:
         )
         self.port = int(self.line())
         self.figures: list[float] = []
+        self.shares: list[Share] = []
 
     def line(self) -> str:
         return self.process.stdout.readline()
 
-    def cpu_ns(self) -> int:
+    def usage(self) -> list[float]:
+        """CPU nanoseconds; blocks acquired and released, nanoseconds for each, samples left out."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return int(self.line())
+        return [float(word) for word in self.line().split()]
 
     def round(self, peers: Path, connections: int, size: int, messages: int) -> None:
-        before = self.cpu_ns()
+        before = self.usage()
         arguments = [str(number) for number in (self.port, connections, size, messages)]
         subprocess.run([peers, "client", *arguments], check=True, stdout=subprocess.DEVNULL, timeout=120)
-        self.figures.append((self.cpu_ns() - before) / messages / 1000)
+        after = self.usage()
+        self.figures.append((after[0] - before[0]) / messages / 1000)
+        if after[1:]:
+            self.shares.append(Share.of(before, after, messages))
+
+
+@dataclass
+class Share:
+    """What a message costs in acquire and release."""
+
+    acquired: float
+    released: float
+    ns: float
+    share: float
+
+    @classmethod
+    def of(cls, before: list[float], after: list[float], messages: int) -> Share:
+        acquired, released = ((after[at] - before[at]) / messages for at in (1, 2))
+        ns = acquired * after[3] + released * after[4]
+        return cls(acquired, released, ns, ns * messages / (after[0] - before[0]))
 
 
 def compile_peers(folder: str) -> Path:
@@ -124,21 +172,32 @@ def compile_peers(folder: str) -> Path:
     return target
 
 
-def measure(size: int, rounds: int, connections: int, names: list[str], peers: Path) -> dict[str, float]:
-    """Microseconds of server CPU per message, by contender."""
+def compile_timed(folder: str) -> Path:
+    target = Path(folder) / "timed_provider.so"
+    source = Path(__file__).with_name("timed_provider.c")
+    headers = Path(__file__).parents[2] / "pools" / "core" / "include"
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-I", headers, "-o", target, source], check=True)
+    return target
+
+
+def measure(
+    size: int, rounds: int, connections: int, names: list[str], peers: Path, timed: Path | None = None
+) -> list[Contender]:
+    """The contenders, with microseconds of server CPU per message for each round."""
     messages = max(connections * 20, min(MOST_MESSAGES, BYTES_PER_ROUND // size))
-    contenders = [Contender(name, peers) for name in names]
+    contenders = [Contender(name, peers, timed) for name in names]
     try:
         for number in range(rounds + 1):
             for contender in contenders:
                 contender.round(peers, connections, size, messages)
                 if number == 0:
                     contender.figures.clear()  # warming up
+                    contender.shares.clear()
     finally:
         for contender in contenders:
             contender.process.kill()
             contender.process.wait()
-    return {contender.name: statistics.median(contender.figures) for contender in contenders}
+    return contenders
 
 
 def main() -> None:
@@ -148,14 +207,36 @@ def main() -> None:
     parser.add_argument("--sizes", default="1024,10240,102400")
     parser.add_argument("--contenders", default=",".join(CONTENDERS))
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--pool-share", action="store_true", help="the share in acquire and release")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--timed", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve in ("asyncio", "uvloop"):
         serve_asyncio(options.serve)
     elif options.serve:
-        serve_ours(options.serve)
+        serve_ours(options.serve, options.timed)
+    elif options.pool_share:
+        tell_shares(options)
     else:
         compare(options)
+
+
+def tell_shares(options: argparse.Namespace) -> None:
+    """What the pool costs of each message, for the contenders that have one of ours."""
+    names = [name for name in options.contenders.split(",") if name not in OTHERS]
+    with tempfile.TemporaryDirectory() as folder:
+        peers, timed = compile_peers(folder), compile_timed(folder)
+        for size in map(int, options.sizes.split(",")):
+            contenders = measure(size, options.rounds, options.connections, names, peers, timed)
+            print(f"{size} bytes x {options.connections} connections: acquire and release per message")
+            print("  (blocks counted; every 31st call timed, fenced: an upper bound)")
+            for contender in contenders:
+                one = sorted(contender.shares, key=lambda share: share.share)[len(contender.shares) // 2]
+                blocks = f"{one.acquired:5.2f} acquired {one.released:5.2f} released"
+                cpu = f"{statistics.median(contender.figures):8.2f} us"
+                print(
+                    f"  {contender.name:20} {blocks} {one.ns:7.1f} ns of {cpu}  {one.share:6.2%}", flush=True
+                )
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -163,7 +244,8 @@ def compare(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         peers = compile_peers(folder)
         for size in map(int, options.sizes.split(",")):
-            figures = measure(size, options.rounds, options.connections, names, peers)
+            contenders = measure(size, options.rounds, options.connections, names, peers)
+            figures = {contender.name: statistics.median(contender.figures) for contender in contenders}
             base = figures.get("asyncio", next(iter(figures.values())))
             if options.json:
                 print(json.dumps({"bytes": size, "cpu_us_per_message": figures}))
