@@ -1,10 +1,12 @@
-"""Very many connections: open at once, and one after the other; nothing may be lost.
+"""Very many connections: open at once, one after the other, and more than there are blocks for.
 
-    python tests/iocp_adapter/bench_connections.py [--open 10000] [--short 1000000] [--native]
+    python tests/iocp_adapter/bench_connections.py [--open 10000] [--short 1000000] [--hungry 1000] [--native]
 
 Not a test, since it takes minutes. The server runs in this process and its clients, in C, in
-another one. At the end it prints what was asked of the system and what is left: descriptors,
-operation slots, endpoints and blocks must be as many as before.
+another one, which end with an error where an answer is missing or wrong. At the end it prints what
+was asked of the system and what is left: descriptors, operation slots, endpoints and blocks must be
+as many as before, or it names what is not, and exits with 1. The hungry ones each send messages of
+four blocks to a server whose pool has 64 for all of them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import json
 import os
 import resource
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +27,13 @@ from iocp_adapter import ECHO, Server
 from pools import SlabPool
 
 MESSAGE_BYTES = 512
+HUNGRY_BLOCKS = 64
+BLOCK_BYTES = 4096
+HUNGRY_BLOCK_BYTES = 1024  # so that all of them are less than a batch may carry
+HUNGRY_MESSAGE_BYTES = 4 * HUNGRY_BLOCK_BYTES
+HUNGRY_ROUNDS = 20
+
+NONE = ("refused", "errors", "endpoints_left", "operations_left", "blocks_left", "pins_left", "leaked")
 
 
 def echo(connection: object, lease: object, length: int) -> None:
@@ -52,9 +62,7 @@ def settled(server: Server) -> None:
         time.sleep(0.01)
 
 
-def measure(options: argparse.Namespace, peers: Path) -> dict[str, object]:
-    before = descriptors()
-    pool = SlabPool(4096, 256, max_count=1 << 15, name="recv")
+def serve(options: argparse.Namespace, pool: SlabPool) -> Server:
     server = Server(
         "127.0.0.1",
         0,
@@ -65,6 +73,39 @@ def measure(options: argparse.Namespace, peers: Path) -> dict[str, object]:
         backlog=4096,
     )
     server.start()
+    return server
+
+
+def what_is_left(server: Server, pool: SlabPool) -> dict[str, int]:
+    """Closes both."""
+    settled(server)
+    stats, port = server.stats(), server.port_stats()
+    left = {"accepted": stats.accepted, "refused": stats.refused, "errors": stats.errors}
+    left |= {"endpoints_left": port.endpoints - 1, "operations_left": port.outstanding - 1}  # the listener
+    left |= {"peak_operations": port.peak_operations, "tables_grown": port.grown}
+    server.close()
+    pool.adopt()
+    pool.check()
+    left |= {"blocks_left": pool.stats().live_blocks, "pins_left": pool.stats().pinned_blocks}
+    return left | {"peak_blocks": pool.stats().peak_live_blocks, "leaked": len(pool.close())}
+
+
+def feed_the_hungry(options: argparse.Namespace, peers: Path) -> dict[str, object]:
+    before, messages = descriptors(), options.hungry * HUNGRY_ROUNDS
+    pool = SlabPool(HUNGRY_BLOCK_BYTES, HUNGRY_BLOCKS, name="few")
+    server = serve(options, pool)
+    found: dict[str, object] = {"connections": options.hungry, "blocks": HUNGRY_BLOCKS, "answered": messages}
+    found["seconds"] = run(peers, server, options.hungry, HUNGRY_MESSAGE_BYTES, messages)
+    port = server.port_stats()
+    found |= {"buffer_waits": port.buffer_waits, "buffer_polls": port.buffer_polls}
+    found |= what_is_left(server, pool)
+    return found | {"descriptors_left": descriptors() - before}
+
+
+def measure(options: argparse.Namespace, peers: Path) -> dict[str, object]:
+    before = descriptors()
+    pool = SlabPool(BLOCK_BYTES, 256, max_count=1 << 15, name="recv")
+    server = serve(options, pool)
     found: dict[str, object] = {"backend": server.backend, "native": options.native}
     open_seconds = run(peers, server, options.open, MESSAGE_BYTES, options.open * 5)
     settled(server)
@@ -72,28 +113,34 @@ def measure(options: argparse.Namespace, peers: Path) -> dict[str, object]:
     found |= {"open_seconds": open_seconds, "rss_after_open": resident()}
     short_seconds = run(peers, server, options.short, MESSAGE_BYTES)
     settled(server)
-    stats, port = server.stats(), server.port_stats()
-    found |= {"accepted": stats.accepted, "refused": stats.refused, "errors": stats.errors}
     found |= {"short_per_second": options.short / short_seconds, "rss_after_short": resident()}
-    found |= {"endpoints_left": port.endpoints, "operations_left": port.outstanding - 1}  # the accept
-    server.close()
-    pool.adopt()
-    pool.check()
-    found |= {"blocks_left": pool.stats().live_blocks, "pins_left": pool.stats().pinned_blocks}
-    found |= {"peak_blocks": pool.stats().peak_live_blocks, "leaked": len(pool.close())}
-    found["descriptors_left"] = descriptors() - before
-    return found
+    found |= what_is_left(server, pool)
+    return found | {"descriptors_left": descriptors() - before}
+
+
+def not_none(found: dict[str, object], where: str) -> list[str]:
+    wanted = (*NONE, "descriptors_left")
+    return [f"{name} {where}: {found[name]}, and it must be 0" for name in wanted if found[name]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--open", type=int, default=10_000)
     parser.add_argument("--short", type=int, default=1_000_000)
+    parser.add_argument("--hungry", type=int, default=1_000)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--native", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(options, compile_peers(folder)), indent=1))
+        peers = compile_peers(folder)
+        found = measure(options, peers)
+        hungry = feed_the_hungry(options, peers)
+    print(json.dumps(found | {"hungry": hungry}, indent=1))
+    wrong = not_none(found, "after very many") + not_none(hungry, "after the hungry ones")
+    if hungry["buffer_waits"] == 0:
+        wrong.append("nobody has waited for a block: give --hungry more than there are")
+    if wrong:
+        sys.exit("\n".join(wrong))
 
 
 if __name__ == "__main__":
