@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 import pools
 from analysis.benchmarks._native import CData, ffi, lib
 from analysis.benchmarks.workloads import Shape
-from analysis.errors import PlatformLacks
+from analysis.errors import AnalysisError, PlatformLacks
 
-__all__ = ["STRATEGIES", "Allocator", "build", "largest_request", "library_functions"]
+__all__ = ["NOTHING", "STRATEGIES", "Allocator", "build", "largest_request", "library_functions"]
+
+NOTHING = "nothing"
+"""Not an allocator: what it takes is the workload's own time, which is in every other row as well."""
 
 
 class Allocator(NamedTuple):
@@ -38,11 +41,11 @@ def _of_pool(pool: pools.Pool) -> Allocator:
     return Allocator(ffi.cast("pp_provider *", pool.provider_address), pool, pool)
 
 
-def _slab(shape: Shape, shared: bool) -> Allocator:
+def _slab(shape: Shape, threads: int) -> Allocator:
     # Room for the live set, for what is on its way between threads, and for what magazines hold.
     count = 2 * shape.live + 2048
     return _of_pool(
-        pools.SlabPool(largest_request(shape), count, name="slab", thread_safe=shared, ages=False)
+        pools.SlabPool(largest_request(shape), count, name="slab", thread_safe=threads > 1, ages=False)
     )
 
 
@@ -51,29 +54,31 @@ def _capacity(shape: Shape) -> int:
     return max(64 << 20, 2 * largest_request(shape) * shape.live)
 
 
-def _sizeclass(shape: Shape, shared: bool) -> Allocator:
+def _sizeclass(shape: Shape, threads: int) -> Allocator:
     pool = pools.SizeClassPool(
         max(4096, largest_request(shape)),
         capacity=_capacity(shape),
         name="sizeclass",
-        thread_safe=shared,
+        thread_safe=threads > 1,
         ages=False,
     )
     return _of_pool(pool)
 
 
-def _buddy(shape: Shape, shared: bool) -> Allocator:
+def _buddy(shape: Shape, threads: int) -> Allocator:
     # A power of two may be twice the request.
     capacity = 2 * _capacity(shape)
-    pool = pools.BuddyPool(1 << 20, 64, max_capacity=capacity, name="buddy", thread_safe=shared, ages=False)
+    pool = pools.BuddyPool(
+        1 << 20, 64, max_capacity=capacity, name="buddy", thread_safe=threads > 1, ages=False
+    )
     return _of_pool(pool)
 
 
-def _compacting(shape: Shape, shared: bool) -> Allocator:
+def _compacting(shape: Shape, threads: int) -> Allocator:
     pool = pools.CompactingPool(
         _capacity(shape),
         name="compacting",
-        thread_safe=shared,
+        thread_safe=threads > 1,
         ages=False,
         auto_compact=pools.AutoCompact(),
     )
@@ -86,8 +91,15 @@ def _direct(acquire: int, release: int, keep: Any) -> Allocator:
     return Allocator(provider, None, keep)
 
 
-def _malloc(_shape: Shape, _shared: bool) -> Allocator:
+def _malloc(_shape: Shape, _threads: int) -> Allocator:
     return _direct(0, 0, nullcontext())
+
+
+def _nothing(shape: Shape, threads: int) -> Allocator:
+    provider = ffi.new("pp_provider *")
+    if lib.pp_workload_nothing(shape.live, largest_request(shape), threads, provider):
+        raise AnalysisError(f"the strategy {NOTHING} found no memory for {shape}; give a smaller --size")
+    return Allocator(ffi.gc(provider, lib.pp_workload_nothing_end), None, provider)
 
 
 def _mimalloc_path() -> str | None:
@@ -149,19 +161,20 @@ def _in_library(name: str) -> Allocator:
     return _direct(acquire, release, library)
 
 
-STRATEGIES: dict[str, Callable[[Shape, bool], Allocator]] = {
+STRATEGIES: dict[str, Callable[[Shape, int], Allocator]] = {
     "slab": _slab,
     "sizeclass": _sizeclass,
     "buddy": _buddy,
     "compacting": _compacting,
     "malloc": _malloc,
-    "mimalloc": lambda _shape, _shared: _in_library("mimalloc"),
-    "jemalloc": lambda _shape, _shared: _in_library("jemalloc"),
-    "tcmalloc": lambda _shape, _shared: _in_library("tcmalloc"),
+    "mimalloc": lambda _shape, _threads: _in_library("mimalloc"),
+    "jemalloc": lambda _shape, _threads: _in_library("jemalloc"),
+    "tcmalloc": lambda _shape, _threads: _in_library("tcmalloc"),
+    NOTHING: _nothing,
 }
-"""Name to builder, ours first; a builder takes the shape of the run and whether several threads acquire."""
+"""Name to builder, ours first; a builder takes the shape of the run and how many threads acquire."""
 
 
 def build(strategy: str, shape: Shape, threads: int) -> Allocator:
     """The allocator of that name. Raises ``PlatformLacks`` where its library is missing."""
-    return STRATEGIES[strategy](shape, threads > 1)
+    return STRATEGIES[strategy](shape, threads)

@@ -2,6 +2,8 @@
 
 Each bar is a ratio of two things measured in turn: a strategy against the fastest of its rivals
 under a workload, or the two sides of a probe. A bar that is missed is shown like one that holds.
+A workload's own time is in both sides and draws their ratio towards 1; it is measured in the same turns, and
+what the ratio is without it is shown beside, but it is the ratio of the whole that is judged.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from analysis.benchmarks import Result, run
+from analysis.benchmarks.allocators import NOTHING
 from analysis.benchmarks.probes import PROBES, Times
 from analysis.errors import AnalysisError
 
@@ -50,7 +53,11 @@ class Standing(NamedTuple):
     must: float
     aim: float
     verdict: str
-    """``aim``, ``holds`` or ``missed``."""
+    """``aim``, ``holds`` or ``missed``, by ``ratio``."""
+    harness: float | None = None
+    """What the workload itself takes (the strategy ``nothing``), which is in both sides; None elsewhere."""
+    net_ratio: float | None = None
+    """What the ratio is without it; None where there is no such thing, or theirs is no longer than it."""
 
 
 BARS: tuple[Bar, ...] = (
@@ -127,7 +134,12 @@ def _of_workload(bar: Bar, rows: Sequence[Result]) -> Standing | None:
     if not rivals:
         return None
     best = min(rivals, key=lambda row: float(getattr(row, bar.field)))
-    return _standing(bar, getattr(ours, bar.field), getattr(best, bar.field), best.strategy)
+    found = _standing(bar, getattr(ours, bar.field), getattr(best, bar.field), best.strategy)
+    if bar.field != "ns_per_op" or NOTHING not in by_name:
+        return found
+    harness = by_name[NOTHING].ns_per_op
+    own = found.theirs - harness
+    return found._replace(harness=harness, net_ratio=(found.ours - harness) / own if own > 0 else None)
 
 
 def _of_probe(bar: Bar, times: Times) -> Standing:
@@ -163,7 +175,8 @@ def stand(
     wanted: dict[str, dict[str, None]] = {}
     for bar in bars:
         if bar.workload:
-            wanted.setdefault(bar.workload, {}).update(dict.fromkeys((bar.strategy, *bar.rivals)))
+            harness = (NOTHING,) if bar.field == "ns_per_op" else ()
+            wanted.setdefault(bar.workload, {}).update(dict.fromkeys((bar.strategy, *bar.rivals, *harness)))
     rows: list[Result] = []
     for workload, strategies in wanted.items():
         rows += run([workload], strategies, reps=reps, seed=seed, skipped=skipped, progress=progress)

@@ -99,8 +99,11 @@ def _check(arguments: argparse.Namespace) -> list[str]:
 
 
 def _print_workload(workload: str, rows: list[Result]) -> None:
-    fastest = min(row.ns_per_op for row in rows)
-    smallest = min(row.peak_rss_bytes for row in rows)
+    from analysis.benchmarks.allocators import NOTHING  # noqa: PLC0415  # compiled
+
+    allocators = [row for row in rows if row.strategy != NOTHING] or rows
+    fastest = min(row.ns_per_op for row in allocators)
+    smallest = min(row.peak_rss_bytes for row in allocators)
     print_table(
         f"{workload}, {'mixed sizes' if rows[0].size == 0 else bytes_text(rows[0].size)}, "
         f"{rows[0].threads} thread(s)",
@@ -145,8 +148,9 @@ def _value_text(value: float, text: str) -> str:
 
 def _print_bars(standings: list[Standing]) -> None:
     print_table(
-        "bars: ours over theirs, or the share of theirs reached where a bar says so",
-        ["bar", "ours", "theirs", "against", "ratio", "must", "aim", "stands"],
+        "bars: ours over theirs, or the share of theirs reached where a bar says so; "
+        "net: without the workload's own time",
+        ["bar", "ours", "theirs", "against", "ratio", "must", "aim", "stands", "workload", "net"],
         [
             (
                 row.bar,
@@ -157,6 +161,8 @@ def _print_bars(standings: list[Standing]) -> None:
                 f"{row.must:g}",
                 f"{row.aim:g}",
                 row.verdict,
+                "-" if row.harness is None else duration_text(row.harness),
+                "-" if row.net_ratio is None else f"{row.net_ratio:.2f}",
             )
             for row in standings
         ],

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from analysis.benchmarks import Result
+from analysis.benchmarks.allocators import NOTHING, build
 from analysis.benchmarks.bars import BARS, Bar, stand
 from analysis.benchmarks.bars import _of_workload as of_workload
+from analysis.benchmarks.cell import Cell, run_once
 from analysis.benchmarks.probes import PROBES, run_probe
-from analysis.benchmarks.workloads import WORKLOADS
+from analysis.benchmarks.workloads import WORKLOADS, defaults_for
 from analysis.errors import AnalysisError
 
 
@@ -62,3 +64,47 @@ def test_a_bar_of_a_probe_stands_somewhere() -> None:
 def test_what_cannot_be_measured_is_an_error() -> None:
     with pytest.raises(AnalysisError, match="nonsense"):
         stand([Bar("ours", 1.0, 1.0, probe="nonsense")], reps=1)
+
+
+def test_the_workloads_own_time_is_told_but_the_whole_is_judged() -> None:
+    bar = Bar("ours", 0.5, 0.33, "lifo", "slab", ("malloc",))
+    found = of_workload(bar, [row("slab", 10.0), row("malloc", 16.0), row("nothing", 8.0)])
+    assert found is not None
+    assert (found.harness, found.net_ratio) == (8.0, 0.25)
+    assert (found.ratio, found.verdict) == (10 / 16, "missed")
+
+
+def test_a_rival_that_takes_no_longer_than_the_workload_leaves_no_net_ratio() -> None:
+    bar = Bar("ours", 0.5, 0.33, "lifo", "slab", ("malloc",))
+    found = of_workload(bar, [row("slab", 10.0), row("malloc", 8.0), row("nothing", 8.0)])
+    assert found is not None
+    assert found.net_ratio is None
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_nothing_serves_every_workload(workload: str) -> None:
+    threads = 2 if workload in {"larson", "mstress"} else 1
+    shape = defaults_for(workload, None)._replace(live=128, operations=2048)
+    cell = Cell(workload, NOTHING, shape, threads, seed=1)
+    found = run_once(cell, build(NOTHING, shape, threads), cell.seed)
+    assert found["failures"] == 0
+    assert found["ns_per_op"] > 0
+    assert (found["live_bytes"] > 0) == (workload not in {"lifo", "xthread"})
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_what_a_workload_leaves_live_is_what_the_pool_says(workload: str) -> None:
+    threads = 2 if workload in {"larson", "mstress"} else 1
+    shape = defaults_for(workload, None)._replace(live=128, operations=2048)
+    allocator = build("sizeclass", shape, threads)
+    live_when_run: list[float] = []
+
+    def look(_seconds: float) -> None:
+        live_when_run.append(allocator.pool.stats().requested_bytes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("analysis.benchmarks.cell.time.sleep", look)
+        found = run_once(Cell(workload, "sizeclass", shape, threads, 1), allocator, 1)
+    assert [found["live_bytes"]] == live_when_run
+    assert allocator.pool.stats().live_blocks == 0
+    allocator.pool.close()

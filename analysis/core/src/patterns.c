@@ -3,85 +3,99 @@
 
 #include "workload.h"
 
-void pp_hold(worker *w, held *block)
+static void hold(worker *w, uint64_t at)
 {
     const pp_provider *provider = w->workload->provider;
     void *data;
-    if (!block->handle || block->pinned) return;
-    block->pinned = provider->pin(provider->context, block->handle, PP_PIN_KERNEL, &data) == PP_OK;
+    pp_handle handle = w->set.handles[at];
+    w->set.pinned[at] = handle && provider->pin(provider->context, handle, PP_PIN_KERNEL, &data) == PP_OK;
 }
 
-void pp_let_go(worker *w, held *block)
+void pp_let_go(worker *w, uint64_t at)
 {
     const pp_provider *provider = w->workload->provider;
-    provider->unpin(provider->context, block->handle, PP_PIN_KERNEL);
-    block->pinned = false;
+    if (!w->set.pinned[at]) return;
+    provider->unpin(provider->context, w->set.handles[at], PP_PIN_KERNEL);
+    w->set.pinned[at] = false;
 }
 
-static void fill(worker *w)
+static void fill(run *r, const live_set *set)
 {
-    for (uint64_t i = 0; i < w->set_size; i++) pp_get(w, pp_pick_size(w), &w->set[i]);
+    for (uint64_t i = 0; i < set->count; i++) pp_get(r, set, i, pp_pick_size(r));
 }
 
 static void run_lifo(worker *w)
 {
-    const pp_provider *provider = w->workload->provider;
-    held block;
-    uint64_t size;
-    while (w->operations < w->quota) {
-        if (pp_take(w, size = pp_pick_size(w), &block)) provider->release(provider->context, block.handle);
-        if ((int64_t)size > w->requested_peak) w->requested_peak = (int64_t)size;
-        pp_operation_done(w);
+    run r = pp_run_begin(w);
+    while (r.operations < r.quota) {
+        pp_handle handle = pp_take(&r, pp_pick_size(&r));
+        if (handle) r.release(r.context, handle);
+        pp_operation_done(&r);
     }
+    pp_run_end(&r);
 }
 
 static void run_fifo(worker *w)
 {
-    fill(w);
-    for (uint64_t at = 0; w->operations < w->quota; at = at + 1 == w->set_size ? 0 : at + 1)
-        pp_replace(w, &w->set[at], pp_pick_size(w));
+    const live_set set = w->set;
+    run r = pp_run_begin(w);
+    fill(&r, &set);
+    for (uint64_t at = 0; r.operations < r.quota; at = at + 1 == set.count ? 0 : at + 1)
+        pp_replace(&r, &set, at, pp_pick_size(&r));
+    pp_run_end(&r);
 }
 
 static void run_random(worker *w)
 {
-    fill(w);
-    while (w->operations < w->quota) {
-        held *block = &w->set[pp_random_below(w, w->set_size)];
-        pp_replace(w, block, pp_pick_size(w));
+    const live_set set = w->set;
+    run r = pp_run_begin(w);
+    fill(&r, &set);
+    while (r.operations < r.quota) {
+        uint64_t at = pp_random_below(&r, set.count);
+        pp_replace(&r, &set, at, pp_pick_size(&r));
     }
+    pp_run_end(&r);
 }
 
 /* In `fifo` and `random` a block that was released a moment ago is handed out again, so that an
  * allocator never needs to look at more than one. Here it must hand out many that were released
  * long ago, as when a batch of completions is followed by a batch of receives. */
-static void refill(worker *w)
+static inline void refill(run *r, const live_set *set)
 {
-    for (uint64_t i = 0; i < w->set_size; i++) {
-        pp_get(w, pp_pick_size(w), &w->set[i]);
-        pp_operation_done(w);
+    for (uint64_t i = 0; i < set->count; i++) {
+        pp_get(r, set, i, pp_pick_size(r));
+        pp_operation_done(r);
     }
 }
 
 static void run_fifo_rounds(worker *w)
 {
-    fill(w);
-    while (w->operations < w->quota) {
-        for (uint64_t i = 0; i < w->set_size; i++) pp_put(w, &w->set[i]);
-        refill(w);
+    const live_set set = w->set;
+    run r = pp_run_begin(w);
+    fill(&r, &set);
+    while (r.operations < r.quota) {
+        for (uint64_t i = 0; i < set.count; i++)
+            if (set.handles[i]) r.release(r.context, set.handles[i]);
+        refill(&r, &set);
     }
+    pp_run_end(&r);
 }
 
 static void run_random_rounds(worker *w)
 {
-    fill(w);
-    while (w->operations < w->quota) {
-        for (uint64_t i = w->set_size; i > 0; i--) { /* Fisher and Yates */
-            held *one = &w->set[pp_random_below(w, i)], last = w->set[i - 1];
-            pp_put(w, one);
-            *one = last;
+    const live_set set = w->set;
+    run r = pp_run_begin(w);
+    fill(&r, &set);
+    while (r.operations < r.quota) {
+        for (uint64_t i = set.count; i > 0; i--) { /* Fisher and Yates */
+            uint64_t at = pp_random_below(&r, i);
+            pp_handle handle = set.handles[at];
+            set.handles[at] = set.handles[i - 1];
+            if (handle) r.release(r.context, handle);
         }
-        refill(w);
+        refill(&r, &set);
     }
+    pp_run_end(&r);
 }
 
 /* ---- xthread ------------------------------------------------------------------------------ */
@@ -119,17 +133,16 @@ static void run_xthread(worker *w)
     r.total = w->quota;
     r.provider = w->workload->provider;
     if (pthread_create(&consumer, NULL, consume, &r)) return;
-    uint64_t tail = 0;
-    for (uint64_t i = 0; i < w->quota; i++) {
-        held block;
+    run p = pp_run_begin(w);
+    for (uint64_t i = 0, tail = 0; i < p.quota; i++) {
         while (i - tail >= RING) tail = atomic_load_explicit(&r.tail, memory_order_acquire);
-        if (pp_get(w, pp_pick_size(w), &block)) w->requested -= (int64_t)block.size;
-        r.blocks[i % RING] = block.handle;
-        if ((i + 1) % BATCH == 0 || i + 1 == w->quota)
+        r.blocks[i % RING] = pp_take(&p, pp_pick_size(&p));
+        if ((i + 1) % BATCH == 0 || i + 1 == p.quota)
             atomic_store_explicit(&r.head, i + 1, memory_order_release);
-        pp_operation_done(w);
+        pp_operation_done(&p);
     }
     pthread_join(consumer, NULL);
+    pp_run_end(&p);
 }
 
 /* ---- larson: after Larson and Krishnan, "Memory allocation for long-running server applications" (1998) -- */
@@ -140,20 +153,25 @@ static void run_larson(worker *w)
 {
     pp_workload *workload = w->workload;
     uint32_t threads = workload->config.threads;
-    fill(w);
+    run r = pp_run_begin(w);
+    fill(&r, &w->set);
     for (uint32_t round = 0; round < LARSON_ROUNDS; round++) {
         /* All wait, then each goes on with its neighbour's set: what one thread acquired another releases. */
         atomic_fetch_add(&workload->arrived, 1);
         while (atomic_load(&workload->arrived) < threads * (round + 1)) {
-            if (atomic_load(&workload->abandoned)) return;
+            if (atomic_load(&workload->abandoned)) {
+                pp_run_end(&r);
+                return;
+            }
             sched_yield();
         }
-        worker *from = &workload->workers[(w->number + round) % threads];
-        for (uint64_t i = 0; i < w->quota / LARSON_ROUNDS; i++) {
-            held *block = &from->set[pp_random_below(w, from->set_size)];
-            pp_replace(w, block, pp_pick_size(w));
+        const live_set set = workload->workers[(w->number + round) % threads].set;
+        for (uint64_t i = 0; i < r.quota / LARSON_ROUNDS; i++) {
+            uint64_t at = pp_random_below(&r, set.count);
+            pp_replace(&r, &set, at, pp_pick_size(&r));
         }
     }
+    pp_run_end(&r);
 }
 
 /* ---- mstress: groups of blocks, built and dropped --------------------------------------------- */
@@ -161,18 +179,21 @@ static void run_larson(worker *w)
 static void run_mstress(worker *w)
 {
     enum { GROUP = 64 };
-    while (w->operations < w->quota) {
-        uint64_t groups = w->set_size / GROUP ? w->set_size / GROUP : 1;
-        uint64_t size = w->set_size < GROUP ? w->set_size : GROUP;
-        held *group = w->set + pp_random_below(w, groups) * size;
-        bool drop_backwards = pp_random(w) & 1;
-        for (uint64_t i = 0; i < size; i++) pp_put(w, &group[drop_backwards ? size - 1 - i : i]);
+    const live_set set = w->set;
+    run r = pp_run_begin(w);
+    while (r.operations < r.quota) {
+        uint64_t groups = set.count / GROUP ? set.count / GROUP : 1;
+        uint64_t size = set.count < GROUP ? set.count : GROUP;
+        uint64_t first = pp_random_below(&r, groups) * size;
+        bool drop_backwards = pp_random(&r) & 1;
+        for (uint64_t i = 0; i < size; i++) pp_put(&r, &set, first + (drop_backwards ? size - 1 - i : i));
         for (uint64_t i = 0; i < size; i++) {
-            pp_get(w, pp_pick_size(w), &group[i]);
-            pp_operation_done(w);
+            pp_get(&r, &set, first + i, pp_pick_size(&r));
+            pp_operation_done(&r);
         }
-        for (uint64_t i = pp_random_below(w, size); i < size; i += 3) pp_put(w, &group[i]);
+        for (uint64_t i = pp_random_below(&r, size); i < size; i += 3) pp_put(&r, &set, first + i);
     }
+    pp_run_end(&r);
 }
 
 /* ---- bleed: survivors that keep their surroundings from being reused ----------------------------- */
@@ -182,49 +203,59 @@ static void run_bleed(worker *w)
     enum { ROUNDS = 8, SURVIVORS = 8 };
     uint64_t max = w->workload->config.size ? w->workload->config.size : w->workload->config.max_size;
     uint64_t size = 64;
-    for (uint32_t round = 0; round < ROUNDS || w->operations < w->quota; round++) {
-        for (uint64_t i = 0; i < w->set_size; i++) {
-            if (i % SURVIVORS == round % SURVIVORS && w->set[i].handle) continue; /* this one stays on */
-            pp_replace(w, &w->set[i], size);
-            if (w->operations >= w->quota && round >= ROUNDS) return;
+    const live_set set = w->set;
+    run r = pp_run_begin(w);
+    for (uint32_t round = 0; round < ROUNDS || r.operations < r.quota; round++) {
+        for (uint64_t i = 0; i < set.count; i++) {
+            if (i % SURVIVORS == round % SURVIVORS && set.handles[i]) continue; /* this one stays on */
+            pp_replace(&r, &set, i, size);
+            if (r.operations >= r.quota && round >= ROUNDS) break;
         }
-        for (uint64_t i = 0; i < w->set_size; i++)
-            if (i % SURVIVORS != round % SURVIVORS) pp_put(w, &w->set[i]);
+        if (r.operations >= r.quota && round >= ROUNDS) break;
+        for (uint64_t i = 0; i < set.count; i++)
+            if (i % SURVIVORS != round % SURVIVORS) pp_put(&r, &set, i);
         size = size * 2 <= max ? size * 2 : 64;
     }
+    pp_run_end(&r);
 }
 
 static void run_burst_idle(worker *w)
 {
-    while (w->operations < w->quota) {
-        for (uint64_t i = 0; i < w->set_size; i++) pp_get(w, pp_pick_size(w), &w->set[i]);
-        for (uint64_t i = 0; i < w->set_size; i++) {
-            pp_put(w, &w->set[i]);
-            pp_operation_done(w);
+    const live_set set = w->set;
+    run r = pp_run_begin(w);
+    while (r.operations < r.quota) {
+        for (uint64_t i = 0; i < set.count; i++) pp_get(&r, &set, i, pp_pick_size(&r));
+        for (uint64_t i = 0; i < set.count; i++) {
+            pp_put(&r, &set, i);
+            pp_operation_done(&r);
         }
     }
     /* What stays is a sixteenth, spread over where the burst was. */
-    for (uint64_t i = 0; i < w->set_size; i++) pp_get(w, pp_pick_size(w), &w->set[i]);
-    for (uint64_t i = 0; i < w->set_size; i++)
-        if (i % 16) pp_put(w, &w->set[i]);
+    fill(&r, &set);
+    for (uint64_t i = 0; i < set.count; i++)
+        if (i % 16) pp_put(&r, &set, i);
+    pp_run_end(&r);
 }
 
 static void run_pin_mix(worker *w)
 {
     enum { ONE_IN = 50, HOLD = 64 };
-    held *pinned[HOLD] = {0};
-    fill(w);
-    for (uint64_t i = 0; w->operations < w->quota; i++) {
-        held *block = &w->set[pp_random_below(w, w->set_size)];
-        if (block->pinned) continue;
-        pp_replace(w, block, pp_pick_size(w));
+    const live_set set = w->set;
+    uint64_t held[HOLD] = {0}; /* where in the set, plus one */
+    run r = pp_run_begin(w);
+    fill(&r, &set);
+    for (uint64_t i = 0; r.operations < r.quota; i++) {
+        uint64_t at = pp_random_below(&r, set.count);
+        if (set.pinned[at]) continue;
+        pp_replace(&r, &set, at, pp_pick_size(&r));
         if (i % ONE_IN == 0) {
-            held **place = &pinned[i / ONE_IN % HOLD];
-            if (*place && (*place)->pinned) pp_let_go(w, *place);
-            pp_hold(w, block);
-            *place = block;
+            uint64_t *place = &held[i / ONE_IN % HOLD];
+            if (*place) pp_let_go(w, *place - 1);
+            hold(w, at);
+            *place = at + 1;
         }
     }
+    pp_run_end(&r);
 }
 
 void (*const pp_patterns[PP_WORKLOAD_COUNT])(worker *w) = {

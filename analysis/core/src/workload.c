@@ -1,8 +1,8 @@
 /* workload.c - see poolport/workload.h.
  *
  * Each thread of a run owns a `worker`: a random generator, a set of live blocks, and its
- * own figures, so that nothing is shared but what the pattern itself shares. The time of
- * the operations is taken in runs of SAMPLE operations; their distribution goes into a
+ * own figures, so that nothing is shared but what the pattern itself shares. Of the operations' time the whole
+ * is taken, and that of some runs of SAMPLE operations; their distribution goes into a
  * histogram with 16 steps a doubling, from which the percentile is read. */
 #define _POSIX_C_SOURCE 200809L
 #include "workload.h"
@@ -11,41 +11,24 @@
 #include <string.h>
 #include <time.h>
 
-/* ---- random numbers and sizes ------------------------------------------------------------- */
-
-/* Bounded Pareto with shape 1 from 64 bytes: half of the blocks below 128 bytes, equal bytes in each doubling. */
-static uint64_t pareto_size(worker *w, uint64_t max)
-{
-    double u = (double)(pp_random(w) >> 11) * 0x1p-53;
-    double low = 64, high = (double)max;
-    return (uint64_t)(low / (1 - u * (1 - low / high)));
-}
-
-uint64_t pp_pick_mixed_size(worker *w)
-{
-    const pp_workload_config *config = &w->workload->config;
-    if (config->kind == PP_WORKLOAD_powers) return UINT64_C(4096) << pp_random_below(w, 5);
-    return pareto_size(w, config->max_size);
-}
-
 /* ---- one block ------------------------------------------------------------------------------ */
 
 /* One word of each page, as whoever fills the block would touch them all. */
-static void touch(const worker *w, void *data, uint64_t size)
+static void touch(const pp_workload *workload, void *data, uint64_t size)
 {
-    if (w->workload->config.kind == PP_WORKLOAD_powers && size > PAGE) size = PAGE;
+    if (workload->config.kind == PP_WORKLOAD_powers && size > PAGE) size = PAGE;
     for (uint64_t at = 0; at + sizeof(uint64_t) <= size; at += PAGE)
         *(volatile uint64_t *)((char *)data + at) = size;
 }
 
-void pp_touch_all(worker *w, const pp_block *block, uint64_t size)
+void pp_touch_all(const pp_workload *workload, const pp_block *block, uint64_t size)
 {
-    const pp_provider *provider = w->workload->provider;
+    const pp_provider *provider = workload->provider;
     void *data = block->data;
     if (data) {
-        touch(w, data, size);
+        touch(workload, data, size);
     } else if (provider->pin(provider->context, block->handle, PP_PIN_USER, &data) == PP_OK) {
-        touch(w, data, size); /* it has an address only while it is pinned */
+        touch(workload, data, size); /* it has an address only while it is pinned */
         provider->unpin(provider->context, block->handle, PP_PIN_USER);
     }
 }
@@ -59,11 +42,13 @@ uint64_t pp_workload_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-void pp_take_time(worker *w)
+uint64_t pp_take_time(worker *w, uint64_t operations)
 {
+    bool begins = operations % PERIOD == 0;
     uint64_t now = pp_workload_now_ns();
-    w->histogram[pp_bucket_of(now - w->sampled_ns)]++;
+    if (!begins) w->histogram[pp_bucket_of(now - w->sampled_ns)]++;
     w->sampled_ns = now;
+    return operations + (begins ? SAMPLE : PERIOD - SAMPLE);
 }
 
 static double percentile(const pp_workload *workload, double share)
@@ -83,7 +68,6 @@ static double percentile(const pp_workload *workload, double share)
 static void *run_worker(void *context)
 {
     worker *w = context;
-    w->sampled_ns = pp_workload_now_ns();
     pp_patterns[w->workload->config.kind](w);
     return NULL;
 }
@@ -93,6 +77,15 @@ static void start_worker(pp_workload *workload, worker *w)
 {
     w->started = pthread_create(&w->thread, NULL, run_worker, w) == 0;
     if (!w->started) atomic_store(&workload->abandoned, true);
+}
+
+static uint64_t live_bytes(const worker *w)
+{
+    const live_set *set = &w->set;
+    uint64_t bytes = 0;
+    for (uint64_t i = 0; i < set->count; i++)
+        if (set->handles[i]) bytes += set->sizes ? set->sizes[i] : w->workload->config.size;
+    return bytes;
 }
 
 void pp_workload_run(pp_workload *workload, pp_workload_result *out)
@@ -109,22 +102,37 @@ void pp_workload_run(pp_workload *workload, pp_workload_result *out)
         worker *w = &workload->workers[t];
         out->operations += w->operations;
         out->failures += w->failures;
-        out->requested_peak_bytes += (double)w->requested_peak;
-        out->requested_live_bytes += (double)w->requested;
-        out->own_bytes += w->set_size * sizeof *w->set;
+        out->requested_live_bytes += (double)live_bytes(w);
+        out->own_bytes += w->set.bytes;
     }
     out->p99_ns = percentile(workload, 0.99);
 }
 
 void pp_workload_drain(pp_workload *workload)
 {
+    const pp_provider *provider = workload->provider;
     for (uint32_t t = 0; t < workload->config.threads; t++) {
         worker *w = &workload->workers[t];
-        for (uint64_t i = 0; i < w->set_size; i++) {
-            if (w->set[i].pinned) pp_let_go(w, &w->set[i]);
-            pp_put(w, &w->set[i]);
+        for (uint64_t i = 0; i < w->set.count; i++) {
+            if (w->set.pinned) pp_let_go(w, i);
+            if (w->set.handles[i]) provider->release(provider->context, w->set.handles[i]);
+            w->set.handles[i] = 0;
         }
     }
+}
+
+static bool make_set(live_set *set, const pp_workload_config *config)
+{
+    bool mixed = config->size == 0, pins = config->kind == PP_WORKLOAD_pin_mix;
+    size_t each = sizeof *set->handles + (mixed ? sizeof *set->sizes : 0) + (pins ? sizeof *set->pinned : 0);
+    set->count = config->live / config->threads;
+    set->bytes = set->count * each;
+    set->handles = calloc(set->count, each);
+    if (!set->handles) return false;
+    char *behind = (char *)(set->handles + set->count);
+    if (mixed) set->sizes = (uint32_t *)behind;
+    if (pins) set->pinned = (bool *)(behind + (mixed ? set->count * sizeof *set->sizes : 0));
+    return true;
 }
 
 pp_workload *pp_workload_begin(const pp_workload_config *config, const pp_provider *provider)
@@ -144,10 +152,8 @@ pp_workload *pp_workload_begin(const pp_workload_config *config, const pp_provid
         w->workload = workload;
         w->number = t;
         w->random = config->seed * UINT64_C(0x2545f4914f6cdd1d) + t;
-        w->set_size = config->live / config->threads;
         w->quota = config->operations / config->threads;
-        w->set = calloc(w->set_size, sizeof *w->set);
-        if (!w->set) {
+        if (!make_set(&w->set, config)) {
             pp_workload_end(workload);
             return NULL;
         }
@@ -157,7 +163,7 @@ pp_workload *pp_workload_begin(const pp_workload_config *config, const pp_provid
 
 void pp_workload_end(pp_workload *workload)
 {
-    for (uint32_t t = 0; t < workload->config.threads; t++) free(workload->workers[t].set);
+    for (uint32_t t = 0; t < workload->config.threads; t++) free(workload->workers[t].set.handles);
     free(workload);
 }
 

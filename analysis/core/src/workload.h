@@ -8,26 +8,32 @@
 
 #include "histogram.h"
 
-enum { THREADS_MAX = 64, SAMPLE = 32, PAGE = 4096 };
+enum { THREADS_MAX = 64, PAGE = 4096 };
 
-typedef struct held {
-    pp_handle handle; /* 0: none */
-    uint64_t size;
-    bool pinned;
-} held;
+/* The time of SAMPLE operations in a row is taken once in PERIOD of them: reading the clock costs as much as
+ * several operations. */
+enum { SAMPLE = 32, PERIOD = 256 };
+
+/* What is live: eight bytes a block where all are of one size, for what the lists take of the first cache
+ * is taken from the allocator. */
+typedef struct live_set {
+    pp_handle *handles; /* 0: none */
+    uint32_t *sizes;    /* NULL where all blocks are of one size */
+    bool *pinned;       /* NULL where none ever is */
+    uint64_t count;
+    uint64_t bytes; /* of the lists */
+} live_set;
 
 typedef struct worker {
     pp_workload *workload;
     uint32_t number;
     pthread_t thread;
     bool started;
-    uint64_t random;
-    held *set;
-    uint64_t set_size;
+    uint64_t random; /* the generator's first state */
+    live_set set;
     uint64_t quota; /* operations to perform */
     uint64_t operations, failures;
-    int64_t requested, requested_peak; /* bytes; below 0 where a worker releases what others acquired */
-    uint64_t sampled_ns;
+    uint64_t sampled_ns; /* when the run of SAMPLE operations began */
     uint64_t histogram[PP_HISTOGRAM_BUCKETS];
 } worker;
 
@@ -39,108 +45,126 @@ struct pp_workload {
     worker workers[THREADS_MAX];
 };
 
-/* The size of one block where sizes are mixed. */
-uint64_t pp_pick_mixed_size(worker *w);
-
 /* Writes one word of each page of a block, or of what there is of it while it is pinned. */
-void pp_touch_all(worker *w, const pp_block *block, uint64_t size);
+void pp_touch_all(const pp_workload *workload, const pp_block *block, uint64_t size);
 
-/* Takes the time of the last SAMPLE operations. */
-void pp_take_time(worker *w);
+/* A run of SAMPLE operations begins or ends after `operations`; when the next one does. */
+uint64_t pp_take_time(worker *w, uint64_t operations);
 
-void pp_hold(worker *w, held *block);
-void pp_let_go(worker *w, held *block);
+/* Takes the pin away that keeps a block of the worker's set, if one does. */
+void pp_let_go(worker *w, uint64_t at);
 
 uint64_t pp_workload_now_ns(void);
 
 /* ---- what stands between two calls of the allocator -------------------------------------------------
  *
- * Inline, with as few instructions and stores as there can be: their time is in every figure, the same
- * for all strategies, and so draws every ratio towards 1. */
+ * Its time is in every figure, the same for all strategies, and so draws every ratio towards 1: inline, with as
+ * few instructions and stores as there can be. What a pattern's loop needs is copied into a `run` of
+ * its own, whose address it gives to nobody, so that the compiler keeps it in registers; what can be found out
+ * when the run has ended (the bytes that are live) is not counted on the way. */
+typedef struct run {
+    worker *w;
+    pp_status (*acquire)(void *context, size_t bytes, uint32_t tag, pp_block *out);
+    pp_status (*release)(void *context, pp_handle handle);
+    void *context;
+    uint64_t size;        /* of all blocks; 0 where sizes are mixed */
+    double pareto_spread; /* 1 - smallest / largest; 0 for powers of two */
+    uint64_t random;
+    uint64_t operations, quota;
+    uint64_t mark; /* operations after which the time is taken */
+} run;
+
+enum { PARETO_SMALLEST = 64, POWERS_SMALLEST = 4096, POWERS = 5 };
+
+static inline double pp_pareto_spread(const pp_workload_config *config)
+{
+    return config->kind == PP_WORKLOAD_powers ? 0 : 1 - PARETO_SMALLEST / (double)config->max_size;
+}
+
+static inline run pp_run_begin(worker *w)
+{
+    const pp_provider *provider = w->workload->provider;
+    return (run){.w = w,
+                 .acquire = provider->acquire,
+                 .release = provider->release,
+                 .context = provider->context,
+                 .size = w->workload->config.size,
+                 .pareto_spread = pp_pareto_spread(&w->workload->config),
+                 .random = w->random,
+                 .quota = w->quota,
+                 .mark = pp_take_time(w, 0)};
+}
+
+static inline void pp_run_end(const run *r) { r->w->operations = r->operations; }
 
 /* splitmix64, by Sebastiano Vigna: https://prng.di.unimi.it/splitmix64.c (public domain algorithm) */
-static inline uint64_t pp_random(worker *w)
+static inline uint64_t pp_random(run *r)
 {
-    uint64_t z = (w->random += UINT64_C(0x9e3779b97f4a7c15));
+    uint64_t z = (r->random += UINT64_C(0x9e3779b97f4a7c15));
     z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
     z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
     return z ^ (z >> 31);
 }
 
-static inline uint64_t pp_random_below(worker *w, uint64_t limit)
+static inline uint64_t pp_random_below(run *r, uint64_t limit)
 {
-    return (uint64_t)(((unsigned __int128)pp_random(w) * limit) >> 64);
+    return (uint64_t)(((unsigned __int128)pp_random(r) * limit) >> 64);
 }
 
-/* The next block's size by the configuration. */
-static inline uint64_t pp_pick_size(worker *w)
+/* The next block's size by the configuration. Mixed ones are powers of two, or bounded Pareto with shape 1: half of
+ * the blocks below 128 bytes, equal bytes in each doubling. */
+static inline uint64_t pp_pick_size(run *r)
 {
-    uint64_t size = w->workload->config.size;
-    return size ? size : pp_pick_mixed_size(w);
+    if (r->size) return r->size;
+    if (r->pareto_spread == 0) return (uint64_t)POWERS_SMALLEST << pp_random_below(r, POWERS);
+    double u = (double)(int64_t)(pp_random(r) >> 11) * 0x1p-53;
+    return (uint64_t)(int64_t)(PARETO_SMALLEST / (1 - u * r->pareto_spread));
 }
 
-/* Acquires; on failure counts it and leaves `*out` without a handle. The bytes held are not counted. */
-static inline bool pp_take(worker *w, uint64_t size, held *out)
+/* Acquires and touches; 0 on failure, which is counted. */
+static inline pp_handle pp_take(run *r, uint64_t size)
 {
-    const pp_provider *provider = w->workload->provider;
     pp_block block;
-    if (provider->acquire(provider->context, size, 0, &block) != PP_OK) {
-        w->failures++;
-        out->handle = 0;
-        return false;
+    if (r->acquire(r->context, size, 0, &block) != PP_OK) {
+        r->w->failures++;
+        return 0;
     }
     if (block.data && size - sizeof(uint64_t) < PAGE) /* one page, one word */
         *(volatile uint64_t *)block.data = size;
     else
-        pp_touch_all(w, &block, size);
-    out->handle = block.handle;
-    out->size = size;
-    out->pinned = false;
-    return true;
+        pp_touch_all(r->w->workload, &block, size);
+    return block.handle;
 }
 
-static inline void pp_count_requested(worker *w, int64_t more)
+/* As pp_take(), into place `at` of a set, whatever is there. */
+static inline void pp_get(run *r, const live_set *set, uint64_t at, uint64_t size)
 {
-    w->requested += more;
-    if (w->requested > w->requested_peak) w->requested_peak = w->requested;
-}
-
-/* As pp_take(), counted. */
-static inline bool pp_get(worker *w, uint64_t size, held *out)
-{
-    bool taken = pp_take(w, size, out);
-    if (taken) pp_count_requested(w, (int64_t)size);
-    return taken;
+    set->handles[at] = pp_take(r, size);
+    if (r->size == 0) set->sizes[at] = (uint32_t)size;
 }
 
 /* Releases what is held, if anything. */
-static inline void pp_put(worker *w, held *block)
+static inline void pp_put(run *r, const live_set *set, uint64_t at)
 {
-    const pp_provider *provider = w->workload->provider;
-    if (!block->handle) return;
-    provider->release(provider->context, block->handle);
-    w->requested -= (int64_t)block->size;
-    block->handle = 0;
+    pp_handle handle = set->handles[at];
+    if (!handle) return;
+    r->release(r->context, handle);
+    set->handles[at] = 0;
 }
 
 /* Counts one operation and takes the time now and then. */
-static inline void pp_operation_done(worker *w)
+static inline void pp_operation_done(run *r)
 {
-    if (++w->operations % SAMPLE == 0) pp_take_time(w);
+    if (++r->operations == r->mark) r->mark = pp_take_time(r->w, r->operations);
 }
 
 /* Releases what is held, if anything, and acquires another block: one operation. */
-static inline void pp_replace(worker *w, held *block, uint64_t size)
+static inline void pp_replace(run *r, const live_set *set, uint64_t at, uint64_t size)
 {
-    const pp_provider *provider = w->workload->provider;
-    int64_t more = (int64_t)size;
-    if (block->handle) {
-        provider->release(provider->context, block->handle);
-        more -= (int64_t)block->size;
-    }
-    if (!pp_take(w, size, block)) more -= (int64_t)size;
-    if (more) pp_count_requested(w, more);
-    pp_operation_done(w);
+    pp_handle handle = set->handles[at];
+    if (handle) r->release(r->context, handle);
+    pp_get(r, set, at, size);
+    pp_operation_done(r);
 }
 
 /* One function a kind, in the order of PP_WORKLOAD_LIST. */

@@ -52,8 +52,7 @@ typedef struct pp_workload_result {
     uint64_t operations; /* performed; fewer than asked for where a thread could not be started */
     uint64_t failures;   /* acquires that were refused; the pattern goes on without that block */
     double elapsed_ns;   /* of the operations, with all threads running */
-    double p99_ns;       /* 99th percentile of the time per operation, over runs of 32 operations */
-    double requested_peak_bytes;
+    double p99_ns; /* 99th percentile of the time per operation, over runs of 32 operations in each 256 */
     double requested_live_bytes; /* when the run ended */
     uint64_t own_bytes;          /* of the workload's lists of blocks, which it has touched */
 } pp_workload_result;
@@ -76,6 +75,12 @@ const char *pp_workload_text(uint32_t kind);
  * comparison for speed. `acquire_address` and `release_address` are those of malloc and free in some
  * library; 0 for the C library's own. */
 void pp_workload_direct(uintptr_t acquire_address, uintptr_t release_address, pp_provider *out);
+
+/* A provider that allocates nothing: it hands out the same `live` addresses again and again, each thread its
+ * share of them, live or not. What a workload takes with it is the workload's own time. PP_INVALID for none or too
+ * many, PP_NO_MEMORY. To be ended by the thread that began the run, after the run. */
+pp_status pp_workload_nothing(uint64_t live, uint64_t max_bytes, uint32_t threads, pp_provider *out);
+void pp_workload_nothing_end(pp_provider *provider);
 
 PP_END_DECLS
 

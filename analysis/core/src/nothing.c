@@ -1,0 +1,116 @@
+/* nothing.c - a strategy that allocates nothing: what a workload costs by itself.
+ *
+ * Every figure contains the workload's own time: two calls through the provider's table, the numbers drawn,
+ * the lists of handles, and the write into each block, whose cache line is elsewhere by then. This provider hands
+ * out addresses one behind the other and starts again after as many as are live at once, so that
+ * the lines written are as many as any strategy's must be. It knows the next address one call
+ * before and asks for its line then, as the best of allocators might, so that it waits for no
+ * write: what it takes is a floor, not what an allocator that waits would take without itself.
+ *
+ * Each thread has a share of the memory for itself: the first is of who made the provider, the others are taken
+ * in turn by threads that ask for the first time. */
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "workload.h"
+
+#if defined(__GNUC__) || defined(__clang__)
+#define WILL_WRITE(address) __builtin_prefetch(address, 1)
+#else
+#define WILL_WRITE(address) ((void)(address))
+#endif
+
+enum { ROUNDING = 16 };
+
+typedef struct nothing {
+    uint64_t live;  /* blocks from one start to the next, of each thread */
+    size_t largest; /* bytes of a block */
+    size_t share;   /* bytes of one thread */
+    uint32_t threads;
+    _Atomic uint32_t arrived;
+    char *memory, *start; /* as allocated; the first whole page */
+} nothing;
+
+/* Of the calling thread, for the `nothing` that it last asked. */
+static _Thread_local struct {
+    const nothing *of;
+    char *start, *at;
+    uint64_t left;
+} place;
+
+static void take_place(const nothing *n, uint32_t number)
+{
+    place.of = n;
+    place.start = place.at = n->start + number * n->share;
+    place.left = n->live;
+}
+
+static void take_share(nothing *n)
+{
+    uint32_t others = n->threads > 1 ? n->threads - 1 : 1;
+    take_place(n, (1 + atomic_fetch_add(&n->arrived, 1) % others) % n->threads);
+}
+
+static pp_status nothing_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out)
+{
+    nothing *n = context;
+    if (bytes > n->largest) return PP_SIZE;
+    if (place.of != n) take_share(n);
+    char *at = place.at;
+    place.at = at + ((bytes + ROUNDING - 1) & ~(size_t)(ROUNDING - 1));
+    if (--place.left == 0) {
+        place.left = n->live;
+        place.at = place.start;
+    }
+    WILL_WRITE(place.at);
+    *out = (pp_block){(pp_handle)(uintptr_t)at, at, bytes};
+    return PP_OK;
+}
+
+static pp_status nothing_release(void *context, pp_handle handle) { return PP_OK; }
+
+static pp_status nothing_pin(void *context, pp_handle handle, pp_pin_kind kind, void **data)
+{
+    if (data) *data = (void *)(uintptr_t)handle;
+    return PP_OK;
+}
+
+static pp_status nothing_unpin(void *context, pp_handle handle, pp_pin_kind kind) { return PP_OK; }
+
+pp_status pp_workload_nothing(uint64_t live, uint64_t max_bytes, uint32_t threads, pp_provider *out)
+{
+    if (threads < 1 || live < threads || max_bytes < 1 || max_bytes > 1u << 30 || live > 1u << 28)
+        return PP_INVALID;
+    nothing *n = calloc(1, sizeof *n);
+    if (!n) return PP_NO_MEMORY;
+    n->live = live / threads;
+    n->largest = (size_t)(max_bytes + ROUNDING - 1) & ~(size_t)(ROUNDING - 1);
+    n->share = ((size_t)n->live * n->largest + PAGE - 1) & ~(size_t)(PAGE - 1);
+    n->threads = threads;
+    n->memory = malloc(n->share * threads + PAGE);
+    if (!n->memory) {
+        free(n);
+        return PP_NO_MEMORY;
+    }
+    n->start = n->memory + (PAGE - (uintptr_t)n->memory % PAGE);
+    take_place(n, 0);
+    *out = (pp_provider){
+        .size = sizeof *out,
+        .version = PP_PROVIDER_VERSION,
+        .context = n,
+        .acquire = nothing_acquire,
+        .release = nothing_release,
+        .pin = nothing_pin,
+        .unpin = nothing_unpin,
+        .max_bytes = n->largest,
+    };
+    return PP_OK;
+}
+
+void pp_workload_nothing_end(pp_provider *provider)
+{
+    nothing *n = provider->context;
+    place.of = NULL; /* another one may come to lie at the same address */
+    free(n->memory);
+    free(n);
+}
