@@ -141,7 +141,8 @@ pp_status pp_slots_release_remote(pp_slots *slots, pp_handle handle)
     return PP_OK;
 }
 
-/* The claim has done its work, unless another generation's has taken its place. */
+/* The claim of a block that was not the owner's to take home has done its work, unless another generation's has
+ * taken its place. */
 static void settle_claim(pp_slots *slots, uint32_t index, uint32_t stamp)
 {
     atomic_compare_exchange_strong_explicit(&slots->remote_stamp[index], &stamp, stamp & 0x00ffffffu,
@@ -165,10 +166,12 @@ size_t pp_slots_drain(pp_slots *slots, void (*release)(void *context, uint32_t i
             if (pp_slots_owned(slots, (uint64_t)stamp << 32 | index)) {
                 release(context, index);
                 drained++;
+                /* Settled by a plain store: see slots.h. */
+                atomic_store_explicit(&slots->remote_stamp[index], stamp & 0x00ffffffu, memory_order_release);
             } else {
                 ++*refused;
+                settle_claim(slots, index, stamp);
             }
-            settle_claim(slots, index, stamp);
         }
     }
     return drained;

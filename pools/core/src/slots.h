@@ -24,6 +24,12 @@
  * the bit. A settled claim keeps its generation, so that a releaser who was interrupted between
  * looking and claiming cannot mistake it for what it saw before; it drops the pool id, so that
  * it does not refuse the generation that has the same stamp, 2^24 owners later.
+ * The owner settles the claim of a block that it takes home after it has ended the ownership, and
+ * by a plain store, since nobody else writes the claim then: no later generation has an owner
+ * before the owner hands the block out again; whoever has this generation's handle finds it
+ * claimed, or ended; and the CAS of one who looked at an earlier generation fails, for it expects
+ * what was there before this claim. Where the owner's own release had ended the ownership already, a later
+ * generation's claim may be there, and only a CAS leaves that alone.
  * Whoever turns a word from zero to non-zero pushes the word on the stack with a CAS:
  * at most once for 64 releases that arrive together.
  * The owner takes the whole stack with one exchange, reads each word's successor,

@@ -46,8 +46,45 @@ static void an_empty_table_has_nothing_to_look_at(void)
     pp_slots_end(&table);
 }
 
+static void take_home(void *context, uint32_t index) { pp_slots_shut(context, index); }
+
+static size_t drain(size_t *refused) { return pp_slots_drain(&table, take_home, &table, refused); }
+
+/* The claim is settled by a store where the block was taken home, and by a CAS where the owner was first. */
+static void a_claim_holds_for_its_own_generation_only(void)
+{
+    size_t refused;
+    CHECK_EQ(pp_slots_init(&table, 8, false, 0), PP_OK);
+    CHECK_EQ(pp_slots_grow(&table, 8), PP_OK);
+    uint32_t index = pp_slots_take_fresh(&table);
+    pp_handle first = pp_slots_open(&table, index, 1, 0);
+    CHECK_EQ(pp_slots_release_remote(&table, first), PP_OK);
+    CHECK_EQ(pp_slots_release_remote(&table, first), PP_DOUBLE_RELEASE);
+    CHECK_EQ(drain(&refused), 1);
+    CHECK_EQ(refused, 0);
+    CHECK_EQ(pp_slots_release_remote(&table, first), PP_DOUBLE_RELEASE);
+
+    CHECK_EQ(pp_slots_take(&table), index);
+    pp_handle second = pp_slots_open(&table, index, 1, 0);
+    CHECK_EQ(pp_slots_release_remote(&table, first), PP_STALE);
+    CHECK_EQ(pp_slots_release_remote(&table, second), PP_OK);
+    pp_slots_shut(&table, index); /* as an owner who did not look, and hands it out again */
+    CHECK_EQ(pp_slots_take(&table), index);
+    pp_handle third = pp_slots_open(&table, index, 1, 0);
+    CHECK_EQ(drain(&refused), 0);
+    CHECK_EQ(refused, 1);
+    CHECK(pp_slots_owned(&table, third));
+
+    CHECK_EQ(pp_slots_release_remote(&table, third), PP_OK);
+    CHECK_EQ(drain(&refused), 1);
+    CHECK_EQ(refused, 0);
+    CHECK(!pp_slots_owned(&table, third));
+    pp_slots_end(&table);
+}
+
 int main(void)
 {
+    RUN(a_claim_holds_for_its_own_generation_only);
     RUN(pages_without_a_pin_go_and_the_others_stay);
     RUN(an_empty_table_has_nothing_to_look_at);
     return report();
