@@ -65,12 +65,13 @@ PP_END_DECLS
  * pools, owner. */
 static inline void *pp_sizeclass_peek(const pp_sizeclass_map *map, pp_handle handle)
 {
+    const pp_sizeclass_map m = *map; /* all of it at once, so that a loop loads it once */
     uint32_t index = pp_handle_index(handle);
-    if (index / 64 >= *map->known) return NULL;
+    if (index / 64 >= *m.known) return NULL;
     /* the low bits of a word are the state: 1 owned, with 2 pinned, with 8 moved, and never 4 */
-    uint64_t differs = map->words[index] ^ map->owned ^ (handle & ~UINT64_C(0xffffffff));
+    uint64_t differs = m.words[index] ^ m.owned ^ (handle & ~UINT64_C(0xffffffff));
     if (differs & UINT64_C(0xffffffff0000000d)) return NULL;
-    const pp_sizeclass_record *record = &map->records[index / 64];
+    const pp_sizeclass_record *record = &m.records[index / 64];
     return record->base + (size_t)(index % 64) * record->stride;
 }
 #endif

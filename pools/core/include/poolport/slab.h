@@ -60,12 +60,13 @@ PP_END_DECLS
  * released. Owner-only pools, owner. */
 static inline void *pp_slab_peek(const pp_slab_map *map, pp_handle handle)
 {
+    const pp_slab_map m = *map; /* all of it at once, so that a loop loads it once */
     uint32_t index = pp_handle_index(handle);
-    if (index >= *map->slots) return NULL;
+    if (index >= *m.slots) return NULL;
     /* the low byte of a key is the state, without its second bit (pinned) 1 for every owned block */
-    uint64_t key = map->keys[(size_t)index * 2] & ~UINT64_C(2);
+    uint64_t key = m.keys[(size_t)index * 2] & ~UINT64_C(2);
     if (key != ((uint64_t)pp_handle_stamp(handle) << 32 | PP_BLOCK_OWNED)) return NULL;
-    return map->memory + index * map->stride;
+    return m.memory + index * m.stride;
 }
 
 /* The handle of the block with this index, if pp_slab_peek() would give its address; 0 otherwise. */
