@@ -263,8 +263,7 @@ static uint32_t take_slowly(buddy *b, uint32_t order, pp_status *why)
 {
     pp_shelf *shelf = &b->shelves[order];
     *why = PP_OK;
-    if (PP_UNLIKELY(atomic_load_explicit(&b->slots.remote_head, memory_order_relaxed)) && pp_buddy_drain(b) &&
-        shelf->count)
+    if (PP_UNLIKELY(pp_slots_any_remote(&b->slots)) && pp_buddy_drain(b) && shelf->count)
         return shelf->slots[--shelf->count];
     uint32_t unit = pp_map_take(&b->map, order);
     if (PP_UNLIKELY(unit == PP_MAP_NO_UNIT)) unit = pp_buddy_take_unit(b, order, why);

@@ -22,7 +22,7 @@ static void describe(const sizeclass *s, uint32_t place, uint64_t now_ns, pp_blo
     }
     uint32_t index = out->state == PP_BLOCK_CACHED ? s->partners[place] : place;
     word = pp_sc_word(s, index);
-    out->state = pp_sc_remote_pending(s, index) ? PP_BLOCK_CACHED : pp_sc_state(word);
+    out->state = pp_home_has(&s->home, index) ? PP_BLOCK_CACHED : pp_sc_state(word);
     out->handle = pp_sc_handle(s, index);
     out->requested = pp_sc_requested(word);
     out->tag = s->tags[index];
@@ -39,7 +39,7 @@ pp_status pp_sc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
     sizeclass *s = sizeclass_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (pp_sc_owned(s, handle))
+    if (pp_sc_held(s, handle))
         describe(s, pp_sc_place(s, pp_handle_index(handle)), pp_system_coarse_ns(), out);
     else
         status = pp_sc_diagnose(s, handle);

@@ -129,20 +129,17 @@ typedef struct sizeclass {
     /* per block; see above */
     uint32_t *tags;
     pp_slot_pins *pins;
-    uint64_t *births;    /* ns and ordinal; NULL without ages */
-    uint64_t *discarded; /* per record; bit k: the pages of free block k were given back to the system */
-    uint32_t *partners;  /* of a moved block: where its bytes are; of their host: whose they are */
-    _Atomic uint32_t *remote_stamp;
-    /* per record */
-    _Atomic uint64_t *remote_bits;
-    _Atomic uint32_t *word_next;
+    uint64_t *births;       /* ns and ordinal; NULL without ages */
+    uint64_t *discarded;    /* per record; bit k: the pages of free block k were given back to the system */
+    uint32_t *partners;     /* of a moved block: where its bytes are; of their host: whose they are */
+    pp_way_home home;       /* its words are records */
     uint32_t unused[4];     /* lists of unused records, in groups of 1, 2, 4, 8 */
     uint32_t records_ready; /* numbers below it have memory */
     uint32_t records_max;
     char *tables; /* the reservation of all arrays */
     size_t tables_bytes;
     pp_region region;
-    _Alignas(64) _Atomic uint32_t remote_head; /* record with remote releases; 0 ends */
+    _Alignas(64) pp_home_head remote_head; /* record with remote releases */
 } sizeclass;
 
 static inline sizeclass *sizeclass_of(pp_pool *pool) { return (sizeclass *)pool; }
@@ -373,10 +370,14 @@ void pp_sc_trace(sizeclass *s, pp_trace_op op, uint32_t index, uint64_t aux);
 pp_status pp_sc_release_remote(sizeclass *s, pp_handle handle);
 size_t pp_sc_drain(sizeclass *s);
 
-static inline bool pp_sc_remote_pending(const sizeclass *s, uint32_t index)
+/* Does the handle name a block that is owned, and that no other thread has released? Owner. */
+static inline bool pp_sc_held(sizeclass *s, pp_handle handle)
 {
-    uint64_t bits = atomic_load_explicit(&s->remote_bits[index >> PP_SPAN_SHIFT], memory_order_relaxed);
-    return (bits >> (index % PP_SPAN_BLOCKS)) & 1;
+    if (PP_UNLIKELY(!pp_sc_owned(s, handle))) return false;
+    if (PP_LIKELY(!pp_home_any(&s->remote_head)) || !pp_home_has(&s->home, pp_handle_index(handle)))
+        return true;
+    pp_sc_drain(s);
+    return pp_sc_owned(s, handle);
 }
 
 /* Corrects statistics for blocks on their way home. Any thread. */

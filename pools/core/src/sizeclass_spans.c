@@ -36,10 +36,10 @@ static size_t list_per_record(sizeclass *s, struct table tables[PER_RECORD_MAX])
     size_t count = 0;
     tables[count++] = (struct table){(void **)&s->spans, sizeof(pp_span), NULL};
     tables[count++] = (struct table){(void **)&s->slots, 8 * PP_SPAN_BLOCKS, NULL};
-    tables[count++] = (struct table){(void **)&s->remote_bits, 8, NULL};
-    tables[count++] = (struct table){(void **)&s->word_next, 4, NULL};
+    tables[count++] = (struct table){(void **)&s->home.bits, 8, NULL};
+    tables[count++] = (struct table){(void **)&s->home.word_next, 4, NULL};
     tables[count++] = (struct table){(void **)&s->discarded, 8, NULL};
-    tables[count++] = (struct table){(void **)&s->remote_stamp, 4 * PP_SPAN_BLOCKS, &s->remote_used};
+    tables[count++] = (struct table){(void **)&s->home.stamps, 4 * PP_SPAN_BLOCKS, &s->remote_used};
     tables[count++] = (struct table){(void **)&s->tags, 4 * PP_SPAN_BLOCKS, &s->tags_used};
     tables[count++] = (struct table){(void **)&s->pins, sizeof(pp_slot_pins) * PP_SPAN_BLOCKS, &s->pins_used};
     tables[count++] = (struct table){(void **)&s->partners, 4 * PP_SPAN_BLOCKS, &s->moves_used};
@@ -288,7 +288,7 @@ static pp_span *open_span(sizeclass *s, uint32_t number, pp_status *why)
 pp_span *pp_sc_open_run(sizeclass *s, size_t bytes, pp_status *why)
 {
     uint32_t pages = (uint32_t)((bytes + PP_SIZECLASS_PAGE_BYTES - 1) >> PP_RUN_SHIFT);
-    if (PP_UNLIKELY(atomic_load_explicit(&s->remote_head, memory_order_relaxed))) pp_sc_drain(s);
+    if (PP_UNLIKELY(pp_home_any(&s->remote_head))) pp_sc_drain(s);
     uint32_t number = take_records(s, 1, why);
     if (!number) return NULL;
     uint32_t page = pp_sc_take_run(s, pages, why);
@@ -322,7 +322,7 @@ pp_status pp_sc_refill(sizeclass *s, uint32_t number)
 {
     pp_class *class = &s->table.classes[number];
     pp_status why;
-    if (PP_UNLIKELY(atomic_load_explicit(&s->remote_head, memory_order_relaxed))) {
+    if (PP_UNLIKELY(pp_home_any(&s->remote_head))) {
         pp_sc_drain(s);
         if (pp_sc_top(class)->handle) return PP_OK;
     }

@@ -70,8 +70,7 @@ size_t pp_slab_drain(slab *s);
 static inline bool pp_slab_owned(slab *s, pp_handle handle)
 {
     if (PP_UNLIKELY(!pp_slots_owned(&s->slots, handle))) return false;
-    if (PP_LIKELY(!pp_slots_any_remote(&s->slots))) return true;
-    if (!pp_slots_remote_pending(&s->slots, pp_handle_index(handle))) return true;
+    if (PP_LIKELY(!pp_slots_coming_home(&s->slots, pp_handle_index(handle)))) return true;
     pp_slab_drain(s);
     return pp_slots_owned(&s->slots, handle);
 }

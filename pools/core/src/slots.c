@@ -18,9 +18,9 @@ static size_t list_spans(pp_slots *slots, struct span spans[8])
     spans[count++] = (struct span){(void **)&slots->slots, sizeof(pp_slot), 1};
     spans[count++] = (struct span){(void **)&slots->stack, sizeof(uint32_t), 1};
     spans[count++] = (struct span){(void **)&slots->pins, sizeof(pp_slot_pins), 1};
-    spans[count++] = (struct span){(void **)&slots->remote_stamp, sizeof(uint32_t), 1};
-    spans[count++] = (struct span){(void **)&slots->remote_bits, sizeof(uint64_t), 64};
-    spans[count++] = (struct span){(void **)&slots->word_next, sizeof(uint32_t), 64};
+    spans[count++] = (struct span){(void **)&slots->home.stamps, sizeof(uint32_t), 1};
+    spans[count++] = (struct span){(void **)&slots->home.bits, sizeof(uint64_t), 64};
+    spans[count++] = (struct span){(void **)&slots->home.word_next, sizeof(uint32_t), 64};
     if (slots->births_wanted) spans[count++] = (struct span){(void **)&slots->births, 16, 1};
     if (slots->extra_bytes) spans[count++] = (struct span){&slots->extra, slots->extra_bytes, 1};
     return count;
@@ -106,75 +106,33 @@ pp_status pp_slots_diagnose(const pp_slots *slots, pp_handle handle)
 
 /* ---- the way home ------------------------------------------------------------------- */
 
-static void push_word(pp_slots *slots, uint32_t word)
-{
-    uint32_t head = atomic_load_explicit(&slots->remote_head, memory_order_relaxed);
-    do {
-        atomic_store_explicit(&slots->word_next[word], head, memory_order_relaxed);
-    } while (!atomic_compare_exchange_weak_explicit(&slots->remote_head, &head, word + 1,
-                                                    memory_order_release, memory_order_relaxed));
-}
-
-/* Makes this generation's remote release happen at most once. */
-static pp_status claim_remote(pp_slots *slots, pp_handle handle)
-{
-    _Atomic uint32_t *claimed = &slots->remote_stamp[pp_handle_index(handle)];
-    uint32_t stamp = pp_handle_stamp(handle);
-    uint32_t seen = atomic_load_explicit(claimed, memory_order_acquire);
-    do {
-        if (seen == stamp) return PP_DOUBLE_RELEASE;
-        if (!pp_slots_owned(slots, handle)) return pp_slots_diagnose(slots, handle);
-    } while (!atomic_compare_exchange_weak_explicit(claimed, &seen, stamp, memory_order_acq_rel,
-                                                    memory_order_acquire));
-    return PP_OK;
-}
+static bool owned(const void *table, pp_handle handle) { return pp_slots_owned(table, handle); }
+static pp_status diagnose(const void *table, pp_handle handle) { return pp_slots_diagnose(table, handle); }
 
 pp_status pp_slots_release_remote(pp_slots *slots, pp_handle handle)
 {
-    if (!pp_slots_owned(slots, handle)) return pp_slots_diagnose(slots, handle);
-    pp_status status = claim_remote(slots, handle);
-    if (status != PP_OK) return status;
-    uint32_t index = pp_handle_index(handle);
-    uint64_t bit = UINT64_C(1) << (index % 64);
-    uint64_t before = atomic_fetch_or_explicit(&slots->remote_bits[index / 64], bit, memory_order_acq_rel);
-    if (before == 0) push_word(slots, index / 64);
-    return PP_OK;
+    return pp_home_send(&slots->home, &slots->remote_head, slots, handle, owned, diagnose);
 }
 
-/* The claim of a block that was not the owner's to take home has done its work, unless another generation's has
- * taken its place. */
-static void settle_claim(pp_slots *slots, uint32_t index, uint32_t stamp)
+struct homecoming {
+    const pp_slots *slots;
+    void (*release)(void *context, uint32_t index);
+    void *context;
+};
+
+static bool take_home(void *context, pp_handle handle)
 {
-    atomic_compare_exchange_strong_explicit(&slots->remote_stamp[index], &stamp, stamp & 0x00ffffffu,
-                                            memory_order_release, memory_order_relaxed);
+    const struct homecoming *of = context;
+    if (!pp_slots_owned(of->slots, handle)) return false;
+    of->release(of->context, pp_handle_index(handle));
+    return true;
 }
 
 size_t pp_slots_drain(pp_slots *slots, void (*release)(void *context, uint32_t index), void *context,
                       size_t *refused)
 {
-    size_t drained = 0;
-    *refused = 0;
-    if (PP_LIKELY(atomic_load_explicit(&slots->remote_head, memory_order_relaxed) == 0)) return 0;
-    uint32_t at = atomic_exchange_explicit(&slots->remote_head, 0, memory_order_acquire);
-    while (at != 0) {
-        uint32_t word = at - 1;
-        at = atomic_load_explicit(&slots->word_next[word], memory_order_relaxed);
-        uint64_t bits = atomic_exchange_explicit(&slots->remote_bits[word], 0, memory_order_acquire);
-        for (; bits; bits &= bits - 1) {
-            uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            uint32_t stamp = atomic_load_explicit(&slots->remote_stamp[index], memory_order_acquire);
-            if (pp_slots_owned(slots, (uint64_t)stamp << 32 | index)) {
-                release(context, index);
-                drained++;
-                /* Settled by a plain store: see slots.h. */
-                atomic_store_explicit(&slots->remote_stamp[index], stamp & 0x00ffffffu, memory_order_release);
-            } else {
-                ++*refused;
-                settle_claim(slots, index, stamp);
-            }
-        }
-    }
-    return drained;
+    struct homecoming of = {slots, release, context};
+    return pp_home_drain(&slots->home, &slots->remote_head, take_home, &of, refused);
 }
 
 void pp_slots_pending(const pp_slots *slots, uint64_t *blocks, uint64_t *requested)
@@ -182,7 +140,7 @@ void pp_slots_pending(const pp_slots *slots, uint64_t *blocks, uint64_t *request
     uint32_t fresh = atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_acquire);
     *blocks = *requested = 0;
     for (uint32_t word = 0; word * 64 < fresh; word++) {
-        uint64_t bits = atomic_load_explicit(&slots->remote_bits[word], memory_order_relaxed);
+        uint64_t bits = atomic_load_explicit(&slots->home.bits[word], memory_order_relaxed);
         for (; bits; bits &= bits - 1) {
             ++*blocks;
             *requested += pp_slot_requested(&slots->slots[word * 64 + (uint32_t)__builtin_ctzll(bits)]);
@@ -192,16 +150,9 @@ void pp_slots_pending(const pp_slots *slots, uint64_t *blocks, uint64_t *request
 
 void pp_slots_add_pending(const pp_slots *slots, pp_stats *out)
 {
-    uint64_t blocks, requested;
-    pp_slots_pending(slots, &blocks, &requested);
-    /* The owner goes on while we look, and may have counted some of them already. */
-    if (blocks > out->live_blocks) blocks = out->live_blocks;
-    if (requested > out->requested_bytes) requested = out->requested_bytes;
-    out->released += blocks;
-    out->remote_releases += blocks;
-    out->live_blocks -= blocks;
-    out->requested_bytes -= requested;
-    out->cached_blocks += blocks;
+    pp_home_pending pending = {0};
+    pp_slots_pending(slots, &pending.blocks, &pending.requested);
+    pp_home_correct(pending, out);
 }
 
 /* ---- pins --------------------------------------------------------------------------------- */

@@ -14,40 +14,11 @@
  * state share one word, so that a thread of a shared pool can claim a block with a
  * single compare-and-swap that fails for every other generation.
  *
- * Blocks released by other threads ("remote").
- *   remote_bits[w]   64 blocks a word; a set bit: released, not yet taken home
- *   remote_stamp[i]  the stamp the releaser's handle had: the claim; with pool id 0 once it is settled
- *   remote_head      a stack of those words that are not zero, through word_next[]
- * A releaser compares the stamp, claims its generation by a CAS of remote_stamp[i], and sets
- * the bit with a fetch_or. Whoever finds its own stamp claimed released twice and is told so,
- * whether or not the owner has taken the block home meanwhile; so is the owner, who looks at
- * the bit. A settled claim keeps its generation, so that a releaser who was interrupted between
- * looking and claiming cannot mistake it for what it saw before; it drops the pool id, so that
- * it does not refuse the generation that has the same stamp, 2^24 owners later.
- * The owner settles the claim of a block that it takes home after it has ended the ownership, and
- * by a plain store, since nobody else writes the claim then: no later generation has an owner
- * before the owner hands the block out again; whoever has this generation's handle finds it
- * claimed, or ended; and the CAS of one who looked at an earlier generation fails, for it expects
- * what was there before this claim. Where the owner's own release had ended the ownership already, a later
- * generation's claim may be there, and only a CAS leaves that alone.
- * Whoever turns a word from zero to non-zero pushes the word on the stack with a CAS:
- * at most once for 64 releases that arrive together.
- * The owner takes the whole stack with one exchange, reads each word's successor,
- * and only then exchanges the word with zero.
- *   Invariant: a word is on the stack at most once, because it is pushed only on its
- *   change from zero, and becomes zero only after it was taken off. The stack is never
- *   popped one by one, so there is no ABA.
- *   Memory order: fetch_or is acq_rel and the owner's exchange acquire, so what the
- *   releaser did to the block happens before the owner hands it out again; the push is
- *   release, the take acquire, so word_next[] is seen. remote_stamp is made visible by the bit.
- *   A release that races with the owner's own release of the same block passes the check
- *   and is found when the word is taken home: the stamp no longer fits, and it is counted as
- *   a double release. It cannot hide a later, rightful release, which claims another stamp,
- *   and it cannot corrupt the table, since a bit has no second instance. */
+ * Blocks that other threads release come home by way_home.h. */
 #ifndef POOLPORT_SLOTS_H
 #define POOLPORT_SLOTS_H
 
-#include "pool_base.h"
+#include "way_home.h"
 
 typedef struct pp_slot {
     _Atomic uint64_t key;
@@ -70,9 +41,7 @@ enum { PP_SLOT_NONE = UINT32_MAX, PP_SLOTS_MAX = 1 << 28 };
  * and what releasing threads write. */
 typedef struct pp_slots {
     pp_slot *slots;
-    _Atomic uint32_t *remote_stamp;
-    _Atomic uint64_t *remote_bits;
-    _Atomic uint32_t *word_next;
+    pp_way_home home;
     pp_slot_pins *pins;
     _Atomic uint32_t fresh;    /* written only when a block is used for the first time */
     _Atomic uint32_t capacity; /* slots that may be used now */
@@ -89,7 +58,7 @@ typedef struct pp_slots {
     uint32_t births_wanted;
     uint32_t pins_looked_at; /* slots below it, by pp_slots_return_pins() */
 
-    _Alignas(64) _Atomic uint32_t remote_head; /* word index + 1; 0 empty */
+    _Alignas(64) pp_home_head remote_head;
 } pp_slots;
 
 /* Where a block was acquired, and when: written by who acquires it, while others may be walking. */
@@ -221,14 +190,16 @@ static inline bool pp_slot_pinned(const pp_slots *slots, uint32_t index)
 
 static inline bool pp_slots_remote_pending(const pp_slots *slots, uint32_t index)
 {
-    uint64_t word = atomic_load_explicit(&slots->remote_bits[index / 64], memory_order_relaxed);
-    return (word >> (index % 64)) & 1;
+    return pp_home_has(&slots->home, index);
 }
 
 /* Are blocks waiting to be taken home? */
-static inline bool pp_slots_any_remote(const pp_slots *slots)
+static inline bool pp_slots_any_remote(const pp_slots *slots) { return pp_home_any(&slots->remote_head); }
+
+/* Is this block, for all the owner can know without a look at each? */
+static inline bool pp_slots_coming_home(const pp_slots *slots, uint32_t index)
 {
-    return atomic_load_explicit(&((pp_slots *)slots)->remote_head, memory_order_relaxed) != 0;
+    return PP_UNLIKELY(pp_slots_any_remote(slots)) && pp_slots_remote_pending(slots, index);
 }
 
 /* ---- the fast path, owner only --------------------------------------------------- */

@@ -1,0 +1,195 @@
+/* The claim of way_home.h, with releasers interrupted where a scheduler would not do it on request: the table
+ * here runs the rest of the world each time it has answered whether a handle is owned. */
+#include "check.h"
+#include "way_home.h"
+
+enum { BLOCK_INDEX = 70, BLOCKS = 128, POOL_STAMP = 5 << 24 };
+
+typedef struct table {
+    pp_way_home home;
+    pp_home_head head;
+    _Atomic uint32_t stamps[BLOCKS];
+    _Atomic uint64_t bits[BLOCKS / 64];
+    _Atomic uint32_t word_next[BLOCKS / 64];
+    uint32_t stamp; /* of the one block, while it is owned; else 0 */
+    uint32_t next;  /* its next owner's */
+    uint32_t looks; /* until the interruption */
+    pp_status (*meanwhile)(struct table *table);
+    pp_status other; /* what became of that */
+} table;
+
+static void open_table(table *t)
+{
+    *t = (table){.next = POOL_STAMP | 1};
+    t->home.stamps = t->stamps;
+    t->home.bits = t->bits;
+    t->home.word_next = t->word_next;
+}
+
+static pp_handle hand_out(table *t)
+{
+    t->stamp = t->next++;
+    return (uint64_t)t->stamp << 32 | BLOCK_INDEX;
+}
+
+static bool owned(const void *context, pp_handle handle)
+{
+    table *t = (table *)context;
+    bool answer = pp_handle_stamp(handle) == t->stamp;
+    if (t->looks && --t->looks == 0) t->other = t->meanwhile(t);
+    return answer;
+}
+
+static pp_status diagnose(const void *context, pp_handle handle)
+{
+    return (void)context, pp_handle_stamp(handle) ? PP_STALE : PP_FOREIGN;
+}
+
+static pp_status send(table *t, pp_handle handle)
+{
+    return pp_home_send(&t->home, &t->head, t, handle, owned, diagnose);
+}
+
+static bool take(void *context, pp_handle handle)
+{
+    table *t = context;
+    if (pp_handle_stamp(handle) != t->stamp) return false;
+    t->stamp = 0;
+    return true;
+}
+
+static size_t drain(table *t, size_t *refused) { return pp_home_drain(&t->home, &t->head, take, t, refused); }
+
+/* ---- without interruption ------------------------------------------------------------------------- */
+
+static void a_block_comes_home_once(void)
+{
+    table t;
+    size_t refused;
+    open_table(&t);
+    pp_handle handle = hand_out(&t);
+    CHECK(!pp_home_any(&t.head));
+    CHECK_EQ(send(&t, handle), PP_OK);
+    CHECK(pp_home_any(&t.head) && pp_home_has(&t.home, BLOCK_INDEX) && !pp_home_has(&t.home, 71));
+    CHECK_EQ(send(&t, handle), PP_DOUBLE_RELEASE);
+    CHECK_EQ(drain(&t, &refused), 1);
+    CHECK_EQ(refused, 0);
+    CHECK(!pp_home_any(&t.head) && !pp_home_has(&t.home, BLOCK_INDEX));
+    CHECK_EQ(send(&t, handle), PP_STALE);
+    CHECK_EQ(drain(&t, &refused), 0);
+}
+
+static void a_claim_refuses_no_generation_with_the_same_stamp(void)
+{
+    table t;
+    size_t refused;
+    open_table(&t);
+    CHECK_EQ(send(&t, hand_out(&t)), PP_OK);
+    CHECK_EQ(drain(&t, &refused), 1);
+    t.next--; /* as after 2^24 owners */
+    CHECK_EQ(send(&t, hand_out(&t)), PP_OK);
+    CHECK_EQ(drain(&t, &refused), 1);
+}
+
+/* ---- interrupted ------------------------------------------------------------------------------------ */
+
+static pp_handle first, second;
+
+/* The rightful releaser comes, the owner takes the block home and hands it out again. */
+static pp_status release_and_hand_out_again(table *t)
+{
+    size_t refused;
+    pp_status status = send(t, first);
+    CHECK_EQ(drain(t, &refused), 1);
+    second = hand_out(t);
+    return status;
+}
+
+static void a_late_second_releaser_is_refused_wherever_it_was_interrupted(void)
+{
+    for (uint32_t looks = 1; looks <= 2; looks++) {
+        table t;
+        size_t refused;
+        open_table(&t);
+        first = hand_out(&t);
+        t.looks = looks;
+        t.meanwhile = release_and_hand_out_again;
+        CHECK_EQ(send(&t, first), PP_STALE);
+        CHECK_EQ(t.other, PP_OK);
+        CHECK_EQ(send(&t, second), PP_OK);
+        CHECK_EQ(drain(&t, &refused), 1);
+        CHECK_EQ(refused, 0);
+        CHECK_EQ(t.stamp, 0);
+    }
+}
+
+static pp_status release_again(table *t) { return send(t, first); }
+
+static void of_two_at_once_the_first_to_claim_succeeds(void)
+{
+    for (uint32_t looks = 1; looks <= 2; looks++) {
+        table t;
+        size_t refused;
+        open_table(&t);
+        first = hand_out(&t);
+        t.looks = looks;
+        t.meanwhile = release_again;
+        CHECK_EQ(send(&t, first), PP_DOUBLE_RELEASE);
+        CHECK_EQ(t.other, PP_OK);
+        CHECK_EQ(drain(&t, &refused), 1);
+    }
+}
+
+static pp_status release_by_owner(table *t)
+{
+    t->stamp = 0;
+    second = hand_out(t);
+    return PP_OK;
+}
+
+/* The owner releases between look and claim: both are told that they did, and one is counted as too many. */
+static void a_release_that_raced_with_the_owners_is_refused_at_home_and_hides_no_other(void)
+{
+    table t;
+    size_t refused;
+    open_table(&t);
+    first = hand_out(&t);
+    t.looks = 2;
+    t.meanwhile = release_by_owner;
+    CHECK_EQ(send(&t, first), PP_OK);
+    CHECK_EQ(drain(&t, &refused), 0);
+    CHECK_EQ(refused, 1);
+    CHECK_EQ(send(&t, second), PP_OK);
+    CHECK_EQ(drain(&t, &refused), 1);
+
+    first = hand_out(&t); /* and where the next release comes before the block is looked for */
+    t.looks = 2;
+    CHECK_EQ(send(&t, first), PP_OK);
+    CHECK_EQ(send(&t, second), PP_OK);
+    CHECK_EQ(drain(&t, &refused), 1);
+    CHECK_EQ(refused, 0);
+    CHECK_EQ(t.stamp, 0);
+}
+
+static void levels_are_corrected_for_no_more_blocks_than_live(void)
+{
+    pp_stats stats = {
+        .acquired = 9, .released = 8, .live_blocks = 1, .requested_bytes = 64, .granted_bytes = 96};
+    pp_home_correct((pp_home_pending){.blocks = 3, .requested = 192, .granted = 288}, &stats);
+    CHECK_EQ(stats.released, 9);
+    CHECK_EQ(stats.live_blocks, 0);
+    CHECK_EQ(stats.cached_blocks, 1);
+    CHECK_EQ(stats.requested_bytes, 0);
+    CHECK_EQ(stats.granted_bytes, 0);
+}
+
+int main(void)
+{
+    RUN(a_block_comes_home_once);
+    RUN(a_claim_refuses_no_generation_with_the_same_stamp);
+    RUN(a_late_second_releaser_is_refused_wherever_it_was_interrupted);
+    RUN(of_two_at_once_the_first_to_claim_succeeds);
+    RUN(a_release_that_raced_with_the_owners_is_refused_at_home_and_hides_no_other);
+    RUN(levels_are_corrected_for_no_more_blocks_than_live);
+    return report();
+}
