@@ -147,7 +147,7 @@ size_t pp_buddy_drain(buddy *b)
 
 static inline pp_status release_one(buddy *b, pp_handle handle)
 {
-    if (PP_UNLIKELY(!pp_slots_owned(&b->slots, handle)))
+    if (PP_UNLIKELY(!pp_buddy_held(b, handle)))
         return pp_note_misuse(&b->base, pp_slots_diagnose(&b->slots, handle));
     end_ownership(b, pp_handle_index(handle));
     return PP_OK;
@@ -342,7 +342,7 @@ pp_status pp_buddy_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void *
     buddy *b = buddy_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (PP_LIKELY(pp_slots_owned(&b->slots, handle))) {
+    if (PP_LIKELY(pp_buddy_held(b, handle))) {
         uint32_t index = pp_handle_index(handle);
         pp_slots_pin(&b->slots, index, kind, pool);
         if (data) *data = pp_buddy_address(b, pp_place_unit(pp_buddy_place(b, index)));
@@ -378,7 +378,7 @@ pp_status pp_buddy_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
     buddy *b = buddy_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (pp_slots_owned(&b->slots, handle)) {
+    if (pp_buddy_held(b, handle)) {
         uint32_t index = pp_handle_index(handle), place = pp_buddy_place(b, index);
         pp_slots_describe(&b->slots, index, pp_system_coarse_ns(), out);
         out->offset = (uint64_t)pp_place_unit(place) << b->unit_shift;

@@ -96,6 +96,15 @@ void pp_buddy_watch_acquire(buddy *b, uint32_t index);
 /* Brings home what other threads released; how many blocks. */
 size_t pp_buddy_drain(buddy *b);
 
+/* Does the handle name a block that is owned, and that no other thread has released? Owner. */
+static inline bool pp_buddy_held(buddy *b, pp_handle handle)
+{
+    if (PP_UNLIKELY(!pp_slots_owned(&b->slots, handle))) return false;
+    if (PP_LIKELY(!pp_slots_coming_home(&b->slots, pp_handle_index(handle)))) return true;
+    pp_buddy_drain(b);
+    return pp_slots_owned(&b->slots, handle);
+}
+
 /* Clears all shelves into the map, which merges; whether there was anything. */
 bool pp_buddy_settle(buddy *b);
 

@@ -83,12 +83,8 @@ size_t pp_compact_drain(compacting *c)
 
 static pp_status release_one(compacting *c, pp_handle handle)
 {
-    if (PP_UNLIKELY(!pp_slots_owned(&c->slots, handle) ||
-                    pp_slots_remote_pending(&c->slots, pp_handle_index(handle)))) {
-        pp_compact_drain(c); /* it may be on its way home: then this is the second release */
-        if (!pp_slots_owned(&c->slots, handle))
-            return pp_note_misuse(&c->base, pp_slots_diagnose(&c->slots, handle));
-    }
+    if (PP_UNLIKELY(!pp_compact_held(c, handle)))
+        return pp_note_misuse(&c->base, pp_slots_diagnose(&c->slots, handle));
     end_ownership(c, pp_handle_index(handle));
     return PP_OK;
 }
@@ -326,7 +322,7 @@ pp_status pp_compact_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void
     pp_status status = pp_compact_enter(c);
     if (status != PP_OK) return status;
     uint32_t index = pp_handle_index(handle);
-    if (PP_UNLIKELY(!pp_slots_owned(&c->slots, handle))) {
+    if (PP_UNLIKELY(!pp_compact_held(c, handle))) {
         status = pp_note_misuse(pool, pp_slots_diagnose(&c->slots, handle));
     } else {
         hold_fast(c, index, kind);
@@ -364,8 +360,7 @@ pp_status pp_compact_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
 /* The bytes offset..offset + bytes of a block. Inside the pool. */
 static pp_status find_bytes(compacting *c, pp_handle handle, size_t offset, size_t bytes, char **data)
 {
-    if (!pp_slots_owned(&c->slots, handle))
-        return pp_note_misuse(&c->base, pp_slots_diagnose(&c->slots, handle));
+    if (!pp_compact_held(c, handle)) return pp_note_misuse(&c->base, pp_slots_diagnose(&c->slots, handle));
     const pp_place *place = pp_place_of(c, (int32_t)pp_handle_index(handle));
     uint64_t granted = pp_bytes_of(c, pp_length(place));
     if (offset > granted || bytes > granted - offset) return PP_SIZE;

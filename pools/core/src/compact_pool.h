@@ -206,6 +206,15 @@ pp_status pp_compact_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind);
 /* Takes home what other threads released. Inside the pool. */
 size_t pp_compact_drain(compacting *c);
 
+/* Does the handle name a block that is owned, and that no other thread has released? Owner. */
+static inline bool pp_compact_held(compacting *c, pp_handle handle)
+{
+    if (PP_UNLIKELY(!pp_slots_owned(&c->slots, handle))) return false;
+    if (PP_LIKELY(!pp_slots_coming_home(&c->slots, pp_handle_index(handle)))) return true;
+    pp_compact_drain(c);
+    return pp_slots_owned(&c->slots, handle);
+}
+
 /* Commits the tables for slots below `capacity`. PP_NO_MEMORY. */
 pp_status pp_compact_furnish(compacting *c, uint32_t capacity);
 

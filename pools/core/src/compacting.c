@@ -24,7 +24,7 @@ static pp_status inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
     compacting *c = compacting_of(pool);
     pp_status status = pp_compact_enter(c);
     if (status != PP_OK) return status;
-    if (pp_slots_owned(&c->slots, handle))
+    if (pp_compact_held(c, handle))
         pp_compact_describe(c, (int32_t)pp_handle_index(handle), pp_system_coarse_ns(), out);
     else
         status = pp_slots_diagnose(&c->slots, handle);

@@ -158,7 +158,8 @@ static PP_FAST bool release_plain(sizeclass *s, pp_handle handle)
 /* Every other way: pinned, moved, on a run of its own, into a full cache, traced, or wrong. */
 static pp_status release_one(sizeclass *s, pp_handle handle)
 {
-    if (!s->base.watched_end && release_plain(s, handle)) return PP_OK;
+    bool held = !pp_home_any(&s->remote_head) || pp_sc_held(s, handle);
+    if (held && !s->base.watched_end && release_plain(s, handle)) return PP_OK;
     if (!pp_sc_owned(s, handle)) return pp_note_misuse(&s->base, pp_sc_diagnose(s, handle));
     pp_sc_end_ownership(s, pp_handle_index(handle));
     return PP_OK;
@@ -175,8 +176,9 @@ static PP_SLOW pp_status release_slowly(pp_pool *pool, pp_handle handle)
 
 static pp_status sizeclass_release(pp_pool *pool, pp_handle handle)
 {
-    bool quick = pp_enters_freely(pool) && !pool->watched_end;
-    if (PP_LIKELY(quick && release_plain(sizeclass_of(pool), handle))) return PP_OK;
+    sizeclass *s = sizeclass_of(pool);
+    bool quick = pp_enters_freely(pool) && !pool->watched_end && !pp_home_any(&s->remote_head);
+    if (PP_LIKELY(quick && release_plain(s, handle))) return PP_OK;
     return release_slowly(pool, handle);
 }
 
@@ -306,7 +308,7 @@ static pp_status sizeclass_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind
     sizeclass *s = sizeclass_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (PP_UNLIKELY(!pp_sc_owned(s, handle))) {
+    if (PP_UNLIKELY(!pp_sc_held(s, handle))) {
         status = pp_note_misuse(pool, pp_sc_diagnose(s, handle));
     } else {
         uint32_t index = pp_handle_index(handle);

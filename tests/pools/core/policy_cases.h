@@ -1,4 +1,4 @@
-/* policy_cases.h - one small pool of each strategy, for what a policy does whatever is below it. */
+/* policy_cases.h - one small pool of each strategy, for what holds whatever the strategy is. */
 #ifndef POOLPORT_TESTS_POLICY_CASES_H
 #define POOLPORT_TESTS_POLICY_CASES_H
 

@@ -124,8 +124,8 @@ static void blocks_on_their_way_count_as_free(void)
     CHECK_EQ(stats.free_extents, 2);
     CHECK_EQ(pp_pool_walk(pool, count_cached, &cached), PP_OK);
     CHECK_EQ(cached, 3);
-    /* The owner's own release of one of them is refused when it is taken home, late. */
-    CHECK_EQ(pp_pool_release(pool, l.batch[0].handle), PP_OK);
+    /* The owner's own release of one of them is the second, and takes all of them home. */
+    CHECK_EQ(pp_pool_release(pool, l.batch[0].handle), PP_DOUBLE_RELEASE);
     sound(pool);
     CHECK_EQ(stats_of(pool).double_releases, 2);
     CHECK_EQ(stats_of(pool).cached_blocks, 0);
