@@ -11,8 +11,8 @@
  * before every call (pp_fallback_ready()). In a trace it is a pool of its own, since its offsets are
  * addresses; pp_pool.fallback_id makes the outer pool's records about its blocks go there.
  *
- * Pool ids repeat after 255 pools. Should the strategy's blocks have the fallback's id, which takes 254 pools
- * between the creation of the pool and that of its policy, all are served by the fallback. */
+ * Pool ids are unique among 255 pools. Should there be more, and the strategy's blocks have the fallback's id,
+ * all are served by the fallback. */
 #include <poolport/malloc_pool.h>
 #include <stdio.h>
 #include <string.h>

@@ -7,15 +7,25 @@
 #include "layer.h"
 #include "notify.h"
 
-enum { COUNT_ATTEMPTS = 8, STATS_ATTEMPTS = 4 };
+enum { COUNT_ATTEMPTS = 8, STATS_ATTEMPTS = 4, POOL_IDS = 255 };
 
 /* ---- life ------------------------------------------------------------------------ */
+
+static _Atomic uint32_t pools_with_id[POOL_IDS + 1];
 
 uint32_t pp_next_pool_id(void)
 {
     static _Atomic uint32_t given;
-    return atomic_fetch_add_explicit(&given, 1, memory_order_relaxed) % 255 + 1;
+    uint32_t first = atomic_fetch_add_explicit(&given, 1, memory_order_relaxed);
+    for (uint32_t i = 0; i < POOL_IDS; i++) {
+        uint32_t id = (first + i) % POOL_IDS + 1, none = 0;
+        if (atomic_compare_exchange_strong(&pools_with_id[id], &none, 1)) return id;
+    }
+    atomic_fetch_add(&pools_with_id[first % POOL_IDS + 1], 1);
+    return first % POOL_IDS + 1;
 }
+
+void pp_drop_pool_id(uint32_t id) { atomic_fetch_sub(&pools_with_id[id], 1); }
 
 pp_status pp_pool_init(pp_pool *pool, const pp_pool_ops *ops, const pp_pool_config *config)
 {

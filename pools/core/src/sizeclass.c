@@ -374,6 +374,7 @@ static void sizeclass_destroy(pp_pool *pool)
     pp_region_close(pool, &s->region);
     pp_system_unreserve(s->tables, s->tables_bytes);
     pp_classes_end(&s->table);
+    if (s->stamp_key) pp_drop_pool_id((uint32_t)(s->stamp_key >> 56));
     pp_pool_finish(pool);
     pp_system_free_aligned(s);
 }

@@ -39,7 +39,6 @@ pp_status pp_slots_init(pp_slots *slots, uint32_t max, bool births, uint32_t ext
     slots->max = max;
     slots->births_wanted = births;
     slots->extra_bytes = extra_bytes;
-    slots->pool_stamp = pp_next_pool_id() << 24;
     size_t count = list_spans(slots, spans);
     for (size_t i = 0; i < count; i++) slots->memory_bytes += span_bytes(&spans[i], max);
     size_t page = pp_system_page_bytes();
@@ -51,10 +50,15 @@ pp_status pp_slots_init(pp_slots *slots, uint32_t max, bool births, uint32_t ext
         *spans[i].start = at;
         at += span_bytes(&spans[i], max);
     }
+    slots->pool_stamp = pp_next_pool_id() << 24;
     return PP_OK;
 }
 
-void pp_slots_end(pp_slots *slots) { pp_system_unreserve(slots->memory, slots->memory_bytes); }
+void pp_slots_end(pp_slots *slots)
+{
+    if (slots->pool_stamp) pp_drop_pool_id(slots->pool_stamp >> 24);
+    pp_system_unreserve(slots->memory, slots->memory_bytes);
+}
 
 pp_status pp_slots_grow(pp_slots *slots, uint32_t capacity)
 {

@@ -81,7 +81,7 @@ static inline void pp_slots_set_birth(pp_slots *slots, uint32_t index, uint64_t 
 
 /* Room for `max` slots, none usable yet, with `extra_bytes` of the strategy's own for each. PP_NO_MEMORY. */
 pp_status pp_slots_init(pp_slots *slots, uint32_t max, bool births, uint32_t extra_bytes);
-void pp_slots_end(pp_slots *slots);
+void pp_slots_end(pp_slots *slots); /* also of a table that is all zeros */
 
 /* Makes slots below `capacity` usable. PP_NO_MEMORY leaves everything as it was. */
 pp_status pp_slots_grow(pp_slots *slots, uint32_t capacity);

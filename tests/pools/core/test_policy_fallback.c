@@ -12,15 +12,13 @@ static pp_pool *falling_back(const char *strategy, pp_threads threads)
     return pool;
 }
 
-/* Pool ids come in turn, 255 of them. */
-static void use_up_ids(int count)
+enum { OTHERS = 254 };
+
+/* Pools that have all ids but one, so that the next pool shares one. */
+static void use_up_ids(pp_pool *others[OTHERS])
 {
     pp_slab_config config = {.block_bytes = 64, .block_count = 1};
-    for (int i = 0; i < count; i++) {
-        pp_pool *pool;
-        CHECK_EQ(pp_slab_create(&config, &pool), PP_OK);
-        pp_pool_destroy(pool);
-    }
+    for (int i = 0; i < OTHERS; i++) CHECK_EQ(pp_slab_create(&config, &others[i]), PP_OK);
 }
 
 static void a_fallback_with_the_pools_own_id_serves_alone(void)
@@ -29,7 +27,8 @@ static void a_fallback_with_the_pools_own_id_serves_alone(void)
         pp_block blocks[8];
         pp_handle handles[8];
         pp_pool *pool = pool_of("slab", PP_THREADS_OWNER);
-        use_up_ids(254);
+        pp_pool *others[OTHERS];
+        use_up_ids(others);
         set_policy(pool,
                    (pp_policy_config){.on_exhausted = PP_EXHAUSTION_FALLBACK, .quota.max_blocks = quota * 6});
         CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[0]), PP_OK);
@@ -45,6 +44,7 @@ static void a_fallback_with_the_pools_own_id_serves_alone(void)
         CHECK_EQ(why, PP_DOUBLE_RELEASE);
         CHECK_EQ(at_rest(pool).live_blocks, 0);
         pp_pool_destroy(pool);
+        for (int i = 0; i < OTHERS; i++) pp_pool_destroy(others[i]);
     }
 }
 

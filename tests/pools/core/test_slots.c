@@ -82,9 +82,56 @@ static void a_claim_holds_for_its_own_generation_only(void)
     pp_slots_end(&table);
 }
 
+/* ---- pool ids --------------------------------------------------------------------------------- */
+
+enum { IDS = 255 };
+
+static void an_id_that_a_pool_has_is_given_to_no_other(void)
+{
+    pp_slots first, other;
+    CHECK_EQ(pp_slots_init(&first, 1, false, 0), PP_OK);
+    for (int i = 0; i < 3 * IDS; i++) {
+        CHECK_EQ(pp_slots_init(&other, 1, false, 0), PP_OK);
+        CHECK(other.pool_stamp != first.pool_stamp);
+        CHECK(other.pool_stamp >> 24 >= 1);
+        pp_slots_end(&other);
+    }
+    pp_slots_end(&first);
+}
+
+static void an_id_that_came_back_is_given_after_all_others_have_had_their_turn(void)
+{
+    pp_slots table_of_id;
+    CHECK_EQ(pp_slots_init(&table_of_id, 1, false, 0), PP_OK);
+    uint32_t stamp = table_of_id.pool_stamp;
+    for (int i = 0; i < IDS - 1; i++) {
+        pp_slots_end(&table_of_id);
+        CHECK_EQ(pp_slots_init(&table_of_id, 1, false, 0), PP_OK);
+        CHECK(table_of_id.pool_stamp != stamp);
+    }
+    pp_slots_end(&table_of_id);
+}
+
+static void of_more_pools_than_ids_some_share_one(void)
+{
+    static pp_slots tables[IDS + 45];
+    int pools_of[IDS + 1] = {0};
+    for (int i = 0; i < IDS + 45; i++) {
+        CHECK_EQ(pp_slots_init(&tables[i], 1, false, 0), PP_OK);
+        pools_of[tables[i].pool_stamp >> 24]++;
+    }
+    CHECK_EQ(pools_of[0], 0);
+    for (int id = 1; id <= IDS; id++) CHECK(pools_of[id] == 1 || pools_of[id] == 2);
+    for (int i = 0; i < IDS + 45; i++) pp_slots_end(&tables[i]);
+    an_id_that_a_pool_has_is_given_to_no_other(); /* all were given back */
+}
+
 int main(void)
 {
     RUN(a_claim_holds_for_its_own_generation_only);
+    RUN(an_id_that_a_pool_has_is_given_to_no_other);
+    RUN(an_id_that_came_back_is_given_after_all_others_have_had_their_turn);
+    RUN(of_more_pools_than_ids_some_share_one);
     RUN(pages_without_a_pin_go_and_the_others_stay);
     RUN(an_empty_table_has_nothing_to_look_at);
     return report();
