@@ -260,6 +260,7 @@ static pp_status resize_inside(pp_debug *d, pp_handle handle, size_t bytes, pp_b
 pp_status pp_debug_layer_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out)
 {
     pp_debug *d = pp_debug_of(pool);
+    if (bytes - 1 >= pool->max_bytes - pool->padding) return PP_SIZE;
     if (!pp_debug_enter(d)) return d->layer.below->resize(pool, handle, bytes, out);
     pp_status status = resize_inside(d, handle, bytes, out);
     pp_debug_leave(d);

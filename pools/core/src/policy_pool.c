@@ -20,7 +20,8 @@ static pp_status policy_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp
     pp_request request = {.count = 0};
     pp_claim claim = {0};
     pp_status status = PP_OK;
-    bool counted = p->counts && pp_policy_mine(p) && bytes - 1 < pool->max_bytes;
+    if (bytes - 1 >= pool->max_bytes - pool->padding) return PP_SIZE; /* a fallback's block could be longer */
+    bool counted = p->counts && pp_policy_mine(p);
     if (counted) {
         if (pp_ledger_look_up(p, handle, &claim) != PP_OK) claim.entry = NULL;
         status = pp_books_stretch(p, &claim, bytes, &request);

@@ -190,8 +190,29 @@ static void a_walk_shows_what_waits_as_cached(void)
     }
 }
 
+/* ---- the limit ---------------------------------------------------------------------------------- */
+
+static void a_block_between_guards_grows_to_the_pools_limit_and_no_further(void)
+{
+    for (int strategy = 0; strategy < STRATEGIES; strategy++) {
+        if (strategy == COMPACTING) continue; /* whose blocks have no place of their own */
+        pp_pool *pool = debugged(strategy, (pp_debug_config){.guards = 1});
+        pp_provider provider;
+        pp_pool_provider(pool, &provider);
+        pp_block block = acquired(pool, BLOCK, 0), larger;
+        CHECK_EQ(pp_pool_resize(pool, block.handle, provider.max_bytes + 1, &larger), PP_SIZE);
+        CHECK_EQ(pp_pool_resize(pool, block.handle, (size_t)1 << 40, &larger), PP_SIZE);
+        CHECK_EQ(stats_of(pool).requested_bytes, BLOCK);
+        CHECK_EQ(pp_pool_resize(pool, block.handle, BLOCK - 1, &larger), PP_OK);
+        CHECK_EQ(stats_of(pool).requested_bytes, BLOCK - 1);
+        CHECK_EQ(pp_pool_release(pool, larger.handle), PP_OK);
+        pp_pool_destroy(pool);
+    }
+}
+
 int main(void)
 {
+    RUN(a_block_between_guards_grows_to_the_pools_limit_and_no_further);
     RUN(a_trace_shows_what_the_program_asked_for);
     RUN(guarded_blocks_are_scrubbed_by_being_new);
     RUN(a_reserved_range_is_the_strategys_alone);

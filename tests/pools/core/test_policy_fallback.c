@@ -48,6 +48,24 @@ static void a_fallback_with_the_pools_own_id_serves_alone(void)
     }
 }
 
+static void a_block_of_the_fallback_grows_to_the_pools_limit_and_no_further(void)
+{
+    for (int i = 0; i < STRATEGIES; i++) {
+        pp_pool *pool = falling_back(strategies[i], PP_THREADS_OWNER);
+        pp_block blocks[ROOM + 2], larger;
+        pp_provider provider;
+        CHECK_EQ(fill(pool, blocks, ROOM + 2, 0), ROOM + 2);
+        pp_pool_provider(pool, &provider);
+        pp_handle last = blocks[ROOM + 1].handle;
+        CHECK_EQ(pp_pool_resize(pool, last, provider.max_bytes + 1, &larger), PP_SIZE);
+        CHECK_EQ(pp_pool_resize(pool, last, SIZE_MAX, &larger), PP_SIZE);
+        CHECK_EQ(pp_pool_resize(pool, last, 0, &larger), PP_SIZE);
+        CHECK_EQ(at_rest(pool).requested_bytes, (ROOM + 2) * BLOCK);
+        give_back(pool, blocks, ROOM + 2);
+        pp_pool_destroy(pool);
+    }
+}
+
 static pp_pool *adopted;
 static pp_block extra;
 
@@ -173,6 +191,7 @@ static void a_release_that_the_strategy_refuses_is_none(void)
 
 int main(void)
 {
+    RUN(a_block_of_the_fallback_grows_to_the_pools_limit_and_no_further);
     RUN(a_fallback_with_the_pools_own_id_serves_alone);
     RUN(who_adopts_a_pool_adopts_its_fallback);
     RUN(blocks_of_a_compacting_pools_fallback_are_read_and_written);
