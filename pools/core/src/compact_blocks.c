@@ -3,6 +3,7 @@
 
 #include "compact_pool.h"
 #include "layer.h"
+#include "notify.h"
 
 static void add_granted(compacting *c, uint64_t bytes)
 {
@@ -208,6 +209,7 @@ size_t pp_compact_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32
     if (status == PP_OK) {
         while (done < count && (status = acquire_one(c, bytes, tag, &out[done])) == PP_OK) done++;
         pp_leave(pool);
+        pp_came_back_in_callback(pool); /* where the policy compacted; the other calls tell anyway */
     }
     if (why) *why = status;
     return done;

@@ -84,8 +84,7 @@ typedef struct compacting {
     uint32_t granule_shift; /* of bytes */
     uint32_t segment_shift; /* of granules */
     uint32_t segment_count;
-    uint32_t gaps;           /* maximal free extents of the address space, held or not */
-    _Atomic uintptr_t mover; /* pp_system_self() of the thread that is inside the on-move callback */
+    uint32_t gaps; /* maximal free extents of the address space, held or not */
     _Atomic uint64_t bin_words[(PP_GAP_BINS + 63) / 64];
     int32_t bins[PP_GAP_BINS];
     pp_counter granted_bytes, peak_granted_bytes, held_bytes;
@@ -161,8 +160,7 @@ static inline bool pp_is_pinned(const compacting *c, int32_t index)
 /* Enter a call that mutates or looks: PP_BUSY inside our own callback, else as pp_enter(). */
 static inline pp_status pp_compact_enter(compacting *c)
 {
-    if (PP_UNLIKELY(atomic_load_explicit(&c->mover, memory_order_relaxed) == pp_system_self()))
-        return PP_BUSY;
+    if (PP_UNLIKELY(pp_moved_by_caller(&c->base))) return PP_BUSY;
     return pp_enter(&c->base);
 }
 

@@ -113,10 +113,10 @@ void pp_slide_tell(compacting *c, int32_t index, uint32_t from)
     if (PP_UNLIKELY(c->base.trace)) pp_compact_trace(c, PP_OP_MOVE, index, old);
     if (PP_LIKELY(!c->moved)) return;
     const pp_place *place = pp_place_of(c, index);
-    atomic_store_explicit(&c->mover, pp_system_self(), memory_order_relaxed);
+    atomic_store_explicit(&c->base.mover, pp_system_self(), memory_order_relaxed);
     c->moved(c->moved_context, pp_slots_handle(&c->slots, (uint32_t)index), c->memory + old,
              pp_address_of(c, pp_start(c, place)), pp_bytes_of(c, pp_length(place)));
-    atomic_store_explicit(&c->mover, 0, memory_order_relaxed);
+    atomic_store_explicit(&c->base.mover, 0, memory_order_relaxed);
 }
 
 /* Moves a run to right behind `to`; the number of blocks, or 0 where memory for it was refused. */

@@ -90,6 +90,12 @@ static inline bool pp_owned_by_caller(const pp_pool *pool)
             atomic_load_explicit(&((pp_pool *)pool)->biased_owner, memory_order_relaxed) == pp_system_self());
 }
 
+/* Is the caller inside an on-move callback of this pool, and so of the pool? */
+static inline bool pp_moved_by_caller(const pp_pool *pool)
+{
+    return atomic_load_explicit(&((pp_pool *)pool)->mover, memory_order_relaxed) == pp_system_self();
+}
+
 static inline void pp_gate_enter_biased(pp_pool *pool)
 {
     uint32_t depth = atomic_load_explicit(&pool->inside, memory_order_relaxed);

@@ -26,6 +26,10 @@ static void put_back(pp_pool *pool, pp_notice *one)
 
 void pp_notify_all(pp_pool *pool)
 {
+    if (pp_moved_by_caller(pool)) {
+        atomic_store_explicit(&pool->untold, 1, memory_order_relaxed);
+        return;
+    }
     pp_lock_take(&pool->lock);
     pp_notice *all = pool->notices, *last = NULL;
     pool->notices = NULL;

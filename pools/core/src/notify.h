@@ -23,7 +23,9 @@
  * leaves, or he leaves it later and then reads `awaited`.
  *
  * The list is under the pool's lock, which no release holds when it comes to step 2. A call is made
- * outside of it: one that wakes a thread by a system call keeps nobody from the pool.
+ * outside of it: one that wakes a thread by a system call keeps nobody from the pool. A release inside an on-move
+ * callback is the exception: its thread holds the lock, as the one that moves. It only notes that there is
+ * something to tell, and the call that moves tells it at its end.
  *
  * Where a platform has no such barrier, the provider has no `notify`. */
 #ifndef POOLPORT_NOTIFY_H
@@ -36,7 +38,8 @@
 /* Fills in `notify` and `forget`, where there can be any. */
 void pp_notify_provide(pp_provider *out);
 
-/* Calls all who wait, once. Not with the pool's lock held. */
+/* Calls all who wait, once. Not with the pool's lock held; inside an on-move callback, where it is, notes
+ * that it has to be done. */
 void pp_notify_all(pp_pool *pool);
 
 /* Memory may have come back. */
@@ -44,6 +47,14 @@ static inline void pp_came_back(pp_pool *pool)
 {
     atomic_signal_fence(memory_order_seq_cst);
     if (PP_UNLIKELY(atomic_load_explicit(&pool->awaited, memory_order_relaxed))) pp_notify_all(pool);
+}
+
+/* After a call that moved blocks, when it holds no lock any more: what its callback released may have come back. */
+static inline void pp_came_back_in_callback(pp_pool *pool)
+{
+    if (PP_LIKELY(!atomic_load_explicit(&pool->untold, memory_order_relaxed))) return;
+    atomic_store_explicit(&pool->untold, 0, memory_order_relaxed);
+    pp_came_back(pool);
 }
 
 /* In the child of a fork nobody is being told. */

@@ -255,6 +255,7 @@ void pp_books_soften(policy *p)
     pp_compaction compaction;
     memset(&compaction, 0, sizeof compaction);
     if (below->compact) below->compact(p->pool, 0, SOFT_COMPACT_NS, &compaction);
+    pp_came_back_in_callback(p->pool);
     if (below->trim) below->trim(p->pool, floor - live);
     pp_add_any_thread(&p->soft_trims, 1);
 }

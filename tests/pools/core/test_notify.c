@@ -89,6 +89,77 @@ static void batches_smaller_blocks_and_compactions_bring_memory_back(void)
     pp_pool_destroy(pool);
 }
 
+/* ---- inside a callback about moves ---------------------------------------------------------------- */
+
+static pp_pool *moving;
+static pp_handle victim;
+
+static void release_the_victim(void *context, pp_handle handle, void *from, void *to, size_t bytes)
+{
+    (void)context, (void)handle, (void)from, (void)to, (void)bytes;
+    if (!victim) return;
+    CHECK_EQ(pp_pool_release(moving, victim), PP_OK);
+    victim = 0;
+}
+
+/* A pool without room for 4 KiB in one piece; one block of it is released when another moves. How many others there
+ * are. */
+static size_t open_full_of_holes(int threads, pp_block *blocks)
+{
+    moving = pool_of("compacting", threads ? PP_THREADS_SHARED : PP_THREADS_OWNER);
+    size_t count = 0;
+    while (count < 2 * ROOM && pp_pool_acquire(moving, BLOCK / 2, 0, &blocks[count]) == PP_OK) count++;
+    CHECK_EQ(count, 2 * ROOM);
+    victim = blocks[count - 1].handle;
+    for (size_t i = 0; i < 4; i++) {
+        CHECK_EQ(pp_pool_release(moving, blocks[2 * i].handle), PP_OK);
+        blocks[i] = blocks[2 * i + 1];
+    }
+    for (size_t i = 8; i < count - 1; i++) blocks[i - 4] = blocks[i];
+    CHECK_EQ(pp_compacting_on_move(moving, release_the_victim, NULL), PP_OK);
+    return count - 5;
+}
+
+static void what_a_callback_releases_is_told_when_the_call_that_moves_has_ended(void)
+{
+    for (int threads = 0; threads < 2; threads++) {
+        pp_block blocks[2 * ROOM];
+        pp_provider provider;
+        pp_compaction compaction;
+        int calls = 0;
+        size_t count = open_full_of_holes(threads, blocks);
+        pp_pool_provider(moving, &provider);
+        CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
+        CHECK_EQ(pp_pool_compact(moving, 0, 0, &compaction), PP_OK);
+        CHECK_EQ(victim, 0);
+        CHECK_EQ(calls, 1);
+        give_back(moving, blocks, count);
+        CHECK_EQ(at_rest(moving).live_blocks, 0);
+        pp_pool_destroy(moving);
+    }
+}
+
+static void so_is_what_an_acquire_released_that_compacts_by_its_policy(void)
+{
+    for (int threads = 0; threads < 2; threads++) {
+        pp_block blocks[2 * ROOM], larger;
+        pp_provider provider;
+        int calls = 0;
+        size_t count = open_full_of_holes(threads, blocks);
+        pp_compacting_policy policy = {.cpu_percent = 100, .burst_ns = 1000000000};
+        CHECK_EQ(pp_compacting_set_policy(moving, &policy), PP_OK);
+        pp_pool_provider(moving, &provider);
+        CHECK_EQ(provider.notify(provider.context, count_call, &calls), PP_OK);
+        CHECK_EQ(pp_pool_acquire(moving, BLOCK, 0, &larger), PP_OK);
+        CHECK_EQ(victim, 0);
+        CHECK_EQ(calls, 1);
+        give_back(moving, &larger, 1);
+        give_back(moving, blocks, count);
+        CHECK_EQ(at_rest(moving).live_blocks, 0);
+        pp_pool_destroy(moving);
+    }
+}
+
 static void a_larger_quota_is_room_as_well(void)
 {
     pp_block blocks[2];
@@ -260,6 +331,8 @@ int main(void)
     RUN(each_request_is_answered_by_one_call);
     RUN(the_last_pin_of_a_released_block_brings_it_back);
     RUN(batches_smaller_blocks_and_compactions_bring_memory_back);
+    RUN(what_a_callback_releases_is_told_when_the_call_that_moves_has_ended);
+    RUN(so_is_what_an_acquire_released_that_compacts_by_its_policy);
     RUN(a_larger_quota_is_room_as_well);
     RUN(what_an_attempt_takes_and_gives_back_is_told);
     RUN(a_call_is_never_missed_by_the_owner_or_one_of_many);
