@@ -24,6 +24,9 @@
 
 enum { CHUNK_ACCOUNTS = 1 << PP_TAGS_SHIFT };
 
+#define MOVING_NS UINT64_C(10000000)
+#define RESTING_NS UINT64_C(200000000)
+
 /* ---- accounts -------------------------------------------------------------------------------- */
 
 /* The account of a tag, with memory for it. The owner, or with the lock. */
@@ -311,19 +314,55 @@ pp_status pp_pool_quota_levels(pp_pool *pool, uint32_t tag, pp_quota_levels *out
 
 /* ---- check ----------------------------------------------------------------------------------- */
 
-pp_status pp_books_check(policy *p, pp_fault *fault)
+/* The accounts before and after the blocks were added up. */
+typedef struct reading {
+    uint64_t bytes_before, blocks_before, bytes, blocks, tagged, bytes_after, blocks_after;
+} reading;
+
+static void read_books(policy *p, reading *r)
 {
-    uint64_t bytes = 0, blocks = 0, tagged = 0;
-    if (!p->counts) return PP_OK;
-    pp_ledgers_sum(p, &bytes, &blocks);
+    memset(r, 0, sizeof *r);
+    r->blocks_before = pp_live_blocks(&p->whole);
+    r->bytes_before = pp_live_bytes(&p->whole);
+    pp_ledgers_sum(p, &r->bytes, &r->blocks);
     for (uint32_t at = 0; at < p->tags_used; at++) {
         const pp_account *accounts = atomic_load_explicit(&p->tags[at], memory_order_acquire);
-        for (uint32_t i = 0; accounts && i < CHUNK_ACCOUNTS; i++) tagged += pp_live_bytes(&accounts[i]);
+        for (uint32_t i = 0; accounts && i < CHUNK_ACCOUNTS; i++) r->tagged += pp_live_bytes(&accounts[i]);
     }
-    *fault = (pp_fault){bytes, "bytes of the blocks that the quotas count: the pool's account differs"};
-    if (bytes != pp_live_bytes(&p->whole)) return PP_CORRUPT;
-    *fault = (pp_fault){blocks, "blocks that the quotas count: the pool's account differs"};
-    if (blocks != pp_live_blocks(&p->whole)) return PP_CORRUPT;
-    *fault = (pp_fault){tagged, "bytes that the quotas of the tags count: more than the pool's"};
-    return tagged > bytes ? PP_CORRUPT : PP_OK;
+    atomic_thread_fence(memory_order_acquire);
+    r->blocks_after = pp_live_blocks(&p->whole);
+    r->bytes_after = pp_live_bytes(&p->whole);
+}
+
+static pp_status compare(const reading *r, pp_fault *fault)
+{
+    *fault = (pp_fault){r->bytes, "bytes of the blocks that the quotas count: the pool's account differs"};
+    if (r->bytes != r->bytes_before || r->bytes != r->bytes_after) return PP_CORRUPT;
+    *fault = (pp_fault){r->blocks, "blocks that the quotas count: the pool's account differs"};
+    if (r->blocks != r->blocks_before || r->blocks != r->blocks_after) return PP_CORRUPT;
+    *fault = (pp_fault){r->tagged, "bytes that the quotas of the tags count: more than the pool's"};
+    return r->tagged > r->bytes ? PP_CORRUPT : PP_OK;
+}
+
+/* While others are in the middle of a call, a block is in its account and not in the ledger, and one that moved on
+ * while the ledger was read may have been seen twice. So it is read until it adds up, or until the same
+ * numbers did not for so long that nobody can be in the middle of anything. */
+pp_status pp_books_check(policy *p, pp_fault *fault)
+{
+    if (!p->counts) return PP_OK;
+    reading now, last = {0};
+    uint64_t begun = pp_system_now_ns(), since = begun;
+    for (;;) {
+        read_books(p, &now);
+        if (PP_LIKELY(compare(&now, fault) == PP_OK)) return PP_OK;
+        uint64_t at = pp_system_now_ns();
+        if (memcmp(&now, &last, sizeof now) != 0) {
+            if (at - begun > MOVING_NS) return PP_OK;
+            since = at;
+        } else if (at - since > RESTING_NS) {
+            return PP_CORRUPT;
+        }
+        last = now;
+        pp_system_yield();
+    }
 }

@@ -201,7 +201,8 @@ void pp_books_watch(policy *p, pp_account *account);
 /* Gives memory back if more than the soft limit was live and is no longer. Who may acquire. */
 void pp_books_soften(policy *p);
 
-/* PP_CORRUPT where the blocks do not add up to what is counted. At rest. */
+/* PP_CORRUPT where the blocks do not add up to what is counted. While others go on all the time there may be
+ * no moment to compare; then nothing is said. */
 pp_status pp_books_check(policy *p, pp_fault *fault);
 
 /* ---- policy_wait.c ----------------------------------------------------------------------------- */
