@@ -35,6 +35,10 @@
 pp_status pp_fork_enlist(pp_pool *pool);
 void pp_fork_strike(pp_pool *pool);
 
+/* Keeps everybody out of a shared pool, or lets them in again. Not for a thread that is inside. */
+void pp_pool_freeze(pp_pool *pool);
+void pp_pool_thaw(pp_pool *pool);
+
 /* The same for what a trace needs: registers the handlers. */
 pp_status pp_fork_watch(void);
 

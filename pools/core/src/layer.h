@@ -38,6 +38,9 @@ bool pp_policy_elsewhere(const pp_pool *pool, pp_handle handle);
 pp_status pp_policy_copy(pp_pool *pool, pp_handle handle, size_t offset, void *to, const void *from,
                          size_t bytes);
 
+/* The pool that serves where this one is exhausted, by its policy; NULL without one. */
+pp_pool *pp_policy_stand_in(const pp_pool *pool);
+
 /* Does the pool's policy make calls wait for other threads, or call the program? */
 bool pp_policy_may_wait(const pp_pool *pool);
 

@@ -162,6 +162,14 @@ static pp_status decide(policy *p, pp_request *request)
     }
 }
 
+static void trace_refusal(policy *p, const pp_request *request, pp_status status)
+{
+    if (PP_LIKELY(!pp_trace_of(p->pool))) return;
+    if (p->pool->shared) pp_lock_take(&p->lock);
+    pp_trace_failure(p->pool, request->bytes, request->tag, status);
+    if (p->pool->shared) pp_lock_drop(&p->lock);
+}
+
 /* Books the end of a request: of each the strategy has counted as failed, at most one has. */
 static void settle(policy *p, pp_request *request, pp_status status)
 {
@@ -171,7 +179,7 @@ static void settle(policy *p, pp_request *request, pp_status status)
     if (failed && pp_policy_applies(request->refusal.status)) {
         if (!request->counted) {
             pp_add_any_thread(&p->refused, 1);
-            pp_trace_failure(p->pool, request->bytes, request->tag, status);
+            trace_refusal(p, request, status);
         }
         pp_policy_refuse(p, &request->refusal);
     }

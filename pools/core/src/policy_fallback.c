@@ -50,15 +50,21 @@ void pp_fallback_close(policy *p)
     if (p->fallback) pp_pool_destroy(p->fallback);
 }
 
+pp_pool *pp_policy_stand_in(const pp_pool *pool)
+{
+    const policy *p = policy_of(pool);
+    return p ? p->fallback : NULL;
+}
+
 pp_pool *pp_fallback_ready(policy *p)
 {
     pp_pool *pool = p->pool, *inner = p->fallback;
     uintptr_t owner = pp_owner_of(pool);
     if (atomic_load_explicit(&inner->owner, memory_order_relaxed) != owner)
         atomic_store_explicit(&inner->owner, owner, memory_order_relaxed);
-    if (PP_LIKELY(inner->trace == pool->trace) || !pp_policy_mine(p)) return inner;
+    if (PP_LIKELY(pp_trace_of(inner) == pp_trace_of(pool)) || !pp_policy_mine(p)) return inner;
     pp_lock_take(&inner->lock);
-    inner->trace = pool->trace;
+    pp_set_trace(inner, pp_trace_of(pool)); /* which is still to be served, while the lock is held: fork.h */
     inner->watched = pool->watched;
     inner->watched_end = inner->trace != NULL;
     pp_lock_drop(&inner->lock);
@@ -123,7 +129,6 @@ void pp_fallback_announce(policy *p)
     p->pool->fallback_id = (uint8_t)p->fallback_id;
     p->pool->fallback_trace_pool = (uint16_t)number;
     pp_trace_text(p->pool->trace, PP_TEXT_POOL, number, about, length);
-    pp_fallback_ready(p);
 }
 
 void pp_fallback_stats(const policy *p, pp_stats *out)

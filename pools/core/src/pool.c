@@ -95,7 +95,7 @@ uint64_t pp_pool_close(pp_pool *pool)
 {
     pp_stats stats;
     bool first = !atomic_exchange(&pool->closed, 1);
-    if (first && pool->trace) pp_pool_walk(pool, note_leak, pool);
+    if (first && pp_trace_of(pool)) pp_pool_walk(pool, note_leak, pool);
     pp_pool_stats(pool, &stats);
     return stats.live_blocks;
 }
@@ -426,28 +426,50 @@ static void forget_trace_ids(pp_pool *pool)
     }
 }
 
+/* Nobody but the caller is inside the pool. The trace begins with what lies in no block. */
+static void turn_to(pp_pool *pool, pp_trace *trace, const char *about)
+{
+    forget_trace_ids(pool);
+    pp_set_trace(pool, trace);
+    pool->watched = pool->scrub || pool->ages || pool->constructs || pool->site || trace;
+    pool->watched_end = pool->retains || trace;
+    pool->fallback_id = 0;
+    if (!trace) return;
+    if (about) pp_trace_text(trace, PP_TEXT_POOL, pool->trace_pool, about, strlen(about));
+    if (pool->ops->announce) pool->ops->announce(pool);
+}
+
+/* The same while many threads use the pool. What serves where it is exhausted is told before its next block. */
+static void turn_shared_to(pp_pool *pool, pp_trace *trace, uint32_t number, const char *about)
+{
+    pp_pool *stand_in = pp_policy_stand_in(pool);
+    if (stand_in) pp_pool_freeze(stand_in); /* the newer first, as before a fork */
+    pp_pool_freeze(pool);
+    pool->trace_pool = (uint16_t)number;
+    turn_to(pool, trace, about);
+    if (stand_in) turn_to(stand_in, NULL, NULL);
+    pp_pool_thaw(pool);
+    if (stand_in) pp_pool_thaw(stand_in);
+}
+
 /* The rest of pp_pool_trace(), from inside the pool where it has an owner. */
 static pp_status attach(pp_pool *pool, pp_trace *trace, const char *about)
 {
-    forget_trace_ids(pool);
-    pool->trace = trace;
-    pool->watched = pool->scrub || pool->ages || pool->constructs || pool->site || trace;
-    pool->watched_end = pool->retains || trace;
-    if (!trace) return PP_OK;
-    uint32_t number = pp_trace_next_pool(trace);
-    if (number == 0) {
-        pool->trace = NULL;
-        return PP_INVALID;
+    uint32_t number = trace ? pp_trace_next_pool(trace) : 0;
+    pp_trace *target = number ? trace : NULL;
+    if (pool->shared) {
+        turn_shared_to(pool, target, number, about);
+    } else {
+        pool->trace_pool = (uint16_t)number;
+        turn_to(pool, target, about);
     }
-    pool->trace_pool = (uint16_t)number;
-    pool->fallback_id = 0;
-    if (about) pp_trace_text(trace, PP_TEXT_POOL, number, about, strlen(about));
-    if (pool->ops->announce) pool->ops->announce(pool);
+    if (!target) return trace ? PP_INVALID : PP_OK;
     return pp_pool_walk(pool, announce_block, pool);
 }
 
 pp_status pp_pool_trace(pp_pool *pool, pp_trace *trace, const char *about)
 {
+    if (pp_moved_by_caller(pool)) return PP_BUSY;
     if (pool->shared) return attach(pool, trace, about);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
@@ -459,7 +481,7 @@ pp_status pp_pool_trace(pp_pool *pool, pp_trace *trace, const char *about)
 void pp_pool_sample(pp_pool *pool, uint64_t interval_ns)
 {
     pp_stats stats;
-    if (!pool->trace) return;
+    if (!pp_trace_of(pool)) return;
     if (interval_ns) {
         uint64_t now = pp_system_coarse_ns();
         if (now < pool->next_sample_ns) return;
@@ -472,8 +494,11 @@ void pp_pool_sample(pp_pool *pool, uint64_t interval_ns)
         .requested = stats.requested_bytes,
         .offset = stats.free_bytes,
         .aux = stats.largest_free_bytes,
-        .pool = pool->trace_pool,
         .op = PP_OP_SAMPLE,
     };
-    pp_trace_write(pool->trace, &record);
+    bool enters = pool->shared && !pp_moved_by_caller(pool); /* every writer is inside */
+    if (enters) pp_lock_take(&pool->lock);
+    record.pool = pool->trace_pool;
+    if (pool->trace) pp_trace_write(pool->trace, &record);
+    if (enters) pp_lock_drop(&pool->lock);
 }

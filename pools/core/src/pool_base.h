@@ -169,7 +169,19 @@ static inline void pp_note_release(pp_pool *pool, uint64_t requested)
     pp_write(&pool->requested_bytes, pp_read(&pool->requested_bytes) - requested);
 }
 
-/* Traces a refused acquire. */
+/* Where events go. Who writes one holds a lock or a magazine of the pool, or is the owner; so in a shared pool
+ * it changes while all of them are held (pp_pool_freeze()), and nobody is in the middle of a record. */
+static inline pp_trace *pp_trace_of(const pp_pool *pool)
+{
+    return atomic_load_explicit((_Atomic(pp_trace *) *)&((pp_pool *)pool)->trace, memory_order_relaxed);
+}
+
+static inline void pp_set_trace(pp_pool *pool, pp_trace *trace)
+{
+    atomic_store_explicit((_Atomic(pp_trace *) *)&pool->trace, trace, memory_order_relaxed);
+}
+
+/* Traces a refused acquire. Inside the pool. */
 void pp_trace_failure(pp_pool *pool, size_t bytes, uint32_t tag, pp_status status);
 
 /* Counts and traces a refused acquire; returns `status`. */

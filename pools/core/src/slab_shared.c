@@ -147,8 +147,8 @@ size_t pp_shared_slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, ui
     if (PP_LIKELY(status == PP_OK)) {
         pp_magazine *magazine = pp_magazine_enter(&s->magazines);
         while (done < count && (status = take_one(s, magazine, bytes, tag, &out[done])) == PP_OK) done++;
-        pp_magazine_leave(magazine);
         if (PP_UNLIKELY(status != PP_OK)) pp_trace_failure(pool, bytes, tag, status);
+        pp_magazine_leave(magazine);
     }
     if (why) *why = status;
     return done;

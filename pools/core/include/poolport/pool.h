@@ -196,7 +196,9 @@ void pp_pool_set_site(pp_pool *pool, uint32_t site);
 
 /* Sends every later event to `trace`, beginning with the regions and live blocks there are;
  * NULL stops it. `about` is a JSON object of the pool's parameters, or NULL. Owner only.
- * The trace outlives the pool or the next call of this function. */
+ * Of a shared pool any one thread at a time, while the others go on; they wait for it for a moment, and it
+ * for them. When it has returned, no other thread writes to an earlier trace any more. PP_BUSY inside a
+ * callback about moved blocks. The trace outlives the pool or the next call of this function. */
 pp_status pp_pool_trace(pp_pool *pool, pp_trace *trace, const char *about);
 
 /* Writes a SAMPLE record (R, B, Q, F, L), at most once per `interval_ns`; 0 for always. */
