@@ -1,6 +1,6 @@
 /* Any sequence of calls, on every strategy, each step against a plain model.
  *
- * The bytes of the input choose a pool and then one call after the other, wrong handles, sizes and pins
+ * The bytes of the input choose a pool, its debug levels and its policy, and then one call after the other, wrong handles, sizes and pins
  * among them. The model is a list of blocks: who owns each, how large it is, its pins, and the
  * byte that it is full of. It says which status a call may end with; contents are compared whenever a
  * block is touched, the books and the structure itself every few steps. Anything else ends the process.
@@ -13,7 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCKS = 48, POOL_BYTES = 1 << 18, SLAB_BLOCK = 3000, OLD = 16, INPUT_MAX = 1200 };
+enum { BLOCKS = 48, POOL_BYTES = 1 << 18, SLAB_BLOCK = 3000, OLD = 16, TAGS = 3, INPUT_MAX = 1200 };
+
+enum { STRATEGIES = 5, QUOTA_BYTES = POOL_BYTES / 2, QUOTA_BLOCKS = 24 };
 
 typedef enum life { NOBODYS, LIVE, HELD /* released, but pinned */ } life;
 
@@ -33,7 +35,9 @@ typedef struct world {
     model_block blocks[BLOCKS];
     pp_handle old[OLD];
     uint64_t acquired, released;
-    bool moving; /* blocks have no address until pinned */
+    uint32_t tags[TAGS]; /* none, and others */
+    bool moving;         /* blocks have no address until pinned, unless the fallback has served them */
+    bool quotas;
 } world;
 
 static uint64_t current_seed, served; /* by the driver below */
@@ -112,7 +116,10 @@ static bool is_refusal(pp_status status)
     return status == PP_DOUBLE_RELEASE || status == PP_STALE || status == PP_FOREIGN;
 }
 
-static bool is_shortage(pp_status status) { return status == PP_EXHAUSTED || status == PP_NO_MEMORY; }
+static bool is_shortage(const world *w, pp_status status)
+{
+    return status == PP_EXHAUSTED || status == PP_NO_MEMORY || (w->quotas && status == PP_QUOTA);
+}
 
 static void become_nobodys(world *w, model_block *b)
 {
@@ -126,14 +133,14 @@ static void acquire(world *w)
     size_t bytes = next_size(w);
     pp_block block = {0};
     if (b->life != NOBODYS) return;
-    pp_status status = pp_pool_acquire(w->pool, bytes, 0, &block);
+    pp_status status = pp_pool_acquire(w->pool, bytes, w->tags[next_byte(w) % TAGS], &block);
     if (status != PP_OK) {
-        EXPECT(w, status == PP_SIZE || (bytes && is_shortage(status)), status);
+        EXPECT(w, status == PP_SIZE || (bytes && is_shortage(w, status)), status);
         EXPECT(w, block.handle == 0, block.handle);
         return;
     }
     EXPECT(w, bytes && block.size >= bytes && block.size <= POOL_BYTES, block.size);
-    EXPECT(w, !of_handle(w, block.handle) && (block.data == NULL) == w->moving, block.handle);
+    EXPECT(w, !of_handle(w, block.handle) && (block.data || w->moving), block.handle);
     *b = (model_block){
         .handle = block.handle, .requested = bytes, .granted = block.size, .data = block.data, .life = LIVE};
     fill(w, b, block.data);
@@ -187,12 +194,12 @@ static void resize(world *w)
         return;
     }
     bool pinned = b->pinned_at != NULL;
-    EXPECT(w, status == PP_OK || is_shortage(status) || (pinned && status == PP_PINNED), status);
+    EXPECT(w, status == PP_OK || is_shortage(w, status) || (pinned && status == PP_PINNED), status);
     if (status != PP_OK) return;
     EXPECT(w, out.handle == handle && out.size >= bytes && (!pinned || out.data == b->pinned_at), out.size);
     if (bytes < b->requested) b->requested = bytes;
     b->granted = out.size;
-    if (!w->moving) b->data = out.data;
+    if (b->data) b->data = out.data;
     expect_contents(w, b);
     b->requested = bytes;
     fill(w, b, out.data);
@@ -256,6 +263,11 @@ static void examine(world *w)
     EXPECT(w, stats.reserved_bytes == stats.granted_bytes + stats.free_bytes + stats.metadata_bytes,
            stats.reserved_bytes);
     EXPECT(w, pp_pool_walk(w->pool, count_busy, &busy) == PP_OK && busy == live + held, busy);
+    if (!w->quotas) return;
+    pp_quota_levels levels;
+    EXPECT(w, pp_pool_quota_levels(w->pool, PP_TAG_NONE, &levels) == PP_OK, 0);
+    EXPECT(w, levels.blocks == live && levels.bytes == requested, levels.bytes);
+    EXPECT(w, levels.blocks <= QUOTA_BLOCKS && levels.bytes <= QUOTA_BYTES, levels.blocks);
 }
 
 static void step(world *w)
@@ -320,7 +332,7 @@ static pp_pool *make(uint8_t strategy, pp_pool_config base, bool grows)
                                        .segment_bytes = 1 << 16,
                                        .policy = {.cpu_percent = grows ? 100 : 0}};
     pp_malloc_config malloced = {.pool = base, .max_bytes = POOL_BYTES};
-    switch (strategy % 6) {
+    switch (strategy % STRATEGIES) {
     case 0:
         return pp_slab_create(&slab, &pool) == PP_OK ? pool : NULL;
     case 1:
@@ -329,12 +341,26 @@ static pp_pool *make(uint8_t strategy, pp_pool_config base, bool grows)
         return pp_buddy_create(&buddy, &pool) == PP_OK ? pool : NULL;
     case 3:
         return pp_compacting_create(&compacting, &pool) == PP_OK ? pool : NULL;
-    case 4:
-        slab.pool.threads = PP_THREADS_SHARED;
-        return pp_slab_create(&slab, &pool) == PP_OK ? pool : NULL;
     default:
         return pp_malloc_create(&malloced, &pool) == PP_OK ? pool : NULL;
     }
+}
+
+static void add_layers(world *w, pp_debug_config debug, uint8_t choice)
+{
+    pp_policy_config policy = {.on_exhausted = choice & 1 ? PP_EXHAUSTION_FALLBACK : PP_EXHAUSTION_RAISE,
+                               .fallback_limit = POOL_BYTES,
+                               .soft_limit = choice & 4 ? POOL_BYTES / 4 : 0};
+    w->quotas = choice & 2;
+    if (w->quotas) {
+        policy.quota = (pp_quota){.max_bytes = QUOTA_BYTES, .max_blocks = QUOTA_BLOCKS};
+        policy.tag_quota = (pp_quota){.max_bytes = QUOTA_BYTES / 2};
+    }
+    bool debugs = debug.canaries | debug.poison | debug.quarantine_count | debug.shuffle | debug.history;
+    if (debugs && pp_pool_debug(w->pool, &debug) != PP_OK) abort();
+    if (choice & 7 && pp_pool_set_policy(w->pool, &policy) != PP_OK) abort();
+    for (uint32_t i = 1; i < TAGS; i++)
+        if (pp_pool_tag(w->pool, &"ab"[i - 1], 1, &w->tags[i]) != PP_OK) abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
@@ -342,16 +368,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     world w = {.input = data, .end = data + bytes};
-    uint8_t strategy = next_byte(&w), options = next_byte(&w);
-    pp_pool_config base = {.scrub = options & 1, .ages = options >> 1 & 1, .canaries = options >> 2 & 1};
+    uint8_t strategy = next_byte(&w), options = next_byte(&w), choice = next_byte(&w);
+    pp_pool_config base = {.scrub = options & 1,
+                           .ages = options >> 1 & 1,
+                           .canaries = options >> 2 & 1,
+                           .threads = choice & 8 ? PP_THREADS_SHARED : PP_THREADS_OWNER};
     w.pool = make(strategy, base, options >> 3 & 1);
     if (!w.pool) abort();
-    w.moving = strategy % 6 == 3;
+    w.moving = strategy % STRATEGIES == 3;
     pp_debug_config debug = {.canaries = base.canaries,
                              .poison = options >> 4 & 1,
                              .quarantine_count = options >> 5 & 1 ? 5 : 0,
-                             .shuffle = options >> 6 & 1};
-    if (options & 0x74 && pp_pool_debug(w.pool, &debug) != PP_OK) abort();
+                             .shuffle = options >> 6 & 1,
+                             .history = options >> 7 ? 4 : 0};
+    add_layers(&w, debug, choice);
     for (unsigned steps = 0; w.input < w.end; steps++) {
         step(&w);
         if (steps % 8 == 0) examine(&w);
