@@ -41,7 +41,7 @@
     X(granted_bytes, gauge, bytes, "live bytes as granted (B), deferred blocks included")                    \
     X(peak_granted_bytes, gauge, bytes, "the most bytes ever granted at once")                               \
     X(reserved_bytes, gauge, bytes, "address space held, metadata included (R)")                             \
-    X(committed_bytes, gauge, bytes, "bytes of it backed by memory on demand")                               \
+    X(committed_bytes, gauge, bytes, "bytes of it backed by memory on demand, discarded pages included")     \
     X(metadata_bytes, gauge, bytes, "bytes of it that describe blocks rather than being them")               \
     X(free_bytes, gauge, bytes, "bytes that could be granted (F), caches included")                          \
     X(largest_free_bytes, gauge, bytes, "the largest free extent (L)")                                       \
