@@ -66,6 +66,24 @@ static void a_block_of_the_fallback_grows_to_the_pools_limit_and_no_further(void
     }
 }
 
+static void a_batch_goes_to_the_strategy_as_a_whole_where_nothing_is_counted(void)
+{
+    for (int i = 0; i < STRATEGIES; i++) {
+        pp_pool *pool = pool_of(strategies[i], PP_THREADS_OWNER);
+        pp_block blocks[4];
+        pp_handle handles[5];
+        pp_status why;
+        set_policy(pool, (pp_policy_config){.on_exhausted = PP_EXHAUSTION_WAIT});
+        CHECK_EQ(pp_pool_acquire_many(pool, 4, BLOCK, 0, blocks, NULL), 4);
+        for (int each = 0; each < 4; each++) handles[each] = blocks[each].handle;
+        handles[4] = handles[0];
+        CHECK_EQ(pp_pool_release_many(pool, handles, 5, &why), 4);
+        CHECK_EQ(why, PP_DOUBLE_RELEASE);
+        CHECK_EQ(at_rest(pool).live_blocks, 0);
+        pp_pool_destroy(pool);
+    }
+}
+
 static pp_pool *adopted;
 static pp_block extra;
 
@@ -192,6 +210,7 @@ static void a_release_that_the_strategy_refuses_is_none(void)
 int main(void)
 {
     RUN(a_block_of_the_fallback_grows_to_the_pools_limit_and_no_further);
+    RUN(a_batch_goes_to_the_strategy_as_a_whole_where_nothing_is_counted);
     RUN(a_fallback_with_the_pools_own_id_serves_alone);
     RUN(who_adopts_a_pool_adopts_its_fallback);
     RUN(blocks_of_a_compacting_pools_fallback_are_read_and_written);
