@@ -69,16 +69,18 @@ class Pool(Lender):
 
         Raises ``ForeignBlock`` for another pool's lease and ``DoubleRelease`` for one released.
         """
+        if not isinstance(lease, Lease):
+            raise TypeError(f"release of {lease!r} to pool {self.name!r}: give a lease that it gave")
         if lease.pool is not self:
             raise error_for(_FOREIGN, f"release of a lease of pool {lease.pool.name!r} to pool {self.name!r}")
         lease.release()
 
     def _release_each(self, leases: Iterable[Lease]) -> None:
-        first: PoolError | None = None
+        first: Exception | None = None
         for lease in leases:
             try:
                 self.release(lease)
-            except PoolError as error:
+            except (PoolError, TypeError) as error:
                 first = first or error
         if first is not None:
             raise first
@@ -114,6 +116,11 @@ class Pool(Lender):
 
         Raises ``PoolValueError`` for an empty text or one longer than 4096 bytes of UTF-8.
         """
+        if not isinstance(text, str):
+            raise TypeError(
+                f"tag {text!r} ({type(text).__name__}) for pool {self.name!r}: give a text, or to acquire() "
+                "and its like a number that tag() gave; leave it out for none"
+            )
         known = self._tags.get(text)
         if known is not None:
             return known

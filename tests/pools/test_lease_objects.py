@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from pools import CompactingPool, DoubleRelease, Lease, MallocPool, PoolError, SlabPool
+from pools import CompactingPool, DoubleRelease, Lease, MallocPool, PoolError, PoolValueError, SlabPool
 
 INDEX = 0xFFFF_FFFF
 
@@ -188,9 +188,9 @@ def test_a_lease_shows_its_state_and_lets_nobody_change_it(pool):
         (((1,), {"size": 1}), TypeError),
         (((), {"bytes": 1}), TypeError),
         (((1.5,), {}), TypeError),
-        (((1,), {"tag": -1}), OverflowError),
-        (((1,), {"tag": 1 << 32}), OverflowError),
-        (((1,), {"tag": 1 << 70}), OverflowError),
+        (((1,), {"tag": -1}), PoolValueError),
+        (((1,), {"tag": 1 << 32}), PoolValueError),
+        (((1,), {"tag": 1 << 70}), PoolValueError),
         (((1,), {"tag": []}), TypeError),
     ],
 )

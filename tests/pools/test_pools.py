@@ -307,3 +307,46 @@ def test_a_closed_pool_takes_back_and_gives_nothing(pool):
     assert "closed" in repr(pool)
     assert pool.stats().live_blocks == 0
     assert all(not info.handle for info in pool.walk())
+
+
+# ---- tags that are none ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [1, 2**24, 2**24 + 1, 2**32, 2**64, -1])
+def test_a_number_that_tag_did_not_give_is_no_tag(pool, number):
+    for call in (lambda: pool.acquire(64, number), lambda: pool.acquire_many(2, 64, tag=number)):
+        with pytest.raises(PoolValueError, match=rf"tag {number} .*tag\(\)"):
+            call()
+    given = pool.tag("given")
+    assert given == 1
+    with pool.acquire(64, given) as lease:
+        assert lease.tag == "given"
+    with pool.acquire(64, 0) as lease:
+        assert lease.tag == ""
+
+
+@pytest.mark.parametrize("tag", [None, b"x", 1.5, ["a"], object])
+def test_what_is_no_text_is_no_tag(pool, tag):
+    for call in (lambda: pool.acquire(64, tag), lambda: pool.tag(tag)):
+        with pytest.raises(TypeError, match="give a text"):
+            call()
+
+
+@pytest.mark.parametrize("garbage", [1, None, "lease"])
+def test_only_leases_are_released(pool, garbage):
+    lease = pool.acquire(64)
+    with pytest.raises(TypeError, match="give a lease"):
+        pool.release(garbage)
+    with pytest.raises(TypeError, match="give a lease"):
+        pool.release_many([garbage, lease])
+    assert lease.released  # every good one
+
+
+@pytest.mark.parametrize("offset", [-1, -(2**63), -(2**70), 4097, 2**63 - 1, 2**70])
+def test_what_begins_outside_the_block_is_neither_read_nor_written(pool, offset):
+    with pool.acquire(4096) as lease:
+        lease.write(b"x" * 4096)
+        for call in (lease.read, lambda at: lease.read(at, 2**63 - 1), lambda at: lease.write(b"y", at)):
+            with pytest.raises(PoolValueError, match="stay within"):
+                call(offset)
+        assert lease.read() == b"x" * 4096

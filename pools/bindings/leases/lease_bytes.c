@@ -68,14 +68,26 @@ static bool inside(Lease *self, const char *what, Py_ssize_t offset, Py_ssize_t 
     return false;
 }
 
+/* 0 where none is given; beyond the range: the nearest, which is outside every block. -1 with an exception. */
+static int read_offset(PyObject *given, Py_ssize_t *out)
+{
+    *out = given ? PyNumber_AsSsize_t(given, NULL) : 0;
+    return *out == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
 static PyObject *read_bytes(Lease *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"offset", "size", NULL};
-    Py_ssize_t offset = 0;
-    PyObject *size = Py_None;
+    Py_ssize_t offset;
+    PyObject *given = NULL, *size = Py_None;
     if (!lease_live(self, "read")) return NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|nO:read", names, &offset, &size)) return NULL;
-    Py_ssize_t bytes = size == Py_None ? self->size - offset : PyNumber_AsSsize_t(size, NULL);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:read", names, &given, &size)) return NULL;
+    if (read_offset(given, &offset) < 0) return NULL;
+    Py_ssize_t bytes = 0; /* with an offset below 0 they are none, of which it tells */
+    if (size != Py_None)
+        bytes = PyNumber_AsSsize_t(size, NULL);
+    else if (offset >= 0)
+        bytes = self->size - offset;
     if (bytes == -1 && PyErr_Occurred()) return NULL;
     if (!inside(self, "read", offset, bytes)) return NULL;
     PyObject *copy = PyBytes_FromStringAndSize(NULL, bytes);
@@ -97,11 +109,12 @@ PyObject *lease_read(PyObject *op, PyObject *args, PyObject *kwargs)
 static PyObject *write_bytes(Lease *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"data", "offset", NULL};
-    PyObject *data;
+    PyObject *data, *given = NULL;
     Py_buffer source;
-    Py_ssize_t offset = 0;
+    Py_ssize_t offset;
     if (!lease_live(self, "write")) return NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|n:write", names, &data, &offset)) return NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:write", names, &data, &given)) return NULL;
+    if (read_offset(given, &offset) < 0) return NULL;
     if (PyObject_GetBuffer(data, &source, PyBUF_SIMPLE) < 0) {
         if (PyErr_ExceptionMatches(PyExc_BufferError))
             PyErr_SetString(PyExc_TypeError, "write of what is no run of bytes: copy it with bytes() first");

@@ -46,21 +46,35 @@ static int sort_arguments(PyObject *const *args, Py_ssize_t count, PyObject *nam
     return 0;
 }
 
+/* A number that somebody gives as a tag: 0, or one that the pool gave. */
+static int read_tag_number(Lender *self, PyObject *tag, uint32_t *out)
+{
+    size_t length;
+    unsigned long value = PyLong_AsUnsignedLong(tag);
+    if (value == (unsigned long)-1 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) return -1;
+        PyErr_Clear(); /* such a number the pool has not given */
+    }
+    *out = (uint32_t)value;
+    if (value == 0 || (*out == value && pp_pool_tag_text(self->home->pool, *out, &length))) return 0;
+    raise_status(PP_INVALID, self, "give a text, or a number that tag() of this pool gave", "tag %S for",
+                 tag);
+    return -1;
+}
+
 static int read_tag(Lender *self, PyObject *tag, uint32_t *out)
 {
     *out = 0;
     if (!tag) return 0;
-    PyObject *number = PyLong_Check(tag) ? tag : PyDict_GetItemWithError(self->tags, tag);
+    if (PyLong_Check(tag)) return read_tag_number(self, tag, out);
+    PyObject *number = NULL;
+    if (PyUnicode_Check(tag)) number = PyDict_GetItemWithError(self->tags, tag);
     Py_XINCREF(number);
     if (!number && !PyErr_Occurred()) number = PyObject_CallMethod((PyObject *)self, "tag", "O", tag);
     if (!number) return -1;
-    unsigned long value = PyLong_AsUnsignedLong(number);
+    *out = (uint32_t)PyLong_AsUnsignedLong(number);
     Py_DECREF(number);
-    if (value == (unsigned long)-1 && PyErr_Occurred()) return -1;
-    *out = (uint32_t)value;
-    if (*out == value) return 0;
-    PyErr_Format(PyExc_OverflowError, "tag %lu: give a text, or a number that tag() gave", value);
-    return -1;
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 static int read_size(Lender *self, PyObject *size, size_t *out)
@@ -294,6 +308,13 @@ static PyObject *lender_bind(PyObject *op, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *lender_tag_number(PyObject *op, PyObject *tag)
+{
+    uint32_t number;
+    if (!((Lender *)op)->home) return not_initialised();
+    return read_tag((Lender *)op, tag, &number) < 0 ? NULL : PyLong_FromUnsignedLong(number);
+}
+
 static PyObject *lender_sweep(PyObject *op, PyObject *unused)
 {
     Lender *self = (Lender *)op;
@@ -370,6 +391,7 @@ static PyMethodDef lender_methods[] = {
      "release_many($self, batch, /)\n--\n\nGive back a whole batch in one call, or each lease of an iterable."
      "\n\nEvery good block is released; then the first failure, if any, is raised."},
     {"_bind", lender_bind, METH_VARARGS, NULL},
+    {"_tag_number", lender_tag_number, METH_O, NULL},
     {"_sweep", lender_sweep, METH_NOARGS, NULL},
     {"_exported", lender_exported, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
