@@ -9,7 +9,6 @@ from pools.pool import Pool
 
 class Lender:
     lost_leases: int
-    _marked_site: int
     _records_sites: bool
     def acquire(self, size: int | None = None, tag: str | int = 0) -> Lease: ...
     def acquire_many(self, count: int, size: int | None = None, tag: str | int = 0) -> Batch: ...

@@ -93,13 +93,14 @@ class BuddyPool(OwnMemory, Pool):
                 f"reserve of {size} bytes at {offset} of pool {self.name!r}: stay within its capacity"
             )
         self._sweep()
+        mark = ffi.new("pp_site_mark *")
         if self._records_sites:
-            lib.pp_pool_set_site(self._c, self._site_number(frame.f_code, frame.f_lasti))
+            mark.pool, mark.site = self._c, self._site_number(frame.f_code, frame.f_lasti)
         block = ffi.new("pp_block *")
-        number = tag if isinstance(tag, int) else self.tag(tag)
+        number = self._tag_number(tag)
+        lib.pp_swap_site(mark)
         status = lib.pp_buddy_reserve(self._c, offset, size, number, block)
-        if self._records_sites:
-            lib.pp_pool_set_site(self._c, self._marked_site)
+        lib.pp_swap_site(mark)
         if status:
             raise error_for(
                 status,

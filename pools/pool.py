@@ -49,8 +49,9 @@ class Pool(Lender):
         lib.pp_pool_provider(self._c, self._provider)
         address = int(ffi.cast("uintptr_t", native))
         self._bind(address, self._c, about.get("block_size", 0), self._lease_class, self._tags)
-        self._sites_wanted = "debug" in about
-        self._records_sites = self._sites_wanted
+        self._sites_wanted = False
+        if "debug" in about:
+            self.record_sites()
 
     # ---- blocks --------------------------------------------------------------------
 
@@ -140,8 +141,7 @@ class Pool(Lender):
 
     def mark_site(self, text: str) -> None:
         """The acquisition site that blocks carry which C code acquires from now on; empty for none."""
-        self._marked_site = self.tag(text) if text else 0
-        lib.pp_pool_set_site(self._c, self._marked_site)
+        lib.pp_pool_set_site(self._c, self.tag(text) if text else 0)
 
     def record_sites(self) -> None:
         """Have every block carry the line of Python that acquires it, from now on.
@@ -149,6 +149,7 @@ class Pool(Lender):
         A trace and the debug levels do so by themselves.
         """
         self._sites_wanted = self._records_sites = True
+        lib.pp_pool_keep_sites(self._c, 1)
 
     def _site_number(self, code: CodeType | None, instruction: int) -> int:
         """The number of a line of Python that acquires."""
@@ -223,6 +224,7 @@ class Pool(Lender):
     def attach(self, trace: Trace | None) -> None:
         """Send every later event to ``trace``, live blocks first; None stops it."""
         native = ffi.NULL if trace is None else trace.native
+        lib.pp_pool_keep_sites(self._c, trace is not None or self._sites_wanted)
         # A text of a trace has a limit, and half an object is none.
         about = json.dumps(
             self._about | {"name": self.name[:_NAME_TRACED], "strategy": self.strategy}
@@ -236,7 +238,6 @@ class Pool(Lender):
         if trace is not None:
             trace._pools.add(self)
         self._records_sites = trace is not None or self._sites_wanted
-        lib.pp_pool_set_site(self._c, self._marked_site)
 
     def sample(self, interval_seconds: float = 0.0) -> None:
         """Write the pool's levels to the trace, at most once per interval."""

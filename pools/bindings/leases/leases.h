@@ -100,8 +100,7 @@ typedef struct Lender {
     PyObject *tags; /* dict of text to number */
     size_t default_size, max_bytes;
     unsigned long long lost_leases;
-    unsigned int marked_site; /* what blocks carry that C code acquires */
-    char records_sites;       /* blocks carry the line that acquired them */
+    char records_sites; /* blocks carry the line that acquired them */
     known_site sites[KNOWN_SITES];
 } Lender;
 

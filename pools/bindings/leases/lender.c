@@ -1,7 +1,9 @@
 /* lender.c - the base class of pools.Pool: handing out, and taking back many.
  *
  * Whatever runs Python code (a tag met for the first time, the site of a traced pool, an argument's
- * __index__) comes before the block is acquired, and so does every allocation. */
+ * __index__) comes before the block is acquired, and so does every allocation. The site is marked only
+ * around the core's call, and for this thread: others acquire while it waits there, and so may what a
+ * callback of the pool's runs. */
 #include <inttypes.h>
 
 #include "leases.h"
@@ -14,7 +16,7 @@ enum { BATCH_MAX = 1 << 24 };
 /* What is asked for, and by whom. */
 typedef struct request {
     size_t bytes;
-    uint32_t tag;
+    uint32_t tag, site;
     PyObject *code;
     int instruction;
 } request;
@@ -118,20 +120,26 @@ static int begin(Lender *self, PyObject *size, PyObject *tag, request *out)
     if (read_size(self, size, &out->bytes) < 0 || read_tag(self, tag, &out->tag) < 0) return -1;
     if (self->home->dropped) home_sweep(self->home);
     if (current_site(&out->code, &out->instruction) < 0) return -1;
+    out->site = 0;
     if (!self->records_sites) return 0;
     long long site = site_number(self, out->code, out->instruction);
     if (site < 0) {
         Py_XDECREF(out->code);
         return -1;
     }
-    pp_pool_set_site(self->home->pool, (uint32_t)site);
+    out->site = (uint32_t)site;
     return 0;
 }
 
-/* What C code acquires from here on is not from the line of Python that acquired last. */
-static void end(Lender *self)
+/* One block, of the line that asks for it. */
+static pp_status take(pp_pool *pool, const request *wanted, pp_block *out)
 {
-    if (self->records_sites) pp_pool_set_site(self->home->pool, self->marked_site);
+    if (!wanted->site) return pp_pool_acquire(pool, wanted->bytes, wanted->tag, out);
+    pp_site_mark mark = {pool, wanted->site};
+    pp_swap_site(&mark);
+    pp_status status = pp_pool_acquire(pool, wanted->bytes, wanted->tag, out);
+    pp_swap_site(&mark);
+    return status;
 }
 
 static PyObject *refuse(Lender *self, pp_status status, Py_ssize_t count, size_t bytes)
@@ -159,18 +167,16 @@ static PyObject *acquire(Lender *self, PyObject *size, PyObject *tag)
     if (begin(self, size, tag, &wanted) < 0) return NULL;
     Lease *made = lease_prepare(self);
     if (!made) {
-        end(self);
         Py_XDECREF(wanted.code);
         return NULL;
     }
     Home *home = self->home;
     if (!home->may_wait) {
-        status = pp_pool_acquire(home->pool, wanted.bytes, wanted.tag, &block);
+        status = take(home->pool, &wanted, &block);
     } else {
-        Py_BEGIN_ALLOW_THREADS status = pp_pool_acquire(home->pool, wanted.bytes, wanted.tag, &block);
+        Py_BEGIN_ALLOW_THREADS status = take(home->pool, &wanted, &block);
         Py_END_ALLOW_THREADS
     }
-    end(self);
     if (status == PP_OK) {
         lease_fill(made, &block, wanted.code, wanted.instruction);
         return (PyObject *)made;
@@ -194,8 +200,11 @@ static PyObject *lender_acquire(PyObject *op, PyObject *const *args, Py_ssize_t 
 static pp_status fill_batch(Home *home, Batch *into, Py_ssize_t count, const request *wanted)
 {
     pp_status status;
+    pp_site_mark mark = {home->pool, wanted->site};
+    if (wanted->site) pp_swap_site(&mark);
     size_t given =
         pp_pool_acquire_many(home->pool, (size_t)count, wanted->bytes, wanted->tag, into->blocks, &status);
+    if (wanted->site) pp_swap_site(&mark);
     if (given == (size_t)count) return PP_OK;
     for (size_t i = 0; i < given; i++) pp_pool_release(home->pool, into->blocks[i].handle);
     return status;
@@ -208,7 +217,6 @@ static PyObject *acquire_many(Lender *self, Py_ssize_t count, PyObject *size, Py
     if (begin(self, size, tag, &wanted) < 0) return NULL;
     Batch *made = batch_prepare(self, count);
     if (!made) {
-        end(self);
         Py_XDECREF(wanted.code);
         return NULL;
     }
@@ -220,7 +228,6 @@ static PyObject *acquire_many(Lender *self, Py_ssize_t count, PyObject *size, Py
     } else {
         status = fill_batch(self->home, made, count, &wanted);
     }
-    end(self);
     if (status == PP_OK) {
         batch_fill(made, count);
         return (PyObject *)made;
@@ -400,7 +407,6 @@ static PyMethodDef lender_methods[] = {
 static PyMemberDef lender_members[] = {
     {"lost_leases", T_ULONGLONG, offsetof(Lender, lost_leases), 0,
      "Leases that were garbage-collected without release."},
-    {"_marked_site", T_UINT, offsetof(Lender, marked_site), 0, NULL},
     {"_records_sites", T_BOOL, offsetof(Lender, records_sites), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };

@@ -45,7 +45,7 @@ void pp_buddy_trace(buddy *b, pp_trace_op op, uint32_t index, uint64_t aux)
 void pp_buddy_watch_acquire(buddy *b, uint32_t index)
 {
     uint32_t place = pp_buddy_place(b, index);
-    pp_slots_set_site(&b->slots, index, b->base.site);
+    pp_slots_set_site(&b->slots, index, pp_site_of(&b->base));
     if (b->base.scrub)
         memset(pp_buddy_address(b, pp_place_unit(place)), 0, (size_t)pp_buddy_granted(b, place));
     if (b->base.ages)

@@ -167,7 +167,7 @@ static void watch_acquire(compacting *c, uint32_t index)
 {
     pp_pool *base = &c->base;
     pp_place *place = pp_place_of(c, (int32_t)index);
-    pp_slots_set_site(&c->slots, index, base->site);
+    pp_slots_set_site(&c->slots, index, pp_site_of(base));
     if (base->scrub) {
         char *data = pp_address_of(c, pp_start(c, place));
         memset(data, 0, pp_bytes_of(c, pp_length(place)));

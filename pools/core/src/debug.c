@@ -99,7 +99,7 @@ static PP_FAST pp_status acquire_inside(pp_debug *d, size_t bytes, uint32_t tag,
     }
     r->born_ns = usual || d->config.history ? pp_system_coarse_ns() : 0;
     r->tag = tag;
-    r->site = atomic_load_explicit(&d->pool->site, memory_order_relaxed);
+    r->site = pp_site_of(d->pool);
     if (PP_LIKELY(r->size) && (usual || measured(side, d))) {
         r->requested = bytes;
         if (usual || r->canary_bytes) seal(d, r, out->handle, usual);

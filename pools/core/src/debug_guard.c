@@ -117,7 +117,7 @@ void pp_guards_lend(pp_debug *d)
     pp_pool *pool = d->pool, *inner = d->sides[1].pool;
     atomic_store_explicit(&inner->owner, pp_system_self(), memory_order_relaxed);
     inner->trace = pool->trace;
-    inner->site = pool->site;
+    inner->site = pp_site_of(pool);
     inner->watched = pool->watched;
     inner->closed = pool->closed;
 }

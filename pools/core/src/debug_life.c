@@ -134,11 +134,12 @@ pp_status pp_debug_on_fault(pp_pool *pool, pp_debug_report_fn report, void *cont
 
 pp_status pp_debug_acquire(pp_pool *pool, size_t bytes, uint32_t tag, const char *site, pp_block *out)
 {
-    uint32_t id = PP_TAG_NONE, before = atomic_load_explicit(&pool->site, memory_order_relaxed);
-    pp_status status = pp_pool_tag(pool, site, strlen(site), &id);
+    pp_site_mark mark = {pool, PP_TAG_NONE};
+    pp_status status = pp_pool_tag(pool, site, strlen(site), &mark.site);
     if (status != PP_OK) return status;
-    pp_pool_set_site(pool, id);
+    pp_pool_keep_sites(pool, 1);
+    pp_swap_site(&mark);
     status = pp_pool_acquire(pool, bytes, tag, out);
-    pp_pool_set_site(pool, before);
+    pp_swap_site(&mark);
     return status;
 }

@@ -140,7 +140,7 @@ static pp_status acquire_locked(malloc_pool *m, size_t bytes, uint32_t tag, pp_b
     set_granted(m, pp_read(&m->granted_bytes) + chunk_of(m, index)->granted);
     *out = (pp_block){pp_slots_open(&m->slots, index, bytes, tag), data, bytes};
     if (PP_UNLIKELY(base->watched)) {
-        pp_slots_set_site(&m->slots, index, base->site);
+        pp_slots_set_site(&m->slots, index, pp_site_of(base));
         if (base->ages) pp_slots_set_birth(&m->slots, index, pp_system_coarse_ns(), pp_read(&base->acquired));
         trace_chunk(m, PP_OP_ALLOC, index, 0);
     }

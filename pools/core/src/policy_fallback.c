@@ -76,9 +76,11 @@ size_t pp_fallback_acquire(policy *p, size_t count, size_t bytes, uint32_t tag, 
     pp_pool *inner = pp_fallback_ready(p);
     size_t done = 0;
     *why = PP_OK;
-    inner->site = p->pool->site;
-    if (inner->site) inner->watched = 1;
+    pp_site_mark mark = {inner, pp_site_of(p->pool)};
+    if (mark.site) pp_pool_keep_sites(inner, 1);
+    pp_swap_site(&mark);
     while (done < count && (*why = pp_pool_acquire(inner, bytes, tag, &out[done])) == PP_OK) done++;
+    pp_swap_site(&mark);
     pp_add_any_thread(&p->fallback_blocks, done);
     pp_add_any_thread(&p->fallback_bytes, (uint64_t)done * bytes);
     return done;

@@ -334,7 +334,7 @@ pp_status pp_note_misuse(pp_pool *pool, pp_status status)
 void pp_trace_failure(pp_pool *pool, size_t bytes, uint32_t tag, pp_status status)
 {
     if (pool->spare) return;
-    pp_event event = {.requested = bytes, .tag = tag, .site = pool->site};
+    pp_event event = {.requested = bytes, .tag = tag, .site = pp_site_of(pool)};
     pp_trace_block(pool, PP_OP_FAIL, &event, (uint64_t)status);
 }
 
@@ -359,9 +359,35 @@ const char *pp_pool_tag_text(pp_pool *pool, uint32_t tag, size_t *bytes)
     return entry ? entry->text : NULL;
 }
 
+/* ---- sites ----------------------------------------------------------------------------------- */
+
+static _Thread_local pp_site_mark marked_here;
+
+uint32_t pp_marked_site(const pp_pool *pool, uint32_t site)
+{
+    return marked_here.pool == pool ? marked_here.site : site & ~PP_SITES_MARKED;
+}
+
+void pp_swap_site(pp_site_mark *mark)
+{
+    pp_site_mark before = marked_here;
+    marked_here = *mark;
+    *mark = before;
+}
+
+void pp_pool_keep_sites(pp_pool *pool, int keep)
+{
+    if (!keep)
+        atomic_fetch_and_explicit(&pool->site, ~PP_SITES_MARKED, memory_order_relaxed);
+    else if (!(atomic_fetch_or_explicit(&pool->site, PP_SITES_MARKED, memory_order_relaxed) &
+               PP_SITES_MARKED))
+        pool->watched = 1;
+}
+
 void pp_pool_set_site(pp_pool *pool, uint32_t site)
 {
-    pool->site = site;
+    uint32_t marked = atomic_load_explicit(&pool->site, memory_order_relaxed) & PP_SITES_MARKED;
+    atomic_store_explicit(&pool->site, site | marked, memory_order_relaxed);
     if (site) pool->watched = 1;
 }
 

@@ -58,7 +58,7 @@ struct pp_pool {
     _Atomic uintptr_t owner; /* pp_system_self() of the owner; 0 where every entry goes by gate.h */
     pp_trace *trace;
     size_t max_bytes;      /* the largest request the strategy can serve */
-    _Atomic uint32_t site; /* tag id for later acquires */
+    _Atomic uint32_t site; /* tag id for later acquires; PP_SITES_MARKED */
     uint8_t scrub;
     uint8_t ages;
     uint8_t watched;     /* trace, scrub, ages or sites: the acquire path has more to do */
@@ -137,6 +137,19 @@ PP_STATIC_ASSERT(offsetof(struct pp_pool, acquired) == 64, "what every call read
 
 /* The time to remember as a block's birth; 0 where ages are not kept. */
 static inline uint64_t pp_birth_ns(const pp_pool *pool) { return pool->ages ? pp_system_coarse_ns() : 0; }
+
+/* In pp_pool.site: threads may have marked sites of their own. Tag ids stay below. */
+#define PP_SITES_MARKED (UINT32_C(1) << 31)
+
+/* The rest of pp_site_of(): `site` is what the pool has. */
+uint32_t pp_marked_site(const pp_pool *pool, uint32_t site);
+
+/* The acquisition site of a block that the calling thread acquires now. */
+static inline uint32_t pp_site_of(const pp_pool *pool)
+{
+    uint32_t site = atomic_load_explicit(&((pp_pool *)pool)->site, memory_order_relaxed);
+    return PP_LIKELY(!(site & PP_SITES_MARKED)) ? site : pp_marked_site(pool, site);
+}
 
 /* ---- events ------------------------------------------------------------------------ */
 

@@ -218,7 +218,7 @@ static void label(sizeclass *s, uint32_t index, uint32_t tag, uint32_t site)
 static void attend(sizeclass *s, uint32_t index, uint32_t tag, const pp_block *block)
 {
     pp_pool *base = &s->base;
-    uint32_t site = atomic_load_explicit(&base->site, memory_order_relaxed);
+    uint32_t site = pp_site_of(base);
     if (tag || site || s->labelled) label(s, index, tag, site);
     if (base->scrub) memset(block->data, 0, block->size);
     if (base->ages) {

@@ -234,7 +234,7 @@ static uint32_t take_slowly(slab *s, pp_status *why)
 void pp_slab_watch_acquire(slab *s, uint32_t index, uint64_t ordinal, uint64_t now_ns)
 {
     pp_pool *base = &s->base;
-    pp_slots_set_site(&s->slots, index, base->site);
+    pp_slots_set_site(&s->slots, index, pp_site_of(base));
     if (base->scrub) memset(s->memory + (size_t)index * s->stride, 0, s->granted);
     if (base->constructs) pp_slab_construct(s, index);
     if (base->ages) pp_slots_set_birth(&s->slots, index, now_ns, ordinal);
@@ -296,7 +296,7 @@ static void watch_run(slab *s, const pp_block *blocks, uint32_t run, uint64_t or
     const pp_pool *base = &s->base;
     uint64_t now = pp_birth_ns(base);
     bool ages = base->ages;
-    uint32_t site = base->site;
+    uint32_t site = pp_site_of(base);
     if (base->scrub || base->constructs || base->trace) {
         for (uint32_t i = 0; i < run; i++)
             pp_slab_watch_acquire(s, pp_handle_index(blocks[i].handle), ordinal + i, now);

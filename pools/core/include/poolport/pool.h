@@ -50,6 +50,12 @@ typedef struct pp_block_info {
     uint32_t state;   /* pp_block_state */
 } pp_block_info;
 
+/* Where one thread acquires from one pool; no pool for none. */
+typedef struct pp_site_mark {
+    const pp_pool *pool;
+    uint32_t site; /* tag-table id */
+} pp_site_mark;
+
 /* What check found: where, and which invariant, as a static sentence. */
 typedef struct pp_fault {
     uint64_t where; /* block index, word index or byte offset; the sentence says which */
@@ -191,6 +197,16 @@ const char *pp_pool_tag_text(pp_pool *pool, uint32_t tag, size_t *bytes);
 
 /* The acquisition site (a tag id) that later acquires of this pool carry; PP_TAG_NONE for none. */
 void pp_pool_set_site(pp_pool *pool, uint32_t site);
+
+/* 1: from now on blocks of this pool also carry the sites that pp_swap_site() marks; 0: no longer. Any thread;
+ * others that acquire meanwhile may miss it. */
+void pp_pool_keep_sites(pp_pool *pool, int keep);
+
+/* Exchanges `*mark` with the calling thread's own. What that thread acquires from the marked pool, and no
+ * other thread, carries the marked site (PP_TAG_NONE for none) rather than that of pp_pool_set_site(). Call
+ * it again after the acquire, with what it left in `*mark`: so marks nest, in a callback and in a
+ * request that waits. */
+void pp_swap_site(pp_site_mark *mark);
 
 /* ---- tracing ------------------------------------------------------------------ */
 
