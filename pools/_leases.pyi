@@ -82,7 +82,7 @@ class Export:
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 def set_up(
-    error_for: Callable[[int, str, str], BaseException],
+    error_for: Callable[[int, str, str, Any], BaseException],
     site_text: Callable[[CodeType | None, int], str],
     warn_of_lost: Callable[[Pool, CodeType | None, int, int], None],
     /,

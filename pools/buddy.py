@@ -102,11 +102,8 @@ class BuddyPool(OwnMemory, Pool):
         status = lib.pp_buddy_reserve(self._c, offset, size, number, block)
         lib.pp_swap_site(mark)
         if status:
-            raise error_for(
-                status,
-                f"reserve of {size} bytes at {offset} of pool {self.name!r}",
-                "walk() tells which extents are free",
-            )
+            remedy = "" if status == lib.PP_WRONG_THREAD else "walk() tells which extents are free"
+            raise self._error(status, f"reserve of {size} bytes at {offset}", remedy)
         address = int(ffi.cast("uintptr_t", block.data))
         return self.lease(block.handle, address, block.size, frame.f_code, frame.f_lasti)
 

@@ -125,7 +125,7 @@ class CompactingPool(OwnMemory, Pool):
         if error is not None:
             raise error
         if status:
-            raise error_for(status, f"compaction of pool {self.name!r}")
+            raise self._error(status, "compaction")
         return Compaction(
             done.moved_blocks,
             done.moved_bytes,
@@ -141,7 +141,7 @@ class CompactingPool(OwnMemory, Pool):
         out = ffi.new("pp_compacting_forecast *")
         status = lib.pp_compacting_predict(self._c, out)
         if status:
-            raise error_for(status, f"forecast of pool {self.name!r}")
+            raise self._error(status, "forecast")
         return Forecast(
             out.moved_blocks, out.moved_bytes, out.freed_bytes, out.pinned_bytes, out.returned_bytes
         )
@@ -154,7 +154,7 @@ class CompactingPool(OwnMemory, Pool):
             blocks = ffi.new("pp_compacting_pin[]", capacity)
             status = lib.pp_compacting_pins(self._c, blocks, capacity, count)
             if status:
-                raise error_for(status, f"pins of pool {self.name!r}")
+                raise self._error(status, "pins")
             if count[0] <= capacity:
                 break
             capacity = count[0] * 2
@@ -181,7 +181,7 @@ class CompactingPool(OwnMemory, Pool):
         moved = ffi.NULL if callback is None else lib.pp_python_moved
         status = lib.pp_compacting_on_move(self._c, moved, self._self_handle)
         if status:
-            raise error_for(status, f"on_move of pool {self.name!r}")
+            raise self._error(status, "on_move")
         self._on_move = callback
 
     def _moved(self, handle: int, old: int, new: int, size: int) -> None:

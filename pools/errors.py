@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pools._native import ffi, lib
+from pools._native import CData, ffi, lib
 from pools.faults import Fault, last_fault
 from pools.refusals import Refusal, interruption, last_refusal
 
@@ -146,6 +146,11 @@ _REMEDIES: dict[str, str] = {
     "TIMEOUT": "release blocks sooner, give more timeout, or create the pool larger",
 }
 
+_ORPHANED = (
+    "this process was forked while another thread owned the pool, or was inside it, and is not here: "
+    "close() is all that is left, so create another pool in the child"
+)
+
 
 def status_text(status: int) -> str:
     """The core's own sentence for a status."""
@@ -159,12 +164,15 @@ def _values_of(name: str, refusal: Refusal) -> str:
     return f" ({of_tag}{refusal.live} of {refusal.limit} {refusal.unit} live)"
 
 
-def error_for(status: int, what: str, remedy: str = "") -> PoolError:
+def error_for(status: int, what: str, remedy: str = "", pool: CData | None = None) -> PoolError:
     """The exception for a status other than OK; raises what a callback raised, if that ended the call.
 
-    ``what`` names the call and its values; ``remedy`` overrides the usual one.
+    ``what`` names the call and its values; ``remedy`` overrides the usual one, which of an orphaned ``pool``
+    is another.
     """
     name = str(ffi.string(lib.pp_status_name(status)), "ascii")
+    if name in {"WRONG_THREAD", "CLOSED"} and pool is not None and lib.pp_pool_orphaned(pool):
+        remedy = _ORPHANED
     remedy = remedy or _REMEDIES.get(name, "")
     if name == "STOPPED" and (raised := interruption()) is not None:
         raise raised

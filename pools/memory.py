@@ -98,7 +98,8 @@ class OwnMemory:
             raise PoolValueError(f"{what}: its memory is {whole[0]} bytes long; stay inside")
         status = call(self._c, ffi.cast("void *", origin + offset), size)
         if status:
-            raise error_for(status, what, "give the numbers of an earlier register()")
+            remedy = "give the numbers of an earlier register()" if status == lib.PP_FOREIGN else ""
+            raise error_for(status, what, remedy, self._c)
 
 
 def _set_idle(native: CData, seconds: float | None, name: str) -> None:
@@ -112,7 +113,10 @@ def _set_idle(native: CData, seconds: float | None, name: str) -> None:
             status,
             f"idle_seconds={seconds} of pool {name!r}",
             "a pool in lent memory or in huge pages that are held has none to give back; elsewhere the "
-            "system lacks a process-wide barrier: create the pool with thread_safe=True, or call trim()",
+            "system lacks a process-wide barrier: create the pool with thread_safe=True, or call trim()"
+            if status == lib.PP_UNSUPPORTED
+            else "",
+            native,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pools._native import CData, Lender, ffi, lib
 from pools.errors import LeakError, PoolCorrupt, PoolError, Unsupported, error_for
+from pools.exhausted import refusal_of
 from pools.leaks import Leak, LeakReport
 from pools.lease import Lease, site_text
 from pools.stats import STATES, BlockInfo, read_stats, read_walk
@@ -18,6 +19,7 @@ from pools.trace import Trace
 __all__ = ["Pool"]
 
 _INDEX = 0xFFFF_FFFF
+_ALL = 2**64 - 1
 _NAME_TRACED = 200
 _OWNED = ("owned", "owned and in flight")
 
@@ -87,25 +89,10 @@ class Pool(Lender):
             raise first
 
     def _refusal(self, status: int, count: int, size: int) -> Exception:
-        what = f"acquire of {count} x {size} bytes" if count > 1 else f"acquire of {size} bytes"
-        what += f" from pool {self.name!r}"
-        if status != _EXHAUSTED:
-            return error_for(status, what)
-        levels = self.stats()
-        extents = max(levels.free_extents, 1)
-        fits = levels.largest_free_bytes >= size
-        index = -1.0 if fits else 1 - (1 + levels.free_bytes / size) / extents
-        tag, held = ffi.new("uint32_t *"), ffi.new("uint64_t *")
-        lib.pp_pool_top_tag(self._c, tag, held)
-        of = f" of {levels.capacity_blocks}" if levels.capacity_blocks else ""
-        holder = f"; tag {self.tag_text(tag[0])!r} holds the most, {held[0]} bytes" if tag[0] else ""
-        return error_for(
-            status,
-            f"{what} ({levels.live_blocks}{of} blocks live, "
-            f"{levels.free_bytes} bytes free, the largest free extent {levels.largest_free_bytes}, "
-            f"fragmentation index {index:.2f}{holder})",
-            self._remedy_when_exhausted(),
-        )
+        return refusal_of(self, status, count, size)
+
+    def _error(self, status: int, verb: str, remedy: str = "") -> PoolError:
+        return error_for(status, f"{verb} of pool {self.name!r}", remedy, self._c)
 
     def _remedy_when_exhausted(self) -> str:
         return "release blocks sooner, or create the pool larger"
@@ -169,7 +156,7 @@ class Pool(Lender):
         """Every block in address order, free ones included. Raises ``WrongThread``."""
         status, blocks = read_walk(self._c, self.tag_text)
         if status:
-            raise error_for(status, f"walk of pool {self.name!r}")
+            raise self._error(status, "walk")
         return blocks
 
     def held(self, longer_than: float) -> list[BlockInfo]:
@@ -207,17 +194,24 @@ class Pool(Lender):
                 "please report this"
             )
         if status:
-            raise error_for(status, f"check of pool {self.name!r}")
+            raise self._error(status, "check")
 
     def trim(self, keep_bytes: int = 0) -> int:
-        """Return the memory of free blocks to the system, but for ``keep_bytes``; the bytes returned."""
-        return lib.pp_pool_trim(self._c, max(keep_bytes, 0))
+        """Return the memory of free blocks to the system, but for ``keep_bytes``; the bytes returned.
+
+        Raises ``WrongThread``.
+        """
+        status = lib.pp_pool_admits(self._c)
+        if status:
+            raise self._error(status, "trim")
+        return lib.pp_pool_trim(self._c, min(max(keep_bytes, 0), _ALL))
 
     def adopt(self) -> None:
         """Make the calling thread the owner of an owner-only pool. Raises ``Unsupported`` if shared."""
         status = lib.pp_pool_adopt(self._c)
         if status:
-            raise error_for(status, f"adopt of pool {self.name!r}", "a thread-safe pool needs no owner")
+            remedy = "a thread-safe pool needs no owner" if status == _UNSUPPORTED else ""
+            raise self._error(status, "adopt", remedy)
 
     # ---- tracing -------------------------------------------------------------------------
 
@@ -231,7 +225,7 @@ class Pool(Lender):
         ).encode()
         status = lib.pp_pool_trace(self._c, native, about)
         if status:
-            raise error_for(status, f"attach of pool {self.name!r} to a trace")
+            raise error_for(status, f"attach of pool {self.name!r} to a trace", "", self._c)
         if self._trace is not None:
             self._trace._pools.discard(self)
         self._trace = trace
@@ -256,7 +250,11 @@ class Pool(Lender):
         Leases may still be released afterwards; the memory is freed when the last of them,
         the last view and the pool object are gone. Raises ``LeakError`` if the pool was
         created with ``strict=True`` and something is live, ``WrongThread`` if not the owner.
+
+        In the child of a fork by another thread than the owner nothing is live: the leases are the parent's.
         """
+        if lib.pp_pool_orphaned(self._c):
+            return self._abandon()
         self._sweep()
         exported = self._exported()
         live = [block for block in self.walk() if block.handle and block.state != "cached"]
@@ -276,6 +274,13 @@ class Pool(Lender):
         if live and self._strict:
             raise LeakError(str(report))
         return report
+
+    def _abandon(self) -> LeakReport:
+        if self._trace is not None:
+            self._trace._pools.discard(self)
+            self._trace = None
+        self._closed = True
+        return LeakReport(self.name, ())
 
     def __enter__(self) -> Any:
         return self
@@ -297,6 +302,6 @@ class Pool(Lender):
         )
 
 
-_EXHAUSTED = lib.PP_EXHAUSTED
 _FOREIGN = lib.PP_FOREIGN
 _CORRUPT = lib.PP_CORRUPT
+_UNSUPPORTED = lib.PP_UNSUPPORTED

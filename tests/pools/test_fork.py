@@ -101,3 +101,27 @@ def test_the_child_does_not_write_into_the_parents_trace(tmp_path: Path) -> None
     assert (trace.size_bytes, trace.dropped) == (used, 0)
     pool.close()
     trace.close()
+
+
+def test_the_child_of_another_thread_is_told_what_is_left_and_closes_in_peace() -> None:
+    pool = pools.SlabPool(64, 4, strict=True)
+    lease = pool.acquire()
+    codes: list[int] = []
+
+    def use() -> None:
+        for call in (pool.acquire, pool.adopt, pool.walk, pool.check, pool.trim, lambda: lease.resize(5)):
+            with pytest.raises((pools.WrongThread, pools.PoolClosed)) as refused:
+                call()
+            assert "create another pool in the child" in str(refused.value)
+            assert "adopt()" not in str(refused.value)
+        with pool:
+            pass
+        assert pool.closed
+        assert not pool.close()
+
+    thread = threading.Thread(target=lambda: codes.append(_in_child(use)))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+    lease.release()
+    assert not pool.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import mmap
 import re
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.shared_memory import SharedMemory
@@ -198,3 +199,21 @@ def test_the_core_writes_nothing_but_blocks_into_lent_memory() -> None:
     pool.release_many(batch)
     pool.check()
     assert not any(memory)
+
+
+def test_what_only_the_owner_may_change_says_so_and_nothing_else() -> None:
+    pool = pools.SlabPool(PAGE, 16)
+    errors: list[str] = []
+
+    def change() -> None:
+        for call in (pool.set_idle, lambda _: pool.register()):
+            try:
+                call(1)
+            except pools.WrongThread as error:
+                errors.append(str(error))
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    thread.join()
+    assert len(errors) == 2
+    assert all("adopt()" in text and "barrier" not in text for text in errors)

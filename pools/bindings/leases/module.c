@@ -14,8 +14,10 @@ PyObject *raise_status(pp_status status, Lender *pool, const char *remedy, const
     va_end(values);
     PyObject *name = what ? PyObject_GetAttrString((PyObject *)pool, "name") : NULL;
     PyObject *full = name ? PyUnicode_FromFormat("%U pool %R", what, name) : NULL;
+    PyObject *native = pool->home ? pool->home->keep : Py_None;
     PyObject *error =
-        full ? PyObject_CallFunction(error_for, "iOs", (int)status, full, remedy ? remedy : "") : NULL;
+        full ? PyObject_CallFunction(error_for, "iOsO", (int)status, full, remedy ? remedy : "", native)
+             : NULL;
     if (error) PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     Py_XDECREF(error);
     Py_XDECREF(full);

@@ -80,6 +80,11 @@ pp_status pp_pool_adopt(pp_pool *pool)
     return PP_OK;
 }
 
+pp_status pp_pool_admits(const pp_pool *pool)
+{
+    return pool->shared || pp_owned_by_caller(pool) ? PP_OK : PP_WRONG_THREAD;
+}
+
 static int note_leak(void *context, const pp_block_info *info)
 {
     pp_pool *pool = context;

@@ -164,6 +164,10 @@ pp_status pp_pool_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp
  * be inside a call other than release. PP_CLOSED: pp_pool_orphaned(). */
 pp_status pp_pool_adopt(pp_pool *pool);
 
+/* PP_OK where the calling thread may do everything with the pool, PP_WRONG_THREAD where it may only release and
+ * read statistics: for calls that cannot say so themselves, such as pp_pool_trim(). Any thread. */
+pp_status pp_pool_admits(const pp_pool *pool);
+
 /* 1 in the child of a fork where another thread may have been inside the pool: it is closed there, and good
  * for nothing but to be destroyed. So is a pool whose owner did not fork. Any other pool is used on. */
 int pp_pool_orphaned(const pp_pool *pool);
