@@ -47,6 +47,7 @@ from pools.sizeclass import SizeClassPool
 from pools.slab import SlabPool
 from pools.stats import STATISTICS, BlockInfo, PoolStats, Statistic
 from pools.trace import Trace
+from pools.walk import Walk
 
 __all__ = [
     "STATISTICS",
@@ -94,6 +95,7 @@ __all__ = [
     "Statistic",
     "Trace",
     "Unsupported",
+    "Walk",
     "WrongThread",
     "block_history",
     "get_cmake_dir",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["Leak", "LeakReport"]
+if TYPE_CHECKING:
+    from pools.pool import Pool
+    from pools.stats import BlockInfo
+
+__all__ = ["Leak", "LeakReport", "report_of"]
 
 
 class Leak(NamedTuple):
@@ -21,6 +25,25 @@ class Leak(NamedTuple):
     state: str
     exported: bool
     """Released, but a memoryview of it is still alive."""
+
+
+def report_of(pool: Pool, live: Sequence[BlockInfo], exported: Container[int]) -> LeakReport:
+    """What is told of the blocks that are live when a pool is closed."""
+    return LeakReport(
+        pool.name,
+        tuple(
+            Leak(
+                block.tag,
+                block.site,
+                block.age_seconds,
+                block.requested,
+                block.granted,
+                block.state,
+                block.handle in exported,
+            )
+            for block in live
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,18 @@ from typing import Any, ClassVar
 from pools._native import CData, Lender, ffi, lib
 from pools.errors import LeakError, PoolCorrupt, PoolError, Unsupported, error_for
 from pools.exhausted import refusal_of
-from pools.leaks import Leak, LeakReport
+from pools.leaks import LeakReport, report_of
 from pools.lease import Lease, site_text
-from pools.stats import STATES, BlockInfo, read_stats, read_walk
+from pools.stats import BlockInfo, read_stats
 from pools.strip import html_of
 from pools.trace import Trace
+from pools.walk import LIVE, OWNED, Walk, info_of, read_walk
 
 __all__ = ["Pool"]
 
 _INDEX = 0xFFFF_FFFF
 _ALL = 2**64 - 1
 _NAME_TRACED = 200
-_OWNED = ("owned", "owned and in flight")
 
 
 class Pool(Lender):
@@ -152,9 +152,13 @@ class Pool(Lender):
         """Levels and counters now, as a frozen ``PoolStats``; see ``pools.STATISTICS``."""
         return read_stats(self._c)
 
-    def walk(self) -> list[BlockInfo]:
-        """Every block in address order, free ones included. Raises ``WrongThread``."""
-        status, blocks = read_walk(self._c, self.tag_text)
+    def walk(self, *states: str) -> Walk:
+        """Every block in address order, free ones included, or those in the states named.
+
+        They are of one moment, and like a list, but each is made when it is looked at: stopping early
+        costs nothing. Raises ``PoolValueError`` for what is no state, and ``WrongThread``.
+        """
+        status, blocks = read_walk(self._c, self.tag_text, states)
         if status:
             raise self._error(status, "walk")
         return blocks
@@ -169,7 +173,9 @@ class Pool(Lender):
             raise Unsupported(
                 f"held blocks of pool {self.name!r}: no ages are kept; create it with ages=True"
             )
-        old = [b for b in self.walk() if b.state in _OWNED and b.age_seconds >= longer_than]
+        status, old = read_walk(self._c, self.tag_text, OWNED, min_age_seconds=longer_than)
+        if status:
+            raise self._error(status, "held blocks")
         return sorted(old, key=lambda block: (-block.age_seconds, block.ordinal))
 
     def inspect(self, handle: int) -> BlockInfo:
@@ -177,12 +183,8 @@ class Pool(Lender):
         info = ffi.new("pp_block_info *")
         status = lib.pp_pool_inspect(self._c, handle, info)
         if status:
-            raise error_for(status, f"inspect of block {handle & _INDEX} of pool {self.name!r}")
-        return BlockInfo(
-            info.handle, info.offset, info.requested, info.granted, STATES[info.state],
-            self.tag_text(info.tag), self.tag_text(info.site), info.age_ns / 1e9, info.ordinal,
-            (info.pins[0], info.pins[1], info.pins[2]),
-        )  # fmt: skip
+            raise self._error(status, f"inspect of block {handle & _INDEX}")
+        return info_of(info, self.tag_text)
 
     def check(self) -> None:
         """Validate every invariant of the structure. Raises ``PoolCorrupt`` or ``WrongThread``."""
@@ -257,21 +259,17 @@ class Pool(Lender):
             return self._abandon()
         self._sweep()
         exported = self._exported()
-        live = [block for block in self.walk() if block.handle and block.state != "cached"]
-        report = LeakReport(
-            self.name,
-            tuple(
-                Leak(b.tag, b.site, b.age_seconds, b.requested, b.granted, b.state, b.handle in exported)
-                for b in live
-            ),
-        )
+        status, live = read_walk(self._c, self.tag_text, LIVE, named=True)
+        if status:
+            raise self._error(status, "close")
+        report = report_of(self, live, exported)
         lib.pp_pool_close(self._c)
         if self._trace is not None:
             self.attach(None)
         self._closed = True
-        if not live:
+        if not report:
             self.trim()
-        if live and self._strict:
+        if report and self._strict:
             raise LeakError(str(report))
         return report
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pools._native import CData, ffi, lib
 
-__all__ = ["STATISTICS", "BlockInfo", "PoolStats", "Statistic", "read_stats", "read_walk"]
+__all__ = ["STATES", "STATISTICS", "BlockInfo", "PoolStats", "Statistic", "read_stats"]
 
 
 class Statistic(NamedTuple):
@@ -110,34 +110,3 @@ class BlockInfo(NamedTuple):
 
 
 STATES = ("free", "owned", "in flight", "owned and in flight", "cached")
-
-
-def read_walk(pool: CData, tag_text: Any) -> tuple[int, list[BlockInfo]]:
-    """The status of a walk and all blocks of a C pool; ``tag_text`` turns a tag id into its text."""
-    why = ffi.new("pp_status *")
-    count = lib.pp_pool_walk_into(pool, ffi.NULL, 0, why)
-    first = why[0]  # a walk tells of damage to a block once
-    blocks = ffi.new("pp_block_info[]", max(count, 1))
-    count = min(count, lib.pp_pool_walk_into(pool, blocks, count, why))
-    texts: dict[int, str] = {0: ""}
-
-    def text(tag: int) -> str:
-        if tag not in texts:
-            texts[tag] = tag_text(tag)
-        return texts[tag]
-
-    return int(first or why[0]), [
-        BlockInfo(
-            block.handle,
-            block.offset,
-            block.requested,
-            block.granted,
-            STATES[block.state],
-            text(block.tag),
-            text(block.site),
-            block.age_ns / 1e9,
-            block.ordinal,
-            (block.pins[0], block.pins[1], block.pins[2]),
-        )
-        for block in ffi.unpack(blocks, count)
-    ]

@@ -161,6 +161,39 @@ static void what_malloc_gave_is_not_kept_without_a_slot(void)
     pp_pool_destroy(pool);
 }
 
+/* Three blocks with a tag and a site: each table of a survey is begun. */
+static void a_survey_without_memory_says_so(void)
+{
+    pp_pool *pool = NULL;
+    pp_block block;
+    uint32_t tag = 0, top;
+    uint64_t held;
+    CHECK_EQ(create(FIRST, &pool), PP_OK);
+    for (int i = 0; i < 100; i++) CHECK_EQ(pp_pool_tag(pool, (const char *)&i, sizeof i, &tag), PP_OK);
+    pp_pool_set_site(pool, tag - 1);
+    for (int i = 0; i < 3; i++) CHECK_EQ(pp_pool_acquire(pool, 100, tag, &block), PP_OK);
+    for (long allowed = 0; allowed <= 3; allowed++) {
+        pp_selection selection = {.states = 1 << PP_BLOCK_OWNED};
+        calls_left = allowed;
+        pp_status status = pp_pool_select(pool, &selection);
+        calls_left = -1;
+        CHECK_EQ(status, allowed < 3 ? PP_NO_MEMORY : PP_OK);
+        CHECK_EQ(selection.count, allowed < 3 ? 0 : 3);
+        pp_selection_free(&selection);
+    }
+    pp_strip strip;
+    calls_left = 0;
+    pp_status status = pp_pool_strip(pool, &strip);
+    calls_left = 0;
+    pp_pool_top_tag(pool, &top, &held);
+    calls_left = -1;
+    CHECK_EQ(status, PP_NO_MEMORY);
+    CHECK_EQ(held, 0);
+    CHECK_EQ(pp_pool_strip(pool, &strip), PP_OK);
+    CHECK_EQ(strip.holders[0].tag, tag);
+    pp_pool_destroy(pool);
+}
+
 static void a_refused_tag_can_be_interned_later(void)
 {
     pp_pool *pool = NULL;
@@ -335,6 +368,7 @@ int main(void)
     RUN(a_refusal_while_growing_is_an_answer);
     RUN(a_move_without_memory_leaves_the_block_alone);
     RUN(what_malloc_gave_is_not_kept_without_a_slot);
+    RUN(a_survey_without_memory_says_so);
     RUN(a_refused_tag_can_be_interned_later);
     RUN(a_trace_that_cannot_begin_leaves_no_file);
     RUN(a_trace_that_cannot_grow_counts_what_it_drops);

@@ -16,6 +16,7 @@
 #include <poolport/slab.h>
 #include <poolport/stats.h>
 #include <poolport/status.h>
+#include <poolport/survey.h>
 #include <poolport/trace.h>
 #include <poolport/version.h>
 
