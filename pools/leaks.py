@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from pools._native import Batch, Lease
 
 if TYPE_CHECKING:
     from pools.pool import Pool
     from pools.stats import BlockInfo
 
-__all__ = ["Leak", "LeakReport", "report_of"]
+__all__ = ["Leak", "LeakReport", "report_of", "sites_of_leases"]
 
 
 class Leak(NamedTuple):
@@ -18,6 +21,7 @@ class Leak(NamedTuple):
 
     tag: str
     site: str
+    """As recorded, or else as its lease knows, if that is alive; empty for blocks that C code acquired."""
     age_seconds: float
     """0.0 unless the pool was created with ``ages=True``."""
     requested: int
@@ -27,21 +31,38 @@ class Leak(NamedTuple):
     """Released, but a memoryview of it is still alive."""
 
 
+def sites_of_leases(pool: Pool) -> dict[int, str]:
+    """By handle, where each block was acquired whose lease or batch is still alive.
+
+    Leases know their line of Python at no cost, but nobody keeps a list of them; the collector does.
+    """
+    sites: dict[int, str] = {}
+    for each in gc.get_objects():
+        kind = type(each)
+        if issubclass(kind, Lease) and getattr(each, "pool", None) is pool:
+            sites[each.handle] = each.site
+        elif kind is Batch and each.pool is pool:
+            sites |= dict.fromkeys(each.handles, each.site)
+    return sites
+
+
 def report_of(pool: Pool, live: Sequence[BlockInfo], exported: Container[int]) -> LeakReport:
     """What is told of the blocks that are live when a pool is closed."""
+    blocks = list(live)
+    known = {} if all(block.site for block in blocks) else sites_of_leases(pool)
     return LeakReport(
         pool.name,
         tuple(
             Leak(
                 block.tag,
-                block.site,
+                block.site or known.get(block.handle, ""),
                 block.age_seconds,
                 block.requested,
                 block.granted,
                 block.state,
                 block.handle in exported,
             )
-            for block in live
+            for block in blocks
         ),
     )
 

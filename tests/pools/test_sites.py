@@ -114,3 +114,37 @@ def test_sites_are_recorded_while_a_trace_is_attached_or_they_were_asked_for(tmp
         pool.attach(None)
         with pool.acquire() as lease:
             assert site_of(pool, lease) == (lease.site if wanted else "")
+
+
+# ---- at the end -----------------------------------------------------------------------------------
+
+
+def test_a_leak_report_has_the_line_of_every_lease_and_batch_that_is_alive(strategy):
+    pool = make(strategy)
+
+    def leaks_one():
+        return pool.acquire(100, tag="one")
+
+    def leaks_three():
+        return pool.acquire_many(3, 100, tag="three")
+
+    lease, batch, others = leaks_one(), leaks_three(), make(strategy)
+    elsewhere = others.acquire(100)  # with the same handle, in another pool
+    taken = batch.take(1)
+    detached = pool.acquire(100, tag="detached").detach()
+    report = pool.close()
+    assert len(report) == 5
+    sites = {leak.tag: leak.site for leak in report}
+    assert "leaks_one" in sites["one"]
+    assert "leaks_three" in sites["three"] == batch.site == taken.site
+    assert sites["detached"] == ""
+    assert {group[:3] for group in report.by_tag_and_site()} == {
+        ("one", lease.site, 1),
+        ("three", batch.site, 3),
+        ("detached", "", 1),
+    }
+    assert "leaks_three" in str(report)
+    release([lease, taken, elsewhere])
+    batch.release()
+    others.close()
+    del detached

@@ -201,6 +201,11 @@ static PyObject *batch_handles(PyObject *op, void *unused)
     GUARDED(PyObject *, guard_of(op), list_handles((Batch *)op));
 }
 
+static PyObject *batch_site(PyObject *op, void *unused)
+{
+    return site_text(((Batch *)op)->code, ((Batch *)op)->instruction);
+}
+
 static PyObject *batch_enter(PyObject *op, PyObject *unused)
 {
     Py_INCREF(op);
@@ -289,6 +294,7 @@ static PyMemberDef batch_members[] = {
 
 static PyGetSetDef batch_attributes[] = {
     {"handles", batch_handles, NULL, "The handles of the blocks that the batch still owns.", NULL},
+    {"site", batch_site, NULL, "Where the blocks were acquired: function (file:line).", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
