@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict
 
 from pools._native import CData, ffi, lib
 from pools.errors import PoolValueError, error_for
@@ -11,7 +13,7 @@ from pools.errors import PoolValueError, error_for
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MemoryInfo", "MemoryOptions", "OwnMemory", "claim", "lend"]
+__all__ = ["Loan", "MemoryInfo", "MemoryOptions", "OwnMemory", "claim", "lend"]
 
 _HUGE = ("not asked", "asked for", "refused", "held")
 _IDLE_MIN = 0.01
@@ -29,7 +31,8 @@ class MemoryOptions(TypedDict, total=False):
     nanosecond and a half."""
     memory: Any
     """A writable buffer (``bytearray``, ``mmap``, shared memory) that blocks are cut from, and to which
-    nothing else is written. It stays exported for the life of the pool and of every view. Default None."""
+    nothing else is written, no other pool of this process included. It stays exported for the life of the
+    pool and of every view; after ``close()`` with nothing live another pool may have it. Default None."""
 
 
 class MemoryInfo(NamedTuple):
@@ -120,8 +123,39 @@ def _set_idle(native: CData, seconds: float | None, name: str) -> None:
         )
 
 
-def lend(config: CData, options: Mapping[str, Any], name: str) -> CData | None:
-    """Have ``config.pool`` use the buffer of the options; gives what keeps it exported."""
+class Loan:
+    """A buffer that a pool cuts blocks from: kept exported, and from other pools until it ends."""
+
+    _running: ClassVar[dict[int, Loan]] = {}
+    _numbers: ClassVar[itertools.count[int]] = itertools.count()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, buffer: CData, name: str):
+        self.buffer = buffer
+        self.pool = name
+        self.begin = int(ffi.cast("uintptr_t", buffer))
+        self.end = self.begin + len(buffer)
+        self._number = next(self._numbers)
+        with self._lock:  # the end takes no lock: the collector may bring it about at any moment
+            for other in self._running.copy().values():
+                if self.begin < other.end and other.begin < self.end:
+                    raise PoolValueError(self._overlap(other))
+            self._running[self._number] = self
+
+    def _overlap(self, other: Loan) -> str:
+        shared = min(self.end, other.end) - max(self.begin, other.begin)
+        return (
+            f"memory= of pool {self.pool!r}: {shared} of its {self.end - self.begin} bytes are lent to pool "
+            f"{other.pool!r}; close that one first, with nothing live, or lend other bytes"
+        )
+
+    def finish(self) -> None:
+        """Other pools may have the buffer."""
+        self._running.pop(self._number, None)
+
+
+def lend(config: CData, options: Mapping[str, Any], name: str) -> Loan | None:
+    """Have ``config.pool`` use the buffer of the options, which ``claim`` then keeps exported."""
     memory = options.get("memory")
     if memory is None:
         return None
@@ -131,9 +165,10 @@ def lend(config: CData, options: Mapping[str, Any], name: str) -> CData | None:
         raise PoolValueError(
             f"memory={type(memory).__name__} of pool {name!r}: lend a writable, contiguous buffer ({error})"
         ) from error
+    loan = Loan(buffer, name)
     config.pool.memory = buffer
     config.pool.memory_bytes = len(buffer)
-    return buffer
+    return loan
 
 
 _UNIT = 1 << 16
@@ -157,15 +192,18 @@ def _does_not_fit(status: int, lent: CData, about: Mapping[str, Any]) -> str:
 
 
 def claim(
-    status: int, native: CData, lent: CData | None, options: Mapping[str, Any], about: Mapping[str, Any]
+    status: int, native: CData, lent: Loan | None, options: Mapping[str, Any], about: dict[str, Any]
 ) -> tuple[int, CData]:
     """What memory has to do with a pool that was just created, or refused.
 
-    Raises ``PoolValueError`` where the lent memory does not do, or what ``set_idle`` raises.
+    Leaves the loan in ``about``, for the pool to end it. Raises ``PoolValueError`` where the lent memory
+    does not do, or what ``set_idle`` raises.
     """
     if status and lent is not None and status in (lib.PP_SIZE, lib.PP_ALIGNMENT):
-        raise PoolValueError(_does_not_fit(status, lent, about))
+        raise PoolValueError(_does_not_fit(status, lent.buffer, about))
     if status:
+        if lent is not None:
+            lent.finish()
         return status, native
     if options.get("idle_seconds") is not None:
         try:
@@ -174,5 +212,6 @@ def claim(
             lib.pp_pool_destroy(native)
             raise
     if lent is not None:
-        native = ffi.gc(native, lambda _native, _lent=lent: None)
+        about["loan"] = lent
+        native = ffi.gc(native, lambda _native, lent=lent: lent.finish())
     return status, native

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from pools._native import CData, ffi, lib
 from pools.debugging import Debug, attach, debug_from
 from pools.memory import MemoryOptions, claim, lend
-from pools.policy import PolicyOptions, policy_of
+from pools.policy import Policy, PolicyOptions, policy_of
 
 __all__ = ["PoolOptions", "RegionOptions", "create"]
 
@@ -65,10 +65,20 @@ def create(
     if policy and policy.grows:
         policy.widen(config, about)
     lent = lend(config, options, about["name"])
+    try:
+        return claim(*_construct(constructor, config, policy, about), lent, options, about)
+    except BaseException:
+        if lent:
+            lent.finish()
+        raise
+
+
+def _construct(
+    constructor: Callable[[CData, CData], int], config: CData, policy: Policy | None, about: dict[str, Any]
+) -> tuple[int, CData]:
     out = ffi.new("pp_pool **")
     status = constructor(config, out)
-    native = out[0]
-    if not status and policy:
-        about.update(policy.about)
-        native = policy.impose(native, about["name"])
-    return claim(status, native, lent, options, about)
+    if status or not policy:
+        return status, out[0]
+    about.update(policy.about)
+    return status, policy.impose(out[0], about["name"])

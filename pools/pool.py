@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from types import CodeType, TracebackType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pools._native import CData, Lender, ffi, lib
 from pools.errors import LeakError, PoolCorrupt, PoolError, Unsupported, error_for
@@ -16,6 +16,9 @@ from pools.stats import BlockInfo, read_stats
 from pools.strip import html_of
 from pools.trace import Trace
 from pools.walk import LIVE, OWNED, Walk, info_of, read_walk
+
+if TYPE_CHECKING:
+    from pools.memory import Loan
 
 __all__ = ["Pool"]
 
@@ -42,6 +45,7 @@ class Pool(Lender):
         self._strict = strict
         self.keeps_ages: bool = about.pop("ages", True)
         """Whether the acquisition time of each block is kept."""
+        self._loan: Loan | None = about.pop("loan", None)
         self._about = about
         self._tags: dict[str, int] = {}
         self._sites: dict[tuple[CodeType | None, int], int] = {}
@@ -269,6 +273,8 @@ class Pool(Lender):
         self._closed = True
         if not report:
             self.trim()
+            if self._loan is not None:
+                self._loan.finish()
         if report and self._strict:
             raise LeakError(str(report))
         return report

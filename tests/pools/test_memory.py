@@ -201,6 +201,44 @@ def test_the_core_writes_nothing_but_blocks_into_lent_memory() -> None:
     assert not any(memory)
 
 
+# ---- lent twice ---------------------------------------------------------------------------
+
+
+def test_no_two_pools_have_the_same_lent_bytes() -> None:
+    memory = bytearray(64 * PAGE)
+    halves = memoryview(memory)[: 32 * PAGE], memoryview(memory)[32 * PAGE :]
+    first = pools.SlabPool(64, 16, memory=halves[0], name="the first")
+    second = pools.SlabPool(64, 16, memory=halves[1])
+    for overlapping in (memory, halves[0][PAGE:], halves[1]):
+        with pytest.raises(pools.PoolValueError, match="lent to pool"):
+            pools.SlabPool(64, 16, memory=overlapping)
+    lease = first.acquire()
+    first.close()
+    with pytest.raises(pools.PoolValueError, match="'the first'"):  # something is live
+        pools.SlabPool(64, 16, memory=halves[0])
+    lease.release()
+    second.close()
+    with pools.SlabPool(64, 16, memory=halves[1]) as third:
+        third.acquire().release()
+    del first, lease
+    gc.collect()
+    pools.SlabPool(64, 16, memory=memory).close()
+
+
+def test_a_pool_that_was_not_to_be_leaves_the_memory_free() -> None:
+    memory = bytearray(8 * PAGE)
+    for parameters in (
+        {"block_count": 1 << 20},
+        {"block_count": 0},
+        {"idle_seconds": 1},
+        {"hard_limit": 1},
+        {"tag_quota": {"": 1}},
+    ):
+        with pytest.raises(pools.PoolError):
+            pools.SlabPool(64, **({"block_count": 16} | parameters), memory=memory)  # type: ignore[arg-type]
+    pools.SlabPool(64, 16, memory=memory).close()
+
+
 def test_what_only_the_owner_may_change_says_so_and_nothing_else() -> None:
     pool = pools.SlabPool(PAGE, 16)
     errors: list[str] = []
