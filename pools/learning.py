@@ -16,6 +16,7 @@ to tell apart at the least alignment, so none is ever merged with its neighbour.
 
 from __future__ import annotations
 
+import operator
 import os
 import struct
 from collections import Counter, deque
@@ -48,10 +49,20 @@ def histogram(
     counts: Counter[int] = Counter()
     for entry in cast(Iterable[int | tuple[int, int]], source):
         size, count = entry if isinstance(entry, tuple) else (entry, 1)
-        if size < 1 or count < 1:
-            raise PoolValueError(f"{count} request(s) of {size} bytes: sizes and counts begin at 1")
-        counts[int(size)] += int(count)
+        counts[_checked("sizes", size)] += _checked("counts", count)
     return counts
+
+
+def _checked(what: str, value: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if not 0 < number < 1 << 63:
+        raise PoolValueError(
+            f"{what} to learn from: {value!r} is among them; give whole numbers from 1 to 2**63 - 1"
+        )
+    return number
 
 
 def _requests_of(path: Path) -> Iterator[int]:

@@ -191,7 +191,20 @@ def test_large_requests_need_no_class() -> None:
 
 @pytest.mark.parametrize(
     ("source", "classes", "alignment"),
-    [([], 4, 8), ([0], 4, 8), ([(8, 0)], 4, 8), ([8], 0, 8), ([8], 255, 8), ([8], 4, 12), ([8], 4, 4)],
+    [
+        ([], 4, 8),
+        ([0], 4, 8),
+        ([(8, 0)], 4, 8),
+        ([2**70], 4, 8),
+        ([(8, 2**63)], 4, 8),
+        ([1.5], 4, 8),
+        ([(8, 1.5)], 4, 8),
+        (["8"], 4, 8),
+        ([8], 0, 8),
+        ([8], 255, 8),
+        ([8], 4, 12),
+        ([8], 4, 4),
+    ],
 )
 def test_learning_refuses_nonsense(source: list[Any], classes: int, alignment: int) -> None:
     with pytest.raises(PoolValueError):
