@@ -16,8 +16,8 @@ __all__ = ["BuddyPool"]
 
 _RANGE = 1 << 63
 _REMEDY = (
-    "capacity is 1 to 2**39 bytes, at most max_capacity and at most 2**26 smallest blocks; min_block is a "
-    "power of two from 64 to 2**30"
+    "capacity is 1 to 2**39 bytes, at most max_capacity (or the hard_limit to grow to) and at most 2**26 "
+    "smallest blocks; min_block is a power of two from 64 to 2**30"
 )
 
 

@@ -44,7 +44,8 @@ def pp_python_moved(context: CData, handle: int, old: CData, new: CData, size: i
 class CompactingPool(OwnMemory, Pool):
     """Blocks of any size in one contiguous range, moved together by ``compact()``.
 
-    ``capacity`` bytes of address space are reserved at once, rounded up to whole segments.
+    ``capacity`` bytes of address space are reserved at once, rounded up to whole segments; with
+    ``on_exhausted="grow"`` as many as ``hard_limit`` says, if that is more.
     ``alignment`` is that of blocks and of their sizes: a power of two from 16 to the page, 0 for 64;
     the capacity is at most 2**30 alignments. ``segment_size``, a power of two from 64 KiB to 1 GiB,
     0 to choose, is the unit in which memory comes from and goes back to the system; a compaction gives
@@ -93,13 +94,14 @@ class CompactingPool(OwnMemory, Pool):
         if status:
             raise error_for(
                 status,
-                f"CompactingPool {name!r} of {capacity} bytes (alignment {alignment}, segment_size "
+                f"CompactingPool {name!r} of {about['capacity']} bytes (alignment {alignment}, segment_size "
                 f"{segment_size})",
-                "capacity is 1 to 2**30 alignments, alignment a power of two from 16 to the page, "
-                "segment_size a power of two from 64 KiB to 1 GiB, or 0",
+                "capacity, or with on_exhausted='grow' a larger hard_limit, is 1 to 2**30 alignments, "
+                "alignment a power of two from 16 to the page, segment_size a power of two from 64 KiB to "
+                "1 GiB, or 0",
             )
         super().__init__(native, strict=options.get("strict", False), about=about)
-        self.capacity = capacity
+        self.capacity: int = about["capacity"]
         self._on_move: OnMove | None = None
         self._move_error: BaseException | None = None
         self._self_handle = ffi.new_handle(weakref.ref(self))

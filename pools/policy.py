@@ -23,8 +23,8 @@ class PolicyOptions(TypedDict, total=False):
 
     on_exhausted: Literal["raise", "wait", "grow", "fallback"] | Callable[[int, str], object]
     """When no block is left: ``raise`` PoolExhausted (default); ``wait`` for a release; ``grow`` to
-    ``hard_limit``, then raise; ``fallback`` to malloc; or a function of the bytes lacking and the tag,
-    which may release blocks, and returns whether to try again."""
+    ``hard_limit``, or as far as the strategy's own parameters say, then raise; ``fallback`` to malloc; or a
+    function of the bytes lacking and the tag, which may release blocks, and returns whether to try again."""
     timeout: float | None
     """Seconds that ``wait`` lasts at most, until ``PoolTimeout``. Default None: as long as it takes."""
     quota: Quota | int | None
@@ -169,16 +169,31 @@ class Policy:
         config.fallback_limit = bounded("fallback_limit", options.get("fallback_limit"))
 
     def widen(self, config: CData, about: dict[str, Any]) -> None:
-        """Let the strategy grow to the hard limit, where its own parameters did not say how far."""
-        if hasattr(config, "max_count") and config.max_count == config.block_count:
-            if not self.hard_limit:
-                raise PoolValueError(
-                    f"on_exhausted='grow' of pool {about['name']!r}: give max_count= or hard_limit="
+        """Let the strategy grow to the hard limit, where its own parameters did not say how far.
+
+        Raises ``PoolValueError`` where nothing did.
+        """
+        if "max_count" in about:
+            if about["max_count"] == about["block_count"]:
+                blocks = self._end(about, "max_count=") // max(about["block_size"], 1)
+                config.max_count = about["max_count"] = min(max(blocks, about["block_count"]), 2**32 - 1)
+        elif "max_capacity" in about:
+            if about["max_capacity"] == about["capacity"]:
+                config.max_capacity_bytes = about["max_capacity"] = max(
+                    self._end(about, "max_capacity="), about["capacity"]
                 )
-            most = min(self.hard_limit // max(config.block_bytes, 1), 1 << 28)
-            config.max_count = about["max_count"] = max(most, config.block_count)
-        if hasattr(config, "max_capacity_bytes") and self.hard_limit > config.max_capacity_bytes:
-            config.max_capacity_bytes = about["max_capacity"] = self.hard_limit
+        elif "capacity" in about:
+            config.capacity_bytes = about["capacity"] = max(self._end(about), about["capacity"])
+        elif not about["max_bytes"]:
+            self._end(about, "max_bytes=")
+
+    def _end(self, about: dict[str, Any], own: str = "") -> int:
+        if self.hard_limit:
+            return self.hard_limit
+        raise PoolValueError(
+            f"on_exhausted='grow' of pool {about['name'] or 'malloc'!r}: nothing says how far; give "
+            "hard_limit=" + (f", or {own}" if own else "; capacity= is what it begins with")
+        )
 
     def impose(self, native: CData, name: str) -> CData:
         """Make it the policy of a new pool; gives the pool, which keeps this object alive.

@@ -30,7 +30,8 @@ class SizeClassPool(OwnMemory, Pool):
     ones. Memory moves between classes when a slab becomes empty.
 
     ``capacity`` is the hard limit of memory for blocks, in bytes, at most 16 GiB; it is reserved
-    as address space and committed as needed. ``alignment`` holds for every block: a power of two
+    as address space and committed as needed. With ``on_exhausted="grow"`` a larger ``hard_limit`` takes
+    its place. ``alignment`` holds for every block: a power of two
     from 8 to 4096; 0 means 8, and a block whose class is a multiple of a larger power of two is
     aligned to that. The other parameters are ``SlabPool``'s.
 
@@ -66,7 +67,11 @@ class SizeClassPool(OwnMemory, Pool):
             config.class_count = len(classes)
         status, native = create(lib.pp_sizeclass_create, config, name, options, about)
         if status:
-            raise error_for(status, f"SizeClassPool {name!r} with a capacity of {capacity} bytes")
+            raise error_for(
+                status,
+                f"SizeClassPool {name!r} with a capacity of {about['capacity']} bytes",
+                f"it has at most {_CAPACITY_MAX}, to which on_exhausted='grow' raises it by hard_limit=",
+            )
         self.max_block = max_block
         self.classes: tuple[int, ...] = _classes_of(native)
         """The block sizes in use, ascending, in bytes."""

@@ -65,9 +65,10 @@ class SlabPool(OwnMemory, Pool):
             raise error_for(
                 status,
                 f"SlabPool {name!r} of {block_count} x {block_size} bytes (max_count {about['max_count']}, "
-                f"alignment {alignment})",
-                "block_size is 1 to 2**30, block_count 1 to 2**28 and at most max_count, guaranteed at most "
-                "block_count, alignment a power of two from 16 to the page",
+                f"alignment {alignment}, guaranteed {guaranteed})",
+                "block_size is 1 to 2**30, max_count (or what a hard_limit to grow to makes of it) and "
+                "block_count 1 to 2**28, block_count at most max_count, guaranteed at most block_count, "
+                "alignment a power of two from 16 to the page",
             )
         super().__init__(native, strict=options.get("strict", False), about=about)
         self.block_size = block_size

@@ -77,9 +77,43 @@ def test_a_pool_grows_to_its_hard_limit():
         release(leases)
 
 
-def test_growth_needs_an_end():
+def test_a_hard_limit_takes_the_place_of_what_a_pool_would_grow_to_by_itself():
+    for pool in (
+        SlabPool(BLOCK, 4, on_exhausted="grow", hard_limit=1 << 22),
+        BuddyPool(1 << 16, on_exhausted="grow", hard_limit=1 << 22),
+        SizeClassPool(BLOCK, capacity=1 << 20, on_exhausted="grow", hard_limit=1 << 22),
+        CompactingPool(1 << 16, on_exhausted="grow", hard_limit=1 << 22),
+    ):
+        with pool:
+            leases = fill(pool)
+            assert len(leases) * BLOCK == 1 << 22
+            pool.check()
+            release(leases)
+
+
+def test_a_limit_of_the_strategys_own_stays_what_it_is():
+    with SlabPool(BLOCK, 2, max_count=4, on_exhausted="grow", hard_limit=1 << 22) as pool:
+        release(fill_all(pool, 4))
+    with BuddyPool(1 << 16, max_capacity=1 << 17, on_exhausted="grow", hard_limit=1 << 22) as pool:
+        release(fill_all(pool, 32))
+
+
+@pytest.mark.parametrize("kind", [SlabPool, BuddyPool, SizeClassPool, CompactingPool, MallocPool])
+def test_growth_needs_an_end(kind):
+    sizes = (64, 4) if kind is SlabPool else ()
     with pytest.raises(PoolValueError, match="hard_limit="):
-        SlabPool(64, 4, on_exhausted="grow")
+        kind(*sizes, on_exhausted="grow")
+
+
+def test_growth_to_more_than_a_strategy_can_have_is_refused():
+    for kind in (BuddyPool, SizeClassPool, CompactingPool, lambda **options: SlabPool(64, 4, **options)):
+        with pytest.raises(PoolValueError, match="hard_limit"):
+            kind(on_exhausted="grow", hard_limit=1 << 60)
+
+
+def test_growth_may_be_bounded_by_the_strategys_own_limit():
+    with MallocPool(max_bytes=1 << 16, on_exhausted="grow") as pool:
+        pool.acquire(64).release()
     with SlabPool(64, 4, max_count=8, on_exhausted="grow") as pool:
         release(fill_all(pool, 8))
 
