@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from pools._native import CData, ffi, lib
-from pools.errors import PoolValueError
+from pools.errors import PoolValueError, error_for
 from pools.faults import Operation, history_of
 from pools.lease import Lease
 
@@ -118,6 +118,10 @@ def debug_from(option: Debug | bool | None) -> Debug:
         return option
     if option is None:
         return Debug.from_text(os.environ.get(_VARIABLE, ""))
+    if not isinstance(option, bool):
+        raise PoolValueError(
+            f"debug={option!r}: give True, False, a Debug, or None for what {_VARIABLE} says"
+        )
     return Debug.everything() if option else Debug()
 
 
@@ -131,8 +135,16 @@ def attach(constructor: Callable[[CData, CData], int], debug: Debug) -> Callable
         if status:
             return status
         status = lib.pp_pool_debug(out[0], levels)
-        if status:
-            lib.pp_pool_destroy(out[0])
+        if not status:
+            return status
+        strategy = str(ffi.string(lib.pp_pool_strategy(out[0])), "ascii")
+        lib.pp_pool_destroy(out[0])
+        if status == lib.PP_UNSUPPORTED:
+            raise error_for(
+                status,
+                f"Debug(guard_pages={debug.guard_pages!r}) of a {strategy} pool",
+                "its blocks move, and guard pages do not: leave guard_pages out, or take canaries",
+            )
         return status
 
     return construct

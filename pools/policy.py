@@ -116,6 +116,8 @@ class Policy:
         self.about: dict[str, Any] = {}
         """What belongs into a trace."""
         self.crossed: Callable[[Crossing], object] | None = options.get("on_watermark")
+        if self.crossed is not None and not callable(self.crossed):
+            raise PoolValueError(f"on_watermark={self.crossed!r}: give a function of a Crossing, or None")
         self.exhausted: Callable[[int, str], object] | None = None
         self._tags: Mapping[str, Quota | int] = {}
         self.hard_limit = bounded("hard_limit", options.get("hard_limit"))
@@ -167,6 +169,10 @@ class Policy:
         config.soft_limit = bounded("soft_limit", options.get("soft_limit"))
         config.hard_limit = self.hard_limit
         config.fallback_limit = bounded("fallback_limit", options.get("fallback_limit"))
+        if config.fallback_limit and config.on_exhausted != lib.PP_EXHAUSTION_FALLBACK:
+            raise PoolValueError(
+                f"fallback_limit={config.fallback_limit}: the pool has none; give on_exhausted='fallback' too"
+            )
 
     def widen(self, config: CData, about: dict[str, Any]) -> None:
         """Let the strategy grow to the hard limit, where its own parameters did not say how far.
@@ -209,8 +215,11 @@ class Policy:
                     "hard_limit is at least what the pool commits from the beginning",
                 )
             for tag, quota in self._tags.items():
-                if not tag:
-                    raise PoolValueError(f"tag_quota={dict(self._tags)}: an empty text is no tag; name each")
+                if not isinstance(tag, str) or not tag:
+                    raise PoolValueError(
+                        f"tag_quota={dict(self._tags)}: {tag!r} is no tag; give each by its text, "
+                        "which is not empty"
+                    )
                 impose_quota(native, quota, tag, name)
         except Exception:
             lib.pp_pool_destroy(native)

@@ -211,7 +211,7 @@ def test_guard_pages_are_sampled_and_go_with_all_other_levels():
 
 
 def test_a_pool_that_moves_its_blocks_has_no_guard_pages():
-    with pytest.raises(Unsupported):
+    with pytest.raises(Unsupported, match="guard_pages"):
         CompactingPool(1 << 16, debug=Debug(guard_pages=True))
 
 

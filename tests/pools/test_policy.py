@@ -118,6 +118,23 @@ def test_growth_may_be_bounded_by_the_strategys_own_limit():
         release(fill_all(pool, 8))
 
 
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"on_watermark": 3, "high_watermark": 64}, "on_watermark=3"),
+        ({"fallback_limit": 5}, "on_exhausted='fallback'"),
+        ({"on_exhausted": "wait", "fallback_limit": 5}, "fallback_limit=5"),
+        ({"tag_quota": {1: 64}}, "1 is no tag"),
+        ({"tag_quota": {"": 64}}, "'' is no tag"),
+        ({"debug": "x"}, "debug='x'"),
+        ({"debug": 3}, "debug=3"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused_by_its_name(options, names):
+    with pytest.raises(PoolValueError, match=names):
+        SlabPool(64, 4, **options)
+
+
 def fill_all(pool, count):
     leases = [pool.acquire() for _ in range(count)]
     with pytest.raises(PoolExhausted):
