@@ -118,6 +118,7 @@ typedef struct pp_end {
     uint32_t send_head, send_tail;
     uint32_t files;     /* slots of reads and writes that are under way */
     uint32_t sending;   /* sends at the head of the queue that are in the kernel's hands */
+    uint32_t lent;      /* calls that sent without a copy, and whose memory is still read */
     uint32_t fault;     /* what the kernel's news of data was, if it was an error */
     uint32_t reason;    /* error for PP_KIND_CLOSE */
     uint32_t in_kernel; /* operations that the kernel still holds */

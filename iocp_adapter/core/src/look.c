@@ -84,7 +84,7 @@ static void describe(const pp_port *port, uint32_t index, pp_endpoint_info *out)
         .queued_bytes = end->queued.bytes,
         .queued_sends = end->queued.sends,
         .tag = end->tag,
-        .doing = (end->recv ? PP_DOING_RECV : 0) | (end->send_head ? PP_DOING_SEND : 0) |
+        .doing = (end->recv ? PP_DOING_RECV : 0) | (end->send_head || end->lent ? PP_DOING_SEND : 0) |
                  (end->accept ? PP_DOING_ACCEPT : 0) | (end->connect ? PP_DOING_CONNECT : 0) |
                  (end->starved ? PP_DOING_STARVE : 0) | (end->paused ? PP_DOING_PAUSE : 0) |
                  (end->life != PP_LIFE_OPEN ? PP_DOING_END : 0) | (end->files ? PP_DOING_FILE : 0),

@@ -198,9 +198,7 @@ pp_status pp_port_close(pp_port *port, int64_t timeout_ns, pp_outstanding *out, 
     pp_timers_end(port);
     if (port->open) pp_watches_end(port);
     for (uint32_t i = 1; i < port->end_fresh; i++)
-        if (port->ends[i].life == PP_LIFE_OPEN || port->ends[i].life == PP_LIFE_DRAINING ||
-            (port->ends[i].life == PP_LIFE_ENDING && port->ends[i].disconnect))
-            pp_end_begin(port, i, PP_CLOSE_RESET, 0);
+        if (port->ends[i].life != PP_LIFE_FREE) pp_end_begin(port, i, PP_CLOSE_RESET, 0);
     if (port->open) {
         port->backend->flush(port);
         pp_await_ends(port, deadline_ns);

@@ -20,6 +20,9 @@
  * they may have been told before the answer to this one. A socket that has no such
  * sends (a Unix socket's are copies by nature) says so once, and is not asked again.
  *
+ * An endpoint that has sent everything so is not done before the last notification: until then it can
+ * be reset, and its send timeout goes on.
+ *
  * Nothing can be asked back from a socket's queue but by ending the connection, so a
  * reset of an endpoint ends it at once (abandon() of the back end). */
 #define _GNU_SOURCE
@@ -136,6 +139,7 @@ bool zero_copy_take(pp_port *port, zero_copy *self, uring *ring, uint32_t index,
     fill_in(entry, (int)port->ends[index].descriptor, &send->message, name_of(self, place));
     uring_commit(ring);
     port->ends[index].in_kernel++; /* until nobody reads the memory any more */
+    port->ends[index].lent++;
     pp_sending(port, index, count);
     port->stats.zero_copy_sends++;
     return true;
@@ -165,6 +169,8 @@ static void take_notification(pp_port *port, zero_copy *self, uint32_t place)
     send->next = self->free;
     self->free = place;
     port->ends[index].in_kernel--;
+    port->ends[index].lent--;
+    port->ends[index].out_ns = port->now_ns; /* the peer has taken something */
     if (port->ends[index].life != PP_LIFE_OPEN) pp_end_settle(port, index);
 }
 

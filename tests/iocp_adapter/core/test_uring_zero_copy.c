@@ -238,8 +238,66 @@ static void with_room_for_one_at_a_time_all_are_sent(void)
     a_peer_that_does_not_read_holds_up_nobody_else(1);
 }
 
+/* A peer that reads nothing and has room for little: what was sent to it stays with the socket. False: sends are copied. */
+static bool drained_and_not_acknowledged(uint64_t send_ns)
+{
+    struct sockaddr_in address;
+    int narrow = 2048, passive = listener(&address);
+    begin(1);
+    fds[1] = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(fds[1], SOL_SOCKET, SO_RCVBUF, &narrow, sizeof narrow);
+    CHECK_EQ(connect(fds[1], (struct sockaddr *)&address, sizeof address), 0);
+    pp_endpoint_config config = {.descriptor = accept(passive, NULL, NULL),
+                                 .key = 5,
+                                 .provider = &heap.table,
+                                 .flags = PP_OWN_DESCRIPTOR,
+                                 .send_ns = send_ns};
+    CHECK_EQ(pp_port_associate(port, &config, &endpoint), PP_OK);
+    close(passive);
+    for (int i = 0; i < 3; i++) send_one(i, BLOCK, PP_SEND_QUIET, NULL);
+    pp_completion row;
+    while (stats_now().queued_bytes) CHECK_EQ(pp_port_dequeue(port, &row, 1, 1000000, NULL), 0);
+    CHECK_EQ(pp_port_end(port, endpoint, PP_CLOSE_DRAIN), PP_OK);
+    return has_it();
+}
+
+static void an_endpoint_that_has_drained_can_still_be_reset(void)
+{
+    drained_and_not_acknowledged(0);
+    CHECK_EQ(pp_port_end(port, endpoint, PP_CLOSE_RESET), has_it() ? PP_OK : PP_STALE);
+    CHECK_EQ(next(port).event, PP_KIND_CLOSE);
+    CHECK_EQ(heap.pinned, 0);
+    finish();
+}
+
+static void a_port_that_closes_waits_for_no_acknowledgement(void)
+{
+    if (drained_and_not_acknowledged(0)) CHECK(heap.pinned > 0);
+    CHECK_EQ(pp_port_close(port, SECONDS(20), NULL, 0, NULL), PP_OK);
+    CHECK_EQ(heap.pinned, 0);
+    finish();
+}
+
+static void a_peer_that_acknowledges_nothing_is_a_timeout_though_all_has_left(void)
+{
+    bool waits = drained_and_not_acknowledged(30000000);
+    pp_endpoint_info info;
+    if (waits) {
+        CHECK_EQ(pp_port_endpoint(port, endpoint, &info), PP_OK);
+        CHECK_EQ(info.doing, PP_DOING_SEND | PP_DOING_END);
+    }
+    pp_completion row = next(port);
+    CHECK_EQ(row.event, PP_KIND_CLOSE);
+    CHECK_EQ(row.error, waits ? PP_ERROR_STATUS + PP_TIMEOUT : 0);
+    CHECK_EQ(heap.pinned, 0);
+    finish();
+}
+
 int main(void)
 {
+    RUN(an_endpoint_that_has_drained_can_still_be_reset);
+    RUN(a_port_that_closes_waits_for_no_acknowledgement);
+    RUN(a_peer_that_acknowledges_nothing_is_a_timeout_though_all_has_left);
     RUN(all_arrives_in_order_and_every_block_comes_back);
     RUN(what_is_small_is_copied);
     RUN(a_socket_that_only_copies_is_asked_once);
