@@ -64,10 +64,11 @@ void pp_rouse(pp_port *port)
     }
 }
 
-/* Lets somebody else have what a thread leaves behind as it goes, and the lead if nobody has it. */
+/* A thread has returned from its work, or from the kernel: lets somebody else have what it leaves behind, and
+ * the lead if nobody has it. Who closes the port waits in the same line, and dequeues nothing. */
 static void hand_on(pp_port *port)
 {
-    if (!may_run(port)) return;
+    if (!port->closing && !may_run(port)) return;
     if (port->waiters && (has_work(port) || !port->led))
         call_one(port);
     else if (port->led && has_work(port))

@@ -140,7 +140,99 @@ static void share(uint32_t concurrency)
 static void a_big_batch_leaves_the_others_theirs(void) { share(0); }
 static void and_no_more_than_may_run(void) { share(2); }
 
-/* ---- what threads arm --------------------------------------------------------------------------- */
+/* ---- the line, looked at from the inside -------------------------------------------------------- */
+
+static unsigned in_line(void)
+{
+    unsigned count = 0;
+    pp_os_lock_take(&port->lock);
+    for (const void *at = port->waiters; at; at = *(const void *const *)at) count++; /* `next` comes first */
+    pp_os_lock_drop(&port->lock);
+    return count;
+}
+
+static bool led(void)
+{
+    pp_os_lock_take(&port->lock);
+    bool led = port->led;
+    pp_os_lock_drop(&port->lock);
+    return led;
+}
+
+static _Atomic bool working, may_end;
+
+/* Works on what it dequeues until it may end. */
+static void *work_for_long(void *context)
+{
+    pp_completion row;
+    pp_status why = PP_OK;
+    while (pp_port_dequeue(port, &row, 1, PP_TIMEOUT_NEVER, &why) == 0 && why == PP_OK) continue;
+    working = why == PP_OK;
+    while (working && !atomic_load(&may_end)) sched_yield();
+    return NULL;
+}
+
+static void begin_with_concurrency(uint32_t concurrency)
+{
+    pp_port_config config = {.backend = backend, .concurrency = concurrency};
+    int os_error;
+    working = may_end = false;
+    CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
+}
+
+/* The one that works is all that may run: the leader, when it comes back from the kernel, is one too many. */
+static void a_close_waits_for_nobody_who_works(void)
+{
+    pthread_t leader, worker;
+    begin_with_concurrency(1);
+    pthread_create(&leader, NULL, work_for_long, NULL);
+    while (!led()) sched_yield();
+    pthread_create(&worker, NULL, work_for_long, NULL);
+    while (in_line() == 0) sched_yield();
+    CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
+    while (!atomic_load(&working)) sched_yield();
+    uint64_t begun_ns = pp_os_now_ns();
+    CHECK_EQ(pp_port_close(port, SECONDS(60), NULL, 0, NULL), PP_OK);
+    CHECK(pp_os_now_ns() - begun_ns < (uint64_t)SECONDS(30));
+    may_end = true;
+    pthread_join(leader, NULL);
+    pthread_join(worker, NULL);
+    end_port(port);
+}
+
+enum { LINE = 5 };
+
+static _Atomic int order[LINE];
+
+static void *note_when_served(void *context)
+{
+    CHECK_EQ(next(port).event, PP_KIND_POST);
+    order[atomic_fetch_add(&served, 1)] = (int)(intptr_t)context;
+    return NULL;
+}
+
+/* The first one leads and so is not in the line; it is woken when that is empty. */
+static void the_last_to_wait_is_the_first_to_be_served(void)
+{
+    pthread_t threads[LINE];
+    port = new_port();
+    served = 0;
+    for (intptr_t i = 0; i < LINE; i++) {
+        pthread_create(&threads[i], NULL, note_when_served, (void *)i);
+        while (i == 0 ? !led() : in_line() < (unsigned)i) sched_yield();
+    }
+    for (unsigned i = 0; i < LINE; i++) {
+        CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
+        while (atomic_load(&served) == i) sched_yield();
+    }
+    for (int i = 0; i < LINE; i++) {
+        pthread_join(threads[i], NULL);
+        CHECK_EQ(order[i], LINE - 1 - i);
+    }
+    end_port(port);
+}
+
+/* ---- what others armed ----------------------------------------------------------------------------- */
 
 static struct heap heap;
 static int fds[2];
@@ -208,6 +300,8 @@ int main(void)
     backend = PP_BACKEND_SIM;
     RUN(a_big_batch_leaves_the_others_theirs);
     RUN(and_no_more_than_may_run);
+    RUN_ON_ALL(a_close_waits_for_nobody_who_works);
+    RUN_ON_ALL(the_last_to_wait_is_the_first_to_be_served);
     RUN_ON_ALL(what_a_thread_armed_outlives_it);
     RUN_ON_ALL(a_waiting_thread_sees_what_another_submits);
     return report();
