@@ -82,6 +82,7 @@ pp_status pp_port_cancel_all(pp_port *port, pp_endpoint endpoint, size_t *count)
         pp_send_drop(port, index, pp_os_cancelled);
         cancelled += pp_files_cancel(port, index);
         port->stats.cancels += cancelled;
+        if (end->life != PP_LIFE_OPEN) pp_end_settle(port, index); /* that may have been all it waited for */
     }
     pp_leave(port);
     if (count) *count = cancelled;

@@ -164,6 +164,32 @@ static void draining_waits_for_the_peer_and_a_reset_does_not(void)
     }
 }
 
+/* What an endpoint waits for to end is taken back: it ends. */
+static void draining_ends_when_everything_is_cancelled(void)
+{
+    static char data[8 << 20];
+    for (int disconnecting = 0; disconnecting < 2; disconnecting++) {
+        int fds[2];
+        size_t count = 0;
+        tcp_pair(fds);
+        pp_port *port = new_port();
+        pp_endpoint endpoint = add(port, fds[0], 9, NULL, PP_OWN_DESCRIPTOR);
+        pp_send send = {.endpoint = endpoint, .address = (uintptr_t)data, .bytes = sizeof data};
+        for (int i = 0; i < 2; i++) CHECK_EQ(pp_port_send(port, &send, NULL), PP_OK);
+        if (disconnecting)
+            CHECK_EQ(pp_port_disconnect(port, endpoint, 0, NULL), PP_OK);
+        else
+            CHECK_EQ(pp_port_end(port, endpoint, PP_CLOSE_DRAIN), PP_OK);
+        CHECK(nothing_comes(port));
+        CHECK_EQ(pp_port_cancel_all(port, endpoint, &count), PP_OK);
+        CHECK_EQ(count, 2 + (size_t)disconnecting);
+        for (size_t i = 0; i < count; i++) CHECK(next(port).event != PP_KIND_CLOSE);
+        CHECK_EQ(next(port).event, PP_KIND_CLOSE);
+        end_port(port);
+        sock_close(fds[1]);
+    }
+}
+
 static void closing_frees_the_socket_for_the_peer(void)
 {
     struct heap heap;
@@ -217,6 +243,7 @@ int main(void)
     RUN_ON_ALL(accepting_on_what_does_not_listen_ends_with_an_error);
     RUN_ON_ALL(a_half_closed_peer_gets_its_answer_before_the_close);
     RUN_ON_ALL(draining_waits_for_the_peer_and_a_reset_does_not);
+    RUN_WITH_COPIES(draining_ends_when_everything_is_cancelled);
     RUN_ON_ALL(closing_frees_the_socket_for_the_peer);
     RUN_ON_ALL(reused_descriptors_do_not_inherit_events);
     return report();
