@@ -173,10 +173,8 @@ void pp_connected(pp_port *port, uint32_t index, uint32_t error)
     uint32_t slot = end->connect;
     end->connecting = 0;
     end->connect = PP_NONE;
-    if (error == 0) {
-        end->edges |= PP_EDGE_OUT;
-        port->stats.connects++;
-    }
+    end->edges |= PP_EDGE_OUT; /* where it failed a send is told so, and does not wait for room */
+    if (error == 0) port->stats.connects++;
     if (port->slots[slot].in_kernel) end->in_kernel--;
     pp_complete(port, slot, 0, error);
     if (end->send_head != PP_NONE) pp_ready(port, index, end->edges);
@@ -205,15 +203,10 @@ static pp_status begin_connect(pp_port *port, pp_endpoint endpoint, const void *
     end->edges = 0;
     pp_slot_begin(port, slot);
     if (out) *out = pp_slot_name(port, slot);
-    if (outcome < 0 && !pp_os_in_progress(-outcome)) {
-        end->connecting = 0;
-        end->connect = PP_NONE;
-        pp_complete(port, slot, 0, (uint32_t)-outcome);
-    } else if (pp_end_watch(port, index) != PP_OK) {
-        end->connecting = 0;
-        end->connect = PP_NONE;
-        pp_complete(port, slot, 0, PP_ERROR_STATUS + PP_IO);
-    }
+    if (outcome < 0 && !pp_os_in_progress(-outcome))
+        pp_connected(port, index, (uint32_t)-outcome);
+    else if (pp_end_watch(port, index) != PP_OK)
+        pp_connected(port, index, PP_ERROR_STATUS + PP_IO);
     return PP_OK;
 }
 

@@ -1,4 +1,6 @@
 /* test_connections.c - accepting, connecting, ending, running out of descriptors. */
+#include <poolport/sim.h>
+
 #include "fixture.h"
 
 static void one_accept_takes_many_connections(void)
@@ -190,6 +192,49 @@ static void draining_ends_when_everything_is_cancelled(void)
     }
 }
 
+/* Refused by nobody's port, or at once for an address of no family. */
+static void sends_after_a_connect_that_failed_are_told(void)
+{
+    for (int at_once = 0; at_once < 2; at_once++) {
+        struct sockaddr_in address;
+        sock_close(listener(&address));
+        if (at_once) address.sin_family = 250;
+        pp_port *port = new_port();
+        pp_endpoint endpoint = add(port, (int)socket(AF_INET, SOCK_STREAM, 0), 1, NULL, PP_OWN_DESCRIPTOR);
+        pp_send send = {.endpoint = endpoint, .address = (uintptr_t)"x", .bytes = 1};
+        CHECK_EQ(pp_port_connect(port, endpoint, &address, sizeof address, 0, NULL), PP_OK);
+        CHECK_EQ(pp_port_send(port, &send, NULL), PP_OK); /* perhaps while it connects */
+        for (int seen = 0; seen < 2; seen++) {
+            pp_completion row = next(port);
+            CHECK(row.event == PP_KIND_CONNECT || row.event == PP_KIND_SEND);
+            CHECK(row.error != 0);
+        }
+        CHECK_EQ(pp_port_send(port, &send, NULL), PP_OK);
+        pp_completion row = next(port);
+        CHECK_EQ(row.event, PP_KIND_SEND);
+        CHECK(row.error != 0);
+        end_port(port);
+    }
+}
+
+static void sends_after_a_connect_that_failed_are_told_by_any_kernel(void)
+{
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        pp_port_config config = {.backend = PP_BACKEND_SIM, .seed = seed};
+        pp_port *port;
+        int os_error;
+        CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
+        pp_endpoint_config end = {.descriptor = pp_sim_socket(port), .flags = PP_OWN_DESCRIPTOR};
+        pp_send send = {.address = (uintptr_t)"x", .bytes = 1};
+        int64_t nowhere = end.descriptor;
+        CHECK_EQ(pp_port_associate(port, &end, &send.endpoint), PP_OK);
+        CHECK_EQ(pp_port_connect(port, send.endpoint, &nowhere, sizeof nowhere, 0, NULL), PP_OK);
+        for (int i = 0; i < 2; i++) CHECK_EQ(pp_port_send(port, &send, NULL), PP_OK);
+        for (int i = 0; i < 3; i++) CHECK(next(port).error != 0);
+        end_port(port);
+    }
+}
+
 static void closing_frees_the_socket_for_the_peer(void)
 {
     struct heap heap;
@@ -244,6 +289,8 @@ int main(void)
     RUN_ON_ALL(a_half_closed_peer_gets_its_answer_before_the_close);
     RUN_ON_ALL(draining_waits_for_the_peer_and_a_reset_does_not);
     RUN_WITH_COPIES(draining_ends_when_everything_is_cancelled);
+    RUN_ON_ALL(sends_after_a_connect_that_failed_are_told);
+    RUN(sends_after_a_connect_that_failed_are_told_by_any_kernel);
     RUN_ON_ALL(closing_frees_the_socket_for_the_peer);
     RUN_ON_ALL(reused_descriptors_do_not_inherit_events);
     return report();
