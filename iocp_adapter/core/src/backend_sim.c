@@ -295,6 +295,12 @@ static void say(pp_port *port, const sim_event *event)
 
 /* ---- what a back end does -------------------------------------------------------------------------------- */
 
+/* A descriptor here is a socket's place in memory: another kernel's would lead nowhere. */
+static bool knows(const pp_port *port, int64_t descriptor)
+{
+    return sim_find(port->state, descriptor) != NULL;
+}
+
 static pp_status watch(pp_port *port, uint32_t index)
 {
     sim_socket *socket = socket_of(port, index);
@@ -508,10 +514,10 @@ static void bury(pp_port *port)
 }
 
 #define SIM_BACKEND                                                                                          \
-    .name = "sim", .id = PP_BACKEND_SIM, .open = open_sim, .shut = shut, .bury = bury, .watch = watch,       \
-    .unwatch = unwatch, .forget = forget, .cancel = cancel, .wait = await, .harvest = harvest,               \
-    .flush = flush, .wake = wake, .ring = wake, .file = start_file, .send_file = start_send_file,            \
-    .poll = start_poll
+    .name = "sim", .id = PP_BACKEND_SIM, .open = open_sim, .shut = shut, .bury = bury, .knows = knows,       \
+    .watch = watch, .unwatch = unwatch, .forget = forget, .cancel = cancel, .wait = await,                   \
+    .harvest = harvest, .flush = flush, .wake = wake, .ring = wake, .file = start_file,                      \
+    .send_file = start_send_file, .poll = start_poll
 
 const pp_backend pp_backend_sim = {SIM_BACKEND};
 

@@ -18,10 +18,43 @@ enum { FIRST_RECEIVE_BYTES = 4096 };
 
 pp_status pp_ends_init(pp_port *port, uint32_t limit)
 {
+    size_t chains = 1;
+    while (chains < limit) chains *= 2;
     port->ends = calloc((size_t)limit + 1, sizeof *port->ends);
+    port->named = calloc(chains, sizeof *port->named);
+    port->named_mask = (uint32_t)(chains - 1);
     port->end_limit = limit + 1;
     port->end_fresh = 1;
-    return port->ends ? PP_OK : PP_NO_MEMORY;
+    return port->ends && port->named ? PP_OK : PP_NO_MEMORY;
+}
+
+/* ---- by descriptor ----------------------------------------------------------------------- */
+
+static uint32_t *chain_of(const pp_port *port, int64_t descriptor)
+{
+    return &port->named[(uint64_t)descriptor * UINT64_C(0x9e3779b97f4a7c15) >> 32 & port->named_mask];
+}
+
+/* The place in a chain that leads to a descriptor's endpoint, or the chain's end. */
+static uint32_t *place_of(const pp_port *port, int64_t descriptor)
+{
+    uint32_t *at = chain_of(port, descriptor);
+    while (*at != PP_NONE && port->ends[*at].descriptor != descriptor) at = &port->ends[*at].next_named;
+    return at;
+}
+
+static void enter(pp_port *port, uint32_t index)
+{
+    uint32_t *first = chain_of(port, port->ends[index].descriptor);
+    if (port->ends[index].flags & PP_PIPE) return; /* whose descriptor may come with its connection */
+    port->ends[index].next_named = *first;
+    *first = index;
+}
+
+static void strike_out(pp_port *port, uint32_t index)
+{
+    uint32_t *place = place_of(port, port->ends[index].descriptor);
+    if (*place == index) *place = port->ends[index].next_named;
 }
 
 uint32_t pp_end_find(const pp_port *port, pp_endpoint endpoint)
@@ -61,7 +94,9 @@ pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_
     if (config->flags & PP_PIPE && !port->backend->pipe_recv) return PP_UNSUPPORTED;
     pp_status status = pp_enter(port);
     if (status != PP_OK) return status;
-    uint32_t index = take(port);
+    bool pipe = config->flags & PP_PIPE;
+    bool can = pipe || (pp_known(port, config->descriptor) && *place_of(port, config->descriptor) == PP_NONE);
+    uint32_t index = can ? take(port) : PP_NONE;
     if (index != PP_NONE) {
         pp_end *end = &port->ends[index];
         uint32_t generation = end->generation == INT32_MAX ? 1 : end->generation + 1;
@@ -85,13 +120,14 @@ pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_
             end->life = PP_LIFE_FREE;
             pp_end_recycle(port, index);
         } else {
+            enter(port, index);
             *out = pp_end_name(port, index);
             port->stats.associated++;
             port->stats.endpoints++;
         }
     }
     pp_leave(port);
-    return index == PP_NONE ? PP_EXHAUSTED : status;
+    return !can ? PP_INVALID : index == PP_NONE ? PP_EXHAUSTED : status;
 }
 
 /* ---- readiness ------------------------------------------------------------------------- */
@@ -153,6 +189,7 @@ static void finish(pp_port *port, uint32_t index)
     pp_budget_forget(port, index);
     if (end->watched && port->open) port->backend->unwatch(port, index);
     if (port->backend->forget) port->backend->forget(port, index);
+    strike_out(port, index);
     if (end->flags & PP_OWN_DESCRIPTOR && end->flags & PP_FILE)
         port->sockets->close_file(end->descriptor);
     else if (end->flags & PP_OWN_DESCRIPTOR)

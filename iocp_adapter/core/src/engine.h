@@ -126,6 +126,7 @@ typedef struct pp_end {
     int64_t descriptor;
     uint64_t key;
     uint32_t next_held, previous_held; /* in port->held */
+    uint32_t next_named;
     pp_queued queued;
     pp_budget budget;
     uint64_t receive_bytes; /* the size of the next request to the provider */
@@ -181,6 +182,9 @@ struct pp_port {
     pp_pool *addresses; /* of datagrams that wait to be sent */
     pp_end *ends;
     uint32_t end_limit, end_fresh, end_free;
+    uint32_t *named; /* endpoints by their descriptors: where chains of pp_end.next_named begin */
+    uint32_t named_mask;
+    uint64_t kinds[PP_ENDPOINT_KINDS];
 
     uint32_t *timers; /* heap of slots; NULL until there was one */
     uint32_t timer_count;
@@ -233,6 +237,8 @@ typedef struct pp_backend {
     void (*count)(const pp_port *port, pp_port_stats *out);
     void (*bury)(pp_port *port); /* frees what the port's last calls still needed; NULL: nothing did */
 
+    /* Whether a descriptor is one of this kernel's. NULL: who uses it will be told. */
+    bool (*knows)(const pp_port *port, int64_t descriptor);
     /* Reports edges of this endpoint through pp_ready() from now on, beginning with its present state. */
     pp_status (*watch)(pp_port *port, uint32_t index);
     void (*unwatch)(pp_port *port, uint32_t index);
@@ -341,6 +347,11 @@ static inline uint32_t pp_slot_after(const pp_port *port, uint32_t slot)
 
 pp_status pp_ends_init(pp_port *port, uint32_t limit);
 uint32_t pp_end_find(const pp_port *port, pp_endpoint endpoint); /* PP_NONE: stale */
+/* Whether a descriptor may be one of this port's kernel. */
+static inline bool pp_known(const pp_port *port, int64_t descriptor)
+{
+    return descriptor >= 0 && (!port->backend->knows || port->backend->knows(port, descriptor));
+}
 pp_status pp_end_watch(pp_port *port, uint32_t index);
 void pp_ready(pp_port *port, uint32_t index, unsigned edges);
 void pp_ready_push(pp_port *port, uint32_t index);

@@ -122,6 +122,7 @@ static void free_port(pp_port *port)
     if (port->backend && port->backend->bury) port->backend->bury(port);
     pp_operations_end(port);
     free(port->ends);
+    free(port->named);
     free(port->running);
     free(port->timers);
     pp_os_lock_end(&port->lock);

@@ -92,7 +92,7 @@ static pp_status find_file(const pp_port *port, const pp_file_send *send, int64_
 {
     *held = PP_NONE;
     *descriptor = send->descriptor;
-    if (send->file == 0) return send->descriptor < 0 ? PP_INVALID : PP_OK;
+    if (send->file == 0) return pp_known(port, send->descriptor) ? PP_OK : PP_INVALID;
     *held = pp_end_find(port, send->file);
     if (*held == PP_NONE || port->ends[*held].life != PP_LIFE_OPEN) return PP_STALE;
     *descriptor = port->ends[*held].descriptor;

@@ -368,18 +368,21 @@ static int64_t verdict(const sim_socket *socket) { return socket->reset ? PP_SIM
 
 int64_t pp_sim_write(pp_port *port, int64_t descriptor, const void *data, size_t bytes)
 {
-    if (!enter(port)) return PP_SIM_ENDED;
-    int64_t sent = sim_transfer(at(descriptor), data, bytes);
-    if (sent < 0) sent = verdict(at(descriptor));
+    sim_kernel *kernel = enter(port);
+    if (!kernel) return PP_SIM_ENDED;
+    sim_socket *socket = sim_find(kernel, descriptor);
+    int64_t sent = socket ? sim_transfer(socket, data, bytes) : PP_SIM_ENDED;
+    if (socket && sent < 0) sent = verdict(socket);
     leave(port);
     return sent;
 }
 
 int64_t pp_sim_read(pp_port *port, int64_t descriptor, void *data, size_t bytes)
 {
-    if (!enter(port)) return PP_SIM_ENDED;
-    sim_socket *socket = at(descriptor);
-    int64_t got = (int64_t)take(socket, data, bytes);
+    sim_kernel *kernel = enter(port);
+    if (!kernel) return PP_SIM_ENDED;
+    sim_socket *socket = sim_find(kernel, descriptor);
+    int64_t got = socket ? (int64_t)take(socket, data, bytes) : PP_SIM_ENDED;
     if (got == 0 && (socket->ended || socket->reset)) got = verdict(socket);
     leave(port);
     return got;
@@ -396,26 +399,31 @@ int64_t pp_sim_file(pp_port *port)
 
 pp_status pp_sim_write_to(pp_port *port, int64_t descriptor, int64_t to, const void *data, size_t bytes)
 {
-    if (!enter(port)) return PP_UNSUPPORTED;
-    int64_t sent = sim_deliver(at(descriptor), to, data, bytes);
+    sim_kernel *kernel = enter(port);
+    if (!kernel) return PP_UNSUPPORTED;
+    sim_socket *socket = sim_find(kernel, descriptor);
+    int64_t sent = socket ? sim_deliver(socket, to, data, bytes) : 0;
     leave(port);
-    return sent < 0 ? PP_SIZE : PP_OK;
+    return !socket ? PP_INVALID : sent < 0 ? PP_SIZE : PP_OK;
 }
 
 int64_t pp_sim_read_from(pp_port *port, int64_t descriptor, int64_t *from, void *data, size_t bytes)
 {
     bool truncated;
     int64_t got = PP_SIM_ENDED;
-    if (!enter(port)) return got;
-    if (at(descriptor)->used) got = take_datagram(at(descriptor), data, bytes, from, &truncated);
+    sim_kernel *kernel = enter(port);
+    if (!kernel) return got;
+    sim_socket *socket = sim_find(kernel, descriptor);
+    if (socket && socket->used) got = take_datagram(socket, data, bytes, from, &truncated);
     leave(port);
     return got;
 }
 
 void pp_sim_close(pp_port *port, int64_t descriptor, int reset)
 {
-    if (!enter(port)) return;
-    sim_close(descriptor, reset != 0);
+    sim_kernel *kernel = enter(port);
+    if (!kernel) return;
+    if (sim_find(kernel, descriptor)) sim_close(descriptor, reset != 0);
     leave(port);
 }
 

@@ -47,6 +47,7 @@ static pp_status begin(pp_port *port, pp_operation_kind kind, int64_t descriptor
 {
     int64_t held;
     if (!port->backend->poll) return PP_UNSUPPORTED;
+    if (!pp_known(port, descriptor)) return PP_INVALID;
     uint32_t name = pp_slot_take(port, kind, PP_NONE);
     if (name == PP_NONE) return PP_EXHAUSTED;
     pp_status status = port->sockets->hold(descriptor, &held);

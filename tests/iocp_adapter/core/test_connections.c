@@ -235,6 +235,22 @@ static void sends_after_a_connect_that_failed_are_told_by_any_kernel(void)
     }
 }
 
+static void a_descriptor_is_one_endpoint_at_a_time(void)
+{
+    int fds[2];
+    pp_endpoint second;
+    tcp_pair(fds);
+    pp_port *port = new_port();
+    pp_endpoint first = add(port, fds[0], 1, NULL, 0);
+    pp_endpoint_config again = {.descriptor = fds[0]};
+    CHECK_EQ(pp_port_associate(port, &again, &second), PP_INVALID);
+    CHECK_EQ(pp_port_end(port, first, PP_CLOSE_DRAIN), PP_OK);
+    CHECK_EQ(next(port).event, PP_KIND_CLOSE);
+    CHECK_EQ(pp_port_associate(port, &again, &second), PP_OK);
+    end_port(port);
+    sock_close(fds[0]), sock_close(fds[1]);
+}
+
 static void closing_frees_the_socket_for_the_peer(void)
 {
     struct heap heap;
@@ -291,6 +307,7 @@ int main(void)
     RUN_WITH_COPIES(draining_ends_when_everything_is_cancelled);
     RUN_ON_ALL(sends_after_a_connect_that_failed_are_told);
     RUN(sends_after_a_connect_that_failed_are_told_by_any_kernel);
+    RUN_ON_ALL(a_descriptor_is_one_endpoint_at_a_time);
     RUN_ON_ALL(closing_frees_the_socket_for_the_peer);
     RUN_ON_ALL(reused_descriptors_do_not_inherit_events);
     return report();

@@ -445,10 +445,38 @@ static void the_seeds_have_met_what_they_should(void)
     CHECK(reached.buffer_waits > 0 && reached.pauses > 0);
 }
 
+/* Another kernel's descriptors are numbers that lead nowhere here. */
+static void what_is_of_another_kernel_is_refused(void)
+{
+    int fds[2];
+    int64_t ends[2];
+    pp_endpoint endpoint, again;
+    pp_port_config config = {.backend = PP_BACKEND_SIM, .seed = 3};
+    pp_port *port;
+    int os_error;
+    CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
+    tcp_pair(fds);
+    CHECK_EQ(pp_sim_pair(port, ends), PP_OK);
+    pp_endpoint_config real = {.descriptor = fds[0]}, simulated = {.descriptor = ends[0]};
+    CHECK_EQ(pp_port_associate(port, &real, &endpoint), PP_INVALID);
+    CHECK_EQ(pp_port_associate(port, &simulated, &endpoint), PP_OK);
+    CHECK_EQ(pp_port_associate(port, &simulated, &again), PP_INVALID);
+    CHECK_EQ(pp_port_wait_readable(port, fds[0], 1, 1, NULL), PP_INVALID);
+    pp_file_send file = {.endpoint = endpoint, .descriptor = fds[0], .bytes = 1};
+    CHECK_EQ(pp_port_send_file(port, &file, NULL), PP_INVALID);
+    pp_sim_close(port, ends[1], 0);
+    CHECK_EQ(pp_port_wait_readable(port, ends[1], 1, 1, NULL), PP_INVALID);
+    CHECK_EQ(pp_sim_write(port, ends[1], "x", 1), PP_SIM_ENDED);
+    pp_sim_close(port, ends[1], 0);
+    end_port(port);
+    sock_close(fds[0]), sock_close(fds[1]);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) first_seed = strtoull(argv[1], NULL, 10);
     if (argc > 2) seeds = strtoull(argv[2], NULL, 10);
+    RUN(what_is_of_another_kernel_is_refused);
     RUN(every_seed_keeps_the_books);
     RUN(the_seeds_have_met_what_they_should);
     RUN(a_seed_says_the_same_again);

@@ -207,6 +207,18 @@ typedef enum pp_doing {
     PP_DOING_FILE = 128 /* it is read from or written to */
 } pp_doing;
 
+/* What an endpoint's descriptor is. */
+typedef enum pp_endpoint_kind {
+    PP_ENDPOINT_OTHER = 0,
+    PP_ENDPOINT_TCP = 1,
+    PP_ENDPOINT_UDP = 2,
+    PP_ENDPOINT_UNIX = 3,
+    PP_ENDPOINT_LISTENER = 4, /* once it accepts */
+    PP_ENDPOINT_PIPE = 5,
+    PP_ENDPOINT_FILE = 6,
+    PP_ENDPOINT_KINDS = 7
+} pp_endpoint_kind;
+
 /* An endpoint, as the table of handles knows it. */
 typedef struct pp_endpoint_info {
     pp_endpoint endpoint;
@@ -328,7 +340,8 @@ void pp_port_destroy(pp_port *port);
 
 /* ---- endpoints ------------------------------------------------------------- */
 
-/* PP_INVALID (a descriptor below 0, a provider of another version), PP_UNSUPPORTED (a pipe where the back end
+/* A descriptor is one endpoint at a time. PP_INVALID (it is one, or below 0, or the simulated kernel has no such
+ * socket; a provider of another version), PP_UNSUPPORTED (a pipe where the back end
  * has none), PP_EXHAUSTED (no endpoint or operation slot is left), PP_CLOSED. */
 pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_endpoint *out);
 
