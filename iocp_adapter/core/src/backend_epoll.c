@@ -176,6 +176,7 @@ static void harvest(pp_port *port, bool asked)
         if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) edges |= PP_EDGE_HANGUP;
         pp_ready(port, index, edges);
     }
+    port->more = state->count == EVENTS;
     state->count = 0;
     file_threads_reap(&state->files);
 }

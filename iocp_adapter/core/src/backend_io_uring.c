@@ -353,6 +353,8 @@ static void harvest(pp_port *port, bool asked)
             take_operation(port, &completion);
     }
     file_threads_reap(&state->threads);
+    port->more =
+        state->rearm.head != PP_NONE || uring_overflown(ring); /* a poll that is armed anew tells again */
     if (PP_UNLIKELY(state->rearm.head != PP_NONE) && !uring_peek(ring) && !uring_overflown(ring)) rearm(port);
 }
 

@@ -263,6 +263,7 @@ static void harvest(pp_port *port, bool asked)
         else
             state->rung = false;
     }
+    port->more = state->count == IOCP_PACKETS;
     state->count = 0;
 }
 

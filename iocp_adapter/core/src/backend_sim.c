@@ -459,8 +459,9 @@ static void harvest(pp_port *port, bool asked)
     sim_event event;
     for (size_t i = 0; i < kernel->event_count; i++)
         if (kernel->events[i].delay) kernel->events[i].delay--;
-    for (unsigned left = 1 + sim_below(kernel, REPORTS_A_TURN); left > 0 && next_due(kernel, &event); left--)
-        say(port, &event);
+    unsigned left = 1 + sim_below(kernel, REPORTS_A_TURN);
+    for (; left > 0 && next_due(kernel, &event); left--) say(port, &event);
+    port->more = left == 0;
 }
 
 static void flush(pp_port *port) {}

@@ -83,8 +83,10 @@ static void let_on(pp_port *port, uint32_t index)
 /* Receives again where nothing stands against it any more. */
 static void resume(pp_port *port, uint32_t index)
 {
-    const pp_end *end = &port->ends[index];
-    if (!end->paused && end->recv) pp_ready(port, index, end->edges);
+    pp_end *end = &port->ends[index];
+    if (end->paused || !end->recv) return;
+    end->waits_ns = port->now_ns;
+    pp_ready(port, index, end->edges);
 }
 
 /* ---- judging ----------------------------------------------------------------------------------- */

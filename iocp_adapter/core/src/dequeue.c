@@ -23,7 +23,7 @@
 
 #include "engine.h"
 
-enum { BATCHES_UNASKED = 8 };
+enum { BATCHES_UNASKED = 8, LONGEST_IN_THE_KERNEL_NS = 1000000000 };
 
 typedef struct pp_waiter {
     struct pp_waiter *next;
@@ -170,6 +170,24 @@ static void collect(pp_port *port, pp_sink *sink, size_t capacity)
     }
 }
 
+/* Takes the kernel's news. It was asked at `asked_ns` or later: what had happened by then is known now, if it has
+ * told everything. Where there always is more, the oldest comes first, and nothing waits for long. */
+static void harvest(pp_port *port, bool asked, uint64_t asked_ns)
+{
+    bool had_more = port->more;
+    port->more = 0;
+    port->unasked = 0;
+    port->backend->harvest(port, asked);
+    if (PP_LIKELY(!port->more)) {
+        port->heard_ns = asked_ns;
+    } else if (!had_more) {
+        port->more_since_ns = asked_ns;
+    } else if (asked_ns - port->more_since_ns > LONGEST_IN_THE_KERNEL_NS) {
+        port->heard_ns = port->more_since_ns;
+        port->more_since_ns = asked_ns;
+    }
+}
+
 /* Sleeps in the kernel as the leader. True when a signal interrupted. */
 static bool lead(pp_port *port, uint64_t deadline_ns)
 {
@@ -189,11 +207,10 @@ static bool lead(pp_port *port, uint64_t deadline_ns)
     bool interrupted = port->backend->wait(port, timeout_ns);
     pp_take_lock(port);
     port->led = 0;
-    port->unasked = 0;
     port->refill = 1;
     port->now_ns = pp_os_now_ns();
     if (PP_UNLIKELY(look_ns) && port->now_ns - begun_ns >= look_ns) pp_starved_slept(port);
-    port->backend->harvest(port, true);
+    harvest(port, true, begun_ns);
     return interrupted;
 }
 
@@ -214,10 +231,8 @@ static pp_status fill(pp_port *port, pp_sink *sink, size_t capacity, int64_t tim
         bool allowed = may_run(port);
         bool interrupted = false;
         if (PP_LIKELY(allowed)) {
-            if (++port->unasked > BATCHES_UNASKED && has_work(port) && !port->led && !port->closing) {
-                port->backend->harvest(port, false);
-                port->unasked = 0;
-            }
+            if (++port->unasked > BATCHES_UNASKED && has_work(port) && !port->led && !port->closing)
+                harvest(port, false, port->now_ns);
             collect(port, sink, capacity);
             if (sink->count) return PP_OK;
         }

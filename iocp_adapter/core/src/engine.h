@@ -132,7 +132,8 @@ typedef struct pp_end {
     uint64_t receive_bytes; /* the size of the next request to the provider */
     uint64_t idle_limit_ns, receive_limit_ns, send_limit_ns; /* 0: none */
     uint64_t since_ns, in_ns,
-        out_ns; /* associated; the last bytes received; sent, or queued where nothing was */
+        out_ns;        /* associated; the last bytes received; sent, or queued where nothing was */
+    uint64_t waits_ns; /* when its receive began to wait, or nothing stood against it any more */
     uint64_t received_bytes, receives, sent_bytes;
     uint32_t timer; /* slot */
     const pp_provider *provider;
@@ -198,6 +199,9 @@ struct pp_port {
     uint32_t held;           /* endpoints that the port's budget holds up; budget.c */
     uint32_t batch;          /* number of the one being put together */
     uint32_t unasked;        /* batches since the kernel was asked */
+    uint8_t more;            /* the last harvest, which sets it, has left news with the kernel, */
+    uint64_t more_since_ns;  /* as have all since then */
+    uint64_t heard_ns;       /* what had happened by then has been told */
     uint64_t refill_wait_ns; /* bound of a wait while nobody tells the starved */
     uint32_t refill;         /* blocks may have come back */
     uint32_t starved_at;     /* where the next look at the starved goes on; PP_NONE: behind the first */
@@ -291,7 +295,8 @@ typedef struct pp_backend {
     /* Blocks until there is news, somebody wakes, or the timeout (< 0: never) has passed. Without the
      * lock, by one thread at a time. True: a signal interrupted. */
     bool (*wait)(pp_port *port, int64_t timeout_ns);
-    /* Takes what the kernel has reported: after wait (`asked`), or without it, by asking if need be. */
+    /* Takes what the kernel has reported: after wait (`asked`), or without it, by asking if need be. Sets
+     * port->more where it could not take all, the oldest first. */
     void (*harvest)(pp_port *port, bool asked);
     /* Hands over what was prepared. */
     void (*flush)(pp_port *port);

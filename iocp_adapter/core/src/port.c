@@ -25,6 +25,8 @@ pp_status pp_enter(pp_port *port)
 {
     if (port->forks != pp_os_forks()) return PP_CLOSED;
     pp_take_lock(port);
+    if (PP_UNLIKELY(port->timer_count))
+        port->now_ns = pp_os_now_ns(); /* what begins now is not to be too late */
     if (!port->closing) return PP_OK;
     pp_os_lock_drop(&port->lock);
     return PP_CLOSED;

@@ -255,6 +255,7 @@ pp_status pp_receive_start(pp_port *port, uint32_t index, uint32_t slot, pp_oper
         return status;
     }
     end->recv = slot;
+    end->waits_ns = port->now_ns;
     pp_slot_begin(port, slot);
     if (out) *out = pp_slot_name(port, slot);
     if (end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP))

@@ -155,6 +155,7 @@ void pp_unstarve(pp_port *port, uint32_t index)
     if (!end->starved) return;
     wait_no_more(port, end);
     end->starved = 0;
+    end->waits_ns = port->now_ns;
     port->stats.starved--;
     if (port->starved_at == index) port->starved_at = end->next_starved;
     if (end->previous_starved)

@@ -9,7 +9,11 @@
  * An endpoint with timeouts has one timer, which traffic never touches: it only writes down when
  * it was. The timer, when it fires, looks at what was written; if the endpoint was not silent for
  * long enough, it goes on to the earliest time at which it can have been. So a timeout
- * costs one visit for each of its periods, however much is transferred, and is exact. */
+ * costs one visit for each of its periods, however much is transferred, and is exact.
+ *
+ * A program that works for longer than a timeout has not been told yet what came meanwhile. So nobody is reset
+ * before the kernel was asked after the time in question (port->heard_ns), nor while news of it wait to be
+ * acted upon, nor for being silent while it is the provider that has no block for it. */
 #include <stdlib.h>
 
 #include "engine.h"
@@ -122,10 +126,11 @@ void pp_timers_end(pp_port *port)
 static uint64_t limit_of(const pp_port *port, const pp_end *end)
 {
     uint64_t limit = UINT64_MAX, latest = end->in_ns > end->out_ns ? end->in_ns : end->out_ns;
-    if (end->idle_limit_ns) limit = latest + end->idle_limit_ns;
+    if (end->idle_limit_ns) limit = (end->starved ? port->now_ns : latest) + end->idle_limit_ns;
     if (end->receive_limit_ns) {
         bool waits = end->recv && !end->paused && !end->starved;
-        uint64_t at = (waits ? end->in_ns : port->now_ns) + end->receive_limit_ns;
+        uint64_t since = end->in_ns > end->waits_ns ? end->in_ns : end->waits_ns;
+        uint64_t at = (waits ? since : port->now_ns) + end->receive_limit_ns;
         if (at < limit) limit = at;
     }
     if (end->send_limit_ns) {
@@ -168,8 +173,10 @@ static void look(pp_port *port, uint32_t slot)
 {
     uint32_t index = port->slots[slot].endpoint;
     uint64_t limit = limit_of(port, &port->ends[index]);
-    if (limit > port->now_ns) {
-        port->slots[slot].moved = limit;
+    bool all_told = port->heard_ns >= limit && !port->ends[index].queued_ready;
+    if (limit > port->now_ns || !all_told) {
+        port->slots[slot].moved =
+            limit > port->now_ns ? limit : port->now_ns + 1; /* after the next harvest */
         sift_down(port, 0, slot);
         return;
     }

@@ -1,4 +1,6 @@
 /* test_timers.c - operations that end at a time, and endpoints that are silent for too long. */
+#include <sched.h>
+
 #include "fixture.h"
 
 #define MS(n) ((uint64_t)(n) * 1000000)
@@ -213,6 +215,90 @@ static void a_peer_that_takes_nothing_is_a_timeout_also_while_draining(void)
     }
 }
 
+/* The program's own work, in the course of which it asks for nothing. */
+static void work_for(uint64_t ns)
+{
+    for (uint64_t end_ns = pp_os_now_ns() + ns; pp_os_now_ns() < end_ns;) sched_yield();
+}
+
+static void who_spoke_while_the_program_worked_was_not_silent(void)
+{
+    pp_endpoint_config each[] = {{.idle_ns = MS(40)}, {.receive_ns = MS(40)}};
+    for (int i = 0; i < 2; i++) {
+        begin_with(each[i]);
+        CHECK(nothing_comes(port));
+        CHECK_EQ(sock_write(fds[1], "in time", 7), 7);
+        work_for(MS(80));
+        pp_completion row = row_within(SECONDS(20));
+        CHECK_EQ(row.event, PP_KIND_RECV | PP_MORE);
+        CHECK_EQ(row.result, 7);
+        CHECK_EQ(heap_release(&heap, row.block), PP_OK);
+        ends_by_timeout();
+        finish();
+    }
+}
+
+/* It is not the peer's fault that the pool has no block for what it has sent. */
+static void who_waits_for_a_block_is_not_silent(void)
+{
+    begin_with((pp_endpoint_config){.idle_ns = MS(40), .receive_ns = MS(40)});
+    heap.limit = 0;
+    CHECK_EQ(sock_write(fds[1], "x", 1), 1);
+    CHECK_EQ(pp_port_timer(port, 1, MS(120), 0, NULL), PP_OK);
+    CHECK_EQ(row_within(SECONDS(20)).event, PP_KIND_TIMER);
+    heap.limit = 1;
+    pp_completion row = row_within(SECONDS(20));
+    CHECK_EQ(row.event, PP_KIND_RECV | PP_MORE);
+    CHECK_EQ(heap_release(&heap, row.block), PP_OK);
+    ends_by_timeout();
+    finish();
+}
+
+static void the_time_for_a_receive_begins_with_the_receive(void)
+{
+    char in[8];
+    pp_block into = {0, in, sizeof in};
+    pp_endpoint_config config = {.receive_ns = MS(100)};
+    tcp_pair(fds);
+    heap_init(&heap, 1, 1);
+    port = new_port();
+    config.descriptor = fds[0], config.key = 5;
+    CHECK_EQ(pp_port_associate(port, &config, &endpoint), PP_OK);
+    CHECK_EQ(pp_port_timer(port, 1, MS(150), 0, NULL), PP_OK);
+    CHECK_EQ(row_within(SECONDS(20)).event, PP_KIND_TIMER); /* nobody has waited for its data so far */
+    work_for(MS(150));
+    uint64_t begun_ns = pp_os_now_ns();
+    CHECK_EQ(pp_port_recv(port, endpoint, &into, 0, NULL), PP_OK);
+    CHECK(row_within(SECONDS(20)).error != 0);
+    pp_completion row = row_within(SECONDS(20));
+    CHECK_EQ(row.event, PP_KIND_CLOSE);
+    CHECK(pp_os_now_ns() - begun_ns >= MS(100));
+    finish();
+}
+
+/* For as long as it is held up, the peer that does not read is not waited for either. */
+static void the_time_for_a_receive_begins_anew_when_it_is_held_up_no_longer(void)
+{
+    static char much[8 << 20], in[1 << 16];
+    begin_with((pp_endpoint_config){.receive_ns = MS(100), .budget = {.high_sends = 1}});
+    for (int i = 0; i < 2; i++) {
+        pp_send send = {
+            .endpoint = endpoint, .address = (uintptr_t)much, .bytes = sizeof much, .flags = PP_SEND_QUIET};
+        CHECK_EQ(pp_port_send(port, &send, NULL), PP_OK);
+    }
+    CHECK_EQ(pp_port_timer(port, 1, MS(200), 0, NULL), PP_OK);
+    CHECK_EQ(row_within(SECONDS(20)).event, PP_KIND_TIMER);
+    uint64_t begun_ns = pp_os_now_ns();
+    pp_completion row = {0};
+    sock_block(fds[1], false);
+    while (row.event != PP_KIND_CLOSE) {
+        while (sock_read(fds[1], in, sizeof in) > 0) continue;
+        pp_port_dequeue(port, &row, 1, 1000000, NULL);
+    }
+    CHECK(pp_os_now_ns() - begun_ns >= MS(100));
+    finish();
+}
+
 static void an_endpoint_that_ends_takes_its_timer_along(void)
 {
     begin_with((pp_endpoint_config){.idle_ns = UINT64_MAX, .send_ns = SECONDS(1), .receive_ns = SECONDS(1)});
@@ -249,6 +335,10 @@ int main(void)
     RUN_ON_ALL(traffic_puts_the_timeout_off);
     RUN_ON_ALL(a_receive_that_waits_for_too_long_is_a_timeout_though_data_leaves);
     RUN_ON_ALL(a_peer_that_takes_nothing_is_a_timeout_also_while_draining);
+    RUN_ON_ALL(who_spoke_while_the_program_worked_was_not_silent);
+    RUN_ON_ALL(who_waits_for_a_block_is_not_silent);
+    RUN_ON_ALL(the_time_for_a_receive_begins_with_the_receive);
+    RUN_ON_ALL(the_time_for_a_receive_begins_anew_when_it_is_held_up_no_longer);
     RUN_ON_ALL(an_endpoint_that_ends_takes_its_timer_along);
     RUN_ON_ALL(without_a_slot_for_its_timer_there_is_no_endpoint);
     return report();
