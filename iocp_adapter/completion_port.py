@@ -70,9 +70,10 @@ class CompletionPort:
     With ``zero_copy_bytes``, what is to be sent to a peer at once and is at least as long goes without
     a copy, where the back end can: its blocks stay pinned until the peer has acknowledged it.
 
-    With ``high_bytes`` or ``high_sends``, endpoints that have at least as much queued to send as the average
-    of those that have anything are not received from while more than that is queued in all, until at most
-    ``low_bytes`` or ``low_sends`` (None: a quarter) are. ``associate`` takes the same for one endpoint.
+    With ``high_bytes`` or ``high_sends``, endpoints that have at least their share of that queued to send,
+    among those that have anything, are not received from while more is queued in all, until at most
+    ``low_bytes`` or ``low_sends`` (None: a quarter) are. Bytes are all those of a block that has to wait.
+    ``associate`` takes the same for one endpoint.
 
     Any thread may call anything. Raises ``BackendUnavailable`` or ``PortValueError``.
     """

@@ -84,9 +84,9 @@ class Server:
     default; an empty one means none. ``max_connections`` closes further ones at once (0: no
     limit). A peer with more than ``high_bytes`` or ``high_sends`` queued to it is not read from, but
     for what the batch that crossed the mark carried, until at most ``low_bytes`` or ``low_sends`` are left
-    (0: no mark; None: a quarter of the high one). With ``port_high_bytes`` or ``port_high_sends`` the same
-    holds for all peers together: above it, whoever has at least an average peer's share queued is not read
-    from.
+    (0: no mark; None: a quarter of the high one). What has to wait counts as its whole block, be it one
+    byte. With ``port_high_bytes`` (None: half of ``provider.limit_bytes``) or ``port_high_sends`` the same
+    holds for all peers together: above it, whoever has at least its share of it queued is not read from.
     ``receive_size`` is the size of a connection's first receive (0: 4 KiB); later ones follow
     the traffic. ``batch_bytes`` is the payload that ends a batch (0: 256 KiB). A peer that is to be
     sent at least ``zero_copy_bytes`` at once is sent them without a copy where the back end can; their
@@ -122,7 +122,7 @@ class Server:
         low_bytes: int | None = None,
         high_sends: int = 0,
         low_sends: int | None = None,
-        port_high_bytes: int = 0,
+        port_high_bytes: int | None = None,
         port_low_bytes: int | None = None,
         port_high_sends: int = 0,
         port_low_sends: int | None = None,
@@ -137,6 +137,8 @@ class Server:
         hold_ns = limit_ns("hold_limit", hold_limit)
         if hold_ns:
             HoldWatch.refuse(provider)
+        if port_high_bytes is None:  # the other half is for those who read
+            port_high_bytes = (provider.limit_bytes or 0) // 2
         marks = budget(port_high_bytes, port_low_bytes, port_high_sends, port_low_sends, "port_")
         self._port = NativePort(
             backend, 0, 0, {"batch_bytes": batch_bytes, "zero_copy_bytes": zero_copy_bytes}, marks

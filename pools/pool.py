@@ -67,6 +67,17 @@ class Pool(Lender):
         return self._c
 
     @property
+    def limit_bytes(self) -> int | None:
+        """The most bytes of blocks that can be live at once; None where only the machine bounds them."""
+        about = self._about
+        if about.get("on_exhausted") == "fallback":
+            return None
+        limits = [about.get("max_capacity", about.get("capacity")), about.get("hard_limit")]
+        if "max_count" in about:
+            limits.append(about["max_count"] * about["block_size"])
+        return min((limit for limit in limits if limit), default=None)
+
+    @property
     def provider_address(self) -> int:
         """Address of this pool's ``pp_provider`` table, valid while the pool object lives."""
         return int(ffi.cast("uintptr_t", self._provider))

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from iocp_adapter import CompletionPort, PortValueError
-from pools import SizeClassPool
+from iocp_adapter import CompletionPort, PortValueError, Server
+from pools import SizeClassPool, SlabPool
 
 from .conftest import echo, receive
 
@@ -56,6 +56,44 @@ def test_a_mark_in_sends_holds_for_many_small_messages(serve):
         client.settimeout(20)
         assert len(receive(client, sent)) == sent
         assert server.port_stats().queued_sends == 0
+
+
+def test_single_bytes_that_wait_do_not_take_the_pool(backend):
+    with SlabPool(16384, 64, thread_safe=True) as pool, contextlib.ExitStack() as stack:
+        server = stack.enter_context(Server("127.0.0.1", 0, echo, provider=pool, backend=backend)).start()
+        dribbling = stack.enter_context(socket.socket())
+        dribbling.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        dribbling.connect(server.address)
+        dribbling.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        dribbling.setblocking(False)
+        while server.stats().queued_bytes < 1 << 16:  # until there is no room on the way back
+            with contextlib.suppress(BlockingIOError):
+                dribbling.send(bytes(8192))
+        while server.stats().pauses == 0:
+            with contextlib.suppress(BlockingIOError):
+                dribbling.send(b"x")
+        quick = stack.enter_context(socket.create_connection(server.address, 20))
+        quick.sendall(b"still here")
+        assert receive(quick, 10) == b"still here"
+        assert pool.stats().live_blocks <= 32 + 16  # half of the pool, and the batch that crossed the mark
+        assert server.stats().buffer_waits == 0
+
+
+def test_peers_that_do_not_read_stay_below_a_mark_far_below_the_pool(backend):
+    with SlabPool(16384, 64, thread_safe=True) as pool, contextlib.ExitStack() as stack:
+        options = {"provider": pool, "backend": backend, "high_bytes": 1 << 17, "port_high_bytes": 1 << 18}
+        server = stack.enter_context(Server("127.0.0.1", 0, echo, **options)).start()
+        hogs = [stack.enter_context(socket.create_connection(server.address, 20)) for _ in range(20)]
+        for hog in hogs:
+            hog.setblocking(False)
+        while server.port_stats().port_pauses < len(hogs):
+            for hog in hogs:
+                with contextlib.suppress(BlockingIOError):
+                    hog.send(bytes(65536))
+        quick = stack.enter_context(socket.create_connection(server.address, 20))
+        for _ in range(50):
+            quick.sendall(b"a question")
+            assert receive(quick, 10) == b"a question"
 
 
 @pytest.mark.parametrize(

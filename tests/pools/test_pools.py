@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from pools import (
+    BuddyPool,
     DoubleRelease,
     ForeignBlock,
     MallocPool,
     Pool,
     PoolClosed,
     PoolValueError,
+    SizeClassPool,
     SlabPool,
     StaleHandle,
 )
@@ -282,6 +284,24 @@ def test_trim_gives_pages_of_free_blocks_back_once():
         leases[3].release()
     with MallocPool() as pool:
         assert pool.trim() == 0
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "most"),
+    [
+        (SlabPool, {"block_size": 4096, "block_count": 16}, 16 * 4096),
+        (SlabPool, {"block_size": 4096, "block_count": 16, "max_count": 64}, 64 * 4096),
+        (SlabPool, {"block_size": 4096, "block_count": 16, "on_exhausted": "fallback"}, None),
+        (SizeClassPool, {"max_block": 1 << 16, "capacity": 1 << 20}, 1 << 20),
+        (SizeClassPool, {"max_block": 1 << 16, "capacity": 1 << 20, "hard_limit": 1 << 18}, 1 << 18),
+        (BuddyPool, {"capacity": 1 << 16, "max_capacity": 1 << 20}, 1 << 20),
+        (MallocPool, {}, None),
+        (MallocPool, {"hard_limit": 1 << 20}, 1 << 20),
+    ],
+)
+def test_a_pool_tells_the_most_that_it_will_ever_hand_out(strategy, options, most):
+    with strategy(**options) as pool:
+        assert pool.limit_bytes == most
 
 
 # ---- the end --------------------------------------------------------------------------------------

@@ -4,41 +4,54 @@
  * read from it. Two budgets bound that, each in bytes and in sends, each with a high and a low mark:
  *
  *      an endpoint's own   above the high mark it is not received from; at the low mark it is again
- *      the whole port's    above the high mark whoever has queued at least an average peer's share is not
- *                          received from; again when it has less than that, or the port is at the low mark
+ *      the whole port's    above the high mark whoever has queued at least its share of that mark is not
+ *                          received from; again when it has less, or the port is at the low mark
  *
- * So a thousand slow peers are bounded in sum, and a peer that reads is never held up by those that do not:
- * it has less than the average. Somebody always has at least the average, hence the sum stops growing. An
- * endpoint is judged when its own queue changes; those that the port's mark holds up are in a list, since it
- * is others whose sending may free them. */
+ * So a thousand slow peers are bounded in sum: each stops at its share, or where it was when the mark was
+ * passed. And a peer that reads is not held up by those that do not, for what it has queued has left at once.
+ * An endpoint is judged when its own queue changes; those that the port's mark holds up are in a list, since
+ * it is others whose sending may free them.
+ *
+ * What counts is memory. A message of one byte keeps its whole block from others, and so does the last byte of
+ * a long one: a send that has to wait is charged all that was granted of its block (`surplus` is what that is
+ * beyond the bytes still to go), until the block is pinned no longer. One that leaves at once is charged
+ * nothing and asks nobody. */
 #include "engine.h"
+
+static uint64_t pinned(const pp_queued *queued) { return queued->bytes + queued->surplus; }
 
 static bool above(const pp_budget *budget, const pp_queued *queued)
 {
-    return (budget->high_bytes && queued->bytes > budget->high_bytes) ||
+    return (budget->high_bytes && pinned(queued) > budget->high_bytes) ||
            (budget->high_sends && queued->sends > budget->high_sends);
 }
 
 static bool at_low(const pp_budget *budget, const pp_queued *queued)
 {
-    return (!budget->high_bytes || queued->bytes <= budget->low_bytes) &&
+    return (!budget->high_bytes || pinned(queued) <= budget->low_bytes) &&
            (!budget->high_sends || queued->sends <= budget->low_sends);
 }
 
 static bool bounded(const pp_budget *budget) { return budget->high_bytes || budget->high_sends; }
 
-/* At least the average of those who have something queued, in what the port bounds. */
+/* `mine` of what may be in all, with so many others. */
+static bool is_share(uint64_t mine, uint64_t high, uint32_t senders)
+{
+    return high && mine && mine >= high / senders;
+}
+
 static bool has_much(const pp_port *port, const pp_end *end)
 {
-    const pp_queued *mine = &end->queued, *all = &port->queued;
-    return (port->budget.high_bytes && mine->bytes && mine->bytes * port->senders >= all->bytes) ||
-           (port->budget.high_sends && mine->sends && mine->sends * port->senders >= all->sends);
+    return is_share(pinned(&end->queued), port->budget.high_bytes, port->senders) ||
+           is_share(end->queued.sends, port->budget.high_sends, port->senders);
 }
+
+/* ---- the books ---------------------------------------------------------------------------------- */
 
 void pp_budget_add(pp_port *port, uint32_t index, uint64_t bytes)
 {
     pp_end *end = &port->ends[index];
-    if (end->queued.sends++ == 0) port->senders++;
+    if (end->queued.sends++ == 0 && !end->queued.surplus) port->senders++;
     port->queued.sends++;
     end->queued.bytes += bytes;
     port->queued.bytes += bytes;
@@ -51,7 +64,53 @@ void pp_budget_take(pp_port *port, uint32_t index, uint64_t bytes, uint32_t send
     port->queued.bytes -= bytes;
     end->queued.sends -= sends;
     port->queued.sends -= sends;
-    if (sends && end->queued.sends == 0) port->senders--;
+    if (sends && end->queued.sends == 0 && !end->queued.surplus) port->senders--;
+}
+
+static void charge(pp_port *port, pp_slot *slot, uint64_t bytes)
+{
+    pp_queued *mine = &port->ends[slot->endpoint].queued;
+    if (bytes > UINT32_MAX - slot->surplus)
+        bytes = UINT32_MAX - slot->surplus; /* a block of 4 GiB and more */
+    if (bytes && !mine->sends && !mine->surplus) port->senders++;
+    slot->surplus += (uint32_t)bytes;
+    mine->surplus += bytes;
+    port->queued.surplus += bytes;
+}
+
+static void look_at_block(pp_port *port, pp_slot *slot)
+{
+    const pp_provider *provider = slot->provider;
+    slot->judged = 1;
+    if (!slot->pinned || !provider->granted) return;
+    uint64_t granted = provider->granted(provider->context, slot->block);
+    if (granted > slot->size) charge(port, slot, granted - slot->size);
+}
+
+/* Those that have come since, from the last backwards. */
+static void look_at_blocks(pp_port *port, uint32_t index)
+{
+    for (uint32_t at = port->ends[index].send_tail; at != PP_NONE; at = port->slots[at].previous) {
+        if (port->slots[at].judged) return;
+        look_at_block(port, &port->slots[at]);
+    }
+}
+
+void pp_budget_stays(pp_port *port, uint32_t index, uint64_t sent)
+{
+    pp_slot *slot = &port->slots[index];
+    if (!slot->judged) look_at_block(port, slot);
+    if (slot->pinned) charge(port, slot, sent);
+}
+
+void pp_budget_unpin(pp_port *port, uint32_t index)
+{
+    pp_slot *slot = &port->slots[index];
+    pp_queued *mine = &port->ends[slot->endpoint].queued;
+    mine->surplus -= slot->surplus;
+    port->queued.surplus -= slot->surplus;
+    slot->surplus = 0;
+    if (!mine->sends && !mine->surplus) port->senders--;
 }
 
 /* ---- whom the port's mark holds up ------------------------------------------------------------ */
@@ -99,6 +158,7 @@ void pp_budget_judge(pp_port *port, uint32_t index)
     uint8_t before = end->paused;
     bool whole = bounded(&port->budget);
     if (!whole && !bounded(&end->budget)) return;
+    if (PP_UNLIKELY(end->send_tail != PP_NONE)) look_at_blocks(port, index);
     if (above(&end->budget, &end->queued))
         end->paused |= PP_PAUSED_BY_ITSELF;
     else if (at_low(&end->budget, &end->queued))

@@ -54,7 +54,7 @@ typedef struct pp_slot {
     uint32_t previous; /* send queue */
     uint32_t endpoint; /* index; PP_NONE for posts */
     uint8_t kind, state, flags, more;
-    uint8_t cancelled, in_kernel, pinned, internal;
+    uint8_t cancelled, in_kernel, pinned, judged; /* judged: budget.c has looked at what it pins */
     uint32_t error;
     uint32_t next_job; /* of the threads that read and write files */
     uint32_t holds;    /* sends without a copy that read from it */
@@ -69,6 +69,7 @@ typedef struct pp_slot {
     int64_t file;     /* send of a file: its descriptor (a watch: what is held of it), */
     uint64_t offset;  /* where it begins in it (a sendto: the handle of `peer`, where that is a copy), */
     uint32_t held;    /* and its endpoint, if it has one */
+    uint32_t surplus; /* of a send that waits: bytes pinned beyond those still to go; budget.c */
 } pp_slot;
 
 enum { PP_SLOT_ALIGNMENT = 16 };
@@ -93,9 +94,9 @@ enum pp_copies { PP_COPIES_NOT, PP_COPIES_NEXT, PP_COPIES_ALWAYS };
 /* Why an endpoint is not received from. */
 enum pp_paused { PP_PAUSED_BY_ITSELF = 1, PP_PAUSED_BY_PORT = 2 };
 
-/* What waits to be sent, the kernel's part included. */
+/* What waits to be sent, the kernel's part included, and what its blocks pin beyond that. */
 typedef struct pp_queued {
-    uint64_t bytes, sends;
+    uint64_t bytes, sends, surplus;
 } pp_queued;
 
 enum pp_life { PP_LIFE_FREE, PP_LIFE_OPEN, PP_LIFE_DRAINING, PP_LIFE_ENDING };
@@ -195,7 +196,7 @@ struct pp_port {
     pp_queue ready, flush, starved; /* endpoints */
     pp_budget budget;
     pp_queued queued;
-    uint32_t senders;        /* endpoints with anything queued */
+    uint32_t senders;        /* endpoints with anything queued, or pinned */
     uint32_t held;           /* endpoints that the port's budget holds up; budget.c */
     uint32_t batch;          /* number of the one being put together */
     uint32_t unasked;        /* batches since the kernel was asked */
@@ -462,6 +463,10 @@ void pp_budget_add(pp_port *port, uint32_t index, uint64_t bytes);
 void pp_budget_take(pp_port *port, uint32_t index, uint64_t bytes, uint32_t sends);
 /* After its queue has changed: stops receiving, or goes on. */
 void pp_budget_judge(pp_port *port, uint32_t index);
+/* So many bytes of a send have left, and the rest stays behind with its block; or all have, and it is held. */
+void pp_budget_stays(pp_port *port, uint32_t slot, uint64_t sent);
+/* A send's block is pinned no longer. */
+void pp_budget_unpin(pp_port *port, uint32_t slot);
 /* The endpoint is no more. */
 void pp_budget_forget(pp_port *port, uint32_t index);
 

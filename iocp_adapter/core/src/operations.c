@@ -122,6 +122,7 @@ void pp_slot_unpin(pp_port *port, uint32_t index)
     pp_slot *slot = &port->slots[index];
     if (!slot->pinned) return;
     const pp_provider *provider = slot->provider;
+    if (PP_UNLIKELY(slot->surplus)) pp_budget_unpin(port, index);
     slot->pinned = 0;
     provider->unpin(provider->context, slot->block, PP_PIN_KERNEL);
     if (slot->flags & PP_SLOT_TAKE) {

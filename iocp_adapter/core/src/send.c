@@ -17,7 +17,7 @@
  * the last pin; a program that releases a block it did not give away, while it is
  * queued, has its release deferred by the pool.
  *
- * A peer that does not read fills its queue; budget.c bounds that. */
+ * A peer that does not read fills its queue, or leaves unacknowledged what is held: budget.c bounds that. */
 #include "engine.h"
 
 void pp_send_append(pp_port *port, uint32_t index, uint32_t slot)
@@ -90,14 +90,17 @@ static void finish(pp_port *port, uint32_t index, uint32_t error)
     }
     slot->flags |= PP_SLOT_LEFT;
     slot->in_kernel = 1;
+    pp_budget_stays(port, index, slot->size - slot->moved);
 }
 
 void pp_send_unhold(pp_port *port, uint32_t index)
 {
     pp_slot *slot = &port->slots[index];
     if (--slot->holds || !(slot->flags & PP_SLOT_LEFT)) return;
+    uint32_t end = slot->endpoint;
     slot->flags &= (uint8_t)~PP_SLOT_LEFT;
     complete(port, index);
+    pp_budget_judge(port, end);
 }
 
 static void done(pp_port *port, uint32_t slot)
@@ -121,8 +124,10 @@ void pp_send_advance(pp_port *port, uint32_t index, uint64_t sent)
         if (sent < left) {
             slot->moved += sent;
             port->stats.partial_sends++;
+            pp_budget_stays(port, head, sent);
             return;
         }
+        if (PP_UNLIKELY(slot->holds)) pp_budget_stays(port, head, left);
         sent -= left;
         slot->moved = slot->size;
         end->send_head = slot->next;

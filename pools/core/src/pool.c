@@ -309,6 +309,12 @@ static pp_status let_go(void *context, pp_handle handle, pp_pin_kind kind)
     return pp_pool_unpin(context, handle, kind);
 }
 
+static size_t granted(void *context, pp_handle handle)
+{
+    pp_block_info info;
+    return pp_pool_inspect(context, handle, &info) == PP_OK ? (size_t)info.granted : 0;
+}
+
 void pp_pool_provider(pp_pool *pool, pp_provider *out)
 {
     *out = (pp_provider){
@@ -322,6 +328,7 @@ void pp_pool_provider(pp_pool *pool, pp_provider *out)
         .pin = hold,
         .unpin = let_go,
         .max_bytes = pool->max_bytes - pool->padding,
+        .granted = granted,
     };
     pp_notify_provide(out);
 }

@@ -125,6 +125,12 @@ static pp_status heap_unpin(void *context, pp_handle handle, pp_pin_kind kind)
     return PP_OK;
 }
 
+static size_t heap_granted(void *context, pp_handle handle)
+{
+    const struct block *block = heap_find(context, handle);
+    return block ? block->size : 0;
+}
+
 static inline void heap_init(struct heap *heap, unsigned limit, size_t max_bytes)
 {
     memset(heap, 0, sizeof *heap);
@@ -136,7 +142,8 @@ static inline void heap_init(struct heap *heap, unsigned limit, size_t max_bytes
                                 .release = heap_release,
                                 .pin = heap_pin,
                                 .unpin = heap_unpin,
-                                .max_bytes = max_bytes};
+                                .max_bytes = max_bytes,
+                                .granted = heap_granted};
 }
 
 /* ---- ports and sockets --------------------------------------------------------------------------- */

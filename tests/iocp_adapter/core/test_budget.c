@@ -156,6 +156,84 @@ static void who_is_held_up_may_end(void)
     finish();
 }
 
+/* ---- what is pinned ------------------------------------------------------------------------- */
+
+/* No room is left on the way to the peer. */
+static void choke(int i)
+{
+    static char much[1 << 16];
+    const int narrow = 1 << 14; /* and it does not grow */
+    CHECK_EQ(setsockopt(fds[i][1], SOL_SOCKET, SO_RCVBUF, (const char *)&narrow, sizeof narrow), 0);
+    CHECK_EQ(setsockopt(fds[i][0], SOL_SOCKET, SO_SNDBUF, (const char *)&narrow, sizeof narrow), 0);
+    sock_block(fds[i][0], false);
+    while ((long)sock_write(fds[i][0], much, sizeof much) > 0) continue;
+    while ((long)sock_write(fds[i][0], much, 1) > 0) continue;
+}
+
+/* Sends of one byte, each in a block, until the peer is held up; blocks that are pinned for it then. */
+static unsigned dribble(int i)
+{
+    unsigned before = heap.pinned;
+    for (int sends = 0; sends < 60 && !paused(i); sends++) {
+        pp_block block = {0};
+        CHECK_EQ(heap_acquire(&heap, 4096, 0, &block), PP_OK);
+        pp_send send = {.endpoint = endpoints[i],
+                        .block = block.handle,
+                        .bytes = 1,
+                        .flags = PP_SEND_TAKE | PP_SEND_QUIET};
+        CHECK_EQ(pp_port_send(port, &send, NULL), PP_OK);
+    }
+    CHECK(paused(i));
+    return heap.pinned - before;
+}
+
+static void read_until_nothing_is_queued(int i)
+{
+    static char in[1 << 16];
+    sock_block(fds[i][1], false);
+    for (pp_endpoint_info info = {.queued_sends = 1}; info.queued_sends;) {
+        pp_completion row;
+        while ((long)sock_read(fds[i][1], in, sizeof in) > 0) continue;
+        if (pp_port_dequeue(port, &row, 1, 1000000, NULL)) note(&row);
+        CHECK_EQ(pp_port_endpoint(port, endpoints[i], &info), PP_OK);
+    }
+}
+
+static void a_byte_that_waits_counts_as_the_block_that_it_pins(void)
+{
+    begin((pp_budget){0}, (pp_budget){.high_bytes = 4 * 4096, .low_bytes = 4096});
+    choke(0);
+    CHECK_EQ(dribble(0), 5);
+    CHECK(stats().queued_bytes <= 5);
+    says(0), says(1);
+    hears(1);
+    read_until_nothing_is_queued(0);
+    hears(0);
+    CHECK_EQ(heap.pinned, 0);
+    finish();
+}
+
+static void above_the_ports_mark_each_stops_at_its_share_of_it(void)
+{
+    begin((pp_budget){.high_bytes = 12 * 4096, .low_bytes = 4096}, (pp_budget){0});
+    for (int i = 0; i < 3; i++) choke(i);
+    CHECK_EQ(dribble(0), 13);
+    CHECK_EQ(dribble(1), 6);
+    CHECK_EQ(dribble(2), 4);
+    says(3);
+    hears(3);
+    for (int i = 0; i < 3; i++) says(i);
+    CHECK(nothing_comes(port));
+    for (int i = 0; i < 3; i++) read_until_nothing_is_queued(i);
+    while (heard[0] + heard[1] + heard[2] < 3) {
+        pp_completion row = next(port);
+        note(&row);
+    }
+    memset(heard, 0, sizeof heard);
+    CHECK_EQ(heap.pinned, 0);
+    finish();
+}
+
 static void marks_in_the_wrong_order_are_refused(void)
 {
     pp_port_config config = {.backend = backend, .budget = {.high_bytes = 1, .low_bytes = 2}};
@@ -301,6 +379,8 @@ int main(void)
     RUN_ON_ALL(too_many_sends_stop_the_reading_as_too_many_bytes_do);
     RUN_ON_ALL(the_ports_mark_holds_up_who_has_much_and_nobody_else);
     RUN_ON_ALL(who_is_held_up_may_end);
+    RUN_ON_ALL(a_byte_that_waits_counts_as_the_block_that_it_pins);
+    RUN_ON_ALL(above_the_ports_mark_each_stops_at_its_share_of_it);
     RUN_ON_ALL(marks_in_the_wrong_order_are_refused);
     RUN(peers_that_read_when_they_like);
     return report();

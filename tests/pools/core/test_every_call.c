@@ -331,8 +331,10 @@ static void provide(pp_pool *pool)
     pp_pool_provider(pool, &table);
     CHECK_EQ(table.acquire(table.context, 10, 0, &blocks[0]), PP_OK);
     CHECK_EQ(table.pin(table.context, blocks[0].handle, PP_PIN_KERNEL, &data), PP_OK);
+    CHECK(table.granted(table.context, blocks[0].handle) >= blocks[0].size);
     CHECK_EQ(table.unpin(table.context, blocks[0].handle, PP_PIN_KERNEL), PP_OK);
     CHECK_EQ(table.release(table.context, blocks[0].handle), PP_OK);
+    CHECK_EQ(table.granted(table.context, blocks[0].handle), 0);
     CHECK_EQ(table.acquire_many(table.context, 2, 10, 0, blocks), 2);
     for (int i = 0; i < 2; i++) handles[i] = blocks[i].handle;
     CHECK_EQ(table.release_many(table.context, handles, 2), 2);

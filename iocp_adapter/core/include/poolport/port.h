@@ -69,7 +69,8 @@ typedef enum pp_completion_flag {
 } pp_completion_flag;
 
 /* How much may wait to be sent before it is not received any more, and until how much is left. 0 as a high
- * mark: no limit. */
+ * mark: no limit. Bytes: of a block all that was granted, if its provider can tell, for as long as the send has to
+ * wait, or the network reads it; of plain memory what is still to go. */
 typedef struct pp_budget {
     uint64_t high_bytes, low_bytes;
     uint64_t high_sends, low_sends;
@@ -88,7 +89,7 @@ typedef struct pp_port_config {
         zero_copy_bytes; /* what a peer is to be sent at once is not copied from here on, where the back end can:
                                  its blocks stay pinned until the peer has acknowledged it; 0: never */
     pp_budget budget;    /* of all endpoints together: above it, those are not received from who have at least
-                         as much queued as the average of those who have anything */
+                         their share of its high mark queued, among those who have anything */
 } pp_port_config;
 
 typedef enum pp_endpoint_flag {

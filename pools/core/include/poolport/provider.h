@@ -13,7 +13,7 @@
 
 #include <poolport/block.h>
 
-enum { PP_PROVIDER_VERSION = 2 };
+enum { PP_PROVIDER_VERSION = 3 };
 
 /* Memory came back, or may have. Called once, by the thread whose call brought it back, within that call:
  * wakes somebody, does not call the provider, and waits for nobody who does. */
@@ -55,6 +55,10 @@ typedef struct pp_provider {
     /* With `notify`: takes back every request for `fn(argument)` that is not yet called. Once it
      * returns, none is called any more. */
     void (*forget)(void *context, pp_memory_fn fn, void *argument);
+
+    /* Version 3. Bytes granted of a block that the caller owns or has pinned; 0: there is none. NULL: nobody
+     * can tell, and a block is reckoned as what is used of it. */
+    size_t (*granted)(void *context, pp_handle handle);
 } pp_provider;
 
 #endif
