@@ -138,6 +138,8 @@ static pp_status begin_accept(pp_port *port, pp_endpoint listener, uint64_t user
     if (slot == PP_NONE) return PP_EXHAUSTED;
     port->slots[slot].user = user;
     end->accept = slot;
+    port->kinds[end->kind]--;
+    port->kinds[end->kind = PP_ENDPOINT_LISTENER]++;
     pp_status status = port->backend->accept ? port->backend->accept(port, slot) : pp_end_watch(port, index);
     if (status != PP_OK) {
         end->accept = PP_NONE;
@@ -200,7 +202,7 @@ static pp_status begin_connect(pp_port *port, pp_endpoint endpoint, const void *
             outcome = port->sockets->connect(end->descriptor, address, bytes);
     }
     end->connecting = 1;
-    end->edges = 0;
+    end->edges &= PP_EDGE_PARTS;
     pp_slot_begin(port, slot);
     if (out) *out = pp_slot_name(port, slot);
     if (outcome < 0 && !pp_os_in_progress(-outcome))

@@ -82,7 +82,7 @@ static pp_status open_epoll(pp_port *port, uint32_t entries, char *reason, int *
 static pp_status watch(pp_port *port, uint32_t index)
 {
     epoll_state *state = port->state;
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET,
                                 .data = {.u64 = pp_end_name(port, index)}};
     int descriptor = (int)port->ends[index].descriptor;
     if (epoll_ctl(state->epoll, EPOLL_CTL_ADD, descriptor, &event) == 0) return PP_OK;
@@ -173,6 +173,7 @@ static void harvest(pp_port *port, bool asked)
         unsigned edges = 0;
         if (event->events & EPOLLIN) edges |= PP_EDGE_IN;
         if (event->events & EPOLLOUT) edges |= PP_EDGE_OUT;
+        if (PP_UNLIKELY(event->events & EPOLLPRI)) edges |= PP_EDGE_IN | PP_EDGE_PARTS;
         if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) edges |= PP_EDGE_HANGUP;
         pp_ready(port, index, edges);
     }

@@ -57,6 +57,17 @@ static void strike_out(pp_port *port, uint32_t index)
     if (*place == index) *place = port->ends[index].next_named;
 }
 
+/* ---- association --------------------------------------------------------------------------- */
+
+static void classify(pp_port *port, pp_end *end)
+{
+    end->kind = end->flags & PP_FILE   ? PP_ENDPOINT_FILE
+                : end->flags & PP_PIPE ? PP_ENDPOINT_PIPE
+                                       : (uint8_t)port->sockets->kind(end->descriptor);
+    bool edges = !port->backend->expect && !(end->flags & PP_FILE);
+    if (edges && end->kind != PP_ENDPOINT_TCP) end->edges |= PP_EDGE_PARTS;
+}
+
 uint32_t pp_end_find(const pp_port *port, pp_endpoint endpoint)
 {
     uint32_t index = (uint32_t)endpoint;
@@ -110,6 +121,7 @@ pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_
                         .key = config->key,
                         .budget = config->budget,
                         .provider = provider};
+        classify(port, end);
         end->receive_bytes = provider && first > provider->max_bytes ? provider->max_bytes : first;
         port->now_ns = pp_os_now_ns();
         end->since_ns = end->in_ns = end->out_ns = port->now_ns;
@@ -124,6 +136,7 @@ pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_
             *out = pp_end_name(port, index);
             port->stats.associated++;
             port->stats.endpoints++;
+            port->kinds[end->kind]++;
         }
     }
     pp_leave(port);
@@ -196,6 +209,7 @@ static void finish(pp_port *port, uint32_t index)
         port->sockets->close(end->descriptor, end->reset);
     end->life = PP_LIFE_FREE;
     port->stats.endpoints--;
+    port->kinds[end->kind]--;
     pp_complete(port, end->close, 0, end->reason);
     pp_end_recycle(port, index);
 }

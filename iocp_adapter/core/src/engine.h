@@ -86,7 +86,8 @@ enum pp_slot_flag {
     PP_SLOT_LEFT = 128   /* has left its queue, and is held */
 };
 
-enum pp_edge { PP_EDGE_IN = 1, PP_EDGE_OUT = 2, PP_EDGE_HANGUP = 4 };
+/* PARTS stays: a receive may end early, and leave something behind that no edge will tell. */
+enum pp_edge { PP_EDGE_IN = 1, PP_EDGE_OUT = 2, PP_EDGE_HANGUP = 4, PP_EDGE_PARTS = 8 };
 
 /* Whether the sends of an endpoint that are large enough go without a copy. */
 enum pp_copies { PP_COPIES_NOT, PP_COPIES_NEXT, PP_COPIES_ALWAYS };
@@ -107,6 +108,7 @@ typedef struct pp_end {
     uint8_t life, flags, edges, watched;
     uint8_t queued_ready, queued_flush, queued_rearm, starved;
     uint8_t paused;                  /* pp_paused */
+    uint8_t kind;                    /* pp_endpoint_kind */
     uint8_t connecting, reset, thin; /* thin: receives in a row that left the block mostly empty */
     uint8_t copies;                  /* pp_copies */
     uint8_t deferred;                /* its end of stream was seen in `batch`, right after data */

@@ -66,6 +66,7 @@ int64_t
 pp_os_disconnect(int64_t socket); /* both directions; 0, or minus the error of a connection that is no more */
 int64_t pp_os_set_nonblocking(int64_t socket);
 void pp_os_close(int64_t socket, bool reset); /* or a named pipe */
+pp_endpoint_kind pp_os_kind(int64_t socket);  /* PP_ENDPOINT_LISTENER is not told */
 
 /* A descriptor kept in reserve, so that a connection can be taken and closed when none is left. */
 int64_t pp_os_reserve_descriptor(void);
@@ -88,6 +89,7 @@ typedef struct pp_sockets {
     int64_t (*connect_result)(int64_t socket);
     int64_t (*disconnect)(int64_t socket);
     int64_t (*set_nonblocking)(int64_t socket);
+    pp_endpoint_kind (*kind)(int64_t socket);
     int64_t (*reserve_descriptor)(void);
     void (*close)(int64_t socket, bool reset);
     void (*close_file)(int64_t file);

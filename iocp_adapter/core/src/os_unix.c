@@ -247,6 +247,20 @@ pp_status pp_os_hold(int64_t descriptor, int64_t *held)
 
 void pp_os_let_go(int64_t held) { close((int)held); }
 
+pp_endpoint_kind pp_os_kind(int64_t descriptor)
+{
+#if defined(SO_PROTOCOL) && defined(SO_DOMAIN)
+    int number = 0;
+    socklen_t bytes = sizeof number;
+    if (getsockopt((int)descriptor, SOL_SOCKET, SO_PROTOCOL, &number, &bytes) < 0) return PP_ENDPOINT_OTHER;
+    if (number == IPPROTO_TCP) return PP_ENDPOINT_TCP;
+    if (number == IPPROTO_UDP) return PP_ENDPOINT_UDP;
+    if (getsockopt((int)descriptor, SOL_SOCKET, SO_DOMAIN, &number, &bytes) == 0 && number == AF_UNIX)
+        return PP_ENDPOINT_UNIX;
+#endif
+    return PP_ENDPOINT_OTHER;
+}
+
 int64_t pp_os_reserve_descriptor(void) { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
 
 size_t pp_socket_peer(int64_t descriptor, char *out, size_t capacity)

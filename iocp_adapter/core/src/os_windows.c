@@ -214,6 +214,18 @@ void pp_os_let_go(int64_t held)
     if (held & OBJECT_BIT) CloseHandle(pp_os_object(held));
 }
 
+pp_endpoint_kind pp_os_kind(int64_t socket)
+{
+    WSAPROTOCOL_INFOW found;
+    int bytes = sizeof found;
+    if (getsockopt((SOCKET)socket, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&found, &bytes) != 0)
+        return PP_ENDPOINT_OTHER;
+    if (found.iAddressFamily == AF_UNIX) return PP_ENDPOINT_UNIX;
+    return found.iProtocol == IPPROTO_TCP   ? PP_ENDPOINT_TCP
+           : found.iProtocol == IPPROTO_UDP ? PP_ENDPOINT_UDP
+                                            : PP_ENDPOINT_OTHER;
+}
+
 int64_t pp_os_reserve_descriptor(void) { return -1; } /* sockets are not scarce here as descriptors are */
 
 static size_t pipe_peer(HANDLE pipe, char *out, size_t capacity)

@@ -66,6 +66,7 @@ static const pp_sockets of_the_system = {
     .connect_result = pp_os_connect_result,
     .disconnect = pp_os_disconnect,
     .set_nonblocking = pp_os_set_nonblocking,
+    .kind = pp_os_kind,
     .reserve_descriptor = pp_os_reserve_descriptor,
     .close = pp_os_close,
     .close_file = pp_port_file_close,

@@ -8,7 +8,10 @@
  * multiplies it by four, eight receives in a row that leave three quarters empty
  * halve it. A short receive has emptied the socket (readiness is an edge: whatever
  * comes later is reported anew), so the next attempt waits for the next report;
- * after a hang-up the attempts go on until the end of the stream has been seen. The
+ * after a hang-up the attempts go on until the end of the stream has been seen. That is TCP's
+ * way, and ends with its first urgent byte, at which a receive stops; one of a Unix socket stops where
+ * a descriptor was passed along, or a packet ends. Of these (PP_EDGE_PARTS) the attempts go on until one
+ * finds nothing, wherever news are edges. The
  * end of a self-closing endpoint's stream is acted upon one batch after its last data,
  * so that the answer to that data can be queued before the endpoint drains.
  *
@@ -74,7 +77,7 @@ static bool judge(pp_port *port, uint32_t index, int64_t got, uint64_t room)
 {
     pp_end *end = &port->ends[index];
     if (PP_LIKELY(got > 0)) {
-        if ((uint64_t)got < room && !(end->edges & PP_EDGE_HANGUP)) {
+        if ((uint64_t)got < room && !(end->edges & (PP_EDGE_HANGUP | PP_EDGE_PARTS))) {
             end->edges &= ~PP_EDGE_IN;
             if (port->backend->expect) port->backend->expect(port, index);
         }

@@ -269,6 +269,7 @@ static int64_t start_connect(int64_t descriptor, const void *address, uint32_t b
 
 static int64_t connect_result(int64_t descriptor) { return -(int64_t)at(descriptor)->outcome; }
 static int64_t set_nonblocking(int64_t descriptor) { return 0; }
+static pp_endpoint_kind kind(int64_t descriptor) { return PP_ENDPOINT_TCP; } /* like nothing else */
 
 static int64_t disconnect(int64_t descriptor)
 {
@@ -295,6 +296,7 @@ const pp_sockets sim_sockets = {
     .connect_result = connect_result,
     .disconnect = disconnect,
     .set_nonblocking = set_nonblocking,
+    .kind = kind,
     .reserve_descriptor = reserve_descriptor,
     .close = sim_close,
     .close_file = close_file,

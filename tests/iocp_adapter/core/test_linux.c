@@ -220,8 +220,88 @@ static void a_child_of_fork_has_no_threads_for_files_and_waits_for_none(void)
     end_port(port);
 }
 
+/* ---- what a receive leaves behind although it had room --------------------------------------------- */
+
+static void hears(pp_port *port, struct heap *heap, const char *what)
+{
+    char heard[64] = "";
+    for (size_t got = 0; got < strlen(what);) {
+        pp_completion row = next(port);
+        CHECK_EQ(row.event, PP_KIND_RECV | PP_MORE);
+        if (row.event != (PP_KIND_RECV | PP_MORE) || got + row.result >= sizeof heard) return;
+        memcpy(heard + got, (const char *)(uintptr_t)row.address, row.result);
+        got += row.result;
+        CHECK_EQ(heap_release(heap, row.block), PP_OK);
+    }
+    CHECK(strcmp(heard, what) == 0);
+}
+
+static void an_urgent_byte_hides_nothing(void)
+{
+    struct heap heap;
+    int fds[2];
+    char byte;
+    heap_init(&heap, 4, 4096);
+    tcp_pair(fds);
+    CHECK_EQ(send(fds[1], "abc", 3, 0), 3);
+    CHECK_EQ(send(fds[1], "!", 1, MSG_OOB), 1);
+    CHECK_EQ(send(fds[1], "def", 3, 0), 3);
+    while (recv(fds[0], &byte, 1, MSG_OOB | MSG_PEEK | MSG_DONTWAIT) != 1) sched_yield();
+    pp_port *port = new_port();
+    CHECK_EQ(pp_port_recv_stream(port, add(port, fds[0], 1, &heap, 0), 0, NULL), PP_OK);
+    hears(port, &heap, "abcdef");
+    end_port(port);
+    sock_close(fds[0]), sock_close(fds[1]);
+}
+
+static void pass_along(int socket, const char *data, int descriptor)
+{
+    union {
+        struct cmsghdr head;
+        char room[CMSG_SPACE(sizeof descriptor)];
+    } control = {
+        .head = {.cmsg_len = CMSG_LEN(sizeof descriptor), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    struct iovec part = {(void *)(uintptr_t)data, strlen(data)};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    memcpy(CMSG_DATA(&control.head), &descriptor, sizeof descriptor);
+    CHECK_EQ(sendmsg(socket, &message, 0), (ssize_t)part.iov_len);
+}
+
+static void a_descriptor_that_is_passed_along_hides_nothing(void)
+{
+    struct heap heap;
+    int fds[2];
+    heap_init(&heap, 8, 4096);
+    pair(fds);
+    for (int i = 0; i < 3; i++) pass_along(fds[1], "ab", fds[1]);
+    CHECK_EQ(send(fds[1], "cd", 2, 0), 2);
+    pp_port *port = new_port();
+    CHECK_EQ(pp_port_recv_stream(port, add(port, fds[0], 1, &heap, 0), 0, NULL), PP_OK);
+    hears(port, &heap, "abababcd");
+    end_port(port);
+    sock_close(fds[0]), sock_close(fds[1]);
+}
+
+static void packets_of_a_unix_socket_hide_nothing(void)
+{
+    struct heap heap;
+    int fds[2];
+    heap_init(&heap, 8, 4096);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds), 0);
+    for (int i = 0; i < 3; i++) CHECK_EQ(send(fds[1], "ab", 2, 0), 2);
+    pp_port *port = new_port();
+    CHECK_EQ(pp_port_recv_stream(port, add(port, fds[0], 1, &heap, 0), 0, NULL), PP_OK);
+    hears(port, &heap, "ababab");
+    end_port(port);
+    sock_close(fds[0]), sock_close(fds[1]);
+}
+
 int main(void)
 {
+    RUN_ON_ALL(an_urgent_byte_hides_nothing);
+    RUN_ON_ALL(a_descriptor_that_is_passed_along_hides_nothing);
+    RUN_ON_ALL(packets_of_a_unix_socket_hide_nothing);
     RUN_ON_ALL(a_child_of_fork_has_no_threads_for_files_and_waits_for_none);
     RUN_ON_ALL(unix_datagrams_wait_for_room);
     RUN_ON_ALL(without_a_connection_they_fail_instead);
