@@ -18,7 +18,7 @@
  * take: the rest would wait behind what this one does with its batch, while they sleep.
  *
  * With a concurrency value, a thread counts as running from the end of one dequeue to
- * the beginning of its next; nobody is let through while that many run. */
+ * the beginning of its next (running.c); nobody is let through while that many run. */
 #include <stdlib.h>
 
 #include "engine.h"
@@ -91,23 +91,16 @@ static void wait_in_line(pp_port *port, uint64_t deadline_ns)
     pp_os_gate_end(&self.gate);
 }
 
-static void stop_running(pp_port *port, uint64_t self)
-{
-    for (uint32_t i = 0; i < port->running_count; i++) {
-        if (port->running[i] != self) continue;
-        port->running[i] = port->running[--port->running_count];
-        return;
-    }
-}
-
-void pp_port_leave(pp_port *port)
+void pp_running_leave(pp_port *port, uint64_t thread)
 {
     if (port->forks != pp_os_forks()) return;
     pp_take_lock(port);
-    stop_running(port, pp_os_thread());
+    pp_running_end(port, thread);
     hand_on(port);
     pp_os_lock_drop(&port->lock);
 }
+
+void pp_port_leave(pp_port *port) { pp_running_leave(port, pp_os_thread()); }
 
 /* ---- a batch ------------------------------------------------------------------------------- */
 
@@ -271,7 +264,7 @@ size_t pp_port_exchange(pp_port *port, const pp_block_send *sends, size_t send_c
         pp_take_lock(port);
         port->now_ns = pp_os_now_ns();
         uint64_t self = port->concurrency ? pp_os_thread() : 0;
-        if (self) stop_running(port, self);
+        if (self) pp_running_end(port, self);
         port->refill = 1;
         port->batch++;
         submit(port, sends, send_count);
@@ -279,7 +272,7 @@ size_t pp_port_exchange(pp_port *port, const pp_block_send *sends, size_t send_c
         if (sink.count) {
             port->stats.batches++;
             port->stats.dequeued += sink.count;
-            if (self) port->running[port->running_count++] = self;
+            if (self) pp_running_begin(port, self);
         }
         if (PP_LIKELY(port->open)) port->backend->flush(port);
         hand_on(port);

@@ -5,7 +5,7 @@
  *      disconnect.c  file.c  send_file.c           what operations mean
  *      watch.c                                     what others' descriptors are ready for
  *      look.c                                      what the port tells of itself
- *      dequeue.c                                   who waits, who harvests, what a batch is
+ *      dequeue.c  running.c                        who waits, who harvests, what a batch is; who runs
  *      operations.c  endpoints.c  timers.c         the tables
  *      backend_*.c                                 the kernel's news
  *      os_*.c                                      the system's calls
@@ -222,6 +222,7 @@ struct pp_port {
     uint32_t waiting;          /* how many */
     uint64_t *running;         /* threads between two dequeues */
     uint32_t running_count, concurrency;
+    struct pp_port *next_port, *previous_port; /* of those with a concurrency value; running.c */
     uint64_t batch_bytes;
     uint64_t zero_copy_bytes; /* UINT64_MAX: no send is so large */
     uint64_t now_ns;          /* read once a batch */
@@ -492,7 +493,19 @@ void pp_timers_end(pp_port *port);
 void pp_timers_expire(pp_port *port);
 uint64_t pp_timers_next_ns(const pp_port *port); /* UINT64_MAX: none */
 
+/* ---- running.c ------------------------------------------------------------------------ */
+
+/* A port with a concurrency value begins to hear of threads that end, and ceases to. Without its lock. */
+void pp_running_join(pp_port *port);
+void pp_running_part(pp_port *port);
+/* A thread works on what it has dequeued, and does no more. */
+void pp_running_begin(pp_port *port, uint64_t thread);
+void pp_running_end(pp_port *port, uint64_t thread);
+
 /* ---- dequeue.c ------------------------------------------------------------------------ */
+
+/* The same, and another one may go on. Without the lock. */
+void pp_running_leave(pp_port *port, uint64_t thread);
 
 /* Gives work that has just appeared to a thread that waits. */
 void pp_rouse(pp_port *port);

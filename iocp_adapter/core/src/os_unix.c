@@ -38,13 +38,44 @@ uint64_t pp_os_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static _Thread_local char self;
+static _Thread_local char self; /* 1: its end will be told */
 
 uint64_t pp_os_thread(void) { return (uintptr_t)&self; }
 
+static void (*told_end)(uint64_t thread);
+static pthread_key_t end_key;
+static bool has_end_key;
+
+static void thread_ends(void *thread)
+{
+    self = 0;
+    __atomic_load_n(&told_end, __ATOMIC_RELAXED)((uintptr_t)thread);
+}
+
+static void make_end_key(void) { has_end_key = pthread_key_create(&end_key, thread_ends) == 0; }
+
+void pp_os_tell_end(void (*told)(uint64_t thread))
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (self) return;
+    __atomic_store_n(&told_end, told, __ATOMIC_RELAXED);
+    pthread_once(&once, make_end_key);
+    self = has_end_key && pthread_setspecific(end_key, &self) == 0;
+}
+
+static pthread_mutex_t process_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void pp_os_process_lock_take(void) { pthread_mutex_lock(&process_lock); }
+void pp_os_process_lock_drop(void) { pthread_mutex_unlock(&process_lock); }
+
 static uint32_t forks;
 
-static void count_fork(void) { __atomic_add_fetch(&forks, 1, __ATOMIC_RELAXED); }
+static void count_fork(void)
+{
+    const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
+    process_lock = unlocked; /* whoever held it is not here */
+    __atomic_add_fetch(&forks, 1, __ATOMIC_RELAXED);
+}
 
 static void count_forks(void) { pthread_atfork(NULL, NULL, count_fork); }
 

@@ -29,6 +29,40 @@ uint64_t pp_os_now_ns(void)
 
 uint64_t pp_os_thread(void) { return GetCurrentThreadId(); }
 uint32_t pp_os_forks(void) { return 0; }
+
+static void (*told_end)(uint64_t thread);
+static DWORD end_slot = FLS_OUT_OF_INDEXES;
+static BOOLEAN(NTAPI *process_ends)(void);
+
+/* Threads that a process takes along when it ends have left their locks behind. */
+static void NTAPI thread_ends(void *thread)
+{
+    if (!thread || (process_ends && process_ends())) return;
+    __atomic_load_n(&told_end, __ATOMIC_RELAXED)((uintptr_t)thread);
+}
+
+static BOOL CALLBACK make_end_slot(INIT_ONCE *once, void *argument, void **context)
+{
+    FARPROC found = GetProcAddress(GetModuleHandleW(L"ntdll.dll"), "RtlDllShutdownInProgress");
+    memcpy(&process_ends, &found, sizeof found);
+    end_slot = FlsAlloc(thread_ends);
+    return TRUE;
+}
+
+void pp_os_tell_end(void (*told)(uint64_t thread))
+{
+    static INIT_ONCE once = INIT_ONCE_STATIC_INIT;
+    __atomic_store_n(&told_end, told, __ATOMIC_RELAXED);
+    InitOnceExecuteOnce(&once, make_end_slot, NULL, NULL);
+    if (end_slot != FLS_OUT_OF_INDEXES && !FlsGetValue(end_slot))
+        FlsSetValue(end_slot, (void *)(uintptr_t)GetCurrentThreadId());
+}
+
+static SRWLOCK process_lock = SRWLOCK_INIT;
+
+void pp_os_process_lock_take(void) { AcquireSRWLockExclusive(&process_lock); }
+void pp_os_process_lock_drop(void) { ReleaseSRWLockExclusive(&process_lock); }
+
 /* Not getenv(): each C library of a process has a copy of its own, and the program's may be another. */
 bool pp_os_environment(const char *name, char *out, size_t capacity)
 {

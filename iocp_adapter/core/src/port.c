@@ -162,6 +162,7 @@ pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reas
         return status;
     }
     port->reserve = port->sockets->reserve_descriptor();
+    if (port->concurrency) pp_running_join(port);
     *out = port;
     return PP_OK;
 }
@@ -227,6 +228,7 @@ static void discard_done(pp_port *port)
 
 void pp_port_destroy(pp_port *port)
 {
+    if (port->concurrency) pp_running_part(port);
     if (port->forks == pp_os_forks()) {
         pp_port_close(port, 0, NULL, 0, NULL);
         discard_done(port);

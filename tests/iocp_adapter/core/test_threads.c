@@ -200,6 +200,42 @@ static void a_close_waits_for_nobody_who_works(void)
     end_port(port);
 }
 
+static void *take_one(void *context)
+{
+    CHECK_EQ(next(port).event, PP_KIND_POST);
+    return NULL;
+}
+
+static void a_thread_that_ends_no_longer_works(void)
+{
+    pthread_t thread;
+    begin_with_concurrency(1);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
+        pthread_create(&thread, NULL, take_one, NULL);
+        pthread_join(thread, NULL);
+        CHECK_EQ(port->running_count, 0);
+    }
+    end_port(port);
+}
+
+/* Nobody leads, nobody is woken by anything else. */
+static void its_end_wakes_the_next_one(void)
+{
+    pthread_t worker, waiting;
+    begin_with_concurrency(1);
+    CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
+    pthread_create(&worker, NULL, work_for_long, NULL);
+    while (!atomic_load(&working)) sched_yield();
+    CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
+    pthread_create(&waiting, NULL, take_one, NULL);
+    while (in_line() == 0) sched_yield();
+    may_end = true;
+    pthread_join(worker, NULL);
+    pthread_join(waiting, NULL);
+    end_port(port);
+}
+
 enum { LINE = 5 };
 
 static _Atomic int order[LINE];
@@ -301,6 +337,8 @@ int main(void)
     RUN(a_big_batch_leaves_the_others_theirs);
     RUN(and_no_more_than_may_run);
     RUN_ON_ALL(a_close_waits_for_nobody_who_works);
+    RUN_ON_ALL(a_thread_that_ends_no_longer_works);
+    RUN_ON_ALL(its_end_wakes_the_next_one);
     RUN_ON_ALL(the_last_to_wait_is_the_first_to_be_served);
     RUN_ON_ALL(what_a_thread_armed_outlives_it);
     RUN_ON_ALL(a_waiting_thread_sees_what_another_submits);

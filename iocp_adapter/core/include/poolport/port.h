@@ -477,7 +477,8 @@ size_t pp_port_dequeue(pp_port *port, pp_completion *out, size_t capacity, int64
 size_t pp_port_exchange(pp_port *port, const pp_block_send *sends, size_t send_count, pp_completion *out,
                         size_t capacity, int64_t timeout_ns, pp_status *why);
 
-/* The calling thread no longer counts against the concurrency value (it did since its last dequeue). */
+/* The calling thread no longer counts against the concurrency value (it did since its last dequeue). A thread
+ * that ends need not call it. */
 void pp_port_leave(pp_port *port);
 
 /* Says that blocks came back to a provider: endpoints that wait for one try again. */
