@@ -263,7 +263,7 @@ size_t pp_port_exchange(pp_port *port, const pp_block_send *sends, size_t send_c
     if (port->forks == pp_os_forks()) {
         pp_take_lock(port);
         port->now_ns = pp_os_now_ns();
-        uint64_t self = port->concurrency ? pp_os_thread() : 0;
+        uint64_t self = port->concurrency && capacity ? pp_os_thread() : 0;
         if (self) pp_running_end(port, self);
         port->refill = 1;
         port->batch++;

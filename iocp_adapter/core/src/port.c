@@ -5,7 +5,14 @@
 
 #include "engine.h"
 
-enum { ENTRIES = 1024, ENDPOINTS = 65536, OPERATIONS = 262144, TABLE_LIMIT = 1 << 26 };
+enum {
+    ENTRIES = 1024,
+    ENDPOINTS = 65536,
+    OPERATIONS = 262144,
+    OTHER_DESCRIPTORS = 32,
+    TABLE_LIMIT = 1 << 26,
+    ENTRIES_LIMIT = 32768
+};
 
 /* ---- a call's frame ------------------------------------------------------------------------ */
 
@@ -138,7 +145,9 @@ pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reas
     uint32_t operations = config->max_operations ? config->max_operations : OPERATIONS;
     *os_error = 0;
     if (reason) *reason = 0;
-    if (endpoints > TABLE_LIMIT || operations > TABLE_LIMIT || config->concurrency > 65536) return PP_INVALID;
+    if (endpoints > TABLE_LIMIT || operations > TABLE_LIMIT || config->concurrency > 65536 ||
+        config->entries > ENTRIES_LIMIT)
+        return PP_INVALID;
     if (!pp_budget_valid(&config->budget)) return PP_INVALID;
     pp_port *port = calloc(1, sizeof *port);
     if (!port) return PP_NO_MEMORY;

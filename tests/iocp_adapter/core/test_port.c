@@ -150,8 +150,20 @@ static void tiny_queues_lose_nothing(void)
     for (int i = 0; i < MANY; i++) sock_close(fds[i][0]), sock_close(fds[i][1]);
 }
 
+static void a_size_that_no_kernel_has_is_refused(void)
+{
+    pp_port_config config = {.backend = backend, .entries = 32769};
+    pp_port *port = NULL;
+    int os_error;
+    CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_INVALID);
+    config.backend = PP_BACKEND_AUTO; /* nor is it a reason to choose another back end */
+    CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_INVALID);
+    CHECK(!port);
+}
+
 int main(void)
 {
+    RUN_ON_ALL(a_size_that_no_kernel_has_is_refused);
     RUN_ON_ALL(packets_arrive_in_order);
     RUN_ON_ALL(a_timeout_is_never_cut_short);
     RUN_ON_ALL(a_huge_timeout_does_not_overflow);

@@ -200,6 +200,20 @@ static void a_close_waits_for_nobody_who_works(void)
     end_port(port);
 }
 
+/* Who only submits, between two dequeues, still works on what it has dequeued. */
+static void submitting_ends_no_work(void)
+{
+    pp_completion row;
+    begin_with_concurrency(1);
+    CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
+    CHECK_EQ(next(port).event, PP_KIND_POST);
+    CHECK_EQ(pp_port_exchange(port, NULL, 0, &row, 0, 0, NULL), 0);
+    CHECK_EQ(port->running_count, 1);
+    pp_port_leave(port);
+    CHECK_EQ(port->running_count, 0);
+    end_port(port);
+}
+
 static void *take_one(void *context)
 {
     CHECK_EQ(next(port).event, PP_KIND_POST);
@@ -337,6 +351,7 @@ int main(void)
     RUN(a_big_batch_leaves_the_others_theirs);
     RUN(and_no_more_than_may_run);
     RUN_ON_ALL(a_close_waits_for_nobody_who_works);
+    RUN_ON_ALL(submitting_ends_no_work);
     RUN_ON_ALL(a_thread_that_ends_no_longer_works);
     RUN_ON_ALL(its_end_wakes_the_next_one);
     RUN_ON_ALL(the_last_to_wait_is_the_first_to_be_served);

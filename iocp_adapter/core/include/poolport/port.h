@@ -79,9 +79,10 @@ typedef struct pp_budget {
 /* Zero-initialise, then set what differs. */
 typedef struct pp_port_config {
     pp_backend_id backend;
-    uint32_t concurrency;    /* the most threads between two dequeues at once; 0: no limit */
-    uint32_t entries;        /* size of the kernel's queues; 0: 1024 */
-    uint32_t max_endpoints;  /* 0: 65536 */
+    uint32_t concurrency; /* the most threads between two dequeues at once; 0: no limit */
+    uint32_t entries;     /* size of the kernel's queues, up to 32768; 0: 1024 */
+    uint32_t
+        max_endpoints; /* 0: 32 fewer than the process may have descriptors, at least 32, at most 65536 */
     uint32_t max_operations; /* slots, preallocated; each endpoint takes one for its end; 0: 262144 */
     uint64_t batch_bytes;    /* payload that ends a batch; 0: PP_BATCH_BYTES */
     uint64_t seed;           /* of the simulated kernel */
