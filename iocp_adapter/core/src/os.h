@@ -74,6 +74,9 @@ int64_t pp_os_set_nonblocking(int64_t socket);
 void pp_os_close(int64_t socket, bool reset); /* or a named pipe */
 pp_endpoint_kind pp_os_kind(int64_t socket);  /* PP_ENDPOINT_LISTENER is not told */
 
+/* The most descriptors that the process may have open; UINT64_MAX: as many as there are. */
+uint64_t pp_os_descriptor_limit(void);
+
 /* A descriptor kept in reserve, so that a connection can be taken and closed when none is left. */
 int64_t pp_os_reserve_descriptor(void);
 

@@ -260,6 +260,7 @@ pp_endpoint_kind pp_os_kind(int64_t socket)
                                             : PP_ENDPOINT_OTHER;
 }
 
+uint64_t pp_os_descriptor_limit(void) { return UINT64_MAX; }
 int64_t pp_os_reserve_descriptor(void) { return -1; } /* sockets are not scarce here as descriptors are */
 
 static size_t pipe_peer(HANDLE pipe, char *out, size_t capacity)

@@ -139,9 +139,17 @@ static void free_port(pp_port *port)
     free(port);
 }
 
+/* As many as there can be descriptors, but for some that are the program's. */
+static uint32_t default_endpoints(const pp_port_config *config)
+{
+    uint64_t limit = config->backend == PP_BACKEND_SIM ? UINT64_MAX : pp_os_descriptor_limit();
+    if (limit >= ENDPOINTS + OTHER_DESCRIPTORS) return ENDPOINTS;
+    return limit > 2 * OTHER_DESCRIPTORS ? (uint32_t)limit - OTHER_DESCRIPTORS : OTHER_DESCRIPTORS;
+}
+
 pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reason, int *os_error)
 {
-    uint32_t endpoints = config->max_endpoints ? config->max_endpoints : ENDPOINTS;
+    uint32_t endpoints = config->max_endpoints ? config->max_endpoints : default_endpoints(config);
     uint32_t operations = config->max_operations ? config->max_operations : OPERATIONS;
     *os_error = 0;
     if (reason) *reason = 0;

@@ -297,8 +297,29 @@ static void packets_of_a_unix_socket_hide_nothing(void)
     sock_close(fds[0]), sock_close(fds[1]);
 }
 
+static void a_port_takes_fewer_endpoints_than_there_can_be_descriptors(void)
+{
+    enum { LIMIT = 100 };
+    struct rlimit before, low;
+    int copies[LIMIT];
+    getrlimit(RLIMIT_NOFILE, &before);
+    low = (struct rlimit){LIMIT, before.rlim_max};
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+    pp_port *port = new_port();
+    setrlimit(RLIMIT_NOFILE, &before);
+    pp_endpoint endpoint;
+    for (int i = 0; i < LIMIT; i++) {
+        copies[i] = socket(AF_INET, SOCK_DGRAM, 0);
+        pp_endpoint_config config = {.descriptor = copies[i]};
+        CHECK_EQ(pp_port_associate(port, &config, &endpoint), i < LIMIT - 32 ? PP_OK : PP_EXHAUSTED);
+    }
+    end_port(port);
+    for (int i = 0; i < LIMIT; i++) close(copies[i]);
+}
+
 int main(void)
 {
+    RUN_ON_ALL(a_port_takes_fewer_endpoints_than_there_can_be_descriptors);
     RUN_ON_ALL(an_urgent_byte_hides_nothing);
     RUN_ON_ALL(a_descriptor_that_is_passed_along_hides_nothing);
     RUN_ON_ALL(packets_of_a_unix_socket_hide_nothing);
