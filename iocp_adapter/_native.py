@@ -61,6 +61,13 @@ class Library(Protocol):
     PP_DOING_PAUSE: int
     PP_DOING_END: int
     PP_DOING_FILE: int
+    PP_ENDPOINT_OTHER: int
+    PP_ENDPOINT_TCP: int
+    PP_ENDPOINT_UDP: int
+    PP_ENDPOINT_UNIX: int
+    PP_ENDPOINT_LISTENER: int
+    PP_ENDPOINT_PIPE: int
+    PP_ENDPOINT_FILE: int
     PP_MORE: int
     PP_TRUNCATED: int
     PP_OWN_DESCRIPTOR: int

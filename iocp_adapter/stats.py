@@ -78,10 +78,13 @@ class Outstanding(NamedTuple):
     """Of a send: still to go."""
     cancelled: bool
     """A cancel was asked for."""
+    peer: str
+    """Of its connection; empty where there is none."""
 
     def __str__(self) -> str:
         size = f", {self.bytes} bytes to go" if self.bytes else ""
-        return f"{self.kind} of endpoint {self.key}, {self.age_seconds:.3f} s old{size}"
+        peer = f" ({self.peer})" if self.peer else ""
+        return f"{self.kind} of endpoint {self.key}{peer}, {self.age_seconds:.3f} s old{size}"
 
 
 class EndpointInfo(NamedTuple):
@@ -103,12 +106,20 @@ class EndpointInfo(NamedTuple):
     """Any of ``recv``, ``send``, ``accept``, ``connect``, ``starve`` (it waits for a block), ``pause`` (it
     is not received from while its peer does not read), ``file`` (it is read from or written to) and
     ``end``."""
+    kind: str
+    """``tcp``, ``udp``, ``unix``, ``listener`` (once it accepts), ``pipe``, ``file`` or ``other``."""
+    waits: int
+    """Times it waited for a block of its pool."""
+    pauses: int
+    """Times it was not received from because its peer did not read."""
+    cancels: int
+    """Operations of it that were asked back."""
 
     def __str__(self) -> str:
         doing = " and ".join(self.doing) or "nothing"
         return (
-            f"endpoint {self.key}, descriptor {self.descriptor}, {self.age_seconds:.3f} s old, idle for "
-            f"{self.idle_seconds:.3f} s, doing {doing}"
+            f"{self.kind} endpoint {self.key}, descriptor {self.descriptor}, {self.age_seconds:.3f} s old, "
+            f"idle for {self.idle_seconds:.3f} s, doing {doing}"
         )
 
 
@@ -121,6 +132,17 @@ _DOING = {
     lib.PP_DOING_PAUSE: "pause",
     lib.PP_DOING_END: "end",
     lib.PP_DOING_FILE: "file",
+}
+
+
+_ENDPOINT_KINDS = {
+    lib.PP_ENDPOINT_OTHER: "other",
+    lib.PP_ENDPOINT_TCP: "tcp",
+    lib.PP_ENDPOINT_UDP: "udp",
+    lib.PP_ENDPOINT_UNIX: "unix",
+    lib.PP_ENDPOINT_LISTENER: "listener",
+    lib.PP_ENDPOINT_PIPE: "pipe",
+    lib.PP_ENDPOINT_FILE: "file",
 }
 
 
@@ -137,6 +159,10 @@ def read_endpoint(row: CData) -> EndpointInfo:
         row.queued_bytes,
         row.queued_sends,
         tuple(text for bit, text in _DOING.items() if row.doing & bit),
+        _ENDPOINT_KINDS[row.kind],
+        row.waits,
+        row.pauses,
+        row.cancels,
     )
 
 
@@ -150,6 +176,13 @@ def read_stats(port: CData) -> Any:
 def read_outstanding(rows: CData, count: int) -> tuple[Outstanding, ...]:
     """``count`` rows that the core has filled in."""
     return tuple(
-        Outstanding(KINDS[row.kind], row.key, row.age_ns / 1e9, row.bytes, bool(row.cancelled))
+        Outstanding(
+            KINDS[row.kind],
+            row.key,
+            row.age_ns / 1e9,
+            row.bytes,
+            bool(row.cancelled),
+            str(ffi.string(row.peer), "utf-8", "replace"),
+        )
         for row in (rows[index] for index in range(count))
     )

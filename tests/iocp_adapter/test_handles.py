@@ -34,6 +34,9 @@ def test_a_port_lists_its_handles(backend, pool, sockets):
         assert (talking.received_bytes, talking.receives, talking.sent_bytes) == (5, 1, 2)
         assert 0 <= talking.idle_seconds <= talking.age_seconds
         assert (quiet.key, quiet.doing, quiet.received_bytes) == (4, (), 0)
+        assert (talking.kind, talking.waits, talking.pauses, talking.cancels) == ("tcp", 0, 0, 0)
+        assert str(quiet).startswith("tcp endpoint 4, ")
+        assert port.stats().tcp_endpoints == 2
 
 
 def test_a_close_names_the_handles_that_were_left(backend, sockets):

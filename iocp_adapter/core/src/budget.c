@@ -167,7 +167,7 @@ void pp_budget_judge(pp_port *port, uint32_t index)
         let_on(port, index);
     else if (whole && above(&port->budget, &port->queued))
         hold_up(port, index);
-    if (!before && end->paused) port->stats.pauses++;
+    if (!before && end->paused) port->stats.pauses++, end->pauses++;
     if (before) resume(port, index);
     while (whole && port->held != PP_NONE && at_low(&port->budget, &port->queued)) {
         uint32_t freed = port->held;

@@ -59,6 +59,8 @@ pp_status pp_port_cancel(pp_port *port, pp_operation operation)
         status = PP_STALE;
     } else {
         port->stats.cancels++;
+        port->ends[port->slots[index].endpoint]
+            .cancels++; /* the first is nobody's, and takes those of timers */
         pp_cancel_slot(port, index, pp_os_cancelled);
     }
     pp_leave(port);
@@ -82,6 +84,7 @@ pp_status pp_port_cancel_all(pp_port *port, pp_endpoint endpoint, size_t *count)
         pp_send_drop(port, index, pp_os_cancelled);
         cancelled += pp_files_cancel(port, index);
         port->stats.cancels += cancelled;
+        end->cancels += (uint32_t)cancelled;
         if (end->life != PP_LIFE_OPEN) pp_end_settle(port, index); /* that may have been all it waited for */
     }
     pp_leave(port);

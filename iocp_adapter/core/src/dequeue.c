@@ -125,6 +125,7 @@ static void take_done(pp_port *port, pp_sink *sink)
         uint32_t slot = port->done.head;
         port->done.head = port->slots[slot].next;
         port->due--;
+        port->stats.queued_completions--;
         pp_sink_row(port, sink, slot, port->slots[slot].more);
         pp_slot_drop(port, slot);
     }
@@ -244,6 +245,14 @@ static pp_status fill(pp_port *port, pp_sink *sink, size_t capacity, int64_t tim
     }
 }
 
+/* 1, 2 and 3, 4 to 7 and so on, and all from 64. */
+static unsigned size_class(size_t rows)
+{
+    unsigned class = 0;
+    while (rows > 1 && class < PP_BATCH_SIZES - 1) rows /= 2, class++;
+    return class;
+}
+
 static void submit(pp_port *port, const pp_block_send *sends, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -271,6 +280,7 @@ size_t pp_port_exchange(pp_port *port, const pp_block_send *sends, size_t send_c
         status = capacity ? fill(port, &sink, capacity, timeout_ns) : PP_OK;
         if (sink.count) {
             port->stats.batches++;
+            port->batch_sizes[size_class(sink.count)]++;
             port->stats.dequeued += sink.count;
             if (self) pp_running_begin(port, self);
         }

@@ -138,6 +138,7 @@ typedef struct pp_end {
         out_ns;        /* associated; the last bytes received; sent, or queued where nothing was */
     uint64_t waits_ns; /* when its receive began to wait, or nothing stood against it any more */
     uint64_t received_bytes, receives, sent_bytes;
+    uint32_t waits, pauses, cancels;
     uint32_t timer; /* slot */
     const pp_provider *provider;
 } pp_end;
@@ -154,7 +155,7 @@ typedef struct pp_queue {
     uint32_t head, tail;
 } pp_queue;
 
-enum { PP_SOURCES = 16 };
+enum { PP_SOURCES = 16, PP_KINDS = 16, PP_BATCH_SIZES = 7 };
 
 /* A provider that has refused somebody who waits; starved.c. */
 typedef struct pp_source {
@@ -224,8 +225,10 @@ struct pp_port {
     uint32_t running_count, concurrency;
     struct pp_port *next_port, *previous_port; /* of those with a concurrency value; running.c */
     uint64_t batch_bytes;
-    uint64_t zero_copy_bytes; /* UINT64_MAX: no send is so large */
-    uint64_t now_ns;          /* read once a batch */
+    uint64_t zero_copy_bytes;                  /* UINT64_MAX: no send is so large */
+    uint64_t now_ns;                           /* read once a batch */
+    uint64_t begun[PP_KINDS], ended[PP_KINDS]; /* operations, by kind */
+    uint64_t batch_sizes[PP_BATCH_SIZES];
     pp_port_stats stats;
 };
 

@@ -5,6 +5,14 @@
 
 /* ---- operations ------------------------------------------------------------------------------ */
 
+static void name_peer(const pp_port *port, uint32_t index, char *out)
+{
+    const pp_end *end = &port->ends[index];
+    *out = 0;
+    if (index == PP_NONE || end->kind == PP_ENDPOINT_FILE || port->backend->id == PP_BACKEND_SIM) return;
+    pp_socket_peer(end->descriptor, out, PP_PEER_BYTES);
+}
+
 size_t pp_port_outstanding(pp_port *port, pp_outstanding *out, size_t capacity)
 {
     size_t seen = 0;
@@ -24,6 +32,7 @@ size_t pp_port_outstanding(pp_port *port, pp_outstanding *out, size_t capacity)
             out[seen].bytes = files ? slot->size : sends ? slot->size - slot->moved : 0;
             out[seen].kind = slot->kind;
             out[seen].cancelled = slot->cancelled;
+            name_peer(port, slot->endpoint, out[seen].peer);
         }
         seen++;
     }
@@ -32,6 +41,33 @@ size_t pp_port_outstanding(pp_port *port, pp_outstanding *out, size_t capacity)
 }
 
 /* ---- counters --------------------------------------------------------------------------------- */
+
+static void count_operations(const pp_port *port, pp_port_stats *out)
+{
+    uint64_t now[PP_KINDS];
+    for (size_t kind = 0; kind < PP_KINDS; kind++) {
+        now[kind] = port->begun[kind] - port->ended[kind];
+        out->submitted += port->begun[kind];
+        out->completed += port->ended[kind];
+    }
+    out->outstanding = out->submitted - out->completed;
+    out->receiving = now[PP_KIND_RECV] + now[PP_KIND_RECVFROM];
+    out->sending = now[PP_KIND_SEND] + now[PP_KIND_SENDTO] + now[PP_KIND_SEND_FILE];
+    out->accepting = now[PP_KIND_ACCEPT];
+    out->connecting = now[PP_KIND_CONNECT];
+    out->disconnecting = now[PP_KIND_DISCONNECT];
+    out->reading_files = now[PP_KIND_READ];
+    out->writing_files = now[PP_KIND_WRITE];
+    out->timing = now[PP_KIND_TIMER];
+    out->watching = now[PP_KIND_READABLE] + now[PP_KIND_WRITABLE];
+    out->batches_of_1 = port->batch_sizes[0];
+    out->batches_to_3 = port->batch_sizes[1];
+    out->batches_to_7 = port->batch_sizes[2];
+    out->batches_to_15 = port->batch_sizes[3];
+    out->batches_to_31 = port->batch_sizes[4];
+    out->batches_to_63 = port->batch_sizes[5];
+    out->batches_from_64 = port->batch_sizes[6];
+}
 
 void pp_port_read_stats(pp_port *port, pp_port_stats *out)
 {
@@ -42,11 +78,18 @@ void pp_port_read_stats(pp_port *port, pp_port_stats *out)
         out->queued_sends = port->queued.sends;
         pp_operations_count(port, out);
         if (port->open && port->backend->count) port->backend->count(port, out);
+        count_operations(port, out);
+        out->tcp_endpoints = port->kinds[PP_ENDPOINT_TCP];
+        out->udp_endpoints = port->kinds[PP_ENDPOINT_UDP];
+        out->unix_endpoints = port->kinds[PP_ENDPOINT_UNIX];
+        out->listeners = port->kinds[PP_ENDPOINT_LISTENER];
+        out->pipes = port->kinds[PP_ENDPOINT_PIPE];
+        out->files = port->kinds[PP_ENDPOINT_FILE];
+        out->other_endpoints = port->kinds[PP_ENDPOINT_OTHER];
         pp_os_lock_drop(&port->lock);
     } else {
         memset(out, 0, sizeof *out);
     }
-    out->outstanding = out->submitted - out->completed;
     out->size = sizeof *out;
     out->version = PP_PORT_STATS_VERSION;
 }
@@ -84,6 +127,10 @@ static void describe(const pp_port *port, uint32_t index, pp_endpoint_info *out)
         .queued_bytes = end->queued.bytes,
         .queued_sends = end->queued.sends,
         .tag = end->tag,
+        .kind = end->kind,
+        .waits = end->waits,
+        .pauses = end->pauses,
+        .cancels = end->cancels,
         .doing = (end->recv ? PP_DOING_RECV : 0) | (end->send_head || end->lent ? PP_DOING_SEND : 0) |
                  (end->accept ? PP_DOING_ACCEPT : 0) | (end->connect ? PP_DOING_CONNECT : 0) |
                  (end->starved ? PP_DOING_STARVE : 0) | (end->paused ? PP_DOING_PAUSE : 0) |

@@ -100,7 +100,7 @@ void pp_slot_begin(pp_port *port, uint32_t index)
 {
     port->slots[index].state = PP_SLOT_ARMED;
     port->slots[index].since_ns = port->now_ns;
-    port->stats.submitted++;
+    port->begun[port->slots[index].kind]++;
 }
 
 pp_status pp_slot_pin(pp_port *port, uint32_t index, const pp_provider *provider)
@@ -162,6 +162,7 @@ static void let_go(pp_port *port, uint32_t index)
 
 static void push_done(pp_port *port, uint32_t index)
 {
+    port->stats.queued_completions++;
     port->slots[index].next = PP_NONE;
     if (port->done.head == PP_NONE)
         port->done.head = index;
@@ -175,7 +176,7 @@ void pp_complete(pp_port *port, uint32_t index, uint64_t result, uint32_t error)
 {
     pp_slot *slot = &port->slots[index];
     pp_slot_unpin(port, index);
-    if (slot->state == PP_SLOT_ARMED) port->stats.completed++;
+    if (slot->state == PP_SLOT_ARMED) port->ended[slot->kind]++;
     slot->state = PP_SLOT_DONE;
     slot->result = result;
     slot->error = error;
@@ -187,7 +188,7 @@ void pp_complete_quietly(pp_port *port, uint32_t index)
 {
     pp_slot_unpin(port, index);
     let_go(port, index);
-    port->stats.completed++;
+    port->ended[port->slots[index].kind]++;
     pp_slot_drop(port, index);
 }
 

@@ -146,6 +146,7 @@ void pp_starve(pp_port *port, uint32_t index)
     port->starved.tail = index;
     if (port->stats.starved++ == 0) port->refill_wait_ns = FIRST_WAIT_NS, port->vain = 0;
     port->stats.buffer_waits++;
+    end->waits++;
     wait_for(port, end);
 }
 

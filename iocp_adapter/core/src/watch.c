@@ -69,7 +69,7 @@ static pp_status begin(pp_port *port, pp_operation_kind kind, int64_t descriptor
         if (out) *out = operation;
         return PP_OK;
     }
-    port->stats.submitted--;
+    port->begun[kind]--;
     port->watches--;
     slot->in_kernel = 0;
     port->sockets->let_go(held);

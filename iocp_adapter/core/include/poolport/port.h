@@ -56,6 +56,7 @@ enum {
     PP_TIMEOUT_NEVER = -1, /* timeout_ns: wait as long as it takes */
     PP_REASON_BYTES = 160,
     PP_ADDRESS_BYTES = 128,
+    PP_PEER_BYTES = 120,
     PP_BATCH_BYTES = 262144,   /* default payload bound of one batch */
     PP_FILE_BYTES = 1 << 30,   /* the most that one read or write of a file moves */
     PP_DATAGRAM_BYTES = 65536, /* no datagram is longer */
@@ -191,10 +192,11 @@ typedef enum pp_close_how {
 typedef struct pp_outstanding {
     pp_operation operation;
     uint64_t key;
-    uint64_t age_ns;    /* since the submission, to the precision of one batch */
-    uint64_t bytes;     /* sends: still to go */
-    uint32_t kind;      /* pp_operation_kind */
-    uint32_t cancelled; /* 1: a cancel was asked for */
+    uint64_t age_ns;          /* since the submission, to the precision of one batch */
+    uint64_t bytes;           /* sends: still to go */
+    uint32_t kind;            /* pp_operation_kind */
+    uint32_t cancelled;       /* 1: a cancel was asked for */
+    char peer[PP_PEER_BYTES]; /* of its endpoint, as pp_socket_peer(); "" where it has none */
 } pp_outstanding;
 
 /* What an endpoint is doing, any of these. */
@@ -234,7 +236,9 @@ typedef struct pp_endpoint_info {
     uint64_t queued_bytes; /* that have not been sent yet */
     uint64_t queued_sends;
     uint32_t tag;
-    uint32_t doing; /* pp_doing */
+    uint32_t doing;                  /* pp_doing */
+    uint32_t kind;                   /* pp_endpoint_kind */
+    uint32_t waits, pauses, cancels; /* so far: for a block, held up by a budget, operations asked back */
 } pp_endpoint_info;
 
 /*   X(name, kind, unit, meaning)     kind: counter (only rises) or gauge
@@ -243,11 +247,35 @@ typedef struct pp_endpoint_info {
     X(submitted, counter, operations, "operations accepted by the port")                                     \
     X(completed, counter, operations, "operations that ended, well or not")                                  \
     X(outstanding, gauge, operations, "operations not ended yet")                                            \
+    X(receiving, gauge, operations, "receives among them, of streams and of datagrams")                      \
+    X(sending, gauge, operations, "sends, of messages, datagrams and files")                                 \
+    X(accepting, gauge, operations, "accepts")                                                               \
+    X(connecting, gauge, operations, "connects")                                                             \
+    X(disconnecting, gauge, operations, "disconnects")                                                       \
+    X(reading_files, gauge, operations, "reads of files")                                                    \
+    X(writing_files, gauge, operations, "writes to files")                                                   \
+    X(timing, gauge, operations, "timers of the program")                                                    \
+    X(watching, gauge, operations, "waits for descriptors of others")                                        \
+    X(queued_completions, gauge, completions, "rows that wait for somebody to dequeue them")                 \
     X(peak_operations, gauge, slots, "the most operation slots ever in use")                                 \
     X(endpoints, gauge, endpoints, "descriptors associated now")                                             \
+    X(tcp_endpoints, gauge, endpoints, "TCP connections among them")                                         \
+    X(udp_endpoints, gauge, endpoints, "UDP sockets")                                                        \
+    X(unix_endpoints, gauge, endpoints, "Unix sockets")                                                      \
+    X(listeners, gauge, endpoints, "sockets and pipes that accept")                                          \
+    X(pipes, gauge, endpoints, "named pipes")                                                                \
+    X(files, gauge, endpoints, "files")                                                                      \
+    X(other_endpoints, gauge, endpoints, "anything else")                                                    \
     X(associated, counter, endpoints, "descriptors ever associated")                                         \
     X(dequeued, counter, completions, "rows handed out")                                                     \
     X(batches, counter, batches, "dequeues that handed out at least one row")                                \
+    X(batches_of_1, counter, batches, "those of one row")                                                    \
+    X(batches_to_3, counter, batches, "those of 2 or 3 rows")                                                \
+    X(batches_to_7, counter, batches, "those of 4 to 7 rows")                                                \
+    X(batches_to_15, counter, batches, "those of 8 to 15 rows")                                              \
+    X(batches_to_31, counter, batches, "those of 16 to 31 rows")                                             \
+    X(batches_to_63, counter, batches, "those of 32 to 63 rows")                                             \
+    X(batches_from_64, counter, batches, "those of 64 rows and more")                                        \
     X(waits, counter, calls, "times a thread waited in the kernel")                                          \
     X(wakeups, counter, calls, "times a waiting thread was woken by another one")                            \
     X(receives, counter, completions, "receives that gave data")                                             \
