@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.addresses import pipe_name, read_address
+from iocp_adapter.batches import Batch, Batches
 from iocp_adapter.endpoint import PIPE, Endpoint, Operation, Pending, Submission
 from iocp_adapter.errors import PortValueError, completion_error, error_for, file_error
 from iocp_adapter.foreign import wait_for
@@ -33,6 +34,8 @@ _MODES = {
     "x": lib.PP_FILE_WRITE | lib.PP_FILE_NEW,
     "x+": lib.PP_FILE_READ | lib.PP_FILE_WRITE | lib.PP_FILE_NEW,
 }
+_POOL_BITS = 20
+_POOL_MASK = (1 << _POOL_BITS) - 1
 _UNBOUND = (lib.PP_KIND_POST, lib.PP_KIND_TIMER, lib.PP_KIND_READABLE, lib.PP_KIND_WRITABLE)
 
 
@@ -97,9 +100,9 @@ class CompletionPort:
         self.features = self._native.features
         self._pending: dict[int, Pending] = {}
         self._tokens = itertools.count(1)
-        self._pools: dict[int, Pool] = {}
         self._endpoints = itertools.count(1)
         self._keys: dict[int, int] = {}
+        self._batches = Batches()
 
     def associate(
         self,
@@ -132,12 +135,11 @@ class CompletionPort:
 
         ``pipe``: the descriptor is a named pipe's, which only Windows has; see ``listen_pipe``.
         """
-        number = next(self._endpoints)
         family = sock.family if isinstance(sock, socket.socket) else socket.AF_INET
-        name = self._native.associate(
+        name = self._associate(
+            key,
+            provider,
             descriptor=sock if isinstance(sock, int) else sock.fileno(),
-            key=number,
-            provider=self._native.provider(provider),
             tag=provider.tag(tag) if provider is not None and tag else 0,
             flags=(lib.PP_OWN_DESCRIPTOR if own else 0) | (lib.PP_PIPE if pipe else 0),
             budget=budget(high_bytes, low_bytes, high_sends, low_sends),
@@ -146,10 +148,20 @@ class CompletionPort:
             receive_ns=limit_ns("receive_timeout", receive_timeout),
             send_ns=limit_ns("send_timeout", send_timeout),
         )
-        self._keys[number] = key
-        if provider is not None:
-            self._pools[number] = provider
         return Endpoint(self, name, key, provider, PIPE if pipe else family)
+
+    def _associate(self, key: int, provider: Pool | None, **config: Any) -> int:
+        """The core's name of an endpoint, whose rows carry a number of its own and which pool it has."""
+        place = self._native.place_of(provider)
+        if place > _POOL_MASK:
+            raise error_for(lib.PP_EXHAUSTED, f"pool {place} of one port", f"use at most {_POOL_MASK}")
+        number = next(self._endpoints) << _POOL_BITS | place
+        self._keys[number] = key  # before the core knows it: another thread may be told of it first
+        try:
+            return self._native.associate(key=number, provider=self._native.provider(provider), **config)
+        except BaseException:
+            del self._keys[number]
+            raise
 
     def listen_pipe(self, address: str, key: int = 0) -> Endpoint:
         """Hold the name of a pipe, ``pipe:NAME``, on Windows, as an endpoint whose ``accept`` takes clients.
@@ -203,20 +215,12 @@ class CompletionPort:
         descriptor = lib.pp_port_file_open(name_bytes, _MODES[mode])
         if descriptor < 0:
             raise file_error(-descriptor, os.fspath(path))
-        number = next(self._endpoints)
         try:
-            name = self._native.associate(
-                descriptor=descriptor,
-                key=number,
-                provider=self._native.provider(provider),
-                flags=lib.PP_OWN_DESCRIPTOR | lib.PP_FILE,
-            )
+            flags = lib.PP_OWN_DESCRIPTOR | lib.PP_FILE
+            name = self._associate(key, provider, descriptor=descriptor, flags=flags)
         except BaseException:
             lib.pp_port_file_close(descriptor)
             raise
-        self._keys[number] = key
-        if provider is not None:
-            self._pools[number] = provider
         return Endpoint(self, name, key, provider, 0)
 
     def post(self, key: int = 0, user: Any = None) -> None:
@@ -267,18 +271,25 @@ class CompletionPort:
         """
         if not 0 < limit <= _MOST_ROWS:
             raise PortValueError(f"dequeue of {limit} completions: ask for 1 to {_MOST_ROWS}")
-        rows, why = ffi.new("pp_completion[]", limit), ffi.new("pp_status *")
+        batch = self._batches.begin(limit)
+        try:
+            count = self._fill(batch.rows, limit, timeout)
+            words = memoryview(ffi.buffer(batch.rows)).cast("B").cast("Q")[: count * _WORDS].tolist()
+            it = iter(words)
+            return [self._read(batch, *row) for row in zip(it, it, it, it, it, it, it, it, strict=True)]
+        finally:
+            self._batches.end(batch)
+
+    def _fill(self, rows: CData, limit: int, timeout: float | None) -> int:
+        why = ffi.new("pp_status *")
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             count = lib.pp_port_dequeue(self._native.c, rows, limit, nanoseconds(left), why)
             if count or why[0] == lib.PP_TIMEOUT:
-                break
+                return count
             if why[0] == lib.PP_CLOSED:
                 raise error_for(lib.PP_CLOSED, "dequeue")
-        words = memoryview(ffi.buffer(rows)).cast("B").cast("Q")[: count * _WORDS].tolist()
-        it = iter(words)
-        return [self._read(*row) for row in zip(it, it, it, it, it, it, it, it, strict=True)]
 
     def outstanding(self) -> tuple[Outstanding, ...]:
         """Operations that have not completed."""
@@ -324,23 +335,31 @@ class CompletionPort:
         return Submission(self, token)
 
     def _read(
-        self, key: int, event: int, result: int, error: int, block: int, address: int, size: int, token: int
+        self,
+        batch: Batch,
+        key: int,
+        event: int,
+        result: int,
+        error: int,
+        block: int,
+        address: int,
+        size: int,
+        token: int,
     ) -> Completion:
         kind, more = event & lib.PP_KIND_MASK, bool(event & lib.PP_MORE)
-        pending = self._pending.get(token) if more else self._pending.pop(token, None)
+        pending = self._pending.get(token)
         user, lease = (pending.user, pending.lease) if pending else (None, None)
         peer = None
-        if kind == lib.PP_KIND_RECV and more and not error:
-            lease = self._pools[key].lease(block, address, size)
         if kind == lib.PP_KIND_RECVFROM and not error:
             peer = read_address(pending.peer) if pending else None
-            if block and lease is None:
-                lease = self._pools[key].lease(block, address, size)
+        streamed = kind == lib.PP_KIND_RECV and more
+        if block and lease is None and not error and (streamed or kind == lib.PP_KIND_RECVFROM):
+            lease = self._native.pools[(key & _POOL_MASK) - 1].lease(block, address, size)
+        number = key if kind in _UNBOUND else self._keys.get(key, key)
+        if pending and not more:
+            self._batches.forget(self._pending, token, batch)
         if kind == lib.PP_KIND_CLOSE:
-            number = self._keys.pop(key, key)
-            self._pools.pop(key, None)
-        else:
-            number = key if kind in _UNBOUND else self._keys.get(key, key)
+            self._batches.forget(self._keys, key, batch)
         truncated = bool(event & lib.PP_TRUNCATED)
         problem = completion_error(error)
         return Completion(number, KINDS[kind], more, result, problem, lease, user, peer, truncated)

@@ -1,0 +1,78 @@
+"""Batches that threads have taken from one port, and what their rows refer to.
+
+    thread A:  takes [data of 7] .......................... reads it: key, user and pool of 7?
+    thread B:           takes [the end of 7]  reads it: 7 is no more
+
+The core orders what it gives out, not when threads get round to reading it. What an end makes
+superfluous (the key of an endpoint, what an operation holds) is therefore kept until every batch that
+had been taken before has been read.
+
+Which ones those are, their rows tell: a batch is taken under the port's lock, which whoever takes a later one
+has held since, and the first word of its first row is zero until then. A thread that still waits has
+nothing that came before, however long it waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from iocp_adapter._native import CData, ffi
+
+__all__ = ["Batch", "Batches"]
+
+
+class _Superfluous:
+    """An entry of a table that some batches may still refer to."""
+
+    __slots__ = ("name", "readers", "table")
+
+    def __init__(self, table: dict[int, Any], name: int, readers: int):
+        self.table = table
+        self.name = name
+        self.readers = readers
+
+
+class Batch:
+    """The rows of one thread, from before it asks for them until it has read them."""
+
+    __slots__ = ("keeps", "rows")
+
+    def __init__(self, rows: CData):
+        self.rows = rows
+        self.keeps: list[_Superfluous] = []
+
+
+class Batches:
+    """All batches of a port that are being asked for or read. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a signal handler may dequeue, too
+        self._open: set[Batch] = set()
+
+    def begin(self, limit: int) -> Batch:
+        """Room for ``limit`` rows, before they are asked for."""
+        batch = Batch(ffi.new("pp_completion[]", limit))
+        with self._lock:
+            self._open.add(batch)
+        return batch
+
+    def forget(self, table: dict[int, Any], name: int, reader: Batch) -> None:
+        """Drop an entry whose last row ``reader`` has read, once no other batch can refer to it."""
+        with self._lock:
+            others = [batch for batch in self._open if batch is not reader and batch.rows[0].event]
+            if not others:
+                table.pop(name, None)
+                return
+            entry = _Superfluous(table, name, len(others))
+            for batch in others:
+                batch.keeps.append(entry)
+
+    def end(self, batch: Batch) -> None:
+        """It has been read."""
+        with self._lock:
+            self._open.discard(batch)
+            for entry in batch.keeps:
+                entry.readers -= 1
+                if not entry.readers:
+                    entry.table.pop(entry.name, None)
