@@ -3,11 +3,11 @@
 All workers wait in ``port.dequeue``, where the last to come is the first to be woken, so that the
 threads in use stay few and their caches warm. A worker that a handler keeps for longer than
 ``stall_seconds`` counts as blocked. One thread watches over that, and nothing else: when every worker
-is blocked, it starts another one, up to ``maximum``; a worker that nobody needed for
-``idle_seconds`` ends, down to ``minimum``.
+is blocked, and there may be more, it starts a scout.
 
-Whether work waits while all are blocked nobody can know without asking the kernel, which is what
-the new worker does.
+Whether work waits while all are blocked nobody can know without asking the kernel, so that is what the scout
+does. Once it finds some it is a worker, the pool has grown; when a worker is free again before, it
+ends. A worker that nobody needed for ``idle_seconds`` ends, down to ``minimum``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class WorkerStats(NamedTuple):
     peak: int
     """The most workers ever."""
     grown: int
-    """Workers started because all others were blocked."""
+    """Workers that came because work waited and all others were blocked."""
     shrunk: int
     """Workers that ended because nobody needed them."""
     handled: int
@@ -55,10 +55,11 @@ class WorkerStats(NamedTuple):
 class _Worker:
     """One thread, and since when it is in a handler."""
 
-    __slots__ = ("busy_since", "handled", "thread")
+    __slots__ = ("busy_since", "handled", "scouts", "thread")
 
-    def __init__(self, run: Callable[[_Worker], None], name: str):
+    def __init__(self, run: Callable[[_Worker], None], name: str, *, scouts: bool):
         self.busy_since = 0.0
+        self.scouts = scouts
         self.handled = 0
         self.thread = threading.Thread(target=run, args=(self,), name=name, daemon=True)
 
@@ -66,8 +67,8 @@ class _Worker:
 class WorkerPool:
     """Calls ``handler(completion)`` in ``minimum`` to ``maximum`` threads for all that a port completes.
 
-    An exception in the handler costs nothing but its completion: it is counted, logged, and given to
-    ``on_error(completion, exception)`` where there is one. ``maximum`` defaults to ``minimum``.
+    An exception in the handler, be it SystemExit, costs nothing but its completion: it is counted, logged,
+    and given to ``on_error(completion, exception)`` where there is one. ``maximum`` defaults to ``minimum``.
     A worker takes up to ``batch`` completions at once, which nobody else can then take while its handler
     waits. With a port whose ``concurrency`` is limited, a handler that is about to wait says so with
     ``with workers.blocking():``, and another worker is let through meanwhile.
@@ -85,7 +86,7 @@ class WorkerPool:
         idle_seconds: float = 10.0,
         stall_seconds: float = 0.05,
         batch: int = 1,
-        on_error: Callable[[Completion, Exception], object] | None = None,
+        on_error: Callable[[Completion, BaseException], object] | None = None,
         name: str = "poolport-worker",
     ):
         most = minimum if maximum is None else maximum
@@ -124,7 +125,7 @@ class WorkerPool:
         """What the pool has done so far, and what it does now."""
         now = time.monotonic()
         with self._lock:
-            since = [worker.busy_since for worker in self._workers]
+            since = [worker.busy_since for worker in self._workers if not worker.scouts]
             return WorkerStats(
                 threads=len(since),
                 busy=sum(1 for start in since if start),
@@ -177,12 +178,12 @@ class WorkerPool:
 
     # ---- threads -----------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _start(self, *, scouts: bool = False) -> None:
         """Start a worker; with the lock."""
         self._started += 1
-        worker = _Worker(self._run, f"{self._name}-{self._started}")
+        worker = _Worker(self._run, f"{self._name}-{self._started}", scouts=scouts)
         self._workers.add(worker)
-        self._peak = max(self._peak, len(self._workers))
+        self._peak = max(self._peak, self._count())
         try:
             worker.thread.start()
         except RuntimeError:  # the system has no thread left: those that there are go on
@@ -191,24 +192,52 @@ class WorkerPool:
             if not self._workers:
                 raise
 
+    def _count(self) -> int:
+        """Workers, without a scout; with the lock."""
+        return sum(1 for worker in self._workers if not worker.scouts)
+
     def _run(self, worker: _Worker) -> None:
         try:
             while not self._closing:
-                found = self._port.dequeue_many(self._batch, self._idle_seconds)
+                seconds = self._stall_seconds if worker.scouts else self._idle_seconds
+                found = self._port.dequeue_many(self._batch, seconds)
                 if found:
+                    self._promote(worker)
                     self._serve(worker, found)
                 elif self._may_go(worker):
                     return
         except PortClosed:
             pass
+        except BaseException:
+            _log.exception("a worker ended; another one takes its place")
+            self._replace(worker)
         finally:
             self._port.leave()
             with self._lock:
                 self._forget(worker)
 
+    def _promote(self, worker: _Worker) -> None:
+        """What a scout has found makes it a worker."""
+        if worker.scouts:
+            with self._lock:
+                worker.scouts = False
+                self._grown += 1
+                self._peak = max(self._peak, self._count())
+
+    def _replace(self, worker: _Worker) -> None:
+        with self._lock:
+            self._forget(worker)
+            if not self._closing and self._count() < self._minimum:
+                self._start()
+
     def _may_go(self, worker: _Worker) -> bool:
         with self._lock:
-            if len(self._workers) <= self._minimum:
+            if worker.scouts:
+                if self._all_blocked():
+                    return False
+                self._forget(worker)
+                return True
+            if self._count() <= self._minimum:
                 return False
             self._shrunk += 1
             self._forget(worker)
@@ -229,11 +258,11 @@ class WorkerPool:
             worker.handled += 1
             try:
                 self._handler(completion)
-            except Exception as error:
+            except BaseException as error:  # SystemExit, too: nobody waits for this thread to end with it
                 self._failed(completion, error)
         worker.busy_since = 0.0
 
-    def _failed(self, completion: Completion, error: Exception) -> None:
+    def _failed(self, completion: Completion, error: BaseException) -> None:
         with self._lock:
             self._errors += 1
         _log.error("the handler of %s raised", completion, exc_info=error)
@@ -241,22 +270,23 @@ class WorkerPool:
             return
         try:
             self._on_error(completion, error)
-        except Exception:
+        except BaseException:
             _log.exception("on_error raised for %s", completion)
 
     def _watch(self) -> None:
-        """Start a worker whenever all there are have been in their handlers for too long."""
+        """Send out a scout whenever all workers have been in their handlers for too long."""
         with self._lock:
             while not self._closing and self._workers:
-                now = time.monotonic()
-                blocked = [
-                    start and now - start >= self._stall_seconds
-                    for start in (worker.busy_since for worker in self._workers)
-                ]
-                if all(blocked) and len(blocked) < self._maximum:
-                    self._grown += 1
-                    self._start()
+                scouted = any(worker.scouts for worker in self._workers)
+                if not scouted and self._count() < self._maximum and self._all_blocked():
+                    self._start(scouts=True)
                 self._changed.wait(self._stall_seconds)
+
+    def _all_blocked(self) -> bool:
+        """With the lock."""
+        now = time.monotonic()
+        since = [worker.busy_since for worker in self._workers if not worker.scouts]
+        return all(start and now - start >= self._stall_seconds for start in since)
 
     def __enter__(self) -> WorkerPool:
         return self

@@ -100,6 +100,74 @@ def test_an_exception_costs_its_completion_and_nothing_else(port, caplog):
     assert "of on_error" in caplog.text
 
 
+def test_not_even_a_system_exit_ends_a_worker_or_costs_its_batch(port):
+    seen, told, done = [], [], threading.Semaphore(0)
+
+    def handle(completion):
+        seen.append(completion.user)
+        done.release()
+        if completion.user == "bad":
+            raise SystemExit(3)
+
+    def on_error(completion, error):
+        told.append((completion.user, type(error)))
+        raise SystemExit(4)
+
+    for number in range(20):
+        port.post(user="bad" if number % 4 == 0 else number)
+    with WorkerPool(port, handle, minimum=2, maximum=3, batch=8, on_error=on_error) as workers:
+        for _ in range(20):
+            assert done.acquire(timeout=30)
+        until(lambda: workers.stats().handled == 20 and not workers.stats().busy)
+        assert workers.stats().threads >= 2
+        assert workers.stats().errors == 5
+    assert told == [("bad", SystemExit)] * 5
+    assert sorted(str(one) for one in seen).count("bad") == 5
+
+
+def test_a_worker_that_ends_by_mishap_is_replaced(port, caplog):
+    dequeue, mishaps = port.dequeue_many, iter([MemoryError("no room for a batch")])
+    handled = threading.Semaphore(0)
+
+    def dequeue_many(limit, timeout):
+        for mishap in mishaps:
+            raise mishap
+        return dequeue(limit, timeout)
+
+    port.dequeue_many = dequeue_many
+    with WorkerPool(port, lambda completion: handled.release()) as workers:
+        until(lambda: "takes its place" in caplog.text)
+        port.post()
+        assert handled.acquire(timeout=30)
+        assert workers.stats().threads == 1
+
+
+def test_it_does_not_grow_where_nothing_waits(port):
+    gate, at_work, done = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
+
+    def handle(completion):
+        at_work.release()
+        gate.wait(60)
+        done.release()
+
+    with WorkerPool(port, handle, minimum=1, maximum=8, stall_seconds=0.005) as workers:
+        port.post(user="alone")
+        assert at_work.acquire(timeout=30)
+        until(lambda: any(worker.scouts for worker in list(workers._workers)))
+        asked = port.stats().waits
+        until(lambda: port.stats().waits > asked + 3)  # the scout has asked again and again
+        assert workers.stats().threads == workers.stats().peak == 1
+        assert workers.stats().grown == 0
+        port.post(user="waits")
+        assert at_work.acquire(timeout=30)
+        assert workers.stats().threads == 2
+        assert workers.stats().grown == 1
+        gate.set()
+        for _ in range(2):
+            assert done.acquire(timeout=30)
+        until(lambda: not any(worker.scouts for worker in list(workers._workers)))
+
+
 def test_the_workers_end_with_the_port(backend):
     port = CompletionPort(backend)
     workers = WorkerPool(port, lambda completion: None, minimum=4, maximum=6)
