@@ -43,17 +43,31 @@ def pipe_name(address: str) -> str | None:
 
 
 def socket_address(family: int, address: Any) -> bytes:
-    """A ``struct sockaddr`` as the system has it."""
-    if family == getattr(socket, "AF_UNIX", None):
-        path = os.fsencode(address)
-        return struct.pack("=H", family) + (path if path.startswith(b"\0") else path + b"\0")
-    head = struct.pack("=H", family) + struct.pack("!H", address[1])
-    if family == socket.AF_INET:
-        return head + socket.inet_aton(address[0]) + bytes(8)
-    if family == socket.AF_INET6:
+    """A ``struct sockaddr`` as the system has it. Raises ``PortValueError``."""
+    if family == _UNIX:
+        return _unix_address(family, address)
+    if family not in {socket.AF_INET, socket.AF_INET6}:
+        raise PortValueError(f"an address for a socket of family {family}: use AF_INET, AF_INET6 or AF_UNIX")
+    try:
+        head = struct.pack("=H", family) + struct.pack("!H", address[1])
+        if family == socket.AF_INET:
+            return head + socket.inet_pton(family, address[0]) + bytes(8)
         scope = address[3] if len(address) > 3 else 0
         return head + bytes(4) + socket.inet_pton(family, address[0]) + struct.pack("=I", scope)
-    raise PortValueError(f"an address for a socket of family {family}: use AF_INET, AF_INET6 or AF_UNIX")
+    except (OSError, TypeError, ValueError, IndexError, struct.error):
+        version, example = ("6", "::1") if family == socket.AF_INET6 else ("4", "127.0.0.1")
+        raise PortValueError(
+            f"address {address!r} for a socket of IPv{version}: give the host as a number, and the port, "
+            f"as in ({example!r}, 80); socket.getaddrinfo() finds the number of a name"
+        ) from None
+
+
+def _unix_address(family: int, address: Any) -> bytes:
+    try:
+        path = os.fsencode(address)
+    except TypeError:
+        raise PortValueError(f"address {address!r} for a Unix socket: give its path") from None
+    return struct.pack("=H", family) + (path if path.startswith(b"\0") else path + b"\0")
 
 
 def native_address(family: int, address: Any) -> CData:

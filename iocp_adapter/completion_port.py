@@ -17,6 +17,7 @@ from iocp_adapter.errors import PortValueError, completion_error, error_for, fil
 from iocp_adapter.foreign import wait_for
 from iocp_adapter.listening import listen_pipe
 from iocp_adapter.native_port import CloseReport, NativePort, budget, limit_ns, nanoseconds
+from iocp_adapter.options import LARGEST_64, pool_or_none, seconds_or_none, socket_descriptor, whole
 from iocp_adapter.sent_files import OpenFile
 from iocp_adapter.stats import KINDS, EndpointInfo, Outstanding
 from pools import Lease, Pool
@@ -70,6 +71,9 @@ class CompletionPort:
     ``port.features`` what of that kernel is used, by name.
     ``concurrency`` limits the threads that are between two dequeues at a
     time (0: no limit). ``entries`` is the size of the kernel's queues (0: 1024).
+    At most ``max_operations`` are outstanding at a time, of which each endpoint takes one for its end (0:
+    262144), and at most ``max_endpoints`` associated (0: 65536); one more is a ``PortFull``.
+    ``batch_bytes`` of payload end a batch (0: 256 KiB).
     With ``zero_copy_bytes``, what is to be sent to a peer at once and is at least as long goes without
     a copy, where the back end can: its blocks stay pinned until the peer has acknowledged it.
 
@@ -91,8 +95,19 @@ class CompletionPort:
         low_bytes: int | None = None,
         high_sends: int = 0,
         low_sends: int | None = None,
-        **limits: int,
+        max_operations: int = 0,
+        max_endpoints: int = 0,
+        batch_bytes: int = 0,
+        zero_copy_bytes: int = 0,
+        seed: int = 0,
     ):
+        limits = {
+            "max_operations": max_operations,
+            "max_endpoints": max_endpoints,
+            "batch_bytes": batch_bytes,
+            "zero_copy_bytes": zero_copy_bytes,
+            "seed": seed,
+        }
         marks = budget(high_bytes, low_bytes, high_sends, low_sends)
         self._native = NativePort(backend, concurrency, entries, limits, marks)
         self.backend = self._native.backend
@@ -138,12 +153,12 @@ class CompletionPort:
         family = sock.family if isinstance(sock, socket.socket) else socket.AF_INET
         name = self._associate(
             key,
-            provider,
-            descriptor=sock if isinstance(sock, int) else sock.fileno(),
+            pool_or_none(provider),
+            descriptor=socket_descriptor(sock),
             tag=provider.tag(tag) if provider is not None and tag else 0,
             flags=(lib.PP_OWN_DESCRIPTOR if own else 0) | (lib.PP_PIPE if pipe else 0),
             budget=budget(high_bytes, low_bytes, high_sends, low_sends),
-            receive_bytes=receive_size,
+            receive_bytes=whole("receive_size", receive_size, LARGEST_64, means="the default"),
             idle_ns=limit_ns("idle_timeout", idle_timeout),
             receive_ns=limit_ns("receive_timeout", receive_timeout),
             send_ns=limit_ns("send_timeout", send_timeout),
@@ -217,7 +232,7 @@ class CompletionPort:
             raise file_error(-descriptor, os.fspath(path))
         try:
             flags = lib.PP_OWN_DESCRIPTOR | lib.PP_FILE
-            name = self._associate(key, provider, descriptor=descriptor, flags=flags)
+            name = self._associate(key, pool_or_none(provider), descriptor=descriptor, flags=flags)
         except BaseException:
             lib.pp_port_file_close(descriptor)
             raise
@@ -225,13 +240,15 @@ class CompletionPort:
 
     def post(self, key: int = 0, user: Any = None) -> None:
         """Queue a packet of the program's own: a completion of kind ``post``."""
+        whole("key", key, LARGEST_64)
         call = self._begin(user)
         call.done(lib.pp_port_post(call.c, key, 0, call.token), "post")
 
     def timer(self, delay: float, key: int = 0, user: Any = None) -> Operation:
         """A completion of kind ``timer`` when ``delay`` seconds have passed, never before."""
-        if not 0 <= delay < float("inf"):
-            raise PortValueError(f"a timer of {delay} seconds: give 0 or more")
+        whole("key", key, LARGEST_64)
+        if not isinstance(delay, int | float) or not 0 <= delay < float("inf"):
+            raise PortValueError(f"a timer of {delay!r} seconds: give 0 or more")
         call = self._begin(user)
         delay_ns = -int(-min(delay, _LONGEST_SECONDS) * 1e9 // 1)
         return call.done(lib.pp_port_timer(call.c, key, delay_ns, call.token, call.out), "timer")
@@ -266,11 +283,11 @@ class CompletionPort:
     def dequeue_many(self, limit: int = 256, timeout: float | None = None) -> list[Completion]:
         """Up to ``limit`` completions; empty when ``timeout`` seconds have passed.
 
-        A batch ends early at 256 KiB of payload. Raises ``PortClosed`` when the port is closed and
+        A batch ends early at ``batch_bytes`` of payload. Raises ``PortClosed`` when the port is closed and
         everything was dequeued.
         """
-        if not 0 < limit <= _MOST_ROWS:
-            raise PortValueError(f"dequeue of {limit} completions: ask for 1 to {_MOST_ROWS}")
+        whole("limit", limit, _MOST_ROWS, least=1)
+        timeout = seconds_or_none("timeout", timeout)
         batch = self._batches.begin(limit)
         try:
             count = self._fill(batch.rows, limit, timeout)
@@ -312,7 +329,7 @@ class CompletionPort:
 
         Names what was outstanding. What has completed can still be dequeued.
         """
-        report = self._native.close(timeout)
+        report = self._native.close(seconds_or_none("timeout", timeout))
         return report._replace(
             outstanding=self._name_keys(report.outstanding), endpoints=self._name_handles(report.endpoints)
         )

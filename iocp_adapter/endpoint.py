@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.addresses import native_address, pipe_name, socket_address
 from iocp_adapter.errors import PortValueError, error_for
+from iocp_adapter.options import bytes_of, whole
 from iocp_adapter.sent_files import OpenFile, file_descriptor, part_of_file
 from pools import Lease, Pool
 
@@ -141,8 +142,7 @@ class Endpoint:
         The completion has ``peer`` and ``truncated``; a ``result`` of 0 is a datagram without bytes.
         That nobody was where an earlier datagram went ends no receive.
         """
-        if not 0 <= size < 1 << 32:
-            raise PortValueError(f"recvfrom of {size} bytes: give 0 to 2**32 - 1")
+        whole("size", size, (1 << 32) - 1, means="all of it")
         if into is None:
             block, lease, held = ffi.new("pp_block *", {"size": size}) if size else ffi.NULL, None, None
         else:
@@ -201,7 +201,8 @@ class Endpoint:
 
         ``result`` is short where the disk is full.
         """
-        size = data.size if isinstance(data, Lease) else memoryview(data).nbytes
+        data = data if isinstance(data, Lease) else bytes_of(data)
+        size = data.size if isinstance(data, Lease) else len(data)
         offset = _file_offset(offset, size if length is None else length)
         native, call = self._message(data, length, user, take)
         operation = call.done(lib.pp_port_write_at(call.c, native, offset, call.out), f"write_at {offset}")
@@ -269,7 +270,12 @@ class Endpoint:
             self._require_pool(into)
             block.handle, block.size = into.handle, into.size
             return block, into, None
-        exported = ffi.from_buffer(into, require_writable=True)
+        try:
+            exported = ffi.from_buffer(into, require_writable=True)
+        except (TypeError, BufferError):
+            raise PortValueError(
+                f"receive into {type(into).__name__}: give a lease, or a writable buffer such as a bytearray"
+            ) from None
         block.data, block.size = exported, len(exported)
         return block, None, exported
 
@@ -284,11 +290,11 @@ class Endpoint:
             native.block, size = data.handle, data.size
             native.flags = lib.PP_SEND_TAKE if take else 0
         else:
-            kept = data if isinstance(data, bytes) else bytes(data)
+            kept = bytes_of(data)
             held, size = ffi.from_buffer(kept), len(kept)
             native.address = int(ffi.cast("uintptr_t", held))
         wanted = size if length is None else length
-        if not 0 <= wanted <= size:
+        if not isinstance(wanted, int) or not 0 <= wanted <= size:
             raise PortValueError(f"send of {length} bytes from {size}: stay within the data")
         native.bytes = wanted
         call = self._port._begin(user, data if isinstance(data, Lease) and not take else None, held)
@@ -305,7 +311,7 @@ class Endpoint:
 
 
 def _file_offset(offset: int, size: int) -> int:
-    if not 0 <= offset <= _LAST_OFFSET - max(size, 0):
+    if not isinstance(offset, int) or not 0 <= offset <= _LAST_OFFSET - max(size, 0):
         raise PortValueError(f"{size} bytes at offset {offset} of a file: an offset is 0 to 2**63 - 1")
     return offset
 

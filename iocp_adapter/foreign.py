@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from iocp_adapter._native import lib
 from iocp_adapter.endpoint import Operation
 from iocp_adapter.errors import error_for
+from iocp_adapter.options import LARGEST_64, whole
 from iocp_adapter.sent_files import OpenFile, file_descriptor
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def wait_for(
     port: CompletionPort, kind: int, handle: socket.socket | OpenFile | int, key: int, user: Any
 ) -> Operation:
     """Begin a wait of ``PP_KIND_READABLE`` or ``PP_KIND_WRITABLE``."""
+    whole("key", key, LARGEST_64)
     descriptor = handle.fileno() if isinstance(handle, socket.socket) else file_descriptor(handle)
     readable = kind == lib.PP_KIND_READABLE
     what = f"{'wait_readable' if readable else 'wait_writable'} of {descriptor}"

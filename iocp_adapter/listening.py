@@ -16,8 +16,9 @@ from typing import NamedTuple
 from iocp_adapter._native import lib
 from iocp_adapter.addresses import pipe_name, unix_path
 from iocp_adapter.errors import ListenError, PortValueError, listen_error, system_text
+from iocp_adapter.options import tcp_port
 
-__all__ = ["Listening", "close_descriptor", "listen", "listen_pipe"]
+__all__ = ["Listening", "close_descriptor", "listen", "listen_pipe", "refuse_address"]
 
 
 class Listening(NamedTuple):
@@ -38,6 +39,13 @@ class Listening(NamedTuple):
         if (path := unix_path(self.address[0])) is not None and not path.startswith("\0"):
             with contextlib.suppress(OSError):
                 os.unlink(path)
+
+
+def refuse_address(host: str, port: int) -> None:
+    """Raises ``PortValueError`` for what is no address before anything is opened for it."""
+    if not isinstance(host, str):
+        raise PortValueError(f"host={host!r}: give a str such as '127.0.0.1'")
+    tcp_port(port)
 
 
 def listen(host: str, port: int, backlog: int) -> Listening:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.errors import error_for
 from iocp_adapter.features import read_features
+from iocp_adapter.options import LARGEST_64, whole
 from iocp_adapter.stats import EndpointInfo, Outstanding, read_endpoint, read_outstanding, read_stats
 from pools import Pool
 
@@ -21,7 +23,18 @@ _BACKENDS = {
     "sim": lib.PP_BACKEND_SIM,
 }
 _FOREVER_SECONDS = 1 << 32
-_REPORTED = 4096
+_GROWTH = 256
+_LARGEST_MARK = (1 << 63) - 1
+_LIMITS = {
+    "concurrency": (65536, "no limit"),
+    "entries": ((1 << 32) - 1, "the default"),
+    "max_operations": (1 << 26, "the default"),
+    "max_endpoints": (1 << 26, "the default"),
+    "batch_bytes": (LARGEST_64, "the default"),
+    "zero_copy_bytes": (LARGEST_64, "never"),
+    "seed": (LARGEST_64, ""),
+}
+"""Of a port's numbers: the largest, and what 0 means."""
 
 
 class CloseReport(NamedTuple):
@@ -33,10 +46,12 @@ class CloseReport(NamedTuple):
     """Whether every one of them came back before the timeout."""
     endpoints: tuple[EndpointInfo, ...] = ()
     """Handles that had not ended when the close began; they were reset."""
+    unnamed: int = 0
+    """Operations that other threads submitted while the report was made, besides those in it."""
 
     def __str__(self) -> str:
         head = "closed" if self.complete else "closed, but the kernel still holds operations"
-        head += f"; {len(self.outstanding)} outstanding, {len(self.endpoints)} handles left"
+        head += f"; {len(self.outstanding) + self.unnamed} outstanding, {len(self.endpoints)} handles left"
         return "\n  ".join([head, *map(str, self.outstanding), *map(str, self.endpoints)])
 
 
@@ -51,8 +66,8 @@ def limit_ns(name: str, seconds: float | None) -> int:
     """A limit of time for the core: 0 where there is none."""
     if seconds is None:
         return 0
-    if not 0 < seconds < float("inf"):
-        raise error_for(_INVALID, f"{name}={seconds}", "give more than 0 seconds, or None for no limit")
+    if not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+        raise error_for(_INVALID, f"{name}={seconds!r}", "give more than 0 seconds, or None for no limit")
     return max(1, int(min(seconds, _FOREVER_SECONDS) * 1e9))
 
 
@@ -62,10 +77,8 @@ def budget(
     """A ``pp_budget``; low marks that are not given are a quarter of the high ones."""
     marks: dict[str, int] = {}
     for what, high, given in (("bytes", high_bytes, low_bytes), ("sends", high_sends, low_sends)):
-        low = high // 4 if given is None else given
-        if not 0 <= high < 1 << 63 or not 0 <= low < 1 << 63:
-            found = f"{prefix}high_{what}={high}, {prefix}low_{what}={low}"
-            raise error_for(_INVALID, found, "give 0 (no limit) to 2**63 - 1")
+        whole(f"{prefix}high_{what}", high, _LARGEST_MARK, means="no limit")
+        low = high // 4 if given is None else whole(f"{prefix}low_{what}", given, _LARGEST_MARK)
         if high and low > high:
             found = f"{prefix}low_{what}={low} above {prefix}high_{what}={high}"
             raise error_for(_INVALID, found, "give a low mark that is at most the high one")
@@ -89,9 +102,8 @@ class NativePort:
             raise error_for(_INVALID, f"backend {backend!r}", f"no such back end; use one of {known}")
         config = ffi.new("pp_port_config *", {"backend": _BACKENDS[backend], "budget": marks or {}})
         for name, value in {"concurrency": concurrency, "entries": entries, **limits}.items():
-            if not 0 <= value < 1 << 32:
-                raise error_for(_INVALID, f"{name}={value}", "give 0 (the default) to 2**32 - 1")
-            setattr(config, name, value)
+            most, default = _LIMITS[name]
+            setattr(config, name, whole(name, value, most, means=default))
         out, os_error = ffi.new("pp_port **"), ffi.new("int *")
         reason = ffi.new("char[]", lib.PP_REASON_BYTES)
         status = lib.pp_port_create(config, out, reason, os_error)
@@ -141,16 +153,24 @@ class NativePort:
         return read_stats(self.c)
 
     def outstanding(self) -> tuple[Outstanding, ...]:
-        """Operations that have not completed; at most the first 4096."""
-        rows = ffi.new("pp_outstanding[]", _REPORTED)
-        count = lib.pp_port_outstanding(self.c, rows, _REPORTED)
-        return read_outstanding(rows, min(count, _REPORTED))
+        """Operations that have not completed."""
+        rows, count = self._all("pp_outstanding[]", lib.pp_port_outstanding)
+        return read_outstanding(rows, count)
 
     def endpoints(self) -> tuple[EndpointInfo, ...]:
-        """Handles associated now; at most the first 4096."""
-        rows = ffi.new("pp_endpoint_info[]", _REPORTED)
-        count = min(lib.pp_port_endpoints(self.c, rows, _REPORTED), _REPORTED)
+        """Handles associated now."""
+        rows, count = self._all("pp_endpoint_info[]", lib.pp_port_endpoints)
         return tuple(read_endpoint(rows[index]) for index in range(count))
+
+    def _all(self, kind: str, fill: Callable[[CData, CData, int], int]) -> tuple[CData, int]:
+        """Every row that ``fill`` has; other threads may add some between its answers."""
+        room = fill(self.c, ffi.NULL, 0)
+        while True:
+            rows = ffi.new(kind, room + _GROWTH)
+            count = fill(self.c, rows, room + _GROWTH)
+            if count <= room + _GROWTH:
+                return rows, count
+            room = count
 
     def endpoint(self, name: int) -> EndpointInfo | None:
         """One of them; None when it has ended."""
@@ -160,10 +180,12 @@ class NativePort:
     def close(self, timeout: float | None) -> CloseReport:
         """Cancel everything, wake every waiting thread; see ``pp_port_close``."""
         endpoints = self.endpoints()
-        rows, count = ffi.new("pp_outstanding[]", _REPORTED), ffi.new("size_t *")
-        status = lib.pp_port_close(self.c, nanoseconds(timeout), rows, _REPORTED, count)
-        outstanding = read_outstanding(rows, min(count[0], _REPORTED))
-        return CloseReport(outstanding, status != lib.PP_TIMEOUT, endpoints)
+        room = lib.pp_port_outstanding(self.c, ffi.NULL, 0) + _GROWTH
+        rows, count = ffi.new("pp_outstanding[]", room), ffi.new("size_t *")
+        status = lib.pp_port_close(self.c, nanoseconds(timeout), rows, room, count)
+        named = min(count[0], room)
+        complete = status != lib.PP_TIMEOUT
+        return CloseReport(read_outstanding(rows, named), complete, endpoints, count[0] - named)
 
 
 class _Destroyer:

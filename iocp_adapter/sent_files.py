@@ -53,6 +53,8 @@ def part_of_file(descriptor: int, offset: int, count: int | None) -> dict[str, i
     size = lib.pp_port_file_size(descriptor)
     if size < 0:
         raise file_error(-size, f"descriptor {descriptor}")
+    if not isinstance(offset, int) or not isinstance(count, int | None):
+        raise PortValueError(f"count={count!r} from offset={offset!r} of a file: give whole numbers")
     wanted = max(size - offset, 0) if count is None else count
     if not 0 <= offset <= _LAST_OFFSET or not 0 <= wanted <= _LAST_OFFSET - offset:
         raise PortValueError(f"{wanted} bytes at offset {offset} of a file: an offset is 0 to 2**63 - 1")
