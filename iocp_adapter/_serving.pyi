@@ -6,6 +6,7 @@ from pools import Lease, Pool
 
 class Exchange:
     thread: int
+    caught: type[BaseException]
     @property
     def connections(self) -> dict[int, Any]: ...
     @property

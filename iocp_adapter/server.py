@@ -5,23 +5,27 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
 
 from iocp_adapter._native import ffi, lib
 from iocp_adapter.connection import Connection
-from iocp_adapter.errors import PortError, error_for
+from iocp_adapter.errors import PortError, PortValueError, error_for
 from iocp_adapter.features import Feature
 from iocp_adapter.holding import HoldWatch
-from iocp_adapter.listening import Listening, listen
+from iocp_adapter.listening import Listening, listen, refuse_address
 from iocp_adapter.native_handler import NativeHandler, NativeServing
 from iocp_adapter.native_port import CloseReport, NativePort, budget, limit_ns
-from iocp_adapter.serving import Received, Serving
+from iocp_adapter.options import pool_to_receive, seconds_or_none, whole
+from iocp_adapter.serving import Received, Serving, received_of
 from pools import Lease, Pool, Unsupported
 
 __all__ = ["Handler", "Server", "ServerStats"]
+
+_LARGEST_COUNT = (1 << 31) - 1
+_LARGEST_RECEIVE = (1 << 32) - 1
 
 
 class Handler(Protocol):
@@ -134,22 +138,30 @@ class Server:
         write_timeout: float | None = None,
         hold_limit: float | None = None,
     ):
+        pool_to_receive(provider)
         hold_ns = limit_ns("hold_limit", hold_limit)
         if hold_ns:
             HoldWatch.refuse(provider)
+        if tag is not None and not callable(tag):
+            raise PortValueError(f"tag={tag!r}: give a function of a connection's number and its peer")
+        if not isinstance(handler, NativeHandler):
+            received_of(handler)
+        whole("max_connections", max_connections, _LARGEST_COUNT, means="no limit")
+        whole("backlog", backlog, _LARGEST_COUNT)
         if port_high_bytes is None:  # the other half is for those who read
             port_high_bytes = (provider.limit_bytes or 0) // 2
         marks = budget(port_high_bytes, port_low_bytes, port_high_sends, port_low_sends, "port_")
-        self._port = NativePort(
-            backend, 0, 0, {"batch_bytes": batch_bytes, "zero_copy_bytes": zero_copy_bytes}, marks
-        )
         limits: dict[str, Any] = {
             "budget": budget(high_bytes, low_bytes, high_sends, low_sends),
-            "receive_bytes": receive_size,
+            "receive_bytes": whole("receive_size", receive_size, _LARGEST_RECEIVE, means="4 KiB"),
             "idle_ns": limit_ns("idle_timeout", idle_timeout),
             "receive_ns": limit_ns("read_timeout", read_timeout),
             "send_ns": limit_ns("write_timeout", write_timeout),
         }
+        refuse_address(host, port)
+        self._port = NativePort(
+            backend, 0, 0, {"batch_bytes": batch_bytes, "zero_copy_bytes": zero_copy_bytes}, marks
+        )
         shared = (provider, tag or _tag, max_connections, limits)
         self._serving: Serving
         if isinstance(handler, NativeHandler):
@@ -160,6 +172,8 @@ class Server:
         self.address: tuple[str, int] = (host, port)
         """Where the server listens."""
         self._worker: threading.Thread | None = None
+        self._turning = threading.Lock()
+        """Held by the thread that serves."""
         self._stopping = False
         self._report: CloseReport | None = None
         self._listening: Listening | None = None
@@ -231,15 +245,25 @@ class Server:
     def serve_forever(self) -> None:
         """Serve in the calling thread until ``stop()``.
 
-        What is not the handler's exception, such as KeyboardInterrupt, passes through.
+        What a handler raises that is no ``Exception``, such as KeyboardInterrupt or SystemExit, ends this
+        call with it. Raises ``PortError`` where the server is being served already.
         """
-        self._own()
-        self._serving.run(lambda: not self._stopping)
+        if not self._turning.acquire(blocking=False):
+            raise PortError("the server is being served already; one thread serves it, until stop()")
+        try:
+            self._own()
+            self._serving.run(lambda: not self._stopping)
+        finally:
+            self._turning.release()
 
     def start(self) -> Server:
-        """Serve in a thread of the server's own; returns the server."""
+        """Serve in a thread of the server's own; returns the server.
+
+        There even a SystemExit in a handler costs its connection alone, for nobody waits for the thread.
+        """
         if self._worker is not None:
             raise PortError("the server has been started already; create another one")
+        self._serving.caught = BaseException
         self._worker = threading.Thread(target=self.serve_forever, name="poolport-server", daemon=True)
         self._worker.start()
         return self
@@ -249,7 +273,7 @@ class Server:
         self._stopping = True
         lib.pp_port_post(self._port.c, 0, 0, 0)
 
-    def close(self, timeout: float = 5.0) -> CloseReport:
+    def close(self, timeout: float | None = 5.0) -> CloseReport:
         """Stop accepting, send what is queued, close every connection; then close the port.
 
         After ``timeout`` seconds the connections that are left are reset. Returns what was
@@ -259,12 +283,31 @@ class Server:
         if self._report is not None:
             return self._report
         self._refuse_in_handler()
-        deadline = time.monotonic() + timeout
+        bounded = seconds_or_none("timeout", timeout, none="for no limit")
+        deadline = time.monotonic() + (threading.TIMEOUT_MAX if bounded is None else bounded)
         self.stop()
+        with self._turn_of_closing(deadline, timeout):
+            return self._close(deadline)
+
+    @contextlib.contextmanager
+    def _turn_of_closing(self, deadline: float, timeout: float | None) -> Iterator[None]:
+        """Once nobody else serves; a signal handler in the serving thread closes between two batches."""
+        own = self._serving.thread == threading.get_ident() and self._turning.locked()
+
+        def left() -> float:
+            return min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+
         if self._worker is not None:
-            self._worker.join(timeout)
-            if self._worker.is_alive():
-                raise PortError(f"a handler has not returned for {timeout} s; make it return, then close")
+            self._worker.join(left())  # it may not have begun to serve
+        if not own and not self._turning.acquire(timeout=left()):
+            raise PortError(f"a handler has not returned for {timeout} s; make it return, then close")
+        try:
+            yield
+        finally:
+            if not own:
+                self._turning.release()
+
+    def _close(self, deadline: float) -> CloseReport:
         self._own()
         self._drain(deadline)
         if self._serving.holds:
@@ -286,6 +329,7 @@ class Server:
             self.provider.adopt()
 
     def _drain(self, deadline: float) -> None:
+        self._serving.ending = True
         if self._listening is not None:
             lib.pp_port_end(self._port.c, self._listener, lib.PP_CLOSE_DRAIN)
         serving = self._serving

@@ -7,6 +7,7 @@ carries data becomes a lease and a call of the handler. All other rows come to t
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Callable
@@ -14,14 +15,15 @@ from typing import Any, Protocol
 
 from iocp_adapter._native import Exchange, ffi, lib
 from iocp_adapter.connection import Connection
-from iocp_adapter.errors import PortError, PortValueError, completion_error, error_for
+from iocp_adapter.errors import PortValueError, completion_error, error_for
 from iocp_adapter.holding import HoldWatch
 from iocp_adapter.listening import close_descriptor
 from iocp_adapter.native_port import NativePort, nanoseconds
+from iocp_adapter.options import bytes_of
 from iocp_adapter.sent_files import OpenFile, PathFile, file_descriptor, part_of_file
-from pools import Lease, Pool, PoolError
+from pools import Lease, Pool
 
-__all__ = ["BATCH_ROWS", "Serving"]
+__all__ = ["BATCH_ROWS", "Received", "Serving", "received_of"]
 
 _log = logging.getLogger("iocp_adapter")
 
@@ -49,13 +51,20 @@ class Placement(Protocol):
         """Hand a socket to another loop; False: it stays here."""
 
 
+def received_of(handler: object) -> Any:
+    """The function of a handler that is called with data. Raises ``PortValueError``."""
+    received = getattr(handler, "received", handler)
+    if callable(received):
+        return received
+    raise PortValueError(f"handler {handler!r}: give a function, or an object with a method received")
+
+
 def _measure(data: Lease | bytes | bytearray | memoryview) -> tuple[Lease | bytes, int]:
     """What to hold until it is sent, and its size; what could change meanwhile is copied."""
     if isinstance(data, Lease):
         return data, data.size
-    if not isinstance(data, bytes):
-        data = bytes(data)
-    return data, len(data)
+    kept = bytes_of(data)
+    return kept, len(kept)
 
 
 class Serving(Exchange):
@@ -72,16 +81,15 @@ class Serving(Exchange):
         max_connections: int,
         limits: dict[str, Any],
     ):
-        received: Any = getattr(handler, "received", handler)
-        if not callable(received):
-            raise PortValueError(f"handler {handler!r}: give a function, or an object with a method received")
         address = int(ffi.cast("uintptr_t", port.c))
         table = int(ffi.cast("uintptr_t", port.provider(provider)))
-        super().__init__(address, table, port, provider, received)
+        super().__init__(address, table, port, provider, received_of(handler))
         self.port = port
         self.provider = provider
         self.listening = True
         """Until the listener's end has been told."""
+        self.ending = False
+        """The listener was told to end."""
         self.refuse = False
         """Close every new connection at once."""
         self.flags = 0
@@ -101,7 +109,7 @@ class Serving(Exchange):
         self._max_connections = max_connections
         self._limits = limits
         self._held: dict[int, object] = {}
-        self._hold_number = 0
+        self._holds = itertools.count(1)
         self._peer = ffi.new("char[]", _PEER_BYTES)
 
     # ---- the loop ------------------------------------------------------------------------
@@ -125,8 +133,10 @@ class Serving(Exchange):
         while self.turn(0.0):
             pass
 
-    def _abandon_row(self, event: int, result: int, error: int, user: int) -> None:
-        """Give back what a row carries that an interrupted loop has not reached."""
+    def _abandon_row(self, key: int, event: int, result: int, error: int, user: int) -> None:
+        """Give back what a row carries that an interrupted loop has not reached; what has ended, has."""
+        if event & _KIND in {_CLOSE, _TIMER}:
+            self._other(key, event, result, error, user)
         accepted = event & _KIND == _ACCEPT and event & lib.PP_MORE and not error
         if accepted or (event & _KIND == _POST and user):
             close_descriptor(result, self.flags)
@@ -157,6 +167,9 @@ class Serving(Exchange):
             if more:
                 self.refused += 1
                 _log.warning("a connection was refused: %s; raise the limit", completion_error(error))
+            elif not self.ending:
+                why = completion_error(error)
+                _log.error("the server accepts no more connections: %s; close it and create another one", why)
             return
         open_now = self.placement.open() if self.placement else len(self.connections)
         if self._max_connections and open_now >= self._max_connections:
@@ -175,19 +188,29 @@ class Serving(Exchange):
         self.accepted += 1
         size = lib.pp_socket_peer(descriptor, self._peer, _PEER_BYTES)
         peer = str(ffi.buffer(self._peer, size)[:], "ascii") if size else ""
+        text = None
         try:
-            text = self._tag(number, peer)
+            text = self._label(number, peer)
             endpoint = self._associate(descriptor, number, text)
-        except (PortError, PoolError):
+        except self.caught:
             self._drop(descriptor)
+            self.handler_errors += text is None
             _log.exception("connection %d from %s was closed at once", number, peer)
             return
         connection = self.connections[number] = Connection(self, number, endpoint, peer, text)
         if self._connected is not None:
             try:
                 self._connected(connection)
-            except Exception as error:
+            except self.caught as error:
                 self._failed(connection, "connected", error)
+
+    def _label(self, number: int, peer: str) -> str:
+        text = self._tag(number, peer)
+        if isinstance(text, str):
+            return text
+        raise PortValueError(
+            f"tag({number}, {peer!r}) returned {text!r}: return a str, an empty one for none"
+        )
 
     def _drop(self, descriptor: int) -> None:
         self.dropped += 1
@@ -221,10 +244,10 @@ class Serving(Exchange):
         if self._disconnected is not None:
             try:
                 self._disconnected(connection, completion_error(error))
-            except Exception as raised:
+            except self.caught as raised:
                 self._failed(connection, "disconnected", raised)
 
-    def _failed(self, connection: Connection, what: str, error: Exception) -> None:
+    def _failed(self, connection: Connection, what: str, error: BaseException) -> None:
         self.handler_errors += 1
         _log.error("the handler's %s raised; %r is closed", what, connection, exc_info=error)
         if not connection.closed:
@@ -237,7 +260,7 @@ class Serving(Exchange):
         source, size = _measure(data)
         if length is None:
             length = size
-        elif not 0 <= length <= size:
+        elif not isinstance(length, int) or not 0 <= length <= size:
             what = f"a lease of {size}: stay within the lease" if isinstance(source, Lease) else f"{size}"
             raise PortValueError(f"send of {length} bytes from {what}")
         self.flush()
@@ -252,9 +275,7 @@ class Serving(Exchange):
             return
         view = source.view if isinstance(source, Lease) else source
         native.address = int(ffi.cast("uintptr_t", ffi.from_buffer(view)))
-        self._hold_number += 1
-        native.user = self._hold_number
-        self._held[self._hold_number] = source
+        native.user = self._hold(source)
         self._submit(native)
 
     def send_file(
@@ -274,9 +295,7 @@ class Serving(Exchange):
                 source.close()
             raise
         self.flush()
-        self._hold_number += 1
-        self._held[self._hold_number] = source
-        about = {"endpoint": connection.endpoint, "user": self._hold_number, **part}
+        about = {"endpoint": connection.endpoint, "user": self._hold(source), **part}
         native = ffi.new("pp_file_send *", about)
         self._submit(native, lib.pp_port_send_file)
         return part["bytes"]
@@ -290,6 +309,12 @@ class Serving(Exchange):
         if status == lib.PP_STALE:
             return False
         raise error_for(status, f"send of {native.bytes} bytes")
+
+    def _hold(self, source: object) -> int:
+        """A number by which ``_let_go`` finds it. Any thread."""
+        number = next(self._holds)
+        self._held[number] = source
+        return number
 
     def _let_go(self, hold: int) -> None:
         held = self._held.pop(hold, None)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import logging
 import random
 import socket
 import threading
+import time
 
 import pytest
 
-from iocp_adapter import PortValueError, Server
+from iocp_adapter import PortError, PortValueError, Server
+from pools import Debug, SlabPool
 
-from .conftest import Recorder, echo, receive, reset
+from .conftest import Recorder, echo, only_unix, receive, reset
 
 # ---- peers that misbehave ---------------------------------------------------------------------------
 
@@ -148,3 +151,152 @@ def test_a_length_beyond_the_lease_is_the_handlers_error(serve, dial, caplog):
 def test_a_handler_without_received_is_refused(pool):
     with pytest.raises(PortValueError, match="received"):
         Server("127.0.0.1", 0, object(), provider=pool)
+
+
+def exits(*_):
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize("where", ["received", "connected", "disconnected", "tag"])
+def test_not_even_a_system_exit_ends_a_server_that_has_its_own_thread(serve, dial, caplog, where):
+    class Bad(Recorder):
+        def __getattribute__(self, name):
+            return exits if name == where else super().__getattribute__(name)
+
+    server = serve(Bad(), tag=exits if where == "tag" else None)
+    for _ in range(3):
+        with dial(server) as client, contextlib.suppress(OSError):
+            client.sendall(b"x")
+            client.recv(1)
+    while server.stats().handler_errors < 3:
+        assert server._worker.is_alive()
+    while server.stats().open:
+        assert server._worker.is_alive()
+    assert "SystemExit" in caplog.text
+
+
+@pytest.mark.parametrize("tag", [lambda number, peer: 1 // 0, lambda number, peer: 5, lambda number: ""])
+def test_a_tag_function_that_fails_costs_its_connection_and_nothing_else(serve, dial, caplog, tag):
+    def sometimes(number, peer):
+        return tag(number, peer) if number % 2 else "good"
+
+    server = serve(echo, tag=sometimes)
+    with dial(server) as bad, contextlib.suppress(ConnectionError):
+        assert bad.recv(1) == b""
+    good = dial(server)
+    good.sendall(b"still here")
+    assert receive(good, 10) == b"still here"
+    assert server.stats().handler_errors == server.stats().refused == 1
+    assert "was closed at once" in caplog.text
+
+
+def test_a_block_that_is_found_overrun_costs_its_connection_and_nothing_else(backend, dial, caplog):
+    """With debug levels it is the release after the handler that raises."""
+
+    def overrun(connection, lease, length):
+        if lease.view[0] == 1:
+            ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(lease.view)) + lease.size, 7, 1)
+        else:
+            connection.send(lease, length)
+
+    with (
+        SlabPool(4096, 16, thread_safe=True, debug=Debug(canaries=True)) as pool,
+        Server("127.0.0.1", 0, overrun, provider=pool, backend=backend).start() as server,
+    ):
+        bad = dial(server)
+        bad.sendall(b"\1")
+        with contextlib.suppress(ConnectionError):
+            assert bad.recv(1) == b""
+        good = dial(server)
+        good.sendall(b"still here")
+        assert receive(good, 10) == b"still here"
+        assert server.stats().handler_errors == 1
+
+
+def test_a_handler_cannot_serve_the_server_that_serves_it(serve, dial):
+    refusals = []
+
+    def handle(connection, lease, length):
+        for attempt in (server.serve_forever, lambda: connection._serving.turn(0.0)):
+            try:
+                attempt()
+            except (PortError, ValueError) as error:
+                refusals.append(error)
+        connection.send(lease, length)
+
+    server = serve(handle)
+    clients = [dial(server) for _ in range(5)]
+    for client in clients:
+        client.sendall(b"x")
+    for client in clients:
+        assert receive(client, 1) == b"x"
+    assert len(refusals) == 10
+
+
+def test_a_second_thread_cannot_serve_and_closing_waits_for_the_first(backend, pool, dial):
+    at_work, gate = threading.Event(), threading.Event()
+
+    def slow(connection, lease, length):
+        at_work.set()
+        gate.wait(30)
+        connection.send(lease, length)
+
+    server = Server("127.0.0.1", 0, slow, provider=pool, backend=backend)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    client = dial(server)
+    client.sendall(b"x")
+    assert at_work.wait(30)
+    with pytest.raises(PortError, match="being served already"):
+        server.serve_forever()
+    with pytest.raises(PortError, match="has not returned"):
+        server.close(0.01)
+    gate.set()
+    assert server.close().complete
+    serving.join(30)
+    assert receive(client, 1) == b"x"
+
+
+def test_what_ended_in_an_interrupted_batch_has_ended(backend, pool, dial):
+    """Its row came behind that of the handler that was interrupted; nothing waits for it afterwards."""
+    ended = []
+
+    class Interrupted:
+        def received(self, connection, lease, length):
+            if lease.view[:length] == b"!":
+                raise KeyboardInterrupt
+
+        def disconnected(self, connection, reason):
+            ended.append(connection.number)
+
+    with Server("127.0.0.1", 0, Interrupted(), provider=pool, backend=backend) as server:
+        first, second = dial(server), dial(server)
+        server._own()
+        while server.stats().accepted < 2:
+            server._serving.turn(10)
+        first.sendall(b"!")
+        reset(second)
+        with pytest.raises(KeyboardInterrupt):
+            server.serve_forever()
+        while server.stats().open == 2:
+            server._serving.turn(10)
+        first.close()
+        begun = time.monotonic()
+        server.close(30)
+        assert time.monotonic() - begun < 15
+    assert sorted(ended) == [1, 2]
+
+
+@only_unix
+def test_a_listener_that_ends_says_so(serve, caplog):
+    server = serve(echo)
+    server._listening.socket.shutdown(socket.SHUT_RDWR)
+    while "accepts no more connections" not in caplog.text:
+        assert server._worker.is_alive()
+    server.close()
+    assert caplog.text.count("accepts no more") == 1
+
+
+def test_an_orderly_end_of_the_listener_is_not_told(backend, pool, caplog):
+    Server("127.0.0.1", 0, echo, provider=pool, backend=backend).start().close()
+    assert "accepts no more" not in caplog.text

@@ -61,10 +61,11 @@ static Sender *find(Exchange *self, uint64_t key)
     return NULL;
 }
 
-/* The handler has raised. An Exception costs the connection: 0. Anything else stays set: -1. */
+/* The handler has raised, or its data could not be given to it or taken back. What is caught costs the
+ * connection: 0. Anything else stays set: -1. */
 static int tell_failure(Exchange *self, Sender *connection)
 {
-    if (!PyErr_ExceptionMatches(PyExc_Exception)) return -1;
+    if (!PyErr_ExceptionMatches(self->caught)) return -1;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
@@ -91,7 +92,7 @@ static int call_handler(Exchange *self, Sender *connection, PyObject *lease, uin
     PyObject *length = PyLong_FromUnsignedLongLong(bytes);
     if (!length) {
         release_after(lease);
-        return -1;
+        return tell_failure(self, connection);
     }
     PyObject *result = PyObject_CallFunctionObjArgs(self->received, connection, lease, length, NULL);
     bool returned = result != NULL;
@@ -102,7 +103,7 @@ static int call_handler(Exchange *self, Sender *connection, PyObject *lease, uin
         return -1;
     }
     bool ends = lease_calls->handle(lease) && !(returned && lease_calls->shared(lease));
-    return ends ? lease_calls->release(lease) : 0;
+    return ends && lease_calls->release(lease) < 0 ? tell_failure(self, connection) : 0;
 }
 
 static int deliver(Exchange *self, const pp_completion *row)
@@ -123,6 +124,7 @@ static int deliver(Exchange *self, const pp_completion *row)
         Py_DECREF(lease);
     } else {
         give_back(self, block.handle);
+        outcome = tell_failure(self, connection);
     }
     Py_DECREF((PyObject *)connection);
     return outcome;
@@ -158,7 +160,8 @@ static void abandon(Exchange *self)
             give_back(self, row.block);
             continue;
         }
-        PyObject *done = PyObject_CallMethod((PyObject *)self, "_abandon_row", "IKIK", (unsigned)row.event,
+        PyObject *done = PyObject_CallMethod((PyObject *)self, "_abandon_row", "KIKIK",
+                                             (unsigned long long)row.key, (unsigned)row.event,
                                              (unsigned long long)row.result, (unsigned)row.error,
                                              (unsigned long long)row.user);
         if (!done) PyErr_WriteUnraisable((PyObject *)self);
@@ -182,8 +185,10 @@ static int serve_all(Exchange *self, size_t count)
 
 static bool ready(const Exchange *self)
 {
-    if (self->port) return true;
-    PyErr_SetString(PyExc_ValueError, "this loop was never initialised: call super().__init__()");
+    if (self->port && !self->busy) return true;
+    PyErr_SetString(PyExc_ValueError, self->port
+                                          ? "a handler cannot turn the loop that has called it: let it return"
+                                          : "this loop was never initialised: call super().__init__()");
     return false;
 }
 
@@ -204,6 +209,7 @@ static PyObject *exchange_serve_rows(PyObject *op, PyObject *number)
     if (count == (size_t)-1 && PyErr_Occurred()) return NULL;
     if (count > EXCHANGE_ROWS)
         return PyErr_Format(PyExc_ValueError, "%zu rows: there is room for %d", count, EXCHANGE_ROWS);
+    if (!ready((Exchange *)op)) return NULL;
     if (serve_all((Exchange *)op, count) < 0) return NULL;
     Py_RETURN_NONE;
 }
@@ -212,7 +218,6 @@ static PyObject *exchange_flush(PyObject *op, PyObject *unused)
 {
     Exchange *self = (Exchange *)op;
     pp_status why;
-    if (!ready(self)) return NULL;
     if (self->send_count && exchange_is_mine(self)) cross(self, 0, 0, &why);
     Py_RETURN_NONE;
 }
@@ -259,9 +264,11 @@ static int exchange_init(PyObject *op, PyObject *args, PyObject *kwargs)
     Py_INCREF(keep);
     Py_INCREF(pool);
     Py_INCREF(received);
+    Py_INCREF(PyExc_Exception);
     self->keep = keep;
     self->pool = pool;
     self->received = received;
+    self->caught = PyExc_Exception;
     self->provider = table;
     self->port = port_address;
     return 0;
@@ -274,11 +281,12 @@ static int exchange_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->keep);
     Py_VISIT(self->pool);
     Py_VISIT(self->received);
+    Py_VISIT(self->caught);
     Py_VISIT(self->connections);
     return 0;
 }
 
-/* The pool is needed until the end. */
+/* The pool is needed until the end, and what is caught for as long as handlers are called. */
 static int exchange_clear(PyObject *op)
 {
     Exchange *self = (Exchange *)op;
@@ -295,6 +303,7 @@ static void exchange_dealloc(PyObject *op)
     for (size_t i = 0; i < self->send_count; i++) give_back(self, self->sends[i].block);
     PyMem_Free(self->sends);
     exchange_clear(op);
+    Py_CLEAR(self->caught);
     Py_CLEAR(self->pool);
     Py_CLEAR(self->keep);
     PyObject_GC_Del(op);
@@ -318,6 +327,7 @@ static PyMethodDef methods[] = {
 static PyMemberDef members[] = {
     {"connections", T_OBJECT_EX, offsetof(Exchange, connections), READONLY, "The open ones, by number."},
     {"busy", T_BOOL, offsetof(Exchange, busy), READONLY, "Whether handlers are being called."},
+    {"caught", T_OBJECT_EX, offsetof(Exchange, caught), 0, "What a handler raises at its connection's cost."},
     {NULL, 0, 0, 0, NULL},
 };
 

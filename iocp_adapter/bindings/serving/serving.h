@@ -35,6 +35,7 @@ typedef struct Exchange {
     const pp_provider *provider; /* of `pool` */
     PyObject *keep;              /* the port's owner */
     PyObject *pool, *received;
+    PyObject *caught;      /* what costs a connection when a handler raises it: Exception, or BaseException */
     PyObject *connections; /* dict of key to Sender */
     pp_block_send *sends;  /* what goes in with the next crossing */
     size_t send_count, send_room;

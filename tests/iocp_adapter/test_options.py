@@ -1,0 +1,193 @@
+"""What makes no sense is refused before anything is opened: the value, the limit and the remedy are told."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import psutil
+import pytest
+
+from iocp_adapter import CompletionPort, PortValueError, Server
+
+from .conftest import echo, only_unix
+
+
+def descriptors() -> int:
+    process = psutil.Process()
+    return process.num_handles() if os.name == "nt" else process.num_fds()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"receive_size": -1}, r"receive_size=-1: give 0 \(4 KiB\) to 2\*\*32 - 1"),
+        ({"receive_size": 1.5}, r"receive_size=1.5"),
+        ({"receive_size": 1 << 32}, r"receive_size=4294967296"),
+        ({"max_connections": -1}, r"max_connections=-1: give 0 \(no limit\) to 2\*\*31 - 1"),
+        ({"backlog": -5}, r"backlog=-5: give 0 to 2\*\*31 - 1"),
+        ({"batch_bytes": -1}, r"batch_bytes=-1"),
+        ({"zero_copy_bytes": "1"}, r"zero_copy_bytes='1'"),
+        ({"high_bytes": "x"}, r"high_bytes='x'"),
+        ({"port_low_sends": -1}, r"port_low_sends=-1"),
+        ({"idle_timeout": "1"}, r"idle_timeout='1'"),
+        ({"write_timeout": float("nan")}, r"write_timeout=nan"),
+        ({"tag": "conn"}, r"tag='conn': give a function"),
+        ({"provider": None}, r"provider=None: give a pool"),
+        ({"provider": object()}, r"give a pool, such as"),
+    ],
+)
+def test_options_of_a_server_are_checked_before_anything_is_opened(backend, pool, options, told):
+    before = descriptors()
+    with pytest.raises(PortValueError, match=told):
+        Server("127.0.0.1", 0, echo, **{"provider": pool, "backend": backend} | options)
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("host", "number", "told"),
+    [
+        ("127.0.0.1", 99999, r"port=99999: give 0 \(any free one\) to 65535"),
+        ("127.0.0.1", "80", r"port='80'"),
+        (None, 80, r"host=None"),
+    ],
+)
+def test_an_address_that_is_none_is_refused(pool, host, number, told):
+    with pytest.raises(PortValueError, match=told):
+        Server(host, number, echo, provider=pool)
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "1"])
+def test_a_time_that_is_none_is_refused(backend, pool, timeout):
+    with CompletionPort(backend) as port:
+        for call in (port.dequeue, port.close, lambda seconds: port.dequeue_many(1, seconds)):
+            with pytest.raises(PortValueError, match=f"timeout={timeout!r}: give 0 seconds or more"):
+                call(timeout)
+    server = Server("127.0.0.1", 0, echo, provider=pool, backend=backend)
+    with pytest.raises(PortValueError, match="timeout="):
+        server.close(timeout)
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"concurrency": -1},
+        {"concurrency": 65537},
+        {"max_operations": "x"},
+        {"max_endpoints": 1 << 27},
+        {"batch_bytes": -1},
+        {"seed": 1 << 64},
+    ],
+)
+def test_limits_of_a_port_are_told(backend, limits):
+    ((name, value),) = limits.items()
+    with pytest.raises(PortValueError, match=f"{name}={value!r}: give 0"):
+        CompletionPort(backend, **limits)
+
+
+def test_a_limit_that_no_port_has_is_named():
+    with pytest.raises(TypeError, match="max_bytes"):
+        CompletionPort(max_bytes=1)
+
+
+def test_a_seed_of_64_bits_and_a_batch_of_many_gigabytes_are_possible(backend):
+    CompletionPort("sim", seed=(1 << 64) - 1).close()
+    CompletionPort(backend, batch_bytes=5 << 30).close()
+
+
+def test_what_is_no_socket_or_pool_is_refused_and_nothing_is_kept(port, pair):
+    here, _there = pair()
+    closed = socket.socket()
+    closed.close()
+    for sock in ("x", closed, -1, None):
+        with pytest.raises(PortValueError, match="give an open socket"):
+            port.associate(sock)
+    with pytest.raises(PortValueError, match="give a pool"):
+        port.associate(here, provider=object())
+    with pytest.raises(PortValueError, match="receive_size=-1"):
+        port.associate(here, receive_size=-1)
+    assert not port._keys
+
+
+@pytest.mark.parametrize("key", [-1, 1 << 64, "k", 1.0])
+def test_a_key_that_does_not_fit_is_refused_and_nothing_is_kept(port, pair, key):
+    here, _there = pair()
+    for call in (
+        lambda: port.post(key, "kept"),
+        lambda: port.timer(1, key, "kept"),
+        lambda: port.wait_readable(here, key, "kept"),
+        lambda: port.wait_writable(here, key, "kept"),
+    ):
+        with pytest.raises(PortValueError, match=r"key=.*2\*\*64 - 1"):
+            call()
+    assert not port._pending
+
+
+def test_a_number_is_not_sent_as_that_many_zeros(port, pair, serve, dial):
+    here, there = pair()
+    endpoint = port.associate(here)
+    for data in (5, "text", None):
+        with pytest.raises(PortValueError, match="give bytes, another buffer or a lease"):
+            endpoint.send(data)
+    refused = []
+
+    def answer(connection, lease, length):
+        try:
+            connection.send(5)
+        except PortValueError as error:
+            refused.append(str(error))
+        connection.send(b"ok")
+
+    client = dial(serve(answer))
+    client.sendall(b"x")
+    assert client.recv(10) == b"ok"
+    assert len(refused) == 1
+    endpoint.send(bytearray(b"a buffer"))
+    assert there.recv(10) == b"a buffer"
+    assert not [one for one in port._pending.values() if one.user is not None]
+
+
+def test_lengths_and_places_that_are_no_numbers_are_refused_and_nothing_is_kept(port, pair, tmp_path):
+    here, _there = pair()
+    (tmp_path / "file").write_bytes(b"abc")
+    endpoint, file = port.associate(here), port.open_file(tmp_path / "file", "r+")
+    for call in (
+        lambda: endpoint.send(b"abc", 1.5),
+        lambda: endpoint.recv("text"),
+        lambda: endpoint.recv(b"not writable"),
+        lambda: endpoint.recvfrom(size=-1),
+        lambda: endpoint.send_file(file, 0.5),
+        lambda: endpoint.send_file(file, 0, 1.5),
+        lambda: file.read_at(1.5, bytearray(3)),
+        lambda: file.write_at(1.5, b"abc"),
+    ):
+        with pytest.raises(PortValueError):
+            call()
+    assert not port._pending
+
+
+@pytest.mark.parametrize("address", [("localhost", 80), ("127.0.0.1",), "x", ("127.0.0.1", 1 << 16), None, 5])
+def test_an_address_to_connect_to_is_a_number_and_a_port(port, address):
+    endpoint = port.associate(socket.socket().detach(), own=True)
+    with pytest.raises(PortValueError, match=r"IPv4: give the host as a number, and the port, as in"):
+        endpoint.connect(address)
+    assert not port._pending
+
+
+@only_unix
+def test_an_address_of_a_unix_socket_is_a_path(port, sockets):
+    endpoint = port.associate(sock := socket.socket(socket.AF_UNIX))
+    sockets.append(sock)
+    with pytest.raises(PortValueError, match="give its path"):
+        endpoint.connect(("127.0.0.1", 80))
+
+
+def test_a_report_names_all_that_there_is(backend):
+    with CompletionPort(backend) as port:
+        for _ in range(10_000):
+            port.timer(1000)
+        assert len(port.outstanding()) == 10_000
+        report = port.close(5)
+    assert len(report.outstanding) == 10_000
+    assert "10000 outstanding" in str(report).splitlines()[0]
