@@ -13,7 +13,8 @@ costs no copy::
         server.serve_forever()
 """
 
-from iocp_adapter.completion_port import Completion, CompletionPort
+from iocp_adapter.completion import Completion
+from iocp_adapter.completion_port import CompletionPort
 from iocp_adapter.connection import Connection
 from iocp_adapter.endpoint import Endpoint, Operation
 from iocp_adapter.errors import (
@@ -26,12 +27,20 @@ from iocp_adapter.errors import (
     StaleEndpoint,
 )
 from iocp_adapter.features import Feature
+from iocp_adapter.handler import Handler
 from iocp_adapter.native_handler import DISCARD, ECHO, NativeHandler
 from iocp_adapter.native_port import CloseReport
-from iocp_adapter.server import Handler, Server, ServerStats
+from iocp_adapter.server import Server
 from iocp_adapter.server_group import ServerGroup
 from iocp_adapter.simulation import SimulatedPeer
-from iocp_adapter.stats import PORT_STATISTICS, EndpointInfo, Outstanding, PortStatistic, PortStats
+from iocp_adapter.stats import (
+    PORT_STATISTICS,
+    EndpointInfo,
+    Outstanding,
+    PortStatistic,
+    PortStats,
+    ServerStats,
+)
 from iocp_adapter.worker_pool import WorkerPool, WorkerStats
 
 __all__ = [

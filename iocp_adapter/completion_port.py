@@ -7,11 +7,12 @@ import os
 import socket
 import time
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.addresses import pipe_name, read_address
 from iocp_adapter.batches import Batch, Batches
+from iocp_adapter.completion import Completion
 from iocp_adapter.endpoint import PIPE, Endpoint, Operation, Pending, Submission
 from iocp_adapter.errors import PortValueError, completion_error, error_for, file_error
 from iocp_adapter.foreign import wait_for
@@ -22,7 +23,7 @@ from iocp_adapter.sent_files import OpenFile
 from iocp_adapter.stats import KINDS, EndpointInfo, Outstanding
 from pools import Lease, Pool
 
-__all__ = ["Completion", "CompletionPort"]
+__all__ = ["CompletionPort"]
 
 _WORDS = 8
 _MOST_ROWS = 4096
@@ -38,29 +39,6 @@ _MODES = {
 _POOL_BITS = 20
 _POOL_MASK = (1 << _POOL_BITS) - 1
 _UNBOUND = (lib.PP_KIND_POST, lib.PP_KIND_TIMER, lib.PP_KIND_READABLE, lib.PP_KIND_WRITABLE)
-
-
-class Completion(NamedTuple):
-    """One outcome of one operation."""
-
-    key: int
-    """Of the endpoint, or as posted."""
-    kind: str
-    """``recv``, ``send``, ``recvfrom``, ``sendto``, ``accept``, ``connect``, ``disconnect``, ``read_at``,
-    ``write_at``, ``send_file``, ``readable``, ``writable``, ``post``, ``timer`` or ``close``."""
-    more: bool
-    """The operation stays armed: other completions of it follow."""
-    result: int
-    """Bytes moved; accept: the new descriptor, which is the program's to close."""
-    error: Exception | None
-    lease: Lease | None
-    """Received into; the program's to release, unless it was the program's before."""
-    user: Any
-    """What was given with the operation, or posted."""
-    peer: Any = None
-    """Of a datagram: the address it came from, as ``socket.recvfrom`` gives it."""
-    truncated: bool = False
-    """The datagram was longer than its buffer: ``result`` bytes of it are there, the rest is lost."""
 
 
 class CompletionPort:

@@ -6,72 +6,29 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from iocp_adapter._native import ffi, lib
 from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortError, PortValueError, error_for
 from iocp_adapter.features import Feature
+from iocp_adapter.handler import Handler, Received, received_of
 from iocp_adapter.holding import HoldWatch
 from iocp_adapter.listening import Listening, listen, refuse_address
 from iocp_adapter.native_handler import NativeHandler, NativeServing
 from iocp_adapter.native_port import CloseReport, NativePort, budget, limit_ns
 from iocp_adapter.options import pool_to_receive, seconds_or_none, whole
-from iocp_adapter.serving import Received, Serving, received_of
-from pools import Lease, Pool, Unsupported
+from iocp_adapter.serving import Serving
+from iocp_adapter.stats import ServerStats
+from pools import Pool, Unsupported
 
-__all__ = ["Handler", "Server", "ServerStats"]
+__all__ = ["Server"]
 
 _LARGEST_COUNT = (1 << 31) - 1
+TAGS_OF_THEIR_OWN = 1 << 16
+"""As many connections have one each by default, and as many share one later."""
 _LARGEST_RECEIVE = (1 << 32) - 1
-
-
-class Handler(Protocol):
-    """What a server calls. Besides ``received`` it may have either or both of
-
-    ``connected(connection)``, which comes first, and
-    ``disconnected(connection, reason)``, which comes last; the reason is None for an orderly end,
-    otherwise the exception that ended the connection.
-
-    All calls come from the serving thread. An exception costs the connection it was raised for
-    and nothing else, and is logged.
-    """
-
-    def received(self, connection: Connection, lease: Lease, length: int, /) -> object:
-        """``length`` bytes have arrived, in ``lease.view[:length]``.
-
-        The lease is the handler's: it may send it, keep it and release it later, or release it
-        now. One that is neither sent nor kept when the call returns is released by the server.
-        """
-
-
-@dataclass(frozen=True)
-class ServerStats:
-    """What a server has done so far. The port's own counters are in ``server.port_stats()``."""
-
-    messages: int
-    """Receives that were given to the handler."""
-    received_bytes: int
-    sent_bytes: int
-    accepted: int
-    refused: int
-    """Closed at once: the limit was reached, or no descriptor was left."""
-    closed: int
-    open: int
-    errors: int
-    """Connections that ended with an error."""
-    handler_errors: int
-    """Exceptions in handlers."""
-    buffer_waits: int
-    """Times a connection waited because the pool had no block."""
-    pauses: int
-    """Times a connection whose peer did not read was no longer read from."""
-    batches: int
-    queued_bytes: int
-    long_holds: int
-    """Blocks that were owned for longer than ``hold_limit``."""
 
 
 class Server:
@@ -84,9 +41,12 @@ class Server:
     ``NativeHandler``, a function in C whose data never comes to Python (``ECHO``, ``DISCARD``).
     ``provider`` is the pool of all receive buffers; an owner-only pool belongs to the serving
     thread while that runs. ``port=0`` takes any free port; see ``address``.
-    ``tag(number, peer)`` gives the label of a connection's blocks, ``conn-17 127.0.0.1:45678`` by
-    default; an empty one means none. ``max_connections`` closes further ones at once (0: no
-    limit). A peer with more than ``high_bytes`` or ``high_sends`` queued to it is not read from, but
+    ``tag(number, peer)`` gives the label of a connection's blocks; an empty one means none. The pool keeps
+    each different label for as long as it lives, some 260 bytes, and at most 16.7 million. By default the
+    first 65,536 connections have one of their own, ``conn-17 127.0.0.1:45678``, which is 17 MB, and each
+    65,536 later ones share one, ``conn-65537 to conn-131072``. A connection whose label fails is closed at
+    once. ``max_connections`` closes further ones at once (0: no limit).
+    A peer with more than ``high_bytes`` or ``high_sends`` queued to it is not read from, but
     for what the batch that crossed the mark carried, until at most ``low_bytes`` or ``low_sends`` are left
     (0: no mark; None: a quarter of the high one). What has to wait counts as its whole block, be it one
     byte. With ``port_high_bytes`` (None: half of ``provider.limit_bytes``) or ``port_high_sends`` the same
@@ -105,7 +65,9 @@ class Server:
     of Python that acquired it; ``stats().long_holds`` counts them. The serving thread walks the pool for
     that, twice in the time. ``provider.held(seconds)`` gives the blocks at any moment.
 
-    The server listens from its creation; ``start()`` or ``serve_forever()`` makes it serve.
+    The server listens from its creation; ``start()`` or ``serve_forever()`` makes it serve. An exception in a
+    handler costs its connection; one that is no ``Exception`` (KeyboardInterrupt, SystemExit) ends
+    ``serve_forever()``, but not a server that ``start()`` has given a thread of its own.
 
     Raises ``ListenError``, ``BackendUnavailable`` (also for a pipe outside Windows), ``PortValueError``, or
     ``Unsupported`` for a ``hold_limit`` where the pool keeps no ages.
@@ -354,4 +316,12 @@ class Server:
 
 
 def _tag(number: int, peer: str) -> str:
-    return f"conn-{number} {peer}"
+    """A label of its own for each of the first connections; later ones share one with their neighbours.
+
+    A pool keeps the text of every tag that a block ever had (debug histories, traces and leak reports refer
+    to it), so that a label for each connection would grow for as long as the server runs.
+    """
+    if number <= TAGS_OF_THEIR_OWN:
+        return f"conn-{number} {peer}"
+    first = number - (number - 1) % TAGS_OF_THEIR_OWN
+    return f"conn-{first} to conn-{first + TAGS_OF_THEIR_OWN - 1}"

@@ -29,10 +29,11 @@ from iocp_adapter.addresses import pipe_name
 from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortValueError
 from iocp_adapter.features import Feature
+from iocp_adapter.handler import Handler, Received
 from iocp_adapter.native_handler import NativeHandler
 from iocp_adapter.native_port import CloseReport
-from iocp_adapter.server import Handler, Server, ServerStats
-from iocp_adapter.serving import Received
+from iocp_adapter.server import Server
+from iocp_adapter.stats import ServerStats
 from pools import Pool, Unsupported
 
 __all__ = ["ServerGroup"]

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from iocp_adapter._native import Exchange, ffi, lib
 from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortValueError, completion_error, error_for
+from iocp_adapter.handler import received_of
 from iocp_adapter.holding import HoldWatch
 from iocp_adapter.listening import close_descriptor
 from iocp_adapter.native_port import NativePort, nanoseconds
@@ -23,7 +24,7 @@ from iocp_adapter.options import bytes_of
 from iocp_adapter.sent_files import OpenFile, PathFile, file_descriptor, part_of_file
 from pools import Lease, Pool
 
-__all__ = ["BATCH_ROWS", "Received", "Serving", "received_of"]
+__all__ = ["BATCH_ROWS", "Serving"]
 
 _log = logging.getLogger("iocp_adapter")
 
@@ -38,8 +39,6 @@ _POST = lib.PP_KIND_POST
 _TIMER = lib.PP_KIND_TIMER
 _KIND = lib.PP_KIND_MASK
 
-Received = Callable[[Connection, Lease, int], object]
-
 
 class Placement(Protocol):
     """Where the connections go that one loop accepts for several."""
@@ -49,14 +48,6 @@ class Placement(Protocol):
 
     def give(self, descriptor: int, number: int) -> bool:
         """Hand a socket to another loop; False: it stays here."""
-
-
-def received_of(handler: object) -> Any:
-    """The function of a handler that is called with data. Raises ``PortValueError``."""
-    received = getattr(handler, "received", handler)
-    if callable(received):
-        return received
-    raise PortValueError(f"handler {handler!r}: give a function, or an object with a method received")
 
 
 def _measure(data: Lease | bytes | bytearray | memoryview) -> tuple[Lease | bytes, int]:

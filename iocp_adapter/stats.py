@@ -1,8 +1,8 @@
-"""What a port counts; the list is ``PP_PORT_STATS_LIST`` of ``poolport/port.h``."""
+"""What ports and servers count; a port's list is ``PP_PORT_STATS_LIST`` of ``poolport/port.h``."""
 
 from __future__ import annotations
 
-from dataclasses import field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass
 from typing import Any, NamedTuple
 
 from iocp_adapter._native import CData, ffi, lib
@@ -13,6 +13,7 @@ __all__ = [
     "Outstanding",
     "PortStatistic",
     "PortStats",
+    "ServerStats",
     "read_endpoint",
     "read_outstanding",
     "read_stats",
@@ -46,6 +47,34 @@ PortStats: Any = make_dataclass(
     namespace={"__doc__": "Counters and gauges of a port; each field's metadata has unit and meaning."},
 )
 PortStats.__module__ = __name__
+
+
+@dataclass(frozen=True)
+class ServerStats:
+    """What a server has done so far. The port's own counters are in ``server.port_stats()``."""
+
+    messages: int
+    """Receives that were given to the handler."""
+    received_bytes: int
+    sent_bytes: int
+    accepted: int
+    refused: int
+    """Closed at once: the limit was reached, or no descriptor was left."""
+    closed: int
+    open: int
+    errors: int
+    """Connections that ended with an error."""
+    handler_errors: int
+    """Exceptions in handlers."""
+    buffer_waits: int
+    """Times a connection waited because the pool had no block."""
+    pauses: int
+    """Times a connection whose peer did not read was no longer read from."""
+    batches: int
+    queued_bytes: int
+    long_holds: int
+    """Blocks that were owned for longer than ``hold_limit``."""
+
 
 KINDS: dict[int, str] = {
     lib.PP_KIND_RECV: "recv",

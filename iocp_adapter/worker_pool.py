@@ -20,7 +20,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple
 
-from iocp_adapter.completion_port import Completion, CompletionPort
+from iocp_adapter.completion import Completion
+from iocp_adapter.completion_port import CompletionPort
 from iocp_adapter.errors import PortClosed, PortError, PortValueError
 
 __all__ = ["WorkerPool", "WorkerStats"]

@@ -117,7 +117,9 @@ class Pool(Lender):
     def tag(self, text: str) -> int:
         """Intern a label; the same text gives the same number, which every call takes for ``tag``.
 
-        Raises ``PoolValueError`` for an empty text or one longer than 4096 bytes of UTF-8.
+        The text is kept for as long as the pool lives, some 260 bytes for each that is new; so let what
+        comes and goes without end share labels. Raises ``PoolValueError`` for an empty text or one longer
+        than 4096 bytes of UTF-8, ``PoolError`` for one more than 16.7 million texts.
         """
         if not isinstance(text, str):
             raise TypeError(
@@ -130,6 +132,12 @@ class Pool(Lender):
         data = text.encode("utf-8", "surrogatepass")
         out = ffi.new("uint32_t *")
         status = lib.pp_pool_tag(self._c, data, len(data), out)
+        if status == _NO_MEMORY:
+            raise error_for(
+                status,
+                f"tag {len(self._tags) + 1} of pool {self.name!r}",
+                "let blocks share tags: each is kept",
+            )
         if status:
             raise error_for(status, f"a tag of {len(data)} bytes", "use 1 to 4096 bytes of UTF-8")
         self._tags[text] = out[0]
@@ -319,4 +327,5 @@ class Pool(Lender):
 
 _FOREIGN = lib.PP_FOREIGN
 _CORRUPT = lib.PP_CORRUPT
+_NO_MEMORY = lib.PP_NO_MEMORY
 _UNSUPPORTED = lib.PP_UNSUPPORTED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+from iocp_adapter.server import TAGS_OF_THEIR_OWN
 from pools import SlabPool
 
 from .conftest import Recorder, echo, receive
@@ -24,6 +25,20 @@ def test_blocks_carry_their_connections_tag(serve, dial):
     assert client.recv(1) == b"x"
     host, port = client.getsockname()
     assert tags == [(f"conn-1 {host}:{port}", f"conn-1 {host}:{port}", f"{host}:{port}")]
+
+
+def test_tags_do_not_grow_with_every_connection_for_ever(serve, dial, pool):
+    recorder = Recorder()
+    server = serve(recorder)
+    server._serving._last_number = TAGS_OF_THEIR_OWN - 1  # so many were here before
+    for _ in range(20):
+        with dial(server) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+        assert recorder.ended.acquire(timeout=10)
+    of_its_own, shared = sorted(pool._tags)
+    assert of_its_own.startswith(f"conn-{TAGS_OF_THEIR_OWN} 127.0.0.1:")
+    assert shared == f"conn-{TAGS_OF_THEIR_OWN + 1} to conn-{2 * TAGS_OF_THEIR_OWN}"
 
 
 def test_the_tag_is_the_servers_to_choose(serve, dial):
