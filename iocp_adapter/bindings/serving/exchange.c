@@ -160,10 +160,9 @@ static void abandon(Exchange *self)
             give_back(self, row.block);
             continue;
         }
-        PyObject *done = PyObject_CallMethod((PyObject *)self, "_abandon_row", "KIKIK",
-                                             (unsigned long long)row.key, (unsigned)row.event,
-                                             (unsigned long long)row.result, (unsigned)row.error,
-                                             (unsigned long long)row.user);
+        PyObject *done = PyObject_CallMethod(
+            (PyObject *)self, "_abandon_row", "KIKIK", (unsigned long long)row.key, (unsigned)row.event,
+            (unsigned long long)row.result, (unsigned)row.error, (unsigned long long)row.user);
         if (!done) PyErr_WriteUnraisable((PyObject *)self);
         Py_XDECREF(done);
     }
