@@ -20,6 +20,10 @@ __all__ = ["PIPE", "Endpoint", "Operation", "Pending", "Submission"]
 
 PIPE = -1
 """In place of a socket's family: a named pipe."""
+_RECEIVES = "it takes a socket or pipe with no receive and no accept under way; wait, or cancel_all()"
+_NEEDS_PROVIDER = "it takes an endpoint with a pool for the data: give associate() a provider"
+_TAKES_FILE = "it takes a file; see CompletionPort.open_file()"
+_TAKES_STREAM = "it takes a socket or pipe; for a file there is write_at()"
 _LAST_OFFSET = (1 << 63) - 1
 
 
@@ -73,7 +77,8 @@ class Endpoint:
     def accept(self, user: Any = None) -> Operation:
         """Accept connections until cancelled: one completion each, ``result`` is the descriptor."""
         call = self._port._begin(user)
-        return call.done(lib.pp_port_accept(call.c, self._name, call.token, call.out), "accept")
+        status = lib.pp_port_accept(call.c, self._name, call.token, call.out)
+        return call.done(status, "accept", "it takes a listening socket with no accept under way")
 
     def connect(self, address: Any, user: Any = None) -> Operation:
         """Connect to ``address``, given as for ``socket.connect``, its host as a number."""
@@ -83,7 +88,8 @@ class Endpoint:
             data = socket_address(self._family, address)
         call = self._port._begin(user)
         status = lib.pp_port_connect(call.c, self._name, data, len(data), call.token, call.out)
-        return call.done(status, f"connect to {address}")
+        takes = "it takes a socket with no operation under way; wait for the completions, or cancel_all()"
+        return call.done(status, f"connect to {address}", takes)
 
     def disconnect(self, user: Any = None) -> Operation:
         """End the connection of a socket that the port owns, after what is queued is sent.
@@ -93,7 +99,11 @@ class Endpoint:
         ``socket_reuse``); it is then of no use to another port. Elsewhere it is closed.
         """
         call = self._port._begin(user)
-        return call.done(lib.pp_port_disconnect(call.c, self._name, call.token, call.out), "disconnect")
+        takes = (
+            "it takes a connection whose socket the port owns (own=True), and that is connected; else close()"
+        )
+        status = lib.pp_port_disconnect(call.c, self._name, call.token, call.out)
+        return call.done(status, "disconnect", takes)
 
     def recv(self, into: Lease | bytearray | memoryview, user: Any = None) -> Operation:
         """Receive once, into a lease of the endpoint's pool or into any writable buffer.
@@ -103,7 +113,8 @@ class Endpoint:
         """
         block, lease, held = self._room(into)
         call = self._port._begin(user, lease, held)
-        return call.done(lib.pp_port_recv(call.c, self._name, block, call.token, call.out), "recv")
+        status = lib.pp_port_recv(call.c, self._name, block, call.token, call.out)
+        return call.done(status, "recv", _RECEIVES)
 
     def recv_stream(self, user: Any = None) -> Operation:
         """Receive until the end of the stream (``result`` 0), an error or a cancel.
@@ -111,7 +122,8 @@ class Endpoint:
         Each completion carries a lease of the endpoint's pool, acquired when the data was there.
         """
         call = self._port._begin(user)
-        return call.done(lib.pp_port_recv_stream(call.c, self._name, call.token, call.out), "recv_stream")
+        status = lib.pp_port_recv_stream(call.c, self._name, call.token, call.out)
+        return call.done(status, "recv_stream", _NEEDS_PROVIDER if self._pool is None else _RECEIVES)
 
     def send(
         self,
@@ -127,7 +139,7 @@ class Endpoint:
         carries it. ``bytes`` are held until the completion, other buffers are copied now.
         """
         native, call = self._message(data, length, user, take)
-        operation = call.done(lib.pp_port_send(call.c, native, call.out), "send")
+        operation = call.done(lib.pp_port_send(call.c, native, call.out), "send", _TAKES_STREAM)
         if isinstance(data, Lease) and take:
             data.detach()
         return operation
@@ -153,7 +165,8 @@ class Endpoint:
         call = self._port._begin(user, lease, held, ffi.new("pp_address *"))
         peer = self._port._pending[call.token].peer
         status = lib.pp_port_recvfrom(call.c, self._name, block, peer, call.token, call.out)
-        return call.done(status, "recvfrom")
+        unprovided = into is None and self._pool is None
+        return call.done(status, "recvfrom", _NEEDS_PROVIDER if unprovided else _RECEIVES)
 
     def sendto(
         self,
@@ -186,7 +199,7 @@ class Endpoint:
         offset = _file_offset(offset, block.size)
         call = self._port._begin(user, lease, held)
         status = lib.pp_port_read_at(call.c, self._name, offset, block, call.token, call.out)
-        return call.done(status, f"read_at {offset}")
+        return call.done(status, f"read_at {offset}", _TAKES_FILE)
 
     def write_at(
         self,
@@ -205,7 +218,8 @@ class Endpoint:
         size = data.size if isinstance(data, Lease) else len(data)
         offset = _file_offset(offset, size if length is None else length)
         native, call = self._message(data, length, user, take)
-        operation = call.done(lib.pp_port_write_at(call.c, native, offset, call.out), f"write_at {offset}")
+        status = lib.pp_port_write_at(call.c, native, offset, call.out)
+        operation = call.done(status, f"write_at {offset}", _TAKES_FILE)
         if isinstance(data, Lease) and take:
             data.detach()
         return operation
@@ -327,8 +341,9 @@ class Submission:
         self.token = token
         self.out = ffi.new("pp_operation *")
 
-    def done(self, status: int, what: str) -> Operation:
+    def done(self, status: int, what: str, takes: str = "") -> Operation:
+        """``takes``: what the call wants of its endpoint, told where it is not so."""
         if status:
             self.port._pending.pop(self.token, None)
-            raise error_for(status, what)
+            raise error_for(status, what, invalid=takes)
         return Operation(self.port, self.out[0])

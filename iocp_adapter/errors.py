@@ -46,7 +46,7 @@ class PortFull(PortError):
 
 
 class PortValueError(PortError, ValueError):
-    """An argument is out of range, or the endpoint already has an operation of this kind."""
+    """An argument is out of range, or an endpoint cannot do this: the text says which, and what it takes."""
 
 
 class StaleEndpoint(PortError):
@@ -69,7 +69,7 @@ _EXCEPTIONS: dict[str, type[PortError]] = {
 _SENTENCES: dict[str, str] = {
     "CLOSED": "the port is closed or belongs to the parent process; create another one",
     "EXHAUSTED": "no slot is left; wait for completions, or create the port with larger limits",
-    "INVALID": "an argument is out of range, or the endpoint has such an operation already",
+    "INVALID": "an argument is out of range, or this endpoint cannot do it now",
     "STALE": "the endpoint has ended",
     "SIZE": "the size is zero or too large",
 }
@@ -80,10 +80,18 @@ def status_name(status: int) -> str:
     return str(ffi.string(lib.pp_status_name(status)), "ascii")
 
 
-def error_for(status: int, what: str, why: str = "") -> PortError:
-    """The exception for a status other than OK; ``what`` names the call and its values."""
+def error_for(status: int, what: str, why: str = "", *, invalid: str = "") -> PortError:
+    """The exception for a status other than OK; ``what`` names the call and its values.
+
+    ``why`` replaces the usual text, ``invalid`` that of INVALID: what the call takes.
+    """
     name = status_name(status)
-    text = why or _SENTENCES.get(name) or str(ffi.string(lib.pp_status_text(status)), "ascii")
+    text = (
+        why
+        or (invalid if name == "INVALID" else "")
+        or _SENTENCES.get(name)
+        or str(ffi.string(lib.pp_status_text(status)), "ascii")
+    )
     error = _EXCEPTIONS.get(name, PortError)(f"{what}: {text}")
     error.status = name
     return error
@@ -98,7 +106,7 @@ def completion_error(number: int) -> Exception | None:
         if status == lib.PP_TIMEOUT:
             return TimeoutError(errno.ETIMEDOUT, "the peer was silent for longer than a timeout allows")
         text = str(ffi.string(lib.pp_status_text(status)), "ascii")
-        error = PortError(f"the buffers' provider refused: {text}")
+        error = PortError(f"the engine or the provider of its buffers could not go on: {text}")
         error.status = status_name(status)
         return error
     if number == lib.pp_port_cancelled_error():

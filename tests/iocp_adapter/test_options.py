@@ -191,3 +191,24 @@ def test_a_report_names_all_that_there_is(backend):
         report = port.close(5)
     assert len(report.outstanding) == 10_000
     assert "10000 outstanding" in str(report).splitlines()[0]
+
+
+def test_what_an_endpoint_cannot_do_is_told_with_what_it_takes(port, pool, pair, tmp_path):
+    here, _there = pair()
+    endpoint, bare = port.associate(here, provider=pool), port.associate(_there)
+    file = port.open_file(tmp_path / "file", "x+")
+    endpoint.recv_stream()
+    for call, told in (
+        (endpoint.recv_stream, "no receive and no accept under way"),
+        (lambda: endpoint.recv(bytearray(3)), "no receive and no accept under way"),
+        (endpoint.accept, "a listening socket"),
+        (endpoint.disconnect, "own=True"),
+        (bare.recv_stream, "give associate"),
+        (bare.recvfrom, "give associate"),
+        (lambda: endpoint.read_at(0, bytearray(3)), "open_file"),
+        (lambda: endpoint.write_at(0, b"abc"), "open_file"),
+        (lambda: file.send(b"abc"), "write_at"),
+    ):
+        with pytest.raises(PortValueError, match=told):
+            call()
+    assert len(port._pending) == 1, "the receive that is under way"
