@@ -165,7 +165,7 @@ def test_not_even_a_system_exit_ends_a_server_that_has_its_own_thread(serve, dia
 
     server = serve(Bad(), tag=exits if where == "tag" else None)
     for _ in range(3):
-        with dial(server) as client, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), dial(server) as client:
             client.sendall(b"x")
             client.recv(1)
     while server.stats().handler_errors < 3:
@@ -181,7 +181,7 @@ def test_a_tag_function_that_fails_costs_its_connection_and_nothing_else(serve, 
         return tag(number, peer) if number % 2 else "good"
 
     server = serve(echo, tag=sometimes)
-    with dial(server) as bad, contextlib.suppress(ConnectionError):
+    with contextlib.suppress(ConnectionError), dial(server) as bad:
         assert bad.recv(1) == b""
     good = dial(server)
     good.sendall(b"still here")
