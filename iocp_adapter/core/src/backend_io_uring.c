@@ -9,9 +9,12 @@
  * would own a block for each idle endpoint; a poll owns none, and once it has fired,
  * the system call moves the bytes for less than the preparation, submission and
  * completion of a request, which would take a second entry into the kernel per batch.
+ * Where a port has rings of blocks, which idle endpoints share, it is otherwise:
+ * uring_ahead.c.
  *
  *      user data    bit 63    bits 32-62     bits 0-31
- *      poll         1         generation     endpoint
+ *      poll         1         generation     endpoint, in bit 30 whether it tells of data
+ *      receive      1         generation     uring_ahead.c
  *      accept,file  0         generation     slot: the operation's name
  *      others' fds  0         generation     the same, of watch.c: a poll that reports once
  *      zero copy    0         generation     uring_zero_copy.c: bit 31, which no slot has
@@ -43,6 +46,7 @@
 
 #include "backends_linux.h"
 #include "file_threads.h"
+#include "uring_ahead.h"
 #include "uring_features.h"
 #include "uring_zero_copy.h"
 
@@ -57,25 +61,31 @@ typedef struct uring_state {
     file_threads threads; /* instead of the ring's reads and writes */
 } uring_state;
 
-enum { IGNORED = 0 };
+enum { IGNORED = 0, WITHOUT_DATA = 1 << 30 };
 static const uint64_t POLL_BIT = UINT64_C(1) << 63;
 
 /* ---- preparing ----------------------------------------------------------------------------- */
 
 static uring_sqe *prepare(uring_state *state) { return uring_room(&state->ring); }
 
-static uint64_t poll_name(const pp_port *port, uint32_t index) { return pp_end_name(port, index) | POLL_BIT; }
+static uint64_t poll_name(const pp_port *port, uint32_t index)
+{
+    uint64_t without_data = port->ends[index].watched == PP_WATCHED_WITHOUT_DATA ? WITHOUT_DATA : 0;
+    return pp_end_name(port, index) | POLL_BIT | without_data;
+}
 
 static void fill_poll(pp_port *port, uint32_t index, uring_sqe *entry)
 {
     uring_state *state = port->state;
-    uring_fill_poll(entry, (int)port->ends[index].descriptor, POLLIN | POLLOUT | POLLPRI | POLLRDHUP);
+    uint32_t data = port->ends[index].watched == PP_WATCHED ? POLLIN | POLLPRI : 0;
+    uring_fill_poll(entry, (int)port->ends[index].descriptor, data | POLLOUT | POLLRDHUP);
     entry->user_data = poll_name(port, index);
     uring_commit(&state->ring);
 }
 
 static pp_status watch(pp_port *port, uint32_t index)
 {
+    if (port->ends[index].queued_rearm) return PP_OK; /* and armed from there */
     uring_sqe *entry = prepare(port->state);
     if (!entry) return PP_NO_MEMORY;
     fill_poll(port, index, entry);
@@ -234,7 +244,8 @@ static bool await(pp_port *port, int64_t timeout_ns)
 {
     uring_state *state = port->state;
     if (PP_UNLIKELY(port->hears) && timeout_ns != 0) return await_bell(state, timeout_ns);
-    unsigned least = __atomic_load_n(&state->rearm.head, __ATOMIC_RELAXED) == PP_NONE;
+    unsigned least =
+        __atomic_load_n(&state->rearm.head, __ATOMIC_RELAXED) == PP_NONE && !uring_ahead_waits(port);
     return uring_enter(&state->ring, least, timeout_ns) == -EINTR;
 }
 
@@ -269,8 +280,9 @@ static void ring(pp_port *port)
 
 static void take_poll(pp_port *port, const uring_cqe *completion)
 {
-    uint32_t index = pp_end_find(port, completion->user_data & ~POLL_BIT);
-    if (index == PP_NONE || !port->ends[index].watched) {
+    uint32_t index = pp_end_find(port, completion->user_data & ~POLL_BIT & ~(uint64_t)WITHOUT_DATA);
+    uint8_t watched = completion->user_data & WITHOUT_DATA ? PP_WATCHED_WITHOUT_DATA : PP_WATCHED;
+    if (index == PP_NONE || port->ends[index].watched != watched) {
         port->stats.late_completions++;
         return;
     }
@@ -346,7 +358,9 @@ static void harvest(pp_port *port, bool asked)
         if (!at) break;
         uring_cqe completion = *at;
         uring_seen(ring);
-        if (completion.user_data & POLL_BIT)
+        if (uring_ahead_owns(completion.user_data))
+            uring_ahead_told(port, &completion);
+        else if (completion.user_data & POLL_BIT)
             take_poll(port, &completion);
         else if (zero_copy_owns(completion.user_data))
             zero_copy_told(port, &state->zero_copy, &completion);
@@ -354,6 +368,7 @@ static void harvest(pp_port *port, bool asked)
             take_operation(port, &completion);
     }
     file_threads_reap(&state->threads);
+    if (PP_UNLIKELY(uring_ahead_waits(port)) && !uring_overflown(ring)) uring_ahead_retry(port);
     port->more =
         state->rearm.head != PP_NONE || uring_overflown(ring); /* a poll that is armed anew tells again */
     if (PP_UNLIKELY(state->rearm.head != PP_NONE) && !uring_peek(ring) && !uring_overflown(ring)) rearm(port);
@@ -369,6 +384,7 @@ static void shut(pp_port *port)
         uring_enter(&state->ring, 1, 10000000);
         harvest(port, true);
     }
+    uring_ahead_end(port, port->forks == pp_os_forks());
     uring_close(&state->ring, port->forks == pp_os_forks());
     close(state->bell);
 }
@@ -395,13 +411,27 @@ static pp_status give_up(uring_state *state, pp_status status)
     return status;
 }
 
+static void open_rings(pp_port *port)
+{
+    uring_state *state = port->state;
+    const bool *on = state->features.on;
+    if (on[URING_PROVIDED_BUFFERS]) {
+        int error =
+            uring_ahead_init(port, &state->ring, on[URING_MULTISHOT_RECEIVE], on[URING_RECEIVE_LIMIT]);
+        if (!error) return;
+        uring_feature_lost(&state->features, URING_PROVIDED_BUFFERS, -error);
+    }
+    port->ring_blocks = 0;
+}
+
 static pp_status open_uring(pp_port *port, uint32_t entries, char *reason, int *os_error)
 {
     uring_state *state = calloc(1, sizeof *state);
     uring_feature lacking;
     if (!state) return PP_NO_MEMORY;
-    bool wanted = port->zero_copy_bytes != UINT64_MAX;
-    int error = -uring_features_open(&state->features, &state->ring, entries, wanted, &lacking);
+    uring_wishes wishes = {.sends_without_copies = port->zero_copy_bytes != UINT64_MAX,
+                           .rings = port->ring_blocks > 0};
+    int error = -uring_features_open(&state->features, &state->ring, entries, &wishes, &lacking);
     if (error == 0) {
         port->state = state;
         state->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -414,6 +444,7 @@ static pp_status open_uring(pp_port *port, uint32_t entries, char *reason, int *
             port->zero_copy_bytes = UINT64_MAX;
         else if (zero_copy_init(&state->zero_copy, entries) != PP_OK)
             return give_up(state, PP_NO_MEMORY);
+        open_rings(port);
         file_threads_init(&state->threads, port);
         return PP_OK;
     }
@@ -438,6 +469,7 @@ const pp_backend pp_backend_io_uring = {
     .unwatch = unwatch,
     .poll = start_poll,
     .send_zero_copy = send_zero_copy,
+    .ahead = &uring_ahead,
     .abandon = abandon,
     .accept = start_accept,
     .file = start_file,

@@ -3,7 +3,8 @@
  * A cancel has three outcomes. The operation was still the port's to take back: it
  * completes as cancelled. The kernel has it: the kernel is asked, and the completion
  * that follows tells whether the cancel or the result came first; a connection that
- * an accept yields after its cancel is closed. It had completed before: PP_STALE, and
+ * an accept yields after its cancel is closed, and what a stream's receive had taken from
+ * its peer (ahead.c) comes before the end of it. It had completed before: PP_STALE, and
  * its completion, if nobody took it yet, comes with its result. */
 #include "engine.h"
 
@@ -21,7 +22,7 @@ void pp_cancel_slot(pp_port *port, uint32_t name, uint32_t error)
     switch (slot->kind) {
     case PP_KIND_RECV:
     case PP_KIND_RECVFROM:
-        pp_receive_end(port, slot->endpoint, error);
+        pp_receive_cancel(port, slot->endpoint, error);
         return;
     case PP_KIND_SEND:
     case PP_KIND_SENDTO:

@@ -152,6 +152,7 @@ static void collect(pp_port *port, pp_sink *sink, size_t capacity)
     size_t share = fair_share(port);
     sink->capacity = share < capacity ? share : capacity;
     if (PP_UNLIKELY(port->timer_count)) pp_timers_expire(port);
+    if (PP_UNLIKELY(port->ring_wants) && port->rings && !port->closing) port->backend->ahead->replenish(port);
     take_done(port, sink);
     for (;;) {
         if (PP_UNLIKELY(port->starved.head && port->refill) && !full(sink)) {

@@ -148,10 +148,13 @@ pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_
 pp_status pp_end_watch(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
-    if (end->watched) return PP_OK;
+    uint8_t wanted = end->ring ? PP_WATCHED_WITHOUT_DATA : PP_WATCHED;
+    if (end->watched == wanted) return PP_OK;
     if (end->flags & PP_FILE) return PP_INVALID;
+    if (PP_UNLIKELY(end->watched)) port->backend->unwatch(port, index);
+    end->watched = wanted;
     pp_status status = port->backend->watch(port, index);
-    if (status == PP_OK) end->watched = 1;
+    if (status != PP_OK) end->watched = PP_WATCHED_NOT;
     return status;
 }
 

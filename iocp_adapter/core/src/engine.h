@@ -1,6 +1,7 @@
 /* engine.h - the port from the inside: slots, endpoints, and what a back end must do.
  *
  *      receive.c  send.c  datagram.c  accept.c
+ *      ahead.c                                     blocks that the kernel has before there is data
  *      starved.c                                   who waits for a block
  *      disconnect.c  file.c  send_file.c           what operations mean
  *      watch.c                                     what others' descriptors are ready for
@@ -92,6 +93,15 @@ enum pp_edge { PP_EDGE_IN = 1, PP_EDGE_OUT = 2, PP_EDGE_HANGUP = 4, PP_EDGE_PART
 /* Whether the sends of an endpoint that are large enough go without a copy. */
 enum pp_copies { PP_COPIES_NOT, PP_COPIES_NEXT, PP_COPIES_ALWAYS };
 
+/* What the kernel receives for an endpoint by itself. */
+enum pp_armed { PP_ARMED_NOT, PP_ARMED, PP_ARMED_TO_STOP, PP_ARMED_STOPPING };
+
+/* Why the kernel has ceased to: it can begin again, it had no block for what is there, or that was the end. */
+typedef enum pp_ceased { PP_CEASED_AGAIN, PP_CEASED_DRY, PP_CEASED_OVER } pp_ceased;
+
+/* Which edges are reported: all, or all but of data, for whom the kernel receives. */
+enum pp_watched { PP_WATCHED_NOT, PP_WATCHED, PP_WATCHED_WITHOUT_DATA };
+
 /* Why an endpoint is not received from. */
 enum pp_paused { PP_PAUSED_BY_ITSELF = 1, PP_PAUSED_BY_PORT = 2 };
 
@@ -105,16 +115,23 @@ enum pp_life { PP_LIFE_FREE, PP_LIFE_OPEN, PP_LIFE_DRAINING, PP_LIFE_ENDING };
 /* One associated descriptor. */
 typedef struct pp_end {
     uint32_t generation;
-    uint8_t life, flags, edges, watched;
+    uint8_t life, flags, edges, watched; /* watched: pp_watched */
     uint8_t queued_ready, queued_flush, queued_rearm, starved;
-    uint8_t paused;                  /* pp_paused */
-    uint8_t kind;                    /* pp_endpoint_kind */
-    uint8_t connecting, reset, thin; /* thin: receives in a row that left the block mostly empty */
-    uint8_t copies;                  /* pp_copies */
-    uint8_t deferred;                /* its end of stream was seen in `batch`, right after data */
-    uint8_t peer_ended;              /* its end of stream was received */
-    uint8_t source;                  /* starved: 1 + that of port->sources which it waits for, or 0 */
-    uint32_t batch;                  /* the last that carried data of it */
+    uint8_t paused;                   /* pp_paused */
+    uint8_t kind;                     /* pp_endpoint_kind */
+    uint8_t connecting, reset, thin;  /* thin: receives in a row that left the block mostly empty */
+    uint8_t copies;                   /* pp_copies */
+    uint8_t deferred;                 /* its end of stream was seen in `batch`, right after data */
+    uint8_t peer_ended;               /* its end of stream was received */
+    uint8_t source;                   /* starved: 1 + that of port->sources which it waits for, or 0 */
+    uint8_t ring;                     /* its stream's ring of blocks, 1 and up, or 0; ahead.c */
+    uint8_t armed;                    /* pp_armed */
+    uint8_t dry;                      /* data was there, and no block in the ring */
+    uint8_t over;                     /* nothing follows the last piece but */
+    uint32_t ended_by;                /* the end of the stream (0), or an error number */
+    uint32_t pieces;                  /* that have come and were not taken, */
+    uint32_t first_piece, last_piece; /* the back end's own names of them */
+    uint32_t batch;                   /* the last that carried data of it */
     uint32_t next_ready, next_flush, next_rearm, next_starved,
         previous_starved;                              /* rearm: the back end's own */
     uint32_t recv, accept, connect, disconnect, close; /* slots */
@@ -155,7 +172,7 @@ typedef struct pp_queue {
     uint32_t head, tail;
 } pp_queue;
 
-enum { PP_SOURCES = 16, PP_KINDS = 16, PP_BATCH_SIZES = 7 };
+enum { PP_SOURCES = 16, PP_RINGS = 4, PP_KINDS = 16, PP_BATCH_SIZES = 7 };
 
 /* A provider that has refused somebody who waits; starved.c. */
 typedef struct pp_source {
@@ -225,12 +242,35 @@ struct pp_port {
     uint32_t running_count, concurrency;
     struct pp_port *next_port, *previous_port; /* of those with a concurrency value; running.c */
     uint64_t batch_bytes;
-    uint64_t zero_copy_bytes;                  /* UINT64_MAX: no send is so large */
-    uint64_t now_ns;                           /* read once a batch */
+    uint64_t zero_copy_bytes; /* UINT64_MAX: no send is so large */
+    uint32_t ring_blocks;     /* 0: no rings */
+    uint64_t ring_bytes;
+    uint32_t ring_hungry[PP_RINGS + 1]; /* starved endpoints of each */
+    uint8_t ring_wants;                 /* one has got room, or its provider blocks, since the last look */
+    void *rings;                        /* the back end's own */
+    uint64_t now_ns;                    /* read once a batch */
     uint64_t begun[PP_KINDS], ended[PP_KINDS]; /* operations, by kind */
     uint64_t batch_sizes[PP_BATCH_SIZES];
     pp_port_stats stats;
 };
+
+/* Rings of blocks that the kernel receives into; ahead.c. The lock is held. */
+typedef struct pp_ahead {
+    /* The ring for streams with this provider, one user more; 0: there is none for it. A receive that is armed
+     * is a user of its own, and leaves by itself. */
+    uint8_t (*join)(pp_port *port, const pp_provider *provider);
+    void (*leave)(pp_port *port, uint8_t ring);
+    /* Blocks in it that no data has been put into, as far as the kernel has told. */
+    uint32_t (*available)(const pp_port *port, uint8_t ring);
+    /* Acquires for rings with room, but for those whose endpoints starve. By a thread that may acquire. */
+    void (*replenish)(pp_port *port);
+    /* Has the kernel receive for an endpoint, until pp_ahead_ended(). False: it cannot now. */
+    bool (*arm)(pp_port *port, uint32_t index);
+    /* Asks for that back. False: it cannot now, and calls pp_ahead_asked() when it has. */
+    bool (*stop)(pp_port *port, uint32_t index);
+    /* Takes the endpoint's oldest piece out, its block no longer pinned: the bytes in it. */
+    uint64_t (*take)(pp_port *port, uint32_t index, pp_block *out);
+} pp_ahead;
 
 /* What a back end does. The lock is held unless said otherwise. */
 typedef struct pp_backend {
@@ -250,7 +290,8 @@ typedef struct pp_backend {
 
     /* Whether a descriptor is one of this kernel's. NULL: who uses it will be told. */
     bool (*knows)(const pp_port *port, int64_t descriptor);
-    /* Reports edges of this endpoint through pp_ready() from now on, beginning with its present state. */
+    /* Reports edges of this endpoint through pp_ready() from now on, those of end->watched, beginning with its
+     * present state. */
     pp_status (*watch)(pp_port *port, uint32_t index);
     void (*unwatch)(pp_port *port, uint32_t index);
 
@@ -269,7 +310,8 @@ typedef struct pp_backend {
     /* Receives from a PP_PIPE as pp_os_recv() from a socket; the other calls here serve such endpoints too.
      * NULL: this kernel has no named pipes. */
     int64_t (*pipe_recv)(pp_port *port, uint32_t index, void *data, size_t bytes);
-    uint64_t send_bytes; /* the most that one such call takes; 0: no limit */
+    uint64_t send_bytes;   /* the most that one such call takes; 0: no limit */
+    const pp_ahead *ahead; /* used only where the port has ring_blocks; NULL: it never has */
     /* Takes the head of an endpoint's queue over, to read it where it is: holds its slots until it no
      * longer does (pp_send_unhold()), and calls pp_sending() and pp_sent(). False: it cannot now. Called
      * only where zero_copy_bytes is set. */
@@ -392,6 +434,14 @@ void pp_receive(pp_port *port, uint32_t index, pp_sink *sink);
 void pp_receive_end(pp_port *port, uint32_t index, uint32_t error);
 /* Another attempt for one of the starved. PP_EXHAUSTED: in vain; PP_TIMEOUT: and the provider has waited. */
 pp_status pp_receive_again(pp_port *port, uint32_t index, pp_sink *sink);
+/* A piece of a stream: its completion goes into the batch. */
+void pp_receive_given(pp_port *port, uint32_t index, const pp_block *block, uint64_t got, pp_sink *sink);
+/* What an attempt without data came to: 0, the end of the stream, or minus an error number. */
+void pp_receive_nothing(pp_port *port, uint32_t index, int64_t got);
+/* Attempts to receive into a block that is acquired now, or has the endpoint wait for one. */
+void pp_receive_now(pp_port *port, uint32_t index, pp_sink *sink);
+/* Asks for a receive back. */
+void pp_receive_cancel(pp_port *port, uint32_t index, uint32_t error);
 /* Arms the receive of a slot that is filled in; takes the slot back where it refuses. */
 pp_status pp_receive_start(pp_port *port, uint32_t index, uint32_t slot, pp_operation *out);
 /* Attempts to receive a datagram: into a block that is used or released, or NULL: into the slot's memory. */
@@ -444,6 +494,23 @@ void pp_connect_finish(pp_port *port, uint32_t index);
 /* The outcome of connecting: 0 or an error number. */
 void pp_connected(pp_port *port, uint32_t index, uint32_t error);
 void pp_cancel_slot(pp_port *port, uint32_t slot, uint32_t error);
+
+/* ---- ahead.c ------------------------------------------------------------------------ */
+
+/* Arms a stream's receive where there is a ring for it (end->ring), and it is watched, or refuses. */
+pp_status pp_ahead_begin(pp_port *port, uint32_t index, pp_status watched);
+/* The receive is no more: gives back what has come, and asks the kernel back. */
+void pp_ahead_end(pp_port *port, uint32_t index);
+void pp_ahead_receive(pp_port *port, uint32_t index, pp_sink *sink);
+/* After a receive without the ring: the kernel goes on. */
+void pp_ahead_resume(pp_port *port, uint32_t index);
+/* The back end has put a piece into the queue of an endpoint. */
+void pp_ahead_came(pp_port *port, uint32_t index);
+/* The kernel has ceased to receive for it. */
+void pp_ahead_ended(pp_port *port, uint32_t index, pp_ceased why, uint32_t error);
+void pp_ahead_asked(pp_port *port, uint32_t index);
+/* So many of a ring's blocks may wait in the queue of one endpoint. */
+static inline uint32_t pp_ahead_share(const pp_port *port) { return (port->ring_blocks + 3) / 4; }
 
 /* ---- starved.c ------------------------------------------------------------------------ */
 

@@ -107,6 +107,7 @@ static pp_status choose(pp_port *port, const pp_port_config *config, int *os_err
         if (status == PP_OK) {
             port->open = 1;
             if (!backend->send_zero_copy) port->zero_copy_bytes = UINT64_MAX;
+            if (!backend->ahead) port->ring_blocks = 0;
             if (config->backend != PP_BACKEND_AUTO)
                 snprintf(port->reason, sizeof port->reason, "asked for");
             else if (*refusal)
@@ -157,6 +158,7 @@ pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reas
         config->entries > ENTRIES_LIMIT)
         return PP_INVALID;
     if (!pp_budget_valid(&config->budget)) return PP_INVALID;
+    if (config->ring_blocks > PP_RING_BLOCKS || config->ring_bytes > UINT32_MAX) return PP_INVALID;
     pp_port *port = calloc(1, sizeof *port);
     if (!port) return PP_NO_MEMORY;
     pp_os_lock_init(&port->lock);
@@ -166,6 +168,8 @@ pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reas
     port->concurrency = config->concurrency;
     port->batch_bytes = config->batch_bytes ? config->batch_bytes : PP_BATCH_BYTES;
     port->zero_copy_bytes = config->zero_copy_bytes ? config->zero_copy_bytes : UINT64_MAX;
+    port->ring_blocks = config->ring_blocks;
+    port->ring_bytes = config->ring_bytes ? config->ring_bytes : PP_RING_BYTES;
     port->budget = config->budget;
     port->now_ns = pp_os_now_ns();
     port->reserve = -1;

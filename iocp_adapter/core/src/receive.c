@@ -47,6 +47,7 @@ void pp_receive_end(pp_port *port, uint32_t index, uint32_t error)
     uint32_t slot = end->recv;
     end->recv = PP_NONE;
     pp_unstarve(port, index);
+    if (end->ring) pp_ahead_end(port, index);
     if (end->flags & PP_SELF_CLOSING && port->slots[slot].flags & PP_SLOT_STREAM)
         pp_complete_quietly(port, slot);
     else
@@ -72,22 +73,18 @@ static bool defer_end(pp_port *port, uint32_t index)
     return true;
 }
 
-/* After an attempt on `room` bytes that gave `got`. True when the outcome was data. */
-static bool judge(pp_port *port, uint32_t index, int64_t got, uint64_t room)
+static void count(pp_port *port, pp_end *end, uint64_t got)
+{
+    end->in_ns = port->now_ns;
+    end->receives++;
+    end->received_bytes += got;
+    port->stats.receives++;
+    port->stats.received_bytes += got;
+}
+
+void pp_receive_nothing(pp_port *port, uint32_t index, int64_t got)
 {
     pp_end *end = &port->ends[index];
-    if (PP_LIKELY(got > 0)) {
-        if ((uint64_t)got < room && !(end->edges & (PP_EDGE_HANGUP | PP_EDGE_PARTS))) {
-            end->edges &= ~PP_EDGE_IN;
-            if (port->backend->expect) port->backend->expect(port, index);
-        }
-        end->in_ns = port->now_ns;
-        end->receives++;
-        end->received_bytes += (uint64_t)got;
-        port->stats.receives++;
-        port->stats.received_bytes += (uint64_t)got;
-        return true;
-    }
     if (PP_UNLIKELY(end->fault)) got = -(int64_t)end->fault;
     if (got == 0) end->peer_ended = 1;
     if (got < 0 && pp_os_would_block(-got)) {
@@ -97,7 +94,21 @@ static bool judge(pp_port *port, uint32_t index, int64_t got, uint64_t room)
     } else if (got < 0 || !defer_end(port, index)) {
         stop(port, index, (uint32_t)-got);
     }
-    return false;
+}
+
+/* After an attempt on `room` bytes that gave `got`. True when the outcome was data. */
+static bool judge(pp_port *port, uint32_t index, int64_t got, uint64_t room)
+{
+    pp_end *end = &port->ends[index];
+    if (PP_UNLIKELY(got <= 0)) {
+        pp_receive_nothing(port, index, got);
+        return false;
+    }
+    if ((uint64_t)got < room && !(end->edges & (PP_EDGE_HANGUP | PP_EDGE_PARTS))) {
+        end->edges &= ~PP_EDGE_IN;
+        if (port->backend->expect) port->backend->expect(port, index);
+    }
+    return true;
 }
 
 static int64_t attempt(pp_port *port, uint32_t index, void *data, size_t bytes)
@@ -117,9 +128,23 @@ static void receive_into_callers(pp_port *port, uint32_t index, pp_sink *sink)
     }
     int64_t got = attempt(port, index, slot->data, slot->size);
     if (!judge(port, index, got, slot->size)) return;
+    count(port, end, (uint64_t)got);
     uint32_t done = end->recv;
     end->recv = PP_NONE;
     pp_complete(port, done, (uint64_t)got, 0);
+}
+
+void pp_receive_given(pp_port *port, uint32_t index, const pp_block *block, uint64_t got, pp_sink *sink)
+{
+    pp_end *end = &port->ends[index];
+    count(port, end, got);
+    pp_completion *row = pp_sink_row(port, sink, end->recv, true);
+    row->result = got;
+    row->block = block->handle;
+    row->address = (uintptr_t)block->data;
+    row->size = block->size;
+    sink->payload += got;
+    end->batch = port->batch;
 }
 
 static void receive_into_block(pp_port *port, uint32_t index, const pp_block *block, pp_sink *sink)
@@ -144,13 +169,7 @@ static void receive_into_block(pp_port *port, uint32_t index, const pp_block *bl
         provider->release(provider->context, block->handle);
         return;
     }
-    pp_completion *row = pp_sink_row(port, sink, end->recv, true);
-    row->result = (uint64_t)got;
-    row->block = block->handle;
-    row->address = (uintptr_t)block->data;
-    row->size = block->size;
-    sink->payload += (uint64_t)got;
-    end->batch = port->batch;
+    pp_receive_given(port, index, block, (uint64_t)got, sink);
     adapt(end, (uint64_t)got);
     if (end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP)) pp_ready_push(port, index);
 }
@@ -198,20 +217,29 @@ static bool must_queue(const pp_port *port, const pp_end *end)
            wanted(port, end) >= port->short_bytes;
 }
 
+void pp_receive_now(pp_port *port, uint32_t index, pp_sink *sink)
+{
+    pp_block block;
+    pp_status status = must_queue(port, &port->ends[index]) ? PP_EXHAUSTED : acquire(port, index, &block);
+    if (PP_LIKELY(status == PP_OK))
+        receive_into_block(port, index, &block, sink);
+    else if (status == PP_EXHAUSTED || status == PP_TIMEOUT)
+        pp_starve(port, index);
+}
+
 void pp_receive(pp_port *port, uint32_t index, pp_sink *sink)
 {
     pp_end *end = &port->ends[index];
-    pp_block block;
+    if (PP_UNLIKELY(end->ring)) {
+        pp_ahead_receive(port, index, sink);
+        return;
+    }
     if (end->paused || end->starved) return;
     if (!(port->slots[end->recv].flags & (PP_SLOT_STREAM | PP_SLOT_PROVIDED))) {
         receive_into_callers(port, index, sink);
         return;
     }
-    pp_status status = must_queue(port, end) ? PP_EXHAUSTED : acquire(port, index, &block);
-    if (PP_LIKELY(status == PP_OK))
-        receive_into_block(port, index, &block, sink);
-    else if (status == PP_EXHAUSTED || status == PP_TIMEOUT)
-        pp_starve(port, index);
+    pp_receive_now(port, index, sink);
 }
 
 pp_status pp_receive_again(pp_port *port, uint32_t index, pp_sink *sink)
@@ -222,7 +250,21 @@ pp_status pp_receive_again(pp_port *port, uint32_t index, pp_sink *sink)
     if (status != PP_OK) return status;
     pp_unstarve(port, index);
     receive_into_block(port, index, &block, sink);
+    if (port->ends[index].ring) pp_ahead_resume(port, index);
     return PP_OK;
+}
+
+void pp_receive_cancel(pp_port *port, uint32_t index, uint32_t error)
+{
+    pp_end *end = &port->ends[index];
+    if (!end->ring || (!end->armed && !end->pieces)) {
+        pp_receive_end(port, index, error);
+        return;
+    }
+    port->slots[end->recv].cancelled = 1;
+    if (end->armed == PP_ARMED) port->backend->ahead->stop(port, index);
+    end->edges |= PP_EDGE_IN;
+    pp_ready_push(port, index);
 }
 
 /* ---- submission ------------------------------------------------------------------------------ */
@@ -251,7 +293,11 @@ pp_status pp_receive_start(pp_port *port, uint32_t index, uint32_t slot, pp_oper
 {
     pp_end *end = &port->ends[index];
     pp_status status = pp_slot_pin(port, slot, end->provider);
+    end->ring = 0;
+    if (PP_UNLIKELY(port->ring_blocks) && port->slots[slot].flags & PP_SLOT_STREAM)
+        end->ring = port->backend->ahead->join(port, end->provider);
     if (status == PP_OK) status = pp_end_watch(port, index);
+    if (end->ring) status = pp_ahead_begin(port, index, status);
     if (status != PP_OK) {
         pp_slot_unpin(port, slot);
         pp_slot_drop(port, slot);
@@ -261,6 +307,7 @@ pp_status pp_receive_start(pp_port *port, uint32_t index, uint32_t slot, pp_oper
     end->waits_ns = port->now_ns;
     pp_slot_begin(port, slot);
     if (out) *out = pp_slot_name(port, slot);
+    if (end->ring) return PP_OK;
     if (end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP))
         pp_ready(port, index, end->edges);
     else if (port->backend->expect)

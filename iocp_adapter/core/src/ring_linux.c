@@ -17,6 +17,7 @@
 enum {
     SYSCALL_SETUP = 425,
     SYSCALL_ENTER = 426,
+    SYSCALL_REGISTER = 427,
     ENTER_GETEVENTS = 1,
     ENTER_EXT_ARG = 1 << 3,
     SQ_CQ_OVERFLOW = 1 << 1,
@@ -130,6 +131,11 @@ void uring_close(uring *ring, bool mapped)
 {
     if (mapped) unmap(ring);
     close(ring->fd);
+}
+
+int uring_register(const uring *ring, unsigned what, const void *argument, unsigned count)
+{
+    return syscall(SYSCALL_REGISTER, ring->fd, what, argument, count) < 0 ? -errno : 0;
 }
 
 /* ---- submitting --------------------------------------------------------------------------- */

@@ -35,6 +35,23 @@ typedef struct uring_cqe {
 _Static_assert(sizeof(uring_sqe) == 64, "as the kernel has it");
 _Static_assert(sizeof(uring_cqe) == 16, "as the kernel has it");
 
+/* A ring of buffers: an array of these, a power of two; the tail is in the last field of the first. */
+typedef struct uring_buffer {
+    uint64_t address;
+    uint32_t bytes;
+    uint16_t name, tail;
+} uring_buffer;
+
+typedef struct uring_buffer_ring {
+    uint64_t address;
+    uint32_t entries;
+    uint16_t group, flags;
+    uint64_t reserved[3];
+} uring_buffer_ring;
+
+_Static_assert(sizeof(uring_buffer) == 16, "as the kernel has it");
+_Static_assert(sizeof(uring_buffer_ring) == 40, "as the kernel has it");
+
 enum {
     URING_OP_NOP = 0,
     URING_OP_POLL_ADD = 6,
@@ -42,13 +59,23 @@ enum {
     URING_OP_ASYNC_CANCEL = 14,
     URING_OP_READ = 22,
     URING_OP_WRITE = 23,
+    URING_OP_RECV = 27,
     URING_OP_SENDMSG_ZC = 48,
+
+    URING_REGISTER_BUFFER_RING = 22,
+    URING_UNREGISTER_BUFFER_RING = 23,
+
+    URING_SELECT_BUFFER = 1 << 5,     /* in `flags`; the group is in `buffer` */
+    URING_RECEIVE_POLL_FIRST = 1,     /* in `ioprio` */
+    URING_RECEIVE_MULTISHOT = 1 << 1, /* the same; `file_index` limits the bytes, 0: nothing does */
 
     URING_POLL_MULTISHOT = 1,    /* in `bytes` */
     URING_ACCEPT_MULTISHOT = 1,  /* in `ioprio` */
     URING_SEND_REPORT_USAGE = 8, /* in `ioprio` */
+    URING_CQE_BUFFER = 1,        /* its name is above */
     URING_CQE_MORE = 2,
     URING_CQE_NOTIFICATION = 8,
+    URING_CQE_BUFFER_SHIFT = 16,
 
     URING_SETUP_CQSIZE = 1 << 3,
     URING_SETUP_CLAMP = 1 << 4,
@@ -82,6 +109,9 @@ typedef struct uring {
 int uring_open(uring *ring, uint32_t entries, bool cooperative, bool joint);
 /* `mapped`: false in a forked child, where the mappings do not exist. */
 void uring_close(uring *ring, bool mapped);
+
+/* Tells the kernel of `count` resources, or takes them back: 0 or minus the error number. */
+int uring_register(const uring *ring, unsigned what, const void *argument, unsigned count);
 
 /* Asks for `events` (of poll.h) of a descriptor, as edges, until it is taken back. */
 void uring_fill_poll(uring_sqe *entry, int descriptor, uint32_t events);

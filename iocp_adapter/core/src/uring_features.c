@@ -17,6 +17,7 @@
 #define _GNU_SOURCE
 #include "uring_features.h"
 
+#include "uring_rings.h"
 #include "uring_zero_copy.h"
 
 #include <errno.h>
@@ -149,9 +150,22 @@ static const struct row {
                                 "an accept is armed again for each connection", try_multishot_accept},
     [URING_FILES] = {"files", SWITCH("FILES"), "threads that wait for the disk, as under epoll", try_files},
     [URING_ZERO_COPY_SEND] = {"zero_copy_send", SWITCH("ZERO_COPY_SEND"), "sends are copied", zero_copy_try},
+    [URING_PROVIDED_BUFFERS] = {"provided_buffers", SWITCH("PROVIDED_BUFFERS"),
+                                "a block is acquired when data is there", uring_rings_try},
+    [URING_MULTISHOT_RECEIVE] = {"multishot_receive", SWITCH("MULTISHOT_RECEIVE"),
+                                 "a receive is armed again for each piece", uring_rings_try_multishot},
+    [URING_RECEIVE_LIMIT] = {"receive_limit", SWITCH("RECEIVE_LIMIT"),
+                             "whoever has its share of a ring is stopped when that is seen",
+                             uring_rings_try_limit},
 };
 
-enum { FIRST_OPTIONAL = URING_SINGLE_MMAP };
+enum { FIRST_OPTIONAL = URING_SINGLE_MMAP, FIRST_BY_CHOICE = URING_ZERO_COPY_SEND };
+
+/* What is of no use without another one; the others are of use without URING_NODROP, which none is off with. */
+static const uring_feature based_on[URING_FEATURES] = {
+    [URING_MULTISHOT_RECEIVE] = URING_PROVIDED_BUFFERS,
+    [URING_RECEIVE_LIMIT] = URING_MULTISHOT_RECEIVE,
+};
 
 static bool is_passing(int error)
 {
@@ -173,9 +187,10 @@ static int try_one(uring *ring, int row)
 static int try_all(uring_features *features, uring *ring, uring_feature *lacking)
 {
     for (int i = 0; i < URING_FEATURES; i++) {
+        features->on[i] = features->on[i] && features->on[based_on[i]];
         if (features->on[i]) features->refusal[i] = -try_one(ring, i);
         /* That too few pages may be locked lasts, and concerns only what was asked for. */
-        if (is_passing(features->refusal[i]) && i != URING_ZERO_COPY_SEND) return features->refusal[i];
+        if (is_passing(features->refusal[i]) && i < FIRST_BY_CHOICE) return features->refusal[i];
         features->on[i] = features->on[i] && !features->refusal[i];
         if (features->on[i] || i >= FIRST_OPTIONAL) continue;
         *lacking = (uring_feature)i;
@@ -184,7 +199,7 @@ static int try_all(uring_features *features, uring *ring, uring_feature *lacking
     return 0;
 }
 
-int uring_features_open(uring_features *features, uring *ring, uint32_t entries, bool without_copies,
+int uring_features_open(uring_features *features, uring *ring, uint32_t entries, const uring_wishes *wishes,
                         uring_feature *lacking)
 {
     *features = (uring_features){0};
@@ -193,12 +208,20 @@ int uring_features_open(uring_features *features, uring *ring, uint32_t entries,
         features->forbidden[i] = pp_forbidden(rows[i].environment);
         features->on[i] = !features->forbidden[i];
     }
-    if (!without_copies) features->on[URING_ZERO_COPY_SEND] = false;
+    if (!wishes->sends_without_copies) features->on[URING_ZERO_COPY_SEND] = false;
+    if (!wishes->rings) features->on[URING_PROVIDED_BUFFERS] = false;
     int error = uring_open(ring, entries, features->on[URING_COOP_TASKRUN], features->on[URING_SINGLE_MMAP]);
     if (error) return error;
     error = try_all(features, ring, lacking);
     if (error) uring_close(ring, true);
     return -error;
+}
+
+void uring_feature_lost(uring_features *features, uring_feature which, int error)
+{
+    features->refusal[which] = error;
+    for (int i = which; i < URING_FEATURES; i++)
+        if (i == (int)which || !features->on[based_on[i]]) features->on[i] = false;
 }
 
 /* ---- telling ------------------------------------------------------------------------------ */
@@ -210,6 +233,9 @@ void uring_feature_reason(const uring_features *features, uring_feature which, c
     else if (features->refusal[which])
         snprintf(out, PP_REASON_BYTES, "the kernel says of %s: %.80s", rows[which].name,
                  strerror(features->refusal[which]));
+    else if (!features->forbidden[which] && based_on[which] != URING_NODROP)
+        snprintf(out, PP_REASON_BYTES, "%s is of no use without %s", rows[which].name,
+                 rows[based_on[which]].name);
     else if (!features->forbidden[which])
         snprintf(out, PP_REASON_BYTES, "%s was not asked for", rows[which].name);
     else

@@ -151,11 +151,20 @@ static inline void heap_init(struct heap *heap, unsigned limit, size_t max_bytes
 static inline pp_port *new_port(void)
 {
     pp_port_config config = {.backend = backend,
-                             .zero_copy_bytes = getenv("POOLPORT_TEST_ZERO_COPY") ? 1 : 0};
+                             .zero_copy_bytes = getenv("POOLPORT_TEST_ZERO_COPY") ? 1 : 0,
+                             .ring_blocks = getenv("POOLPORT_TEST_RING") ? 8 : 0};
     pp_port *port = NULL;
     int os_error;
     CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
     return port;
+}
+
+/* Blocks that the kernel has before there is data; 0 but where a test is run with rings. */
+static inline unsigned blocks_ahead(pp_port *port)
+{
+    pp_port_stats stats;
+    pp_port_read_stats(port, &stats);
+    return (unsigned)stats.ring_blocks;
 }
 
 static inline void end_port(pp_port *port)

@@ -17,7 +17,7 @@ static size_t count;
 
 static pp_status open_port(pp_backend_id id, pp_port **out, char *reason, int *os_error)
 {
-    pp_port_config config = {.backend = id, .zero_copy_bytes = 1};
+    pp_port_config config = {.backend = id, .zero_copy_bytes = 1, .ring_blocks = 4};
     return pp_port_create(&config, out, reason, os_error);
 }
 
@@ -69,6 +69,10 @@ static void what_nobody_asked_for_is_not_used(void)
     pp_port *port = new_port();
     const pp_feature *found = named(port, "zero_copy_send");
     CHECK(found && !found->on && strstr(found->why, "not asked for") != NULL);
+    found = named(port, "provided_buffers");
+    CHECK(found && !found->on && strstr(found->why, "not asked for") != NULL);
+    found = named(port, "multishot_receive");
+    CHECK(found && !found->on && strstr(found->why, "provided_buffers") != NULL);
     end_port(port);
 }
 
@@ -146,6 +150,19 @@ static bool goes_on_without_accepts(int error)
     return told;
 }
 
+static bool goes_on_without_rings(int error)
+{
+    pp_port *port = NULL;
+    int os_error;
+    if (!refuse(SYS_io_uring_register, error) ||
+        open_port(PP_BACKEND_IO_URING, &port, NULL, &os_error) != PP_OK)
+        return false;
+    const pp_feature *found = named(port, "provided_buffers");
+    bool told = found && !found->on && strstr(found->why, strerror(error)) != NULL;
+    pp_port_destroy(port);
+    return told;
+}
+
 static bool is_an_error_on(int error)
 {
     pp_port *port = NULL;
@@ -158,6 +175,8 @@ static void what_cannot_be_tried_is_not_used(void)
 {
     CHECK(in_a_child(goes_on_without_accepts, EACCES));
     CHECK(in_a_child(goes_on_without_accepts, EAFNOSUPPORT));
+    CHECK(in_a_child(goes_on_without_rings, EINVAL));
+    CHECK(in_a_child(goes_on_without_rings, ENOMEM)); /* as where too few pages may be locked */
 }
 
 static void a_lack_of_descriptors_or_memory_says_nothing_about_the_kernel(void)

@@ -58,6 +58,8 @@ enum {
     PP_ADDRESS_BYTES = 128,
     PP_PEER_BYTES = 120,
     PP_BATCH_BYTES = 262144,   /* default payload bound of one batch */
+    PP_RING_BLOCKS = 32768,    /* the most that a ring can have, */
+    PP_RING_BYTES = 16384,     /* and the default of what is asked for each */
     PP_FILE_BYTES = 1 << 30,   /* the most that one read or write of a file moves */
     PP_DATAGRAM_BYTES = 65536, /* no datagram is longer */
     PP_ERROR_STATUS = 65536    /* pp_completion.error at and above: a pp_status, below: the system's number */
@@ -90,6 +92,12 @@ typedef struct pp_port_config {
     uint64_t
         zero_copy_bytes; /* what a peer is to be sent at once is not copied from here on, where the back end can:
                                  its blocks stay pinned until the peer has acknowledged it; 0: never */
+    uint32_t
+        ring_blocks; /* blocks of each provider, the first four that streams receive with, are in the kernel's
+                                 hands before there is data, where the back end can; its endpoints share them, and
+                                 those blocks carry no endpoint's tag. They come back when the port is closed,
+                                 which those providers outlive. At most PP_RING_BLOCKS; 0: none */
+    uint64_t ring_bytes; /* asked of the provider for each of these; below 2^32; 0: PP_RING_BYTES */
     pp_budget budget;    /* of all endpoints together: above it, those are not received from who have at least
                          their share of its high mark queued, among those who have anything */
 } pp_port_config;
@@ -310,7 +318,10 @@ typedef struct pp_endpoint_info {
     X(reused_sockets, counter, sockets, "accepts begun with the socket of a disconnected connection")        \
     X(file_sends, counter, operations, "parts of files sent in full")                                        \
     X(foreign_ready, counter, operations, "waits for descriptors of others that found them ready")           \
-    X(grown, counter, regions, "times that tables of operations grew: more were under way than ever before")
+    X(grown, counter, regions, "times that tables of operations grew: more were under way than ever before") \
+    X(ring_blocks, gauge, blocks, "blocks in rings that the kernel has not put data into")                   \
+    X(ring_receives, counter, completions, "receives that the kernel made into a ring's block by itself")    \
+    X(ring_misses, counter, endpoints, "times data came and its ring had no block")
 
 enum { PP_PORT_STATS_VERSION = 1 };
 
@@ -375,7 +386,8 @@ void pp_port_destroy(pp_port *port);
  * has none), PP_EXHAUSTED (no endpoint or operation slot is left), PP_CLOSED. */
 pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_endpoint *out);
 
-/* Ends an endpoint; its operations complete as cancelled unless they drain, then PP_KIND_CLOSE comes.
+/* Ends an endpoint; its operations complete as cancelled unless they drain, then PP_KIND_CLOSE comes. With
+ * ring_blocks, what a stream has got ahead of the program is lost with it: a cancel before loses nothing.
  * PP_STALE: it had ended. */
 pp_status pp_port_end(pp_port *port, pp_endpoint endpoint, pp_close_how how);
 

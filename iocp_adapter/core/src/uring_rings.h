@@ -1,0 +1,45 @@
+/* uring_rings.h - one ring of buffers that the kernel takes from when data is there.
+ *
+ * It is an array in memory of ours that both sides know: we write entries (address, bytes,
+ * name) and publish our end with a store-release, the kernel takes from the other end and
+ * tells the names in its completions. There is no way to take an entry back but to take
+ * the whole ring from the kernel. */
+#ifndef POOLPORT_URING_RINGS_H
+#define POOLPORT_URING_RINGS_H
+
+#include "ring_linux.h"
+
+typedef struct uring_rings_one {
+    uring_buffer *entries;
+    size_t mapped_bytes;
+    uint32_t mask;
+    uint16_t group, tail; /* tail: the next to be written */
+} uring_rings_one;
+
+/* Room for at least `count` buffers, at most 32768. 0 or minus the error number; ENOMEM also where no more
+ * memory may be locked. Nothing is then left. */
+int uring_rings_open(uring *ring, uring_rings_one *self, uint32_t count, uint16_t group);
+/* Takes it from the kernel, which has written its last then. */
+void uring_rings_close(uring *ring, uring_rings_one *self);
+/* In a forked child, where neither exists. */
+void uring_rings_forget(uring_rings_one *self);
+
+/* Adds a buffer; the kernel sees it after the next uring_rings_publish(). */
+void uring_rings_put(uring_rings_one *self, void *data, uint32_t bytes, uint16_t name);
+void uring_rings_publish(uring_rings_one *self);
+
+/* A receive from a socket into a buffer of the ring, which takes none before there is data. */
+void uring_rings_fill_receive(uring_sqe *entry, int socket, uint16_t group, bool multishot,
+                              uint32_t limit_bytes);
+static inline uint16_t uring_rings_name(const uring_cqe *completion)
+{
+    return (uint16_t)(completion->flags >> URING_CQE_BUFFER_SHIFT);
+}
+
+/* Each tries a way of receiving on a socket of its own, into a ring of its own. 0, or minus the error number
+ * that says why not. */
+int uring_rings_try(uring *ring);
+int uring_rings_try_multishot(uring *ring);
+int uring_rings_try_limit(uring *ring);
+
+#endif
