@@ -54,6 +54,9 @@ class CompletionPort:
     ``batch_bytes`` of payload end a batch (0: 256 KiB).
     With ``zero_copy_bytes``, what is to be sent to a peer at once and is at least as long goes without
     a copy, where the back end can: its blocks stay pinned until the peer has acknowledged it.
+    With ``ring_blocks``, so many blocks of each pool that streams receive with, the first four, of
+    ``ring_bytes`` (0: 16 KiB) each, are the kernel's before there is data, where the back end can: its
+    endpoints share them, and they come back when the port is closed.
 
     With ``high_bytes`` or ``high_sends``, endpoints that have at least their share of that queued to send,
     among those that have anything, are not received from while more is queued in all, until at most

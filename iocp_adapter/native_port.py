@@ -32,6 +32,8 @@ _LIMITS = {
     "max_endpoints": (1 << 26, "the default"),
     "batch_bytes": (LARGEST_64, "the default"),
     "zero_copy_bytes": (LARGEST_64, "never"),
+    "ring_blocks": (lib.PP_RING_BLOCKS, "none"),
+    "ring_bytes": ((1 << 32) - 1, "16 KiB"),
     "seed": (LARGEST_64, ""),
 }
 """Of a port's numbers: the largest, and what 0 means."""

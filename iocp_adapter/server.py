@@ -54,7 +54,9 @@ class Server:
     ``receive_size`` is the size of a connection's first receive (0: 4 KiB); later ones follow
     the traffic. ``batch_bytes`` is the payload that ends a batch (0: 256 KiB). A peer that is to be
     sent at least ``zero_copy_bytes`` at once is sent them without a copy where the back end can; their
-    blocks stay pinned until it has acknowledged them (0: never).
+    blocks stay pinned until it has acknowledged them (0: never). ``ring_blocks`` of the pool, of
+    ``ring_bytes`` (0: 16 KiB) each and without a connection's label, are the kernel's before there is data,
+    where the back end can, and all connections share them (0: a block is acquired when data is there).
 
     A connection is reset, and ``disconnected`` told a ``TimeoutError``, when nothing came or went for
     ``idle_timeout`` seconds, when nothing came for ``read_timeout`` although the server would
@@ -95,6 +97,8 @@ class Server:
         receive_size: int = 0,
         batch_bytes: int = 0,
         zero_copy_bytes: int = 0,
+        ring_blocks: int = 0,
+        ring_bytes: int = 0,
         idle_timeout: float | None = None,
         read_timeout: float | None = None,
         write_timeout: float | None = None,
@@ -122,7 +126,16 @@ class Server:
         }
         refuse_address(host, port)
         self._port = NativePort(
-            backend, 0, 0, {"batch_bytes": batch_bytes, "zero_copy_bytes": zero_copy_bytes}, marks
+            backend,
+            0,
+            0,
+            {
+                "batch_bytes": batch_bytes,
+                "zero_copy_bytes": zero_copy_bytes,
+                "ring_blocks": ring_blocks,
+                "ring_bytes": ring_bytes,
+            },
+            marks,
         )
         shared = (provider, tag or _tag, max_connections, limits)
         self._serving: Serving

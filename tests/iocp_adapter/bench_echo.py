@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 OTHERS = ("c", "asyncio", "uvloop")
 CONTENDERS = (*OTHERS, "io_uring", "epoll", "native-io_uring", "native-epoll")
 ZERO_COPY = "+zero_copy"  # behind a back end's name: no message is copied to be sent
+RING = "+ring"  # the same, and perhaps a number: so many blocks lie ready for the kernel
+RING_BLOCKS = 64
 BLOCK_BYTES = 128 << 10
 BYTES_PER_ROUND = 96 << 20
 MOST_MESSAGES = 60_000
@@ -96,6 +98,7 @@ def serve_ours(backend: str, library: str | None) -> None:
     pool = SlabPool(BLOCK_BYTES, 256, name="recv")
     timed = time_pool(pool, library) if library else None
     handler = ECHO if backend.startswith("native-") else Echo()
+    backend, ring, blocks = backend.partition(RING)
     server = Server(
         "127.0.0.1",
         0,
@@ -104,6 +107,8 @@ def serve_ours(backend: str, library: str | None) -> None:
         backend=backend.removeprefix("native-").removesuffix(ZERO_COPY),
         zero_copy_bytes=int(backend.endswith(ZERO_COPY)),
         batch_bytes=int(batch_bytes or 0),
+        ring_blocks=int(blocks or RING_BLOCKS) if ring else 0,
+        ring_bytes=BLOCK_BYTES,
     )
     print(server.address[1], flush=True)
     threading.Thread(target=answer_cpu, args=[timed], daemon=True).start()

@@ -12,17 +12,18 @@ from pools import SlabPool
 
 from .conftest import echo
 
-CONNECTIONS, ROUNDS, MESSAGE = 40, 3, 30_000
+CONNECTIONS, ROUNDS, MESSAGE, RING = 40, 3, 30_000, 4
 BACKEND = "iocp" if os.name == "nt" else "io_uring"  # epoll has nothing that a kernel may lack
 
 
 def features():
-    with CompletionPort(BACKEND, zero_copy_bytes=4096) as port:
+    with CompletionPort(BACKEND, zero_copy_bytes=4096, ring_blocks=RING) as port:
         return port.features
 
 
 def serving(pool):
-    return Server("127.0.0.1", 0, echo, provider=pool, backend=BACKEND, zero_copy_bytes=4096)
+    wishes = {"zero_copy_bytes": 4096, "ring_blocks": RING, "ring_bytes": 4096}
+    return Server("127.0.0.1", 0, echo, provider=pool, backend=BACKEND, **wishes)
 
 
 def read_whole(client, size):
