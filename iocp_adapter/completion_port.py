@@ -80,6 +80,8 @@ class CompletionPort:
         max_endpoints: int = 0,
         batch_bytes: int = 0,
         zero_copy_bytes: int = 0,
+        ring_blocks: int = 0,
+        ring_bytes: int = 0,
         seed: int = 0,
     ):
         limits = {
@@ -87,6 +89,8 @@ class CompletionPort:
             "max_endpoints": max_endpoints,
             "batch_bytes": batch_bytes,
             "zero_copy_bytes": zero_copy_bytes,
+            "ring_blocks": ring_blocks,
+            "ring_bytes": ring_bytes,
             "seed": seed,
         }
         marks = budget(high_bytes, low_bytes, high_sends, low_sends)

@@ -3,11 +3,12 @@
     python tests/iocp_adapter/bench_echo.py [--rounds 7] [--sizes 1024,10240,102400] [--connections 50]
     python tests/iocp_adapter/bench_echo.py --pool-share      # of that CPU, in acquire and release
 
-Each contender serves in a process of its own and calls a Python handler for every message
-(the C server excepted). A name such as ``io_uring:COOP_TASKRUN`` is the back end without that
-feature, and ``epoll@65536`` ends a batch at so many bytes. A client in C keeps one message in flight per connection. The rounds are interleaved, so
-that whatever else the machine does falls on all; a figure is the median over the rounds of CPU
-seconds of the server process (getrusage) per message.
+Each contender serves in a process of its own and calls a Python handler for every message (the C
+server excepted). A name such as ``io_uring:COOP_TASKRUN`` is the back end without that feature,
+``epoll@65536`` ends a batch at so many bytes, and ``io_uring+ring64`` has so many blocks lie ready
+for the kernel. A client in C keeps one message in flight per connection. The rounds are
+interleaved, so that whatever else the machine does falls on all; a figure is the median over the
+rounds of CPU seconds of the server process (getrusage) per message.
 
 With ``--pool-share`` the pool's provider is one that counts every block acquired and released, and
 times every 31st call (timed_provider.c): the share is the blocks per message times what one costs,

@@ -245,10 +245,10 @@ static void *look_from_elsewhere(void *context)
 {
     pp_selection found = {.states = 31};
     pp_strip strip;
-    pp_status expected = *(pp_status *)context;
-    CHECK_EQ(pp_pool_admits(pool), expected);
-    CHECK_EQ(pp_pool_select(pool, &found), expected);
-    CHECK_EQ(pp_pool_strip(pool, &strip), expected);
+    pp_status wanted = *(pp_status *)context;
+    CHECK_EQ(pp_pool_admits(pool), wanted);
+    CHECK_EQ(pp_pool_select(pool, &found), wanted);
+    CHECK_EQ(pp_pool_strip(pool, &strip), wanted);
     pp_selection_free(&found);
     return NULL;
 }
@@ -259,10 +259,10 @@ static void another_thread_looks_where_it_may_walk(void)
         test_thread thread;
         pp_block block;
         pool = pool_of(strategies[each / 2], each % 2 ? PP_THREADS_SHARED : PP_THREADS_OWNER);
-        pp_status expected = each % 2 ? PP_OK : PP_WRONG_THREAD;
+        pp_status wanted = each % 2 ? PP_OK : PP_WRONG_THREAD;
         CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_OK);
         CHECK_EQ(pp_pool_admits(pool), PP_OK);
-        test_thread_start(&thread, look_from_elsewhere, &expected);
+        test_thread_start(&thread, look_from_elsewhere, &wanted);
         test_thread_join(thread);
         pp_pool_destroy(pool);
     }
