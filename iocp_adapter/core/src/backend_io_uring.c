@@ -77,7 +77,7 @@ static uint64_t poll_name(const pp_port *port, uint32_t index)
 static void fill_poll(pp_port *port, uint32_t index, uring_sqe *entry)
 {
     uring_state *state = port->state;
-    uint32_t data = port->ends[index].watched == PP_WATCHED ? POLLIN | POLLPRI : 0;
+    uint32_t data = port->ends[index].watched == PP_WATCHED ? POLLIN : 0;
     uring_fill_poll(entry, (int)port->ends[index].descriptor, data | POLLOUT | POLLRDHUP);
     entry->user_data = poll_name(port, index);
     uring_commit(&state->ring);
@@ -293,7 +293,6 @@ static void take_poll(pp_port *port, const uring_cqe *completion)
     } else if (events > 0) {
         if (events & POLLIN) edges |= PP_EDGE_IN;
         if (events & POLLOUT) edges |= PP_EDGE_OUT;
-        if (PP_UNLIKELY(events & POLLPRI)) edges |= PP_EDGE_IN | PP_EDGE_PARTS;
         if (events & (POLLRDHUP | POLLHUP | POLLERR)) edges |= PP_EDGE_HANGUP;
     }
     if (!(completion->flags & URING_CQE_MORE) && (events >= 0 || events == -ECANCELED))

@@ -11,8 +11,9 @@
  * after a hang-up the attempts go on until the end of the stream has been seen. That is TCP's
  * way, and ends with its first urgent byte, at which a receive stops; one of a Unix socket stops where
  * a descriptor was passed along, or a packet ends. Of these (PP_EDGE_PARTS) the attempts go on until one
- * finds nothing, wherever news are edges. The
- * end of a self-closing endpoint's stream is acted upon one batch after its last data,
+ * finds nothing, wherever news are edges. A poll of io_uring says of all data that it is urgent, and so is
+ * not asked: what is behind an urgent byte waits there for what comes next. The end of a self-closing
+ * endpoint's stream is acted upon one batch after its last data,
  * so that the answer to that data can be queued before the endpoint drains.
  *
  * When the provider has nothing, the endpoint joins the queue of the starved: starved.c. Whoever asks

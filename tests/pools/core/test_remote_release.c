@@ -1,5 +1,6 @@
 /* Blocks that come home to a pool of one owner from other threads, whatever its strategy; and what of that holds
  * in a shared pool as well. */
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "policy_cases.h"
@@ -35,6 +36,7 @@ static void *release_what_comes(void *context)
         pp_handle handle = atomic_exchange(mailbox, 0);
         if (handle == 0) {
             if (atomic_load(&over)) return NULL;
+            sched_yield();
             continue;
         }
         CHECK_EQ(pp_pool_release(owned, handle), PP_OK);
@@ -85,7 +87,7 @@ static void *release_once(void *context)
 
 static void of_two_threads_that_release_one_block_exactly_one_succeeds(void)
 {
-    enum { TIMES = 100 };
+    enum { TIMES = 50 };
     open_pool();
     for (int round = 0; round < TIMES; round++) {
         pp_block block;
@@ -184,7 +186,10 @@ static void *release_until_over(void *context)
     _Atomic uint64_t *mailbox = context;
     while (!atomic_load(&over)) {
         pp_handle handle = atomic_exchange(mailbox, 0);
-        if (handle) CHECK_EQ(pp_pool_release(owned, handle), PP_OK);
+        if (handle)
+            CHECK_EQ(pp_pool_release(owned, handle), PP_OK);
+        else
+            sched_yield();
     }
     return NULL;
 }
@@ -317,7 +322,7 @@ static void a_pin_outlives_another_threads_release(void)
 
 /* ---- two who release everything, one of them late ------------------------------------------------ */
 
-enum { TURNS = 20000 };
+enum { TURNS = 2000 };
 
 static _Atomic uint64_t handed[TURNS]; /* the handle of each turn; 0 as long as there is none */
 static _Atomic uint32_t accepted[TURNS], tried[TURNS];
@@ -326,7 +331,7 @@ static void *release_each_once(void *context)
 {
     for (int turn = 0; turn < TURNS; turn++) {
         pp_handle handle;
-        while ((handle = atomic_load(&handed[turn])) == 0) continue;
+        while ((handle = atomic_load(&handed[turn])) == 0) sched_yield();
         pp_status status = pp_pool_release(owned, handle);
         CHECK(status == PP_OK || status == PP_DOUBLE_RELEASE || status == PP_STALE);
         if (status == PP_OK) atomic_fetch_add(&accepted[turn], 1);
@@ -351,7 +356,7 @@ static void a_late_second_releaser_takes_nobodys_release_away(void)
         pp_status status = pp_pool_acquire(owned, BLOCK, 0, &block);
         CHECK_EQ(status, PP_OK);
         atomic_store(&handed[turn], status == PP_OK ? block.handle : 1);
-        while (atomic_load(&accepted[turn]) == 0 && atomic_load(&tried[turn]) < 2) continue;
+        while (atomic_load(&accepted[turn]) == 0 && atomic_load(&tried[turn]) < 2) sched_yield();
         CHECK_EQ(pp_pool_trim(owned, UINT64_MAX), 0); /* takes home, and discards nothing */
     }
     for (int i = 0; i < 2; i++) test_thread_join(threads[i]);
