@@ -367,9 +367,9 @@ static void harvest(pp_port *port, bool asked)
             take_operation(port, &completion);
     }
     file_threads_reap(&state->threads);
+    /* What is armed anew tells again. */
+    port->more = state->rearm.head != PP_NONE || uring_ahead_waits(port) || uring_overflown(ring);
     if (PP_UNLIKELY(uring_ahead_waits(port)) && !uring_overflown(ring)) uring_ahead_retry(port);
-    port->more =
-        state->rearm.head != PP_NONE || uring_overflown(ring); /* a poll that is armed anew tells again */
     if (PP_UNLIKELY(state->rearm.head != PP_NONE) && !uring_peek(ring) && !uring_overflown(ring)) rearm(port);
 }
 
