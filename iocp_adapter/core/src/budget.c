@@ -9,8 +9,9 @@
  *
  * So a thousand slow peers are bounded in sum: each stops at its share, or where it was when the mark was
  * passed. And a peer that reads is not held up by those that do not, for what it has queued has left at once.
- * An endpoint is judged when its own queue changes; those that the port's mark holds up are in a list, since
- * it is others whose sending may free them.
+ * An endpoint is judged when its own queue changes, and so after its data has been answered: above the
+ * port's mark it gets one block a batch, so that nobody takes many before. Those that the mark holds up are in a
+ * list, since it is others whose sending may free them.
  *
  * What counts is memory. A message of one byte keeps its whole block from others, and so does the last byte of
  * a long one: a send that has to wait is charged all that was granted of its block (`surplus` is what that is
@@ -31,6 +32,8 @@ static bool at_low(const pp_budget *budget, const pp_queued *queued)
     return (!budget->high_bytes || pinned(queued) <= budget->low_bytes) &&
            (!budget->high_sends || queued->sends <= budget->low_sends);
 }
+
+bool pp_budget_passed(const pp_port *port) { return above(&port->budget, &port->queued); }
 
 static bool bounded(const pp_budget *budget) { return budget->high_bytes || budget->high_sends; }
 

@@ -117,19 +117,19 @@ typedef struct pp_end {
     uint32_t generation;
     uint8_t life, flags, edges, watched; /* watched: pp_watched */
     uint8_t queued_ready, queued_flush, queued_rearm, starved;
-    uint8_t paused;                   /* pp_paused */
-    uint8_t kind;                     /* pp_endpoint_kind */
-    uint8_t connecting, reset, thin;  /* thin: receives in a row that left the block mostly empty */
-    uint8_t copies;                   /* pp_copies */
-    uint8_t deferred;                 /* its end of stream was seen in `batch`, right after data */
-    uint8_t peer_ended;               /* its end of stream was received */
-    uint8_t source;                   /* starved: 1 + that of port->sources which it waits for, or 0 */
-    uint8_t ring;                     /* its stream's ring of blocks, 1 and up, or 0; ahead.c */
-    uint8_t armed;                    /* pp_armed */
-    uint8_t dry;                      /* data was there, and no block in the ring */
-    uint8_t over;                     /* nothing follows the last piece but */
-    uint32_t ended_by;                /* the end of the stream (0), or an error number */
-    uint32_t pieces;                  /* that have come and were not taken, */
+    uint8_t paused;                  /* pp_paused */
+    uint8_t kind;                    /* pp_endpoint_kind */
+    uint8_t connecting, reset, thin; /* thin: receives in a row that left the block mostly empty */
+    uint8_t copies;                  /* pp_copies */
+    uint8_t deferred;   /* what is left after the data that `batch` carried is for the next one */
+    uint8_t peer_ended; /* its end of stream was received */
+    uint8_t source;     /* starved: 1 + that of port->sources which it waits for, or 0 */
+    uint8_t ring;       /* its stream's ring of blocks, 1 and up, or 0; ahead.c */
+    uint8_t armed;      /* pp_armed */
+    uint8_t dry;        /* data was there, and no block in the ring */
+    uint8_t over;       /* nothing follows the last piece but */
+    uint32_t ended_by;  /* the end of the stream (0), or an error number */
+    uint32_t pieces;    /* that have come and were not taken, */
     uint32_t first_piece, last_piece; /* the back end's own names of them */
     uint32_t batch;                   /* the last that carried data of it */
     uint32_t next_ready, next_flush, next_rearm, next_starved,
@@ -534,6 +534,8 @@ bool pp_budget_valid(const pp_budget *budget);
 void pp_budget_add(pp_port *port, uint32_t index, uint64_t bytes);
 /* So many bytes of it have left, and so many sends are no longer there. */
 void pp_budget_take(pp_port *port, uint32_t index, uint64_t bytes, uint32_t sends);
+/* More is queued in all than the port's high mark. */
+bool pp_budget_passed(const pp_port *port);
 /* After its queue has changed: stops receiving, or goes on. */
 void pp_budget_judge(pp_port *port, uint32_t index);
 /* So many bytes of a send have left, and the rest stays behind with its block; or all have, and it is held. */

@@ -172,7 +172,9 @@ static void receive_into_block(pp_port *port, uint32_t index, const pp_block *bl
     }
     pp_receive_given(port, index, block, (uint64_t)got, sink);
     adapt(end, (uint64_t)got);
-    if (end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP)) pp_ready_push(port, index);
+    if (!(end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP))) return;
+    end->deferred = pp_budget_passed(port); /* no second block before what the first leads to is known */
+    pp_ready_push(port, index);
 }
 
 static uint64_t wanted(const pp_port *port, const pp_end *end)
