@@ -85,6 +85,7 @@ class Library(Protocol):
     PP_CLOSE_RESET: int
     PP_ERROR_STATUS: int
     PP_REASON_BYTES: int
+    PP_ENTRIES: int
     PP_RING_BLOCKS: int
     PP_ADDRESS_BYTES: int
 

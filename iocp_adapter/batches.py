@@ -8,8 +8,8 @@ superfluous (the key of an endpoint, what an operation holds) is therefore kept 
 had been taken before has been read.
 
 Which ones those are, their rows tell: a batch is taken under the port's lock, which whoever takes a later one
-has held since, and the first word of its first row is zero until then. A thread that still waits has
-nothing that came before, however long it waits.
+has held since, and the second word of its first row, the event, is zero until then. A thread that still
+waits has nothing that came before, however long it waits.
 """
 
 from __future__ import annotations

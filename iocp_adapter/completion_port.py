@@ -50,7 +50,8 @@ class CompletionPort:
     ``concurrency`` limits the threads that are between two dequeues at a
     time (0: no limit). ``entries`` is the size of the kernel's queues (0: 1024).
     At most ``max_operations`` are outstanding at a time, of which each endpoint takes one for its end (0:
-    262144), and at most ``max_endpoints`` associated (0: 65536); one more is a ``PortFull``.
+    262144), and at most ``max_endpoints`` associated (0: what the limit of descriptors
+    leaves, at most 65536); one more is a ``PortFull``.
     ``batch_bytes`` of payload end a batch (0: 256 KiB).
     With ``zero_copy_bytes``, what is to be sent to a peer at once and is at least as long goes without
     a copy, where the back end can: its blocks stay pinned until the peer has acknowledged it.

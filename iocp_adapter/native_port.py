@@ -27,7 +27,7 @@ _GROWTH = 256
 _LARGEST_MARK = (1 << 63) - 1
 _LIMITS = {
     "concurrency": (65536, "no limit"),
-    "entries": ((1 << 32) - 1, "the default"),
+    "entries": (lib.PP_ENTRIES, "the default"),
     "max_operations": (1 << 26, "the default"),
     "max_endpoints": (1 << 26, "the default"),
     "batch_bytes": (LARGEST_64, "the default"),

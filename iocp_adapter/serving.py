@@ -183,8 +183,10 @@ class Serving(Exchange):
         try:
             text = self._label(number, peer)
             endpoint = self._associate(descriptor, number, text)
-        except self.caught:
+        except BaseException as error:
             self._drop(descriptor)
+            if not isinstance(error, self.caught):
+                raise
             self.handler_errors += text is None
             _log.exception("connection %d from %s was closed at once", number, peer)
             return

@@ -99,8 +99,10 @@ class BuddyPool(OwnMemory, Pool):
         block = ffi.new("pp_block *")
         number = self._tag_number(tag)
         lib.pp_swap_site(mark)
-        status = lib.pp_buddy_reserve(self._c, offset, size, number, block)
-        lib.pp_swap_site(mark)
+        try:
+            status = lib.pp_buddy_reserve(self._c, offset, size, number, block)
+        finally:
+            lib.pp_swap_site(mark)
         if status:
             remedy = "" if status == lib.PP_WRONG_THREAD else "walk() tells which extents are free"
             raise self._error(status, f"reserve of {size} bytes at {offset}", remedy)

@@ -250,6 +250,7 @@ class Pool(Lender):
         ).encode()
         status = lib.pp_pool_trace(self._c, native, about)
         if status:
+            lib.pp_pool_keep_sites(self._c, self._records_sites)
             raise error_for(status, f"attach of pool {self.name!r} to a trace", "", self._c)
         if self._trace is not None:
             self._trace._pools.discard(self)

@@ -6,6 +6,7 @@ So C copies the blocks that are wanted in one walk, and each becomes an object w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import overload
 
@@ -20,6 +21,7 @@ LIVE = ("free", "owned", "in flight", "owned and in flight")
 """With ``named``: all that somebody has or had a handle of, but for what is on its way home."""
 
 _AT_ONCE = 1024
+_LONGEST_SECONDS = 1e9
 
 
 class Walk(Sequence[BlockInfo]):
@@ -98,7 +100,9 @@ def read_walk(
             raise PoolValueError(f"blocks that are {state!r}: give some of {', '.join(map(repr, STATES))}")
         selection.states |= 1 << STATES.index(state)
     selection.named = named
-    selection.min_age_ns = min(max(int(min_age_seconds * 1e9), 0), 2**64 - 1)
+    if math.isnan(min_age_seconds):
+        raise PoolValueError("blocks that are nan seconds old: give a number of seconds")
+    selection.min_age_ns = int(min(max(min_age_seconds, 0.0), _LONGEST_SECONDS) * 1e9)
     status = lib.pp_pool_select(pool, selection)
     labels = ffi.unpack(selection.labels, selection.label_count) if selection.label_count else ()
     return int(status), Walk(selection, {label: tag_text(label) for label in labels})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import pytest
@@ -91,3 +92,9 @@ def test_another_thread_than_the_owner_may_not_look(pool):
     thread.start()
     thread.join()
     assert [text.split(" of pool")[0] for text in errors] == ["walk", "strip", "held blocks", "trim", "close"]
+
+
+def test_ages_that_no_block_can_have(pool):
+    assert list(pool.held(math.inf)) == []
+    with pytest.raises(PoolValueError, match="nan"):
+        pool.held(math.nan)

@@ -11,8 +11,8 @@
 enum { THREADS_MAX = 64, PAGE = 4096 };
 
 /* The time of SAMPLE operations in a row is taken once in PERIOD of them: reading the clock costs as much as
- * several operations. */
-enum { SAMPLE = 32, PERIOD = 256 };
+ * several operations. The period is prime, so that no pattern keeps step with it. */
+enum { SAMPLE = 32, PERIOD = 251 };
 
 /* What is live: eight bytes a block where all are of one size, for what the lists take of the first cache
  * is taken from the allocator. */

@@ -175,8 +175,8 @@ static int serve_all(Exchange *self, size_t count)
     self->count = count;
     self->busy = 1;
     int outcome = serve(self);
+    if (outcome < 0) abandon(self); /* which calls handlers, too */
     self->busy = 0;
-    if (outcome < 0) abandon(self);
     return outcome;
 }
 

@@ -5,7 +5,7 @@
  * would stay in the backlog and be reported again and again; therefore a descriptor is
  * kept in reserve: it is given up, the connection is taken with it and closed, and the
  * reserve is opened again. The program is told by a completion with the error. Should
- * even that fail, the listener waits in the queue of the starved (receive.c).
+ * even that fail, the listener waits in the queue of the starved (starved.c).
  *
  * An accept that is armed in the kernel needs a descriptor before it looks whether
  * anybody waits, and fails at once where there is none: a listener that has met the

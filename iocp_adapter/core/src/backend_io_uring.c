@@ -135,6 +135,8 @@ static void unwatch(pp_port *port, uint32_t index)
     entry->opcode = URING_OP_ASYNC_CANCEL;
     entry->fd = -1;
     entry->address = poll_name(port, index);
+    /* Where an endpoint has been watched with and without data in turn, two polls may have this name. */
+    entry->operation_flags = port->rings ? URING_CANCEL_ALL : 0;
     entry->user_data = IGNORED;
     uring_commit(&state->ring);
 }

@@ -126,6 +126,7 @@ typedef struct pp_end {
     uint8_t source;     /* starved: 1 + that of port->sources which it waits for, or 0 */
     uint8_t ring;       /* its stream's ring of blocks, 1 and up, or 0; ahead.c */
     uint8_t armed;      /* pp_armed */
+    uint64_t asked_ns;  /* when it was armed last; 0: never */
     uint8_t dry;        /* data was there, and no block in the ring */
     uint8_t over;       /* nothing follows the last piece but */
     uint32_t ended_by;  /* the end of the stream (0), or an error number */
@@ -245,10 +246,9 @@ struct pp_port {
     uint64_t zero_copy_bytes; /* UINT64_MAX: no send is so large */
     uint32_t ring_blocks;     /* 0: no rings */
     uint64_t ring_bytes;
-    uint32_t ring_hungry[PP_RINGS + 1]; /* starved endpoints of each */
-    uint8_t ring_wants;                 /* one has got room, or its provider blocks, since the last look */
-    void *rings;                        /* the back end's own */
-    uint64_t now_ns;                    /* read once a batch */
+    uint8_t ring_wants; /* one has got room, or its provider blocks, since the last look */
+    void *rings;        /* the back end's own */
+    uint64_t now_ns;    /* read once a batch */
     uint64_t begun[PP_KINDS], ended[PP_KINDS]; /* operations, by kind */
     uint64_t batch_sizes[PP_BATCH_SIZES];
     pp_port_stats stats;
@@ -517,6 +517,8 @@ static inline uint32_t pp_ahead_share(const pp_port *port) { return (port->ring_
 void pp_starve(pp_port *port, uint32_t index);
 void pp_unstarve(pp_port *port, uint32_t index);
 void pp_feed_starved(pp_port *port, pp_sink *sink);
+/* Whether anybody waits for this provider. */
+bool pp_starves_of(const pp_port *port, const pp_provider *provider);
 /* Before a sleep while somebody is starved: has the providers tell when blocks come back. True: one has just
  * promised to, and is to be asked for a block once more. */
 bool pp_listen(pp_port *port);

@@ -10,8 +10,7 @@ enum {
     ENDPOINTS = 65536,
     OPERATIONS = 262144,
     OTHER_DESCRIPTORS = 32,
-    TABLE_LIMIT = 1 << 26,
-    ENTRIES_LIMIT = 32768
+    TABLE_LIMIT = 1 << 26
 };
 
 /* ---- a call's frame ------------------------------------------------------------------------ */
@@ -155,7 +154,7 @@ pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reas
     *os_error = 0;
     if (reason) *reason = 0;
     if (endpoints > TABLE_LIMIT || operations > TABLE_LIMIT || config->concurrency > 65536 ||
-        config->entries > ENTRIES_LIMIT)
+        config->entries > PP_ENTRIES)
         return PP_INVALID;
     if (!pp_budget_valid(&config->budget)) return PP_INVALID;
     if (config->ring_blocks > PP_RING_BLOCKS || config->ring_bytes > UINT32_MAX) return PP_INVALID;

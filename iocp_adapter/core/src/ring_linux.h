@@ -69,6 +69,7 @@ enum {
     URING_RECEIVE_POLL_FIRST = 1,     /* in `ioprio` */
     URING_RECEIVE_MULTISHOT = 1 << 1, /* the same; `file_index` limits the bytes, 0: nothing does */
 
+    URING_CANCEL_ALL = 1,        /* in `operation_flags`: whatever has the name, not the first alone */
     URING_POLL_MULTISHOT = 1,    /* in `bytes` */
     URING_ACCEPT_MULTISHOT = 1,  /* in `ioprio` */
     URING_SEND_REPORT_USAGE = 8, /* in `ioprio` */

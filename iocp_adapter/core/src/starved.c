@@ -66,6 +66,13 @@ static void forget(pp_source *source)
     source->provider = NULL;
 }
 
+bool pp_starves_of(const pp_port *port, const pp_provider *provider)
+{
+    for (uint32_t i = 0; port->starved.head != PP_NONE && i < PP_SOURCES; i++)
+        if (port->sources[i].provider == provider && port->sources[i].starved) return true;
+    return false;
+}
+
 static void wait_for(pp_port *port, pp_end *end)
 {
     end->source = end->recv && end->provider ? find_source(port, end->provider) : 0;
@@ -147,7 +154,6 @@ void pp_starve(pp_port *port, uint32_t index)
     if (port->stats.starved++ == 0) port->refill_wait_ns = FIRST_WAIT_NS, port->vain = 0;
     port->stats.buffer_waits++;
     end->waits++;
-    port->ring_hungry[end->ring]++;
     wait_for(port, end);
 }
 
@@ -158,7 +164,7 @@ void pp_unstarve(pp_port *port, uint32_t index)
     wait_no_more(port, end);
     end->starved = 0;
     end->waits_ns = port->now_ns;
-    if (--port->ring_hungry[end->ring] == 0) port->ring_wants = 1;
+    port->ring_wants |= port->ring_blocks != 0; /* which may have waited for this one */
     port->stats.starved--;
     if (port->starved_at == index) port->starved_at = end->next_starved;
     if (end->previous_starved)

@@ -169,11 +169,20 @@ void pp_timeouts_end(pp_port *port, uint32_t index)
     end->timer = PP_NONE;
 }
 
+/* Whether the kernel has told, and we have looked at, all that happened to an endpoint before. A receive into a
+ * ring tells what was there only once it is armed, and is silent while it is being stopped. */
+static bool is_all_told(const pp_port *port, const pp_end *end, uint64_t before_ns)
+{
+    bool answered = port->heard_ns > end->asked_ns || !end->asked_ns;
+    bool stops = end->armed == PP_ARMED_TO_STOP || end->armed == PP_ARMED_STOPPING;
+    return port->heard_ns >= before_ns && answered && !stops && !end->queued_ready;
+}
+
 static void look(pp_port *port, uint32_t slot)
 {
     uint32_t index = port->slots[slot].endpoint;
     uint64_t limit = limit_of(port, &port->ends[index]);
-    bool all_told = port->heard_ns >= limit && !port->ends[index].queued_ready;
+    bool all_told = is_all_told(port, &port->ends[index], limit);
     if (limit > port->now_ns || !all_told) {
         port->slots[slot].moved =
             limit > port->now_ns ? limit : port->now_ns + 1; /* after the next harvest */

@@ -166,7 +166,7 @@ static void replenish(pp_port *port)
     port->ring_wants = 0;
     for (uint8_t at = 1; at <= PP_RINGS; at++) {
         ahead_ring *ring = named(port, at);
-        if (ring->provider && ring->users && !port->ring_hungry[at]) fill(port, ring);
+        if (ring->provider && ring->users && !pp_starves_of(port, ring->provider)) fill(port, ring);
     }
 }
 
@@ -198,6 +198,7 @@ static bool arm(pp_port *port, uint32_t index)
     entry->user_data = name_of(port, index);
     uring_commit(self->ring);
     end->armed = PP_ARMED;
+    end->asked_ns = port->now_ns;
     ring->users++;
     return true;
 }

@@ -447,9 +447,10 @@ void pp_note_region(pp_pool *pool, pp_trace_op op, uint64_t offset, uint64_t byt
 
 static int announce_block(void *context, const pp_block_info *info)
 {
-    /* Not what was released before, even if pins still hold it: its FREE would never come. What is on
-     * its way home has a handle, and its FREE to come. */
-    if (info->handle == 0 || info->state == PP_BLOCK_FREE || info->state == PP_BLOCK_IN_FLIGHT) return 0;
+    /* Not what was released before, even if pins or a quarantine still hold it: its FREE would never come. What
+     * is on its way home has a handle and what was requested, and its FREE to come. */
+    bool released = info->state == PP_BLOCK_FREE || info->state == PP_BLOCK_IN_FLIGHT || !info->requested;
+    if (info->handle == 0 || released) return 0;
     pp_event event = {info->handle, info->offset, info->requested, info->granted, info->tag,
                       info->site,   true};
     pp_trace_block(context, PP_OP_ALLOC, &event, 0);

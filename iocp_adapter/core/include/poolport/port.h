@@ -58,7 +58,8 @@ enum {
     PP_ADDRESS_BYTES = 128,
     PP_PEER_BYTES = 120,
     PP_BATCH_BYTES = 262144,   /* default payload bound of one batch */
-    PP_RING_BLOCKS = 32768,    /* the most that a ring can have, */
+    PP_ENTRIES = 32768,        /* the most that a kernel's queue can be asked to have */
+    PP_RING_BLOCKS = 32768,    /* the most that a ring of blocks can have, */
     PP_RING_BYTES = 16384,     /* and the default of what is asked for each */
     PP_FILE_BYTES = 1 << 30,   /* the most that one read or write of a file moves */
     PP_DATAGRAM_BYTES = 65536, /* no datagram is longer */
