@@ -49,22 +49,6 @@ static void a_wait_in_vain_ends_and_tells_how_long_it_was(void)
     }
 }
 
-static void a_pool_that_counts_nothing_takes_many_back_at_once(void)
-{
-    pp_block blocks[ROOM];
-    pp_handle handles[ROOM];
-    pp_status why;
-    pool = pool_of("slab", PP_THREADS_OWNER);
-    set_policy(pool, waiting_for(FOREVER));
-    CHECK_EQ(pp_pool_acquire_many(pool, ROOM, BLOCK, 0, blocks, NULL), ROOM);
-    for (int i = 0; i < ROOM; i++) handles[i] = blocks[i].handle;
-    CHECK_EQ(pp_pool_release_many(pool, handles, ROOM, &why), ROOM);
-    CHECK_EQ(pp_pool_release_many(pool, handles, ROOM, &why), 0);
-    CHECK_EQ(why, PP_DOUBLE_RELEASE);
-    CHECK_EQ(at_rest(pool).live_blocks, 0);
-    pp_pool_destroy(pool);
-}
-
 static void *release_one(void *context)
 {
     until_waiting(1);
@@ -460,7 +444,6 @@ static void an_owner_waits_for_what_others_release(void)
 int main(void)
 {
     RUN(a_wait_in_vain_ends_and_tells_how_long_it_was);
-    RUN(a_pool_that_counts_nothing_takes_many_back_at_once);
     RUN(a_release_elsewhere_wakes_who_waits);
     RUN(the_last_unpin_of_a_released_block_wakes_as_well);
     RUN(nobody_waits_for_what_can_never_be);
