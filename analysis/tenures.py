@@ -98,7 +98,10 @@ def tenures_of(records: npt.NDArray[np.void]) -> Tenures:
     everything = _chain_of(records)
     story = everything.keep(~np.isin(everything.op, _PINS))
     # A LEAK record ends nothing; it only tells of a block when it is all that is known of it.
-    story = story.keep(story.new | (story.op != Op.LEAK))
+    # Nor does a block that was told of begin anew where a trace is attached while others use the pool: it is
+    # announced, though it has been acquired, and perhaps released, since the trace was there.
+    announced = (story.op == Op.ALLOC) & ((records["flags"][story.at] & FLAG_BORN_BEFORE) != 0)
+    story = story.keep(story.new | ~((story.op == Op.LEAK) | announced))
     at, op, new = story.at, story.op, story.new
 
     last_of_group = np.append(new[1:], True)[: len(new)]

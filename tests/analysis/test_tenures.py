@@ -26,6 +26,23 @@ def test_an_allocation_and_its_release_are_one_life(tmp_path: Path, builder: syn
     assert found.freed.tolist() == [False, True]
 
 
+def test_who_is_announced_though_he_was_told_of_does_not_live_twice(
+    tmp_path: Path, builder: synthetic.TraceBuilder
+) -> None:
+    builder.alloc(0, 9, 64, 10, 16)
+    builder.alloc(1, 9, 64, 10, 16, flags=synthetic.BORN_BEFORE)
+    builder.alloc(2, 8, 80, 10, 16)
+    builder.free(3, 8, 80, 10, 16)
+    builder.alloc(4, 8, 80, 10, 16, flags=synthetic.BORN_BEFORE)
+    builder.free(5, 9, 64, 10, 16)
+    found = tenures(builder, tmp_path)
+    assert found.block.tolist() == [8, 9]
+    assert found.start.tolist() == [2, 0]
+    assert found.end.tolist() == [3, 5]
+    assert not found.born_before.any()
+    assert (found.lost_frees, found.double_frees) == (0, 0)
+
+
 def test_a_move_and_a_resize_continue_the_life(tmp_path: Path, builder: synthetic.TraceBuilder) -> None:
     builder.alloc(0, 9, 64, 10, 16)
     builder.event(synthetic.RESIZE, 1, block=9, offset=64, requested=30, granted=32, aux=16)
