@@ -246,9 +246,10 @@ struct pp_port {
     uint64_t zero_copy_bytes; /* UINT64_MAX: no send is so large */
     uint32_t ring_blocks;     /* 0: no rings */
     uint64_t ring_bytes;
-    uint8_t ring_wants; /* one has got room, or its provider blocks, since the last look */
-    void *rings;        /* the back end's own */
-    uint64_t now_ns;    /* read once a batch */
+    uint32_t ring_hungry[PP_RINGS + 1]; /* starved endpoints of each */
+    uint8_t ring_wants;                 /* one has got room, or its provider blocks, since the last look */
+    void *rings;                        /* the back end's own */
+    uint64_t now_ns;                    /* read once a batch */
     uint64_t begun[PP_KINDS], ended[PP_KINDS]; /* operations, by kind */
     uint64_t batch_sizes[PP_BATCH_SIZES];
     pp_port_stats stats;

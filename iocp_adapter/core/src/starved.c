@@ -154,6 +154,7 @@ void pp_starve(pp_port *port, uint32_t index)
     if (port->stats.starved++ == 0) port->refill_wait_ns = FIRST_WAIT_NS, port->vain = 0;
     port->stats.buffer_waits++;
     end->waits++;
+    port->ring_hungry[end->ring]++;
     wait_for(port, end);
 }
 
@@ -164,6 +165,7 @@ void pp_unstarve(pp_port *port, uint32_t index)
     wait_no_more(port, end);
     end->starved = 0;
     end->waits_ns = port->now_ns;
+    port->ring_hungry[end->ring]--;
     port->ring_wants |= port->ring_blocks != 0; /* which may have waited for this one */
     port->stats.starved--;
     if (port->starved_at == index) port->starved_at = end->next_starved;

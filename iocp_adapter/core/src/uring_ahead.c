@@ -166,7 +166,8 @@ static void replenish(pp_port *port)
     port->ring_wants = 0;
     for (uint8_t at = 1; at <= PP_RINGS; at++) {
         ahead_ring *ring = named(port, at);
-        if (ring->provider && ring->users && !pp_starves_of(port, ring->provider)) fill(port, ring);
+        bool hungry = port->ring_hungry[at] || pp_starves_of(port, ring->provider);
+        if (ring->provider && ring->users && !hungry) fill(port, ring);
     }
 }
 
