@@ -256,12 +256,7 @@ static unsigned size_class(size_t rows)
 
 static void submit(pp_port *port, const pp_block_send *sends, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        pp_send send = {sends[i].endpoint,           sends[i].block, 0, sends[i].bytes, 0,
-                        PP_SEND_TAKE | PP_SEND_QUIET};
-        pp_status status = pp_send_queue(port, &send, NULL);
-        if (PP_UNLIKELY(status != PP_OK)) pp_send_refused(port, &send, status);
-    }
+    for (size_t i = 0; i < count; i++) pp_send_answer(port, &sends[i]);
     if (count) pp_send_flush_all(port);
 }
 

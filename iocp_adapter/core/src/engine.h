@@ -132,7 +132,8 @@ typedef struct pp_end {
     uint32_t ended_by;  /* the end of the stream (0), or an error number */
     uint32_t pieces;    /* that have come and were not taken, */
     uint32_t first_piece, last_piece; /* the back end's own names of them */
-    uint32_t batch;                   /* the last that carried data of it */
+    uint32_t batch;                   /* the last that carried data of it, */
+    uint8_t again;                    /* and more than once */
     uint32_t next_ready, next_flush, next_rearm, next_starved,
         previous_starved;                              /* rearm: the back end's own */
     uint32_t recv, accept, connect, disconnect, close; /* slots */
@@ -457,7 +458,9 @@ pp_status pp_send_slot(pp_port *port, pp_operation_kind kind, const pp_send *sen
 void pp_send_append(pp_port *port, uint32_t index, uint32_t slot);
 void pp_send_detach(pp_port *port, uint32_t index, uint32_t slot);
 void pp_send_cancel(pp_port *port, uint32_t slot, uint32_t error);
-/* What pp_port_exchange() does with a send that cannot be. */
+/* A send of pp_port_exchange(): at once, or queued until pp_send_flush_all(), or refused. */
+void pp_send_answer(pp_port *port, const pp_block_send *answer);
+/* What is done with one that cannot be. */
 void pp_send_refused(pp_port *port, const pp_send *send, pp_status status);
 void pp_send_flush_all(pp_port *port);
 void pp_send_some(pp_port *port, uint32_t index);

@@ -145,6 +145,7 @@ void pp_receive_given(pp_port *port, uint32_t index, const pp_block *block, uint
     row->address = (uintptr_t)block->data;
     row->size = block->size;
     sink->payload += got;
+    end->again = end->batch == port->batch;
     end->batch = port->batch;
 }
 

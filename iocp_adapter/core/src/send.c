@@ -13,6 +13,9 @@
  * queue when its bytes are on their way, and completes when they have arrived: until
  * then it is held, and so is its block.
  *
+ * An answer (pp_send_answer()) to a peer for whom nothing waits goes past the queue: almost all do, and the
+ * operation that would stand for one, begun and ended within the call, is counted but takes no slot.
+ *
  * A block is pinned while it is queued. One that was taken over is released with
  * the last pin; a program that releases a block it did not give away, while it is
  * queued, has its release deferred by the pool.
@@ -338,6 +341,68 @@ pp_status pp_send_queue(pp_port *port, const pp_send *send, pp_operation *out)
     pp_send_append(port, index, name);
     pp_send_later(port, index);
     return PP_OK;
+}
+
+/* Whether an answer may go past the queue: there is none, and nobody but the socket has a say. Where the last batch
+ * brought more than one block, the answers are to leave together. */
+static bool goes_at_once(const pp_port *port, const pp_end *end, uint64_t bytes)
+{
+    return end->life == PP_LIFE_OPEN && end->send_head == PP_NONE && end->edges & PP_EDGE_OUT &&
+           end->provider &&
+           !(end->flags & (PP_FILE | PP_PIPE) || end->paused || end->connecting || end->sending ||
+             end->again) &&
+           bytes - 1 < port->zero_copy_bytes - 1 && !port->backend->send;
+}
+
+/* An attempt that went past the queue gave `sent`, which is not all: the rest waits like any other send. Without
+ * a slot for it the stream cannot go on behind half a message. */
+static void queue_rest(pp_port *port, uint32_t index, const pp_send *send, int64_t sent)
+{
+    pp_status status = pp_send_queue(port, send, NULL);
+    if (PP_UNLIKELY(status != PP_OK)) {
+        pp_send_refused(port, send, status);
+        if (sent > 0) pp_end_begin(port, index, PP_CLOSE_RESET, PP_ERROR_STATUS + (uint32_t)status);
+    } else if (sent < 0 && !pp_os_would_block(-sent)) {
+        pp_send_fail(port, index, (uint32_t)-sent);
+    } else {
+        port->ends[index].edges &= ~PP_EDGE_OUT;
+        if (sent > 0) pp_send_advance(port, index, (uint64_t)sent);
+        if (pp_end_watch(port, index) != PP_OK) pp_send_fail(port, index, PP_ERROR_STATUS + PP_IO);
+    }
+}
+
+void pp_send_answer(pp_port *port, const pp_block_send *answer)
+{
+    const pp_send send = {answer->endpoint, answer->block, 0, answer->bytes, 0, PP_SEND_TAKE | PP_SEND_QUIET};
+    uint32_t index = pp_end_find(port, answer->endpoint);
+    pp_end *end = &port->ends[index];
+    const pp_provider *provider = end->provider;
+    if (index == PP_NONE || !goes_at_once(port, end, answer->bytes)) {
+        pp_status status = pp_send_queue(port, &send, NULL);
+        if (PP_UNLIKELY(status != PP_OK)) pp_send_refused(port, &send, status);
+        return;
+    }
+    void *data;
+    pp_status status = provider->pin(provider->context, answer->block, PP_PIN_KERNEL, &data);
+    if (PP_UNLIKELY(status != PP_OK)) {
+        pp_send_refused(port, &send, status);
+        return;
+    }
+    const pp_os_span span = {data, answer->bytes};
+    int64_t sent = port->sockets->send(end->descriptor, &span, 1);
+    provider->unpin(provider->context, answer->block, PP_PIN_KERNEL);
+    if (PP_UNLIKELY(sent != (int64_t)answer->bytes)) {
+        queue_rest(port, index, &send, sent);
+        return;
+    }
+    provider->release(provider->context, answer->block);
+    port->refill = 1;
+    port->begun[PP_KIND_SEND]++;
+    port->ended[PP_KIND_SEND]++;
+    port->stats.sends++;
+    port->stats.sent_bytes += (uint64_t)sent;
+    end->sent_bytes += (uint64_t)sent;
+    end->out_ns = port->now_ns;
 }
 
 void pp_send_refused(pp_port *port, const pp_send *send, pp_status status)

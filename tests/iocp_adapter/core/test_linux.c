@@ -11,6 +11,31 @@
 
 #include "fixture.h"
 
+static void half_an_answer_without_an_operation_for_the_rest_ends_the_connection(void)
+{
+    enum { EACH = 8 << 20 };
+    struct heap heap;
+    int fds[2], os_error;
+    pp_port *port;
+    pp_block block;
+    pp_port_config config = {.backend = backend, .max_operations = 2};
+    heap_init(&heap, 1, EACH);
+    tcp_pair(fds);
+    CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
+    pp_endpoint endpoint = add(port, fds[0], 1, &heap, 0);
+    CHECK_EQ(pp_port_timer(port, 0, SECONDS(1000), 0, NULL), PP_OK);
+    CHECK_EQ(heap_acquire(&heap, EACH, 0, &block), PP_OK);
+    memset(block.data, 1, EACH);
+    pp_block_send send = {endpoint, block.handle, EACH};
+    CHECK_EQ(pp_port_exchange(port, &send, 1, NULL, 0, 0, NULL), 0);
+    CHECK_EQ(heap.live, 0);
+    pp_completion row = next(port);
+    CHECK_EQ(row.event, PP_KIND_CLOSE);
+    CHECK_EQ(row.error, PP_ERROR_STATUS + PP_EXHAUSTED);
+    end_port(port);
+    sock_close(fds[0]), sock_close(fds[1]);
+}
+
 static void a_child_of_fork_is_refused_and_harms_nothing(void)
 {
     struct heap heap;
@@ -327,6 +352,7 @@ int main(void)
     RUN_ON_ALL(a_child_of_fork_has_no_threads_for_files_and_waits_for_none);
     RUN_ON_ALL(unix_datagrams_wait_for_room);
     RUN_ON_ALL(without_a_connection_they_fail_instead);
+    RUN_ON_ALL(half_an_answer_without_an_operation_for_the_rest_ends_the_connection);
     RUN_ON_ALL(a_child_of_fork_is_refused_and_harms_nothing);
     RUN(the_environment_forbids_io_uring);
     RUN(only_a_lasting_refusal_falls_back);

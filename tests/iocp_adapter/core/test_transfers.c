@@ -234,6 +234,52 @@ static void a_block_taken_over_is_released_when_sent(void)
     finish();
 }
 
+/* Reads until `bytes` have come, while the port goes on; they count up from 0 in words of eight bytes. */
+static void expect_words(size_t bytes)
+{
+    static uint64_t words[4096];
+    char *in = (char *)words;
+    uint64_t word = 0;
+    size_t held = 0;
+    sock_block(fds[1], false);
+    while (word < bytes / sizeof word) {
+        int64_t got = sock_read(fds[1], in + held, sizeof words - held);
+        if (got <= 0) {
+            CHECK(nothing_comes(port));
+            continue;
+        }
+        held += (size_t)got;
+        size_t whole = held / sizeof word;
+        for (size_t i = 0; i < whole; i++) CHECK_EQ(words[i], word + i);
+        word += whole;
+        memmove(in, in + whole * sizeof word, held - whole * sizeof word);
+        held -= whole * sizeof word;
+    }
+}
+
+static void answers_beyond_the_sockets_room_leave_whole_and_in_order(void)
+{
+    enum { ANSWERS = 4, EACH = 4 << 20 };
+    begin_with(ANSWERS, EACH, 0);
+    uint64_t word = 0;
+    for (int i = 0; i < ANSWERS; i++) {
+        pp_block block = block_of(EACH);
+        for (size_t at = 0; at < EACH / sizeof word; at++) ((uint64_t *)block.data)[at] = word++;
+        pp_block_send send = {endpoint, block.handle, EACH};
+        CHECK_EQ(pp_port_exchange(port, &send, 1, NULL, 0, 0, NULL), 0);
+        CHECK_EQ(heap.live, i + 1); /* the first has not left as a whole, and nothing overtakes it */
+    }
+    expect_words((size_t)ANSWERS * EACH);
+    CHECK(nothing_comes(port));
+    CHECK_EQ(heap.live, 0);
+    pp_port_stats stats;
+    pp_port_read_stats(port, &stats);
+    CHECK_EQ(stats.sends, ANSWERS);
+    CHECK_EQ(stats.sent_bytes, (uint64_t)ANSWERS * EACH);
+    CHECK_EQ(stats.submitted, stats.completed);
+    finish();
+}
+
 static void a_refused_send_is_told_and_its_block_released(void)
 {
     begin_with(4, 4096, 0);
@@ -410,6 +456,7 @@ int main(void)
     RUN_ON_ALL(big_sends_stay_whole_and_in_order);
     RUN_WITH_COPIES(a_queued_block_is_pinned_and_its_release_deferred);
     RUN_ON_ALL(a_block_taken_over_is_released_when_sent);
+    RUN_ON_ALL(answers_beyond_the_sockets_room_leave_whole_and_in_order);
     RUN_ON_ALL(a_refused_send_is_told_and_its_block_released);
     RUN_WITH_COPIES(a_dead_peer_fails_every_queued_send_once);
     RUN_ON_ALL(nothing_to_send_completes_at_once);
