@@ -52,7 +52,8 @@ class Server:
     byte. With ``port_high_bytes`` (None: half of ``provider.limit_bytes``) or ``port_high_sends`` the same
     holds for all peers together: above it, whoever has at least its share of it queued is not read from.
     ``receive_size`` is the size of a connection's first receive (0: 4 KiB); later ones follow
-    the traffic. ``batch_bytes`` is the payload that ends a batch (0: 256 KiB). A peer that is to be
+    the traffic. ``batch_bytes`` is the payload that ends a batch (0: 256 KiB, 64 KiB with a
+    ``NativeHandler``). A peer that is to be
     sent at least ``zero_copy_bytes`` at once is sent them without a copy where the back end can; their
     blocks stay pinned until it has acknowledged them (0: never). ``ring_blocks`` of the pool, of
     ``ring_bytes`` (0: 16 KiB) each and without a connection's label, are the kernel's before there is data,
@@ -110,7 +111,8 @@ class Server:
             HoldWatch.refuse(provider)
         if tag is not None and not callable(tag):
             raise PortValueError(f"tag={tag!r}: give a function of a connection's number and its peer")
-        if not isinstance(handler, NativeHandler):
+        native = isinstance(handler, NativeHandler)
+        if not native:
             received_of(handler)
         whole("max_connections", max_connections, _LARGEST_COUNT, means="no limit")
         whole("backlog", backlog, _LARGEST_COUNT)
@@ -130,7 +132,7 @@ class Server:
             0,
             0,
             {
-                "batch_bytes": batch_bytes,
+                "batch_bytes": batch_bytes or (lib.PP_SERVE_BATCH_BYTES if native else 0),
                 "zero_copy_bytes": zero_copy_bytes,
                 "ring_blocks": ring_blocks,
                 "ring_bytes": ring_bytes,

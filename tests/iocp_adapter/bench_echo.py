@@ -3,12 +3,14 @@
     python tests/iocp_adapter/bench_echo.py [--rounds 7] [--sizes 1024,10240,102400] [--connections 50]
     python tests/iocp_adapter/bench_echo.py --pool-share      # of that CPU, in acquire and release
 
-Each contender serves in a process of its own and calls a Python handler for every message (the C
-server excepted). A name such as ``io_uring:COOP_TASKRUN`` is the back end without that feature,
-``epoll@65536`` ends a batch at so many bytes, and ``io_uring+ring64`` has so many blocks lie ready
-for the kernel. A client in C keeps one message in flight per connection. The rounds are
-interleaved, so that whatever else the machine does falls on all; a figure is the median over the
-rounds of CPU seconds of the server process (getrusage) per message.
+Each contender serves in a process of its own and calls a Python handler for every message. ``c`` is the
+minimal server in C, and ``c-epoll`` the engine in a program in C, examples/c/port_echo_server.c;
+``native-epoll`` has its handler in C, and its process is Python's: that has several threads, and each call of
+theirs costs the kernel more (it counts who uses a descriptor). A name such as ``io_uring:COOP_TASKRUN``
+is the back end without that feature, ``epoll@65536`` ends a batch at so many bytes, and
+``io_uring+ring64`` has so many blocks lie ready for the kernel. A client in C keeps one message in
+flight per connection. The rounds are interleaved, so that whatever else the machine does falls on all;
+a figure is the median over the rounds of CPU seconds of the server process per message.
 
 With ``--pool-share`` the pool's provider is one that counts every block acquired and released, and
 times every 31st call (timed_provider.c): the share is the blocks per message times what one costs,
@@ -22,6 +24,7 @@ import ctypes
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -35,12 +38,13 @@ if TYPE_CHECKING:
     from pools import Pool
 
 OTHERS = ("c", "asyncio", "uvloop")
-CONTENDERS = (*OTHERS, "io_uring", "epoll", "native-io_uring", "native-epoll")
+IN_C = "c-"  # before a back end's name: the engine in a program in C
+CONTENDERS = (*OTHERS, "io_uring", "epoll", "native-io_uring", "native-epoll", "c-io_uring", "c-epoll")
 ZERO_COPY = "+zero_copy"  # behind a back end's name: no message is copied to be sent
 RING = "+ring"  # the same, and perhaps a number: so many blocks lie ready for the kernel
 RING_BLOCKS = 64
 BLOCK_BYTES = 128 << 10
-BYTES_PER_ROUND = 96 << 20
+BYTES_PER_ROUND = 256 << 20
 MOST_MESSAGES = 60_000
 
 
@@ -122,7 +126,11 @@ class Contender:
     def __init__(self, name: str, peers: Path, timed: Path | None = None):
         self.name = name
         served, _, feature = name.partition(":")
-        command = [str(peers), "server"] if name == "c" else [sys.executable, __file__, "--serve", served]
+        command = [sys.executable, __file__, "--serve", served]
+        if name == "c":
+            command = [str(peers), "server"]
+        elif name.startswith(IN_C):
+            command = [str(peers.with_name("port_echo_server")), "0", name.removeprefix(IN_C)]
         if timed:
             command += ["--timed", str(timed)]
         self.process = subprocess.Popen(
@@ -132,7 +140,7 @@ class Contender:
             text=True,
             env=os.environ | ({f"POOLPORT_IO_URING_NO_{feature}": "1"} if feature else {}),
         )
-        self.port = int(self.line())
+        self.port = int(self.line().rpartition(":")[2])
         self.figures: list[float] = []
         self.shares: list[Share] = []
 
@@ -141,6 +149,9 @@ class Contender:
 
     def usage(self) -> list[float]:
         """CPU nanoseconds; blocks acquired and released, nanoseconds for each, samples left out."""
+        if self.name.startswith(IN_C):
+            tasks = Path("/proc", str(self.process.pid), "task").glob("*/schedstat")
+            return [sum(float(task.read_text().split()[0]) for task in tasks)]
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return [float(word) for word in self.line().split()]
@@ -176,6 +187,19 @@ def compile_peers(folder: str) -> Path:
     source = Path(__file__).with_name("echo_peers.c")
     subprocess.run(["cc", "-O2", "-o", target, source], check=True)
     return target
+
+
+def compile_engine(folder: str) -> None:
+    """The example server on the engine, beside the peers."""
+    root, build = Path(__file__).parents[2], Path(folder) / "engine"
+    cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    options = ["-DPOOLPORT_PYTHON=OFF", "-DPOOLPORT_TESTS=ON", "-DCMAKE_BUILD_TYPE=Release"]
+    for command in (
+        [cmake, "-S", root, "-B", build, *options],
+        [cmake, "--build", build, "--target", "port_echo_server"],
+    ):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    (build / "examples" / "c" / "port_echo_server").rename(Path(folder) / "port_echo_server")
 
 
 def compile_timed(folder: str) -> Path:
@@ -229,7 +253,7 @@ def main() -> None:
 
 def tell_shares(options: argparse.Namespace) -> None:
     """What the pool costs of each message, for the contenders that have one of ours."""
-    names = [name for name in options.contenders.split(",") if name not in OTHERS]
+    names = [name for name in options.contenders.split(",") if name not in OTHERS and IN_C not in name]
     with tempfile.TemporaryDirectory() as folder:
         peers, timed = compile_peers(folder), compile_timed(folder)
         for size in map(int, options.sizes.split(",")):
@@ -249,6 +273,8 @@ def compare(options: argparse.Namespace) -> None:
     names = options.contenders.split(",")
     with tempfile.TemporaryDirectory() as folder:
         peers = compile_peers(folder)
+        if any(name.startswith(IN_C) for name in names):
+            compile_engine(folder)
         for size in map(int, options.sizes.split(",")):
             contenders = measure(size, options.rounds, options.connections, names, peers)
             figures = {contender.name: statistics.median(contender.figures) for contender in contenders}

@@ -31,7 +31,9 @@ typedef struct pp_received {
     uint64_t size;  /* bytes granted of the block, all of which the handler may write */
 } pp_received;
 
-enum { PP_SERVE_SLICE_NS = 50000000 };
+/* BATCH_BYTES: the port's batch_bytes that suits this loop. What is answered at once has not left the cache,
+ * and crossing into the port costs little. */
+enum { PP_SERVE_SLICE_NS = 50000000, PP_SERVE_BATCH_BYTES = 65536 };
 
 /* What becomes of the block. */
 typedef enum pp_answer {
