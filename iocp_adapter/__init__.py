@@ -42,6 +42,7 @@ from iocp_adapter.stats import (
     ServerStats,
 )
 from iocp_adapter.worker_pool import WorkerPool, WorkerStats
+from iocp_adapter.workers import ThreadStats
 
 __all__ = [
     "DISCARD",
@@ -71,6 +72,7 @@ __all__ = [
     "ServerStats",
     "SimulatedPeer",
     "StaleEndpoint",
+    "ThreadStats",
     "WorkerPool",
     "WorkerStats",
 ]

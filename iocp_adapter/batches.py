@@ -68,11 +68,17 @@ class Batches:
             for batch in others:
                 batch.keeps.append(entry)
 
-    def end(self, batch: Batch) -> None:
-        """It has been read."""
+    def read(self, batch: Batch) -> None:
+        """It has been read, and its rows are for the next one."""
         with self._lock:
-            self._open.discard(batch)
             for entry in batch.keeps:
                 entry.readers -= 1
                 if not entry.readers:
                     entry.table.pop(entry.name, None)
+            batch.keeps.clear()
+
+    def end(self, batch: Batch) -> None:
+        """It has been read, and was the last."""
+        with self._lock:
+            self._open.discard(batch)
+            self.read(batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import socket
 import time
@@ -10,17 +9,17 @@ from types import TracebackType
 from typing import Any
 
 from iocp_adapter._native import CData, ffi, lib
-from iocp_adapter.addresses import pipe_name, read_address
-from iocp_adapter.batches import Batch, Batches
+from iocp_adapter.addresses import pipe_name
 from iocp_adapter.completion import Completion
-from iocp_adapter.endpoint import PIPE, Endpoint, Operation, Pending, Submission
-from iocp_adapter.errors import PortValueError, completion_error, error_for, file_error
+from iocp_adapter.endpoint import PIPE, Endpoint, Operation, Submission
+from iocp_adapter.errors import PortValueError, error_for, file_error
 from iocp_adapter.foreign import wait_for
 from iocp_adapter.listening import listen_pipe
 from iocp_adapter.native_port import CloseReport, NativePort, budget, limit_ns, nanoseconds
 from iocp_adapter.options import LARGEST_64, pool_or_none, seconds_or_none, socket_descriptor, whole
+from iocp_adapter.rows import Pending, Rows, address_of
 from iocp_adapter.sent_files import OpenFile
-from iocp_adapter.stats import KINDS, EndpointInfo, Outstanding
+from iocp_adapter.stats import EndpointInfo, Outstanding
 from pools import Lease, Pool
 
 __all__ = ["CompletionPort"]
@@ -36,9 +35,6 @@ _MODES = {
     "x": lib.PP_FILE_WRITE | lib.PP_FILE_NEW,
     "x+": lib.PP_FILE_READ | lib.PP_FILE_WRITE | lib.PP_FILE_NEW,
 }
-_POOL_BITS = 20
-_POOL_MASK = (1 << _POOL_BITS) - 1
-_UNBOUND = (lib.PP_KIND_POST, lib.PP_KIND_TIMER, lib.PP_KIND_READABLE, lib.PP_KIND_WRITABLE)
 
 
 class CompletionPort:
@@ -99,11 +95,8 @@ class CompletionPort:
         self.backend = self._native.backend
         self.reason = self._native.reason
         self.features = self._native.features
-        self._pending: dict[int, Pending] = {}
-        self._tokens = itertools.count(1)
-        self._endpoints = itertools.count(1)
-        self._keys: dict[int, int] = {}
-        self._batches = Batches()
+        self._rows = Rows()
+        self._pending, self._keys = self._rows.pending, self._rows.named
 
     def associate(
         self,
@@ -152,17 +145,16 @@ class CompletionPort:
         return Endpoint(self, name, key, provider, PIPE if pipe else family)
 
     def _associate(self, key: int, provider: Pool | None, **config: Any) -> int:
-        """The core's name of an endpoint, whose rows carry a number of its own and which pool it has."""
-        place = self._native.place_of(provider)
-        if place > _POOL_MASK:
-            raise error_for(lib.PP_EXHAUSTED, f"pool {place} of one port", f"use at most {_POOL_MASK}")
-        number = next(self._endpoints) << _POOL_BITS | place
-        self._keys[number] = key  # before the core knows it: another thread may be told of it first
+        """The core's name of an endpoint, whose rows carry what stands for it in ``self._rows``."""
+        whole("key", key, LARGEST_64)
+        table = self._native.provider(provider)
+        named = self._rows.name(key, provider, table)
         try:
-            return self._native.associate(key=number, provider=self._native.provider(provider), **config)
+            named.endpoint = self._native.associate(key=address_of(named), provider=table, **config)
         except BaseException:
-            del self._keys[number]
+            del self._keys[address_of(named)]
             raise
+        return int(named.endpoint)
 
     def listen_pipe(self, address: str, key: int = 0) -> Endpoint:
         """Hold the name of a pipe, ``pipe:NAME``, on Windows, as an endpoint whose ``accept`` takes clients.
@@ -274,14 +266,15 @@ class CompletionPort:
         """
         whole("limit", limit, _MOST_ROWS, least=1)
         timeout = seconds_or_none("timeout", timeout)
-        batch = self._batches.begin(limit)
+        batch = self._rows.batches.begin(limit)
         try:
             count = self._fill(batch.rows, limit, timeout)
             words = memoryview(ffi.buffer(batch.rows)).cast("B").cast("Q")[: count * _WORDS].tolist()
             it = iter(words)
-            return [self._read(batch, *row) for row in zip(it, it, it, it, it, it, it, it, strict=True)]
+            read = self._rows.read
+            return [read(batch, *row) for row in zip(it, it, it, it, it, it, it, it, strict=True)]
         finally:
-            self._batches.end(batch)
+            self._rows.batches.end(batch)
 
     def _fill(self, rows: CData, limit: int, timeout: float | None) -> int:
         why = ffi.new("pp_status *")
@@ -325,47 +318,15 @@ class CompletionPort:
         return self._name_handles(self._native.endpoints())
 
     def _name_handles(self, found: tuple[EndpointInfo, ...]) -> tuple[EndpointInfo, ...]:
-        return tuple(one._replace(key=self._keys.get(one.key, one.key)) for one in found)
+        return tuple(one._replace(key=self._rows.key_of(one.key)) for one in found)
 
     def _name_keys(self, found: tuple[Outstanding, ...]) -> tuple[Outstanding, ...]:
-        return tuple(one._replace(key=self._keys.get(one.key, one.key)) for one in found)
+        return tuple(one._replace(key=self._rows.key_of(one.key)) for one in found)
 
     def _begin(
         self, user: Any, lease: Lease | None = None, held: Any = None, peer: CData = None
     ) -> Submission:
-        token = next(self._tokens)
-        self._pending[token] = Pending(user, lease, held, peer)
-        return Submission(self, token)
-
-    def _read(
-        self,
-        batch: Batch,
-        key: int,
-        event: int,
-        result: int,
-        error: int,
-        block: int,
-        address: int,
-        size: int,
-        token: int,
-    ) -> Completion:
-        kind, more = event & lib.PP_KIND_MASK, bool(event & lib.PP_MORE)
-        pending = self._pending.get(token)
-        user, lease = (pending.user, pending.lease) if pending else (None, None)
-        peer = None
-        if kind == lib.PP_KIND_RECVFROM and not error:
-            peer = read_address(pending.peer) if pending else None
-        streamed = kind == lib.PP_KIND_RECV and more
-        if block and lease is None and not error and (streamed or kind == lib.PP_KIND_RECVFROM):
-            lease = self._native.pools[(key & _POOL_MASK) - 1].lease(block, address, size)
-        number = key if kind in _UNBOUND else self._keys.get(key, key)
-        if pending and not more:
-            self._batches.forget(self._pending, token, batch)
-        if kind == lib.PP_KIND_CLOSE:
-            self._batches.forget(self._keys, key, batch)
-        truncated = bool(event & lib.PP_TRUNCATED)
-        problem = completion_error(error)
-        return Completion(number, KINDS[kind], more, result, problem, lease, user, peer, truncated)
+        return Submission(self, self._rows.token(Pending(user, lease, held, peer)))
 
     def __enter__(self) -> CompletionPort:
         return self

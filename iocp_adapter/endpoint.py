@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.addresses import native_address, pipe_name, socket_address
@@ -15,7 +15,7 @@ from pools import Lease, Pool
 if TYPE_CHECKING:
     from iocp_adapter.completion_port import CompletionPort
 
-__all__ = ["PIPE", "Endpoint", "Operation", "Pending", "Submission"]
+__all__ = ["PIPE", "Endpoint", "Operation", "Submission"]
 
 
 PIPE = -1
@@ -25,15 +25,6 @@ _NEEDS_PROVIDER = "it takes an endpoint with a pool for the data: give associate
 _TAKES_FILE = "it takes a file; see CompletionPort.open_file()"
 _TAKES_STREAM = "it takes a socket or pipe; for a file there is write_at()"
 _LAST_OFFSET = (1 << 63) - 1
-
-
-class Pending(NamedTuple):
-    """What an operation keeps alive until its completion."""
-
-    user: Any
-    lease: Lease | None
-    held: Any
-    peer: CData = None
 
 
 class Operation:

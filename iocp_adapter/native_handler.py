@@ -1,4 +1,4 @@
-"""Handlers in C: a server's data is served without a crossing into Python for each batch."""
+"""Handlers in C: data and completions are served without a crossing into Python for each batch."""
 
 from __future__ import annotations
 
@@ -15,23 +15,30 @@ __all__ = ["DISCARD", "ECHO", "NativeHandler", "NativeServing"]
 
 
 class NativeHandler(NamedTuple):
-    """A ``pp_received_fn`` of ``poolport/serve.h``, which a ``Server`` takes for its handler.
+    """Functions in C: what a ``Server`` or a ``WorkerPool`` takes for its handler.
 
-    It is called without the GIL by the serving thread; ``ECHO`` and ``DISCARD`` are two that ship.
+    They are called without the GIL by the serving thread, or by all workers; ``ECHO`` and ``DISCARD``
+    are two that ship.
     """
 
     name: str
-    address: int
-    """Of the function."""
+    address: int = 0
+    """Of a ``pp_received_fn`` of ``poolport/serve.h``, for a ``Server``."""
     context: int = 0
-    """Its first argument, as an address."""
+    """The first argument of both, as an address."""
     keep: Any = None
-    """Whatever must live as long as the server, such as the library that the function is in."""
+    """Whatever must live as long as the server or the pool, such as the library that the function is in."""
+    work: int = 0
+    """The address of a ``pp_work_fn`` of ``poolport/worker.h``, for a ``WorkerPool``."""
 
 
-ECHO = NativeHandler("echo", int(ffi.cast("uintptr_t", lib.pp_serve_echo)))
+def _address(function: CData) -> int:
+    return int(ffi.cast("uintptr_t", function))
+
+
+ECHO = NativeHandler("echo", _address(lib.pp_serve_echo), work=_address(lib.pp_work_echo))
 """Sends back what comes."""
-DISCARD = NativeHandler("discard", int(ffi.cast("uintptr_t", lib.pp_serve_discard)))
+DISCARD = NativeHandler("discard", _address(lib.pp_serve_discard), work=_address(lib.pp_work_discard))
 """Gives every block back at once."""
 
 

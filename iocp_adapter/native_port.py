@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -113,10 +112,6 @@ class NativePort:
             why = str(ffi.string(reason), "utf-8")
             raise error_for(status, f"a completion port on back end {backend!r}", why)
         self._providers: dict[Pool, CData] = {}
-        self.pools: list[Pool] = []
-        """The providers of endpoints; see ``place_of``."""
-        self._places: dict[Pool | None, int] = {None: 0}
-        self._naming = threading.Lock()
         self.c: CData = ffi.gc(out[0], _Destroyer(self._providers))
         self.backend = str(ffi.string(lib.pp_port_backend(self.c)), "ascii")
         self.reason = str(ffi.string(lib.pp_port_reason(self.c)), "utf-8")
@@ -129,17 +124,6 @@ class NativePort:
         if pool not in self._providers:
             self._providers[pool] = ffi.cast("pp_provider *", pool.provider_address)
         return self._providers[pool]
-
-    def place_of(self, pool: Pool | None) -> int:
-        """1 for the first pool of ``pools`` and so on, for as long as the port lives; 0 for None."""
-        place = self._places.get(pool)
-        if place is None and pool is not None:
-            with self._naming:
-                if pool not in self._places:
-                    self.pools.append(pool)
-                    self._places[pool] = len(self.pools)
-                place = self._places[pool]
-        return place or 0
 
     def associate(self, **config: Any) -> int:
         """``pp_port_associate``; the fields are those of ``pp_endpoint_config``."""

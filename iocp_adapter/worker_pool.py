@@ -23,6 +23,8 @@ from typing import NamedTuple
 from iocp_adapter.completion import Completion
 from iocp_adapter.completion_port import CompletionPort
 from iocp_adapter.errors import PortClosed, PortError, PortValueError
+from iocp_adapter.native_handler import NativeHandler
+from iocp_adapter.workers import Crew, NativeCrew, PythonCrew, ThreadStats, Worker
 
 __all__ = ["WorkerPool", "WorkerStats"]
 
@@ -50,19 +52,7 @@ class WorkerStats(NamedTuple):
     handled: int
     """Completions given to the handler."""
     errors: int
-    """Exceptions that the handler raised."""
-
-
-class _Worker:
-    """One thread, and since when it is in a handler."""
-
-    __slots__ = ("busy_since", "handled", "scouts", "thread")
-
-    def __init__(self, run: Callable[[_Worker], None], name: str, *, scouts: bool):
-        self.busy_since = 0.0
-        self.scouts = scouts
-        self.handled = 0
-        self.thread = threading.Thread(target=run, args=(self,), name=name, daemon=True)
+    """Exceptions that the handler raised, or completions that it refused."""
 
 
 class WorkerPool:
@@ -70,6 +60,9 @@ class WorkerPool:
 
     An exception in the handler, be it SystemExit, costs nothing but its completion: it is counted, logged,
     and given to ``on_error(completion, exception)`` where there is one. ``maximum`` defaults to ``minimum``.
+    A ``NativeHandler`` with a ``work`` function is called in C by the same threads, without the GIL; the
+    status that it refuses a completion with counts as an exception, whose completion has no lease that the
+    handler was given: that is the handler's. Its ``rows`` have the keys of ``associate`` and ``post``.
     A worker takes up to ``batch`` completions at once, which nobody else can then take while its handler
     waits. With a port whose ``concurrency`` is limited, a handler that is about to wait says so with
     ``with workers.blocking():``, and another worker is let through meanwhile.
@@ -80,7 +73,7 @@ class WorkerPool:
     def __init__(
         self,
         port: CompletionPort,
-        handler: Callable[[Completion], object],
+        handler: Callable[[Completion], object] | NativeHandler,
         *,
         minimum: int = 1,
         maximum: int | None = None,
@@ -102,17 +95,20 @@ class WorkerPool:
             if not 0 < seconds < threading.TIMEOUT_MAX:
                 raise PortValueError(f"{what}={seconds} of a worker pool: give more than 0")
         self._port = port
-        self._handler = handler
+        self._crew: Crew = (
+            NativeCrew(port, handler, batch, idle_seconds)
+            if isinstance(handler, NativeHandler)
+            else PythonCrew(port, handler, batch)
+        )
         self._on_error = on_error
-        self._batch = batch
         self._minimum, self._maximum = minimum, most
         self._idle_seconds, self._stall_seconds = idle_seconds, stall_seconds
         self._name = name
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._workers: set[_Worker] = set()
-        self._started = self._peak = self._grown = self._shrunk = self._errors = 0
-        self._handled_by_the_gone = 0
+        self._workers: set[Worker] = set()
+        self._started = self._peak = self._grown = self._shrunk = 0
+        self._handled_by_the_gone = self._errors_of_the_gone = 0
         self._closing = False
         with self._lock:
             for _ in range(minimum):
@@ -124,19 +120,31 @@ class WorkerPool:
 
     def stats(self) -> WorkerStats:
         """What the pool has done so far, and what it does now."""
-        now = time.monotonic()
         with self._lock:
-            since = [worker.busy_since for worker in self._workers if not worker.scouts]
+            busy = [worker.busy_seconds for worker in self._workers if not worker.scouts]
             return WorkerStats(
-                threads=len(since),
-                busy=sum(1 for start in since if start),
-                blocked=sum(1 for start in since if start and now - start >= self._stall_seconds),
+                threads=len(busy),
+                busy=sum(1 for seconds in busy if seconds),
+                blocked=sum(1 for seconds in busy if self._is_long(seconds)),
                 peak=self._peak,
                 grown=self._grown,
                 shrunk=self._shrunk,
                 handled=self._handled_by_the_gone + sum(worker.handled for worker in self._workers),
-                errors=self._errors,
+                errors=self._errors_of_the_gone + sum(worker.errors for worker in self._workers),
             )
+
+    def each(self) -> tuple[ThreadStats, ...]:
+        """The same of each worker that there is now."""
+        with self._lock:
+            found = [
+                (worker.thread.name, worker.handled, worker.errors, worker.busy_seconds)
+                for worker in self._workers
+                if not worker.scouts
+            ]
+        return tuple(ThreadStats(*one, blocked=self._is_long(one[-1])) for one in sorted(found))
+
+    def _is_long(self, busy_seconds: float) -> bool:
+        return busy_seconds >= self._stall_seconds
 
     def close(self, timeout: float | None = None) -> bool:
         """End the workers once their handlers have returned; what has completed stays in the port.
@@ -149,12 +157,14 @@ class WorkerPool:
             if any(worker.thread is threading.current_thread() for worker in self._workers):
                 raise PortError("close() in a handler would wait for itself; call it from another thread")
             self._closing = True
+            for worker in self._workers:
+                worker.stop()
             self._changed.notify_all()
         while True:
             with self._lock:
                 if not self._workers:
                     break
-                waiting = sum(1 for worker in self._workers if not worker.busy_since)
+                waiting = sum(1 for worker in self._workers if not worker.busy_seconds)
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return False
@@ -175,37 +185,46 @@ class WorkerPool:
 
     def _wake_one(self) -> None:
         with contextlib.suppress(PortClosed):  # the workers see that by themselves
-            self._port.post(user=self)
+            self._crew.wake_one()
 
     # ---- threads -----------------------------------------------------------------------
 
     def _start(self, *, scouts: bool = False) -> None:
         """Start a worker; with the lock."""
         self._started += 1
-        worker = _Worker(self._run, f"{self._name}-{self._started}", scouts=scouts)
-        self._workers.add(worker)
-        self._peak = max(self._peak, self._count())
         try:
-            worker.thread.start()
-        except RuntimeError:  # the system has no thread left: those that there are go on
-            self._workers.discard(worker)
+            worker = self._crew.worker(self._failed)
+            worker.scouts = scouts
+            name = f"{self._name}-{self._started}"
+            worker.thread = threading.Thread(target=self._run, args=(worker,), name=name, daemon=True)
+            self._workers.add(worker)
+            self._peak = max(self._peak, self._count())
+            self._begin(worker)
+        except (RuntimeError, PortError):  # the system has no thread or no memory left: the others go on
             _log.exception("a worker could not be started; %d remain", len(self._workers))
             if not self._workers:
                 raise
+
+    def _begin(self, worker: Worker) -> None:
+        try:
+            worker.thread.start()
+        except RuntimeError:
+            self._workers.discard(worker)
+            worker.end()
+            raise
 
     def _count(self) -> int:
         """Workers, without a scout; with the lock."""
         return sum(1 for worker in self._workers if not worker.scouts)
 
-    def _run(self, worker: _Worker) -> None:
+    def _run(self, worker: Worker) -> None:
         try:
             while not self._closing:
                 seconds = self._stall_seconds if worker.scouts else self._idle_seconds
-                found = self._port.dequeue_many(self._batch, seconds)
+                found = worker.find(seconds)
                 if found:
                     self._promote(worker)
-                    self._serve(worker, found)
-                elif self._may_go(worker):
+                if not (found and worker.serve()) and self._may_go(worker):
                     return
         except PortClosed:
             pass
@@ -213,25 +232,26 @@ class WorkerPool:
             _log.exception("a worker ended; another one takes its place")
             self._replace(worker)
         finally:
+            worker.end()
             self._port.leave()
             with self._lock:
                 self._forget(worker)
 
-    def _promote(self, worker: _Worker) -> None:
-        """What a scout has found makes it a worker."""
-        if worker.scouts:
+    def _promote(self, worker: Worker) -> None:
+        """What a scout has found makes it a worker, unless that is the end of the pool."""
+        if worker.scouts and not self._closing:
             with self._lock:
                 worker.scouts = False
                 self._grown += 1
                 self._peak = max(self._peak, self._count())
 
-    def _replace(self, worker: _Worker) -> None:
+    def _replace(self, worker: Worker) -> None:
         with self._lock:
             self._forget(worker)
             if not self._closing and self._count() < self._minimum:
                 self._start()
 
-    def _may_go(self, worker: _Worker) -> bool:
+    def _may_go(self, worker: Worker) -> bool:
         with self._lock:
             if worker.scouts:
                 if self._all_blocked():
@@ -244,28 +264,15 @@ class WorkerPool:
             self._forget(worker)
             return True
 
-    def _forget(self, worker: _Worker) -> None:
+    def _forget(self, worker: Worker) -> None:
         """With the lock."""
         if worker in self._workers:
             self._workers.discard(worker)
             self._handled_by_the_gone += worker.handled
+            self._errors_of_the_gone += worker.errors
             self._changed.notify_all()
 
-    def _serve(self, worker: _Worker, found: list[Completion]) -> None:
-        for completion in found:
-            if completion.kind == "post" and completion.user is self:
-                continue  # the wake-up of close()
-            worker.busy_since = time.monotonic()
-            worker.handled += 1
-            try:
-                self._handler(completion)
-            except BaseException as error:  # SystemExit, too: nobody waits for this thread to end with it
-                self._failed(completion, error)
-        worker.busy_since = 0.0
-
     def _failed(self, completion: Completion, error: BaseException) -> None:
-        with self._lock:
-            self._errors += 1
         _log.error("the handler of %s raised", completion, exc_info=error)
         if self._on_error is None:
             return
@@ -285,9 +292,7 @@ class WorkerPool:
 
     def _all_blocked(self) -> bool:
         """With the lock."""
-        now = time.monotonic()
-        since = [worker.busy_since for worker in self._workers if not worker.scouts]
-        return all(start and now - start >= self._stall_seconds for start in since)
+        return all(self._is_long(worker.busy_seconds) for worker in self._workers if not worker.scouts)
 
     def __enter__(self) -> WorkerPool:
         return self

@@ -84,7 +84,7 @@ def test_an_earlier_batch_keeps_what_a_later_one_ends(backend, pool, pair):
         endpoint = port.associate(here, 7, pool)
         endpoint.recv_stream(user="mine")
         there.send(b"data")
-        read, taken, go_on = port._read, threading.Event(), threading.Event()
+        read, taken, go_on = port._rows.read, threading.Event(), threading.Event()
 
         def held_up(batch, *row):
             if threading.current_thread() is not threading.main_thread():
@@ -92,7 +92,7 @@ def test_an_earlier_batch_keeps_what_a_later_one_ends(backend, pool, pair):
                 assert go_on.wait(30)
             return read(batch, *row)
 
-        port._read = held_up
+        port._rows.read = held_up
         early = []
         reader = threading.Thread(target=lambda: early.append(port.dequeue(20)))
         reader.start()

@@ -1,0 +1,132 @@
+"""What the rows of a port refer to: operations by a token, endpoints by the address of their name in C.
+
+Python's tokens have the uppermost bit, so that a handler in C, which submits on the same port, has all
+numbers below for its own. An endpoint's name in C (``pp_named``) tells such a handler what Python knows
+of it: the program's key, the engine's name, the table of its pool's functions.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NamedTuple
+
+from iocp_adapter._native import CData, ffi, lib
+from iocp_adapter.addresses import read_address
+from iocp_adapter.batches import Batch, Batches
+from iocp_adapter.completion import Completion
+from iocp_adapter.errors import completion_error
+from iocp_adapter.stats import KINDS
+from pools import Lease, Pool
+
+__all__ = ["FIRST_TOKEN", "Named", "Pending", "Rows", "address_of"]
+
+FIRST_TOKEN = 1 << 63
+"""No ``user`` below it is an operation of Python's."""
+_UNBOUND = (lib.PP_KIND_POST, lib.PP_KIND_TIMER, lib.PP_KIND_READABLE, lib.PP_KIND_WRITABLE)
+
+
+class Pending(NamedTuple):
+    """What an operation keeps alive until its completion."""
+
+    user: Any
+    lease: Lease | None
+    held: Any
+    peer: CData = None
+
+
+class Named(NamedTuple):
+    """What a port knows of an endpoint until its end was read."""
+
+    key: int
+    pool: Pool | None
+    native: CData
+
+
+def address_of(named: CData) -> int:
+    """What the core has for an endpoint's key."""
+    return int(ffi.cast("uintptr_t", named))
+
+
+class Rows:
+    """Everything that rows of one port may refer to. Any thread."""
+
+    def __init__(self) -> None:
+        self.batches = Batches()
+        self.pending: dict[int, Pending] = {}
+        """Operations, by token."""
+        self.named: dict[int, Named] = {}
+        """Endpoints, by what the core has for their keys."""
+        self._tokens = itertools.count(FIRST_TOKEN)
+
+    def token(self, about: Pending | None = None) -> int:
+        """For one operation; without anything about it, a number that no operation has."""
+        token = next(self._tokens)
+        if about is not None:
+            self.pending[token] = about
+        return token
+
+    def name(self, key: int, pool: Pool | None, provider: CData) -> CData:
+        """For one endpoint, before the core knows it: another thread may be told of it first.
+
+        Its address is what the core has for a key; its ``endpoint`` is still to be set.
+        """
+        native = ffi.new("pp_named *", {"key": key, "provider": provider})
+        self.named[address_of(native)] = Named(key, pool, native)
+        return native
+
+    def key_of(self, number: int) -> int:
+        """The program's key of an endpoint."""
+        named = self.named.get(number)
+        return number if named is None else named.key
+
+    def read(
+        self,
+        batch: Batch,
+        number: int,
+        event: int,
+        result: int,
+        error: int,
+        block: int,
+        address: int,
+        size: int,
+        token: int,
+    ) -> Completion:
+        """The completion of a row, and what it was the last to refer to is forgotten."""
+        kind, more = event & lib.PP_KIND_MASK, bool(event & lib.PP_MORE)
+        named = None if kind in _UNBOUND else self.named.get(number)
+        pending = self.pending.get(token)
+        user, lease = (pending.user, pending.lease) if pending else (None, None)
+        peer = None
+        if kind == lib.PP_KIND_RECVFROM and not error:
+            peer = read_address(pending.peer) if pending else None
+        streamed = kind == lib.PP_KIND_RECV and more
+        if block and lease is None and not error and (streamed or kind == lib.PP_KIND_RECVFROM):
+            assert named is not None, "an endpoint is known until its last row was read"
+            assert named.pool is not None, "and a block came from its pool"
+            lease = named.pool.lease(block, address, size)
+        if pending and not more:
+            self.batches.forget(self.pending, token, batch)
+        if kind == lib.PP_KIND_CLOSE:
+            self.batches.forget(self.named, number, batch)
+        key = named.key if named else number
+        truncated = bool(event & lib.PP_TRUNCATED)
+        return Completion(
+            key, KINDS[kind], more, result, completion_error(error), lease, user, peer, truncated
+        )
+
+    def describe(self, row: CData) -> Completion:
+        """The completion of a row that a handler in C has had, and whose block is therefore not there."""
+        kind, more = row.event & lib.PP_KIND_MASK, bool(row.event & lib.PP_MORE)
+        key = row.key if kind in _UNBOUND else self.key_of(row.key)
+        pending = self.pending.get(row.user)
+        user, lease = (pending.user, pending.lease) if pending else (None, None)
+        return Completion(key, KINDS[kind], more, row.result, completion_error(row.error), lease, user)
+
+    def forget_ends(self, ends: CData, count: int, batch: Batch) -> None:
+        """What the worker of ``batch`` (``pp_worker_ended``) has handled the last rows of."""
+        for index in range(count):
+            end = ends[index]
+            if end.user:
+                self.batches.forget(self.pending, end.user, batch)
+            else:
+                self.batches.forget(self.named, end.key, batch)
