@@ -32,7 +32,7 @@ from iocp_adapter.native_handler import DISCARD, ECHO, NativeHandler
 from iocp_adapter.native_port import CloseReport
 from iocp_adapter.server import Server
 from iocp_adapter.server_group import ServerGroup
-from iocp_adapter.simulation import SimulatedPeer
+from iocp_adapter.simulation import SimulatedKernel, SimulatedPeer
 from iocp_adapter.stats import (
     PORT_STATISTICS,
     EndpointInfo,
@@ -70,6 +70,7 @@ __all__ = [
     "Server",
     "ServerGroup",
     "ServerStats",
+    "SimulatedKernel",
     "SimulatedPeer",
     "StaleEndpoint",
     "ThreadStats",

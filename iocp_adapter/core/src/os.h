@@ -104,6 +104,7 @@ typedef struct pp_sockets {
     void (*close_file)(int64_t file);
     pp_status (*hold)(int64_t descriptor, int64_t *held);
     void (*let_go)(int64_t held);
+    bool (*dry)(int64_t socket, uint32_t kind); /* a receive is to find no block; NULL: none ever is */
 } pp_sockets;
 
 /* ---- what an error number means (positive) ------------------------------------------- */

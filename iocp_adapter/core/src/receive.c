@@ -199,7 +199,9 @@ static pp_status acquire(pp_port *port, uint32_t index, pp_block *block)
     pp_end *end = &port->ends[index];
     const pp_provider *provider = end->provider;
     uint64_t bytes = wanted(port, end);
-    pp_status status = provider->acquire(provider->context, bytes, end->tag, block);
+    bool dry = PP_UNLIKELY(port->sockets->dry != NULL) &&
+               port->sockets->dry(end->descriptor, port->slots[end->recv].kind);
+    pp_status status = dry ? PP_EXHAUSTED : provider->acquire(provider->context, bytes, end->tag, block);
     if (PP_LIKELY(status == PP_OK)) {
         if (PP_UNLIKELY(port->starved.head != PP_NONE && port->starved.head != index)) passed(port, index);
         return PP_OK;

@@ -17,14 +17,15 @@ typedef struct sim_socket {
     struct sim_socket *backlog[SIM_BACKLOG];
     size_t waiting; /* in the backlog */
     bool listens, ended, reset, news;
-    bool watched;            /* somebody who has not associated it waits for it */
-    bool file;               /* `buffer` is its content */
-    bool unreachable;        /* datagrams: one found nobody */
-    bool expecting;          /* completions: the engine wants to know of data */
-    uint32_t outcome;        /* of connecting */
-    pp_endpoint endpoint;    /* that is told; 0: nobody */
-    size_t used;             /* bytes in the buffer */
-    char buffer[SIM_BUFFER]; /* arrived, and not yet received; of datagrams, each behind a sim_head */
+    bool watched;                 /* somebody who has not associated it waits for it */
+    bool file;                    /* `buffer` is its content */
+    bool unreachable;             /* datagrams: one found nobody */
+    bool expecting;               /* completions: the engine wants to know of data */
+    uint32_t outcome;             /* of connecting */
+    uint64_t in_until, out_until; /* the turn before which nothing is received or accepted, or sent */
+    pp_endpoint endpoint;         /* that is told; 0: nobody */
+    size_t used;                  /* bytes in the buffer */
+    char buffer[SIM_BUFFER];      /* arrived, and not yet received; of datagrams, each behind a sim_head */
 } sim_socket;
 
 typedef struct sim_head {
@@ -39,7 +40,8 @@ typedef enum sim_event_kind {
     SIM_CONNECT,
     SIM_DISCONNECT,
     SIM_FILE,
-    SIM_WATCH
+    SIM_WATCH,
+    SIM_CANCEL
 } sim_event_kind;
 
 /* Something that the kernel will say. */
@@ -59,7 +61,16 @@ typedef struct sim_kernel {
     pp_port *port;
     uint64_t random;
     sim_moods moods;
-    bool completes; /* takes operations over, as IOCP does */
+    bool completes;           /* takes operations over, as IOCP does */
+    bool calm;                /* does nothing that was not asked for */
+    uint64_t turns;           /* so far */
+    pp_sim_request *requests; /* not met yet, the oldest first */
+    size_t asked, asked_room;
+    uint64_t holder;         /* the thread whose next call is held; 0: none */
+    uint64_t hold_ns, taken; /* at most for so long, until others have dequeued more than that */
+    pp_os_gate held;         /* where it waits */
+    uint32_t lost_wakes;     /* that are still to be refused */
+    bool owed;               /* one was, and the leader does not know yet */
     sim_socket *sockets;
     size_t open;
     sim_event *events;
@@ -76,8 +87,14 @@ void sim_ring(sim_kernel *kernel);
 uint32_t sim_below(sim_kernel *kernel, uint32_t limit);
 bool sim_chance(sim_kernel *kernel, uint8_t of_256);
 
+/* Lets time pass until something is due; false: there is nothing. */
+bool sim_pass_time(sim_kernel *kernel);
+/* Takes one of the events that are due, whichever the seed likes. */
+bool sim_next_due(sim_kernel *kernel, sim_event *out);
 /* Puts what will be said into the queue; lost where there is no memory. */
 void sim_say(sim_kernel *kernel, sim_event_kind kind, uint64_t name, int64_t address);
+/* The same in so many turns. */
+void sim_say_after(sim_kernel *kernel, uint32_t turns, sim_event_kind kind, uint64_t name, int64_t address);
 /* The socket's state has changed, or is to be told again. */
 void sim_news(sim_socket *socket);
 
@@ -96,6 +113,39 @@ int64_t sim_send_file(sim_socket *to, const pp_slot *slot);
 sim_socket *sim_find(const sim_kernel *kernel, int64_t descriptor);
 void sim_close(int64_t socket, bool reset);
 
+/* Connects to where the address says; 0 or an error number. */
+uint32_t sim_connect(sim_socket *from, int64_t address);
+
 extern const pp_sockets sim_sockets;
+
+/* ---- sim_requests.c ----------------------------------------------------------------- */
+
+/* What is to become of what the kernel is about to do. */
+typedef struct sim_meeting {
+    bool later;    /* not now: sim_say_when_due() */
+    int64_t error; /* minus an error number; 0: none */
+    size_t most;   /* bytes, at least 1 */
+} sim_meeting;
+
+sim_meeting sim_meet(sim_kernel *kernel, sim_socket *socket, uint32_t kind);
+/* Says what was delayed when it is due. */
+void sim_say_when_due(sim_socket *socket, sim_event_kind event, uint32_t kind);
+/* The turns by which an operation that is told once is delayed. */
+uint32_t sim_delay(sim_kernel *kernel, const sim_socket *socket, uint32_t kind);
+/* Whether what is asked back is cancelled. */
+bool sim_gives_back(sim_kernel *kernel, const sim_socket *socket, uint32_t kind);
+/* The turns for which it is not found; 0: it is. */
+uint32_t sim_misses(sim_kernel *kernel, const sim_socket *socket, uint32_t kind);
+/* Whether there is a request for one of these effects, as bits. */
+bool sim_is_asked(const sim_kernel *kernel, const sim_socket *socket, uint32_t kind, unsigned effects);
+/* Whether a receive or an accept is to fail, though there is nothing to take. */
+bool sim_fails_receives(const sim_kernel *kernel, const sim_socket *socket);
+/* Whether a receive finds its provider dry. */
+bool sim_is_dry(int64_t descriptor, uint32_t kind);
+/* At the end of a call: holds it, or lets the one that is held go on. */
+void sim_hold_up(pp_port *port);
+pp_status sim_ask(sim_kernel *kernel, const pp_sim_request *request);
+/* backend_sim.c: from now on nothing but what is asked for. PP_INVALID: there are endpoints. */
+pp_status sim_calm(sim_kernel *kernel, bool completes);
 
 #endif

@@ -2,7 +2,7 @@
  *
  * Whatever a real socket call may answer, these answer at the seed's pleasure: fewer
  * bytes than there are, nothing although there is something (and news of it later), no
- * descriptor, no memory. */
+ * descriptor, no memory; and at somebody's request before (sim_requests.c). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,10 +106,24 @@ static int64_t later(sim_socket *socket)
     return -(int64_t)pp_os_errors.would_block;
 }
 
+/* What was asked for comes first. True: that is the outcome. */
+static bool meets(sim_socket *socket, uint32_t kind, size_t *bytes, int64_t *outcome)
+{
+    sim_meeting meeting = sim_meet(socket->kernel, socket, kind);
+    if (*bytes > meeting.most) *bytes = meeting.most;
+    *outcome = meeting.later ? -(int64_t)pp_os_errors.would_block : meeting.error;
+    if (meeting.later) sim_say_when_due(socket, SIM_NEWS, kind);
+    return meeting.later || meeting.error;
+}
+
 static int64_t receive(int64_t descriptor, void *data, size_t bytes)
 {
     sim_socket *socket = at(descriptor);
     sim_kernel *kernel = socket->kernel;
+    size_t room = bytes;
+    int64_t asked;
+    bool some = socket->used || socket->reset || socket->ended || sim_fails_receives(kernel, socket);
+    if (some && meets(socket, PP_KIND_RECV, &bytes, &asked)) return asked;
     if (sim_chance(kernel, kernel->moods.stall)) return later(socket);
     if (socket->used == 0) {
         if (socket->reset) return -(int64_t)pp_os_errors.reset;
@@ -117,7 +131,7 @@ static int64_t receive(int64_t descriptor, void *data, size_t bytes)
     }
     size_t most = bytes < socket->used ? bytes : socket->used;
     size_t got = take(socket, data, shortened(kernel, most));
-    if (got < bytes && (socket->used > 0 || socket->ended)) sim_news(socket);
+    if (got < room && (socket->used > 0 || socket->ended)) sim_news(socket);
     return (int64_t)got;
 }
 
@@ -125,11 +139,14 @@ static int64_t send_spans(int64_t descriptor, const pp_os_span *spans, size_t co
 {
     sim_socket *socket = at(descriptor);
     sim_kernel *kernel = socket->kernel;
-    int64_t total = 0;
+    int64_t total = 0, outcome;
+    size_t most = SIZE_MAX;
+    if (meets(socket, PP_KIND_SEND, &most, &outcome)) return outcome;
     if (sim_chance(kernel, kernel->moods.stall)) return later(socket);
     if (sim_chance(kernel, kernel->moods.exhaust)) return -(int64_t)pp_os_errors.no_memory;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && (size_t)total < most; i++) {
         size_t asked = shortened(kernel, spans[i].bytes);
+        if (asked > most - (size_t)total) asked = most - (size_t)total;
         int64_t sent = sim_transfer(socket, spans[i].data, asked);
         if (sent < 0) return total ? total : sent;
         total += sent;
@@ -177,7 +194,9 @@ static int64_t receive_from(int64_t descriptor, void *data, size_t bytes, pp_add
 {
     sim_socket *socket = at(descriptor);
     sim_kernel *kernel = socket->kernel;
-    int64_t sender;
+    int64_t sender, asked;
+    bool some = socket->used || socket->unreachable || sim_fails_receives(kernel, socket);
+    if (some && meets(socket, PP_KIND_RECVFROM, &(size_t){SIZE_MAX}, &asked)) return asked;
     if (sim_chance(kernel, kernel->moods.stall)) return later(socket);
     if (socket->unreachable) {
         socket->unreachable = false;
@@ -197,9 +216,10 @@ static int64_t send_to(int64_t descriptor, const void *data, size_t bytes, const
 {
     sim_socket *socket = at(descriptor);
     sim_kernel *kernel = socket->kernel;
-    int64_t where;
+    int64_t where, asked;
     if (!to || to->bytes != sizeof where) return -(int64_t)pp_os_errors.refused;
     memcpy(&where, to->data, sizeof where);
+    if (meets(socket, PP_KIND_SENDTO, &(size_t){SIZE_MAX}, &asked)) return asked;
     if (sim_chance(kernel, kernel->moods.stall)) return later(socket);
     if (sim_chance(kernel, kernel->moods.exhaust)) return -(int64_t)pp_os_errors.no_memory;
     return sim_deliver(socket, where, data, bytes);
@@ -210,12 +230,16 @@ static int64_t send_to(int64_t descriptor, const void *data, size_t bytes, const
 int64_t sim_file(sim_socket *file, const pp_slot *slot)
 {
     sim_kernel *kernel = file->kernel;
+    size_t asked = SIZE_MAX;
+    int64_t outcome;
+    if (meets(file, slot->kind, &asked, &outcome)) return outcome;
     if (sim_chance(kernel, kernel->moods.exhaust)) return -(int64_t)pp_os_errors.no_memory;
     size_t offset = slot->moved < SIM_BUFFER ? (size_t)slot->moved : SIM_BUFFER;
     size_t room = (slot->kind == PP_KIND_READ ? file->used : SIM_BUFFER);
     size_t most = offset < room ? room - offset : 0;
     if (most > slot->size) most = (size_t)slot->size;
     most = shortened(kernel, most);
+    if (most > asked) most = asked;
     if (slot->kind == PP_KIND_READ) {
         memcpy(slot->data, file->buffer + offset, most);
     } else {
@@ -230,10 +254,14 @@ int64_t sim_send_file(sim_socket *socket, const pp_slot *slot)
     sim_kernel *kernel = socket->kernel;
     const sim_socket *file = at(slot->file);
     uint64_t offset = slot->offset + slot->moved, left = slot->size - slot->moved;
+    size_t asked = SIZE_MAX;
+    int64_t outcome;
+    if (meets(socket, PP_KIND_SEND_FILE, &asked, &outcome)) return outcome;
     if (sim_chance(kernel, kernel->moods.stall)) return later(socket);
     if (sim_chance(kernel, kernel->moods.exhaust)) return -(int64_t)pp_os_errors.no_memory;
     if (offset >= file->used) return 0;
     if (left > file->used - offset) left = file->used - offset;
+    if (left > asked) left = asked;
     int64_t sent = sim_transfer(socket, file->buffer + offset, shortened(kernel, (size_t)left));
     return sent ? sent : -(int64_t)pp_os_errors.would_block;
 }
@@ -244,6 +272,9 @@ static int64_t accept_one(int64_t descriptor)
 {
     sim_socket *listener = at(descriptor);
     sim_kernel *kernel = listener->kernel;
+    int64_t asked;
+    bool some = listener->waiting || sim_fails_receives(kernel, listener);
+    if (some && meets(listener, PP_KIND_ACCEPT, &(size_t){SIZE_MAX}, &asked)) return asked;
     if (listener->waiting == 0) return -(int64_t)pp_os_errors.would_block;
     if (sim_chance(kernel, kernel->moods.exhaust)) return -(int64_t)pp_os_errors.no_descriptor;
     sim_socket *first = listener->backlog[0];
@@ -262,9 +293,16 @@ static int64_t start_connect(int64_t descriptor, const void *address, uint32_t b
     int64_t listener;
     if (bytes != sizeof listener) return -(int64_t)pp_os_errors.refused;
     memcpy(&listener, address, sizeof listener);
-    socket->outcome = sim_link(socket, sim_find(socket->kernel, listener));
+    socket->outcome = sim_connect(socket, listener);
     sim_news(socket);
     return -(int64_t)pp_os_errors.in_progress;
+}
+
+uint32_t sim_connect(sim_socket *from, int64_t address)
+{
+    int64_t asked;
+    if (meets(from, PP_KIND_CONNECT, &(size_t){SIZE_MAX}, &asked) && asked < 0) return (uint32_t)-asked;
+    return sim_link(from, sim_find(from->kernel, address));
 }
 
 static int64_t connect_result(int64_t descriptor) { return -(int64_t)at(descriptor)->outcome; }
@@ -273,6 +311,8 @@ static pp_endpoint_kind kind(int64_t descriptor) { return PP_ENDPOINT_TCP; } /* 
 
 static int64_t disconnect(int64_t descriptor)
 {
+    int64_t asked;
+    if (meets(at(descriptor), PP_KIND_DISCONNECT, &(size_t){SIZE_MAX}, &asked)) return asked;
     return at(descriptor)->reset ? -(int64_t)pp_os_errors.reset : 0; /* the peer sees it with the close */
 }
 static void close_file(int64_t descriptor) { sim_close(descriptor, false); }
@@ -302,6 +342,7 @@ const pp_sockets sim_sockets = {
     .close_file = close_file,
     .hold = hold,
     .let_go = let_go,
+    .dry = sim_is_dry,
 };
 
 /* ---- the calls of a test ----------------------------------------------------------------------------- */
@@ -436,4 +477,53 @@ size_t pp_sim_open(pp_port *port)
     size_t open = kernel->open;
     leave(port);
     return open;
+}
+
+/* ---- what is asked for ---------------------------------------------------------------------------------- */
+
+pp_status pp_sim_calm(pp_port *port, pp_sim_kind kind)
+{
+    sim_kernel *kernel = enter(port);
+    if (!kernel) return PP_UNSUPPORTED;
+    pp_status status = sim_calm(kernel, kind == PP_SIM_COMPLETING);
+    leave(port);
+    return status;
+}
+
+pp_status pp_sim_ask(pp_port *port, const pp_sim_request *request)
+{
+    sim_kernel *kernel = enter(port);
+    if (!kernel) return PP_UNSUPPORTED;
+    pp_status status = sim_ask(kernel, request);
+    leave(port);
+    return status;
+}
+
+size_t pp_sim_asked(pp_port *port)
+{
+    const sim_kernel *kernel = enter(port);
+    if (!kernel) return 0;
+    size_t asked = kernel->asked + kernel->lost_wakes + (kernel->holder != 0);
+    leave(port);
+    return asked;
+}
+
+pp_status pp_sim_hold(pp_port *port, uint64_t longest_ns)
+{
+    sim_kernel *kernel = enter(port);
+    if (!kernel) return PP_UNSUPPORTED;
+    kernel->holder = pp_os_thread();
+    kernel->hold_ns = longest_ns;
+    leave(port);
+    return PP_OK;
+}
+
+pp_status pp_sim_lose_wakes(pp_port *port, uint32_t count)
+{
+    sim_kernel *kernel = enter(port);
+    if (!kernel) return PP_UNSUPPORTED;
+    kernel->lost_wakes = count;
+    sim_ring(kernel); /* who sleeps already does so for long */
+    leave(port);
+    return PP_OK;
 }

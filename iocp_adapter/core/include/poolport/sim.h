@@ -8,6 +8,9 @@
  * same seed give the same completions on every platform, as long as one thread makes
  * them and no dequeue waits.
  *
+ * What a kernel is to do, and when, can be asked for as well (pp_sim_ask()), of one that otherwise does nothing
+ * of the kind (pp_sim_calm()).
+ *
  * A test holds both ends: what the program gives to the port is a descriptor, and what
  * it does with the other end are the functions below. They may be called by any thread.
  * All sockets are gone when the port is destroyed. */
@@ -17,6 +20,30 @@
 #include <poolport/port.h>
 
 enum { PP_SIM_ENDED = -1, PP_SIM_RESET = -2 };
+
+/* Which of the two kinds of kernels. */
+typedef enum pp_sim_kind { PP_SIM_READINESS = 0, PP_SIM_COMPLETING = 1 } pp_sim_kind;
+
+/* What a request does to the operation that it meets. */
+typedef enum pp_sim_effect {
+    PP_SIM_DELAY = 1,   /* the kernel does nothing about it for `amount` turns (a turn: a look of the engine
+                                 into the kernel; where nothing else is to come, a wait ends them at once) */
+    PP_SIM_SHORTEN = 2, /* at most `amount` bytes move this time: of streams and files */
+    PP_SIM_FAIL = 3,    /* it fails with the system's error number `amount`, whatever there is */
+    PP_SIM_CANCEL_WINS = 4,   /* asked back, it is cancelled, */
+    PP_SIM_CANCEL_LOSES = 5,  /* or completes all the same, as far as it then can, */
+    PP_SIM_CANCEL_MISSES = 6, /* or is not found, so that the engine asks again, `amount` turns later */
+    PP_SIM_DRY = 7            /* a receive that needs a block of its provider finds none, whatever there is */
+} pp_sim_effect;
+
+/* What is to happen to an operation of this kind on a socket: the next one, or one after. */
+typedef struct pp_sim_request {
+    int64_t socket; /* 0: any */
+    pp_operation_kind kind;
+    pp_sim_effect effect;
+    uint64_t amount;
+    uint32_t after; /* so many that it would meet are spared */
+} pp_sim_request;
 
 PP_BEGIN_DECLS
 
@@ -49,6 +76,26 @@ int64_t pp_sim_read_from(pp_port *port, int64_t socket, int64_t *from, void *dat
 int64_t pp_sim_file(pp_port *port);
 
 void pp_sim_close(pp_port *port, int64_t socket, int reset);
+
+/* From now on the kernel is of this kind, reports in order, and does nothing that the seed likes. PP_INVALID: the
+ * port has endpoints. PP_UNSUPPORTED: another back end. */
+pp_status pp_sim_calm(pp_port *port, pp_sim_kind kind);
+
+/* Asks for something once. PP_INVALID: this effect has no meaning for such operations (PP_SIM_DRY is for receives,
+ * PP_SIM_CANCEL_* for all but them, which the engine takes back by itself; nothing for posts, timers and ends), an
+ * amount is missing, or there is no such socket. PP_UNSUPPORTED: this kind of kernel never has such operations in
+ * its hands; another back end. PP_NO_MEMORY. */
+pp_status pp_sim_ask(pp_port *port, const pp_sim_request *request);
+
+/* The next call of this thread that may submit something returns when another thread has dequeued something, or
+ * after `longest_ns`. PP_UNSUPPORTED. */
+pp_status pp_sim_hold(pp_port *port, uint64_t longest_ns);
+
+/* So many times the kernel refuses to wake who waits in it. PP_UNSUPPORTED. */
+pp_status pp_sim_lose_wakes(pp_port *port, uint32_t count);
+
+/* Requests that have not been met, calls to be held and wake-ups to be refused included. */
+size_t pp_sim_asked(pp_port *port);
 
 /* Sockets that nobody has closed. */
 size_t pp_sim_open(pp_port *port);
