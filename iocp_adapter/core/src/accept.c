@@ -138,14 +138,14 @@ static pp_status begin_accept(pp_port *port, pp_endpoint listener, uint64_t user
     if (slot == PP_NONE) return PP_EXHAUSTED;
     port->slots[slot].user = user;
     end->accept = slot;
-    port->kinds[end->kind]--;
-    port->kinds[end->kind = PP_ENDPOINT_LISTENER]++;
     pp_status status = port->backend->accept ? port->backend->accept(port, slot) : pp_end_watch(port, index);
     if (status != PP_OK) {
         end->accept = PP_NONE;
         pp_slot_drop(port, slot);
         return status;
     }
+    port->kinds[end->kind]--;
+    port->kinds[end->kind = PP_ENDPOINT_LISTENER]++;
     pp_slot_begin(port, slot);
     if (out) *out = pp_slot_name(port, slot);
     if (end->edges & PP_EDGE_IN) pp_ready(port, index, end->edges);

@@ -144,7 +144,7 @@ bool pp_datagram_send(pp_port *port, uint32_t index)
     if (sent < 0 && pp_os_would_block(-sent)) {
         if (end->sending) return false;
         end->edges &= ~PP_EDGE_OUT;
-        if (pp_end_watch(port, index) == PP_OK) return false;
+        if (pp_end_watch_room(port, index) == PP_OK) return false;
         sent = -(int64_t)(PP_ERROR_STATUS + PP_IO);
     }
     pp_datagram_sent(port, index, sent);

@@ -145,6 +145,11 @@ pp_status pp_port_associate(pp_port *port, const pp_endpoint_config *config, pp_
 
 /* ---- readiness ------------------------------------------------------------------------- */
 
+pp_status pp_end_watch_room(pp_port *port, uint32_t index)
+{
+    return port->ends[index].watched ? PP_OK : pp_end_watch(port, index);
+}
+
 pp_status pp_end_watch(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];

@@ -409,6 +409,8 @@ static inline bool pp_known(const pp_port *port, int64_t descriptor)
     return descriptor >= 0 && (!port->backend->knows || port->backend->knows(port, descriptor));
 }
 pp_status pp_end_watch(pp_port *port, uint32_t index);
+/* The same where only room for sends is waited for, of which every watch tells: one that is there stays. */
+pp_status pp_end_watch_room(pp_port *port, uint32_t index);
 void pp_ready(pp_port *port, uint32_t index, unsigned edges);
 void pp_ready_push(pp_port *port, uint32_t index);
 uint32_t pp_ready_pop(pp_port *port);

@@ -26,7 +26,7 @@
 
 #include "iocp_windows.h"
 
-enum { OBJECTS_A_THREAD = MAXIMUM_WAIT_OBJECTS - 1, STACK_BYTES = 1 << 16 };
+enum { OBJECTS_A_THREAD = MAXIMUM_WAIT_OBJECTS - 1, STACK_BYTES = 1 << 16, RETRY_MS = 50 };
 
 typedef struct object_wait {
     struct iocp_waiter *waiter;
@@ -91,6 +91,18 @@ static bool heed(struct iocp_waiter *self)
     return going_on;
 }
 
+/* The wait for all of them together has failed. Ends those that cannot be waited for, with why, and any that is
+ * signalled. False: there is none, and it was for want of something else. */
+static bool end_failed(struct iocp_waiter *self)
+{
+    uint32_t before = self->count;
+    for (uint32_t at = self->count; at-- > 1;) {
+        DWORD outcome = WaitForSingleObject(self->handles[at], 0);
+        if (outcome != WAIT_TIMEOUT) end_wait(self, at, outcome == WAIT_FAILED ? GetLastError() : 0);
+    }
+    return self->count < before;
+}
+
 static DWORD WINAPI wait_for_all(void *context)
 {
     struct iocp_waiter *self = context;
@@ -100,6 +112,8 @@ static DWORD WINAPI wait_for_all(void *context)
             going_on = heed(self);
         else if (which < self->count)
             end_wait(self, which, 0);
+        else if (!end_failed(self) && WaitForSingleObject(self->handles[0], RETRY_MS) == WAIT_OBJECT_0)
+            going_on = heed(self);
     }
     return 0;
 }

@@ -21,9 +21,12 @@ extern const struct pp_backend *const pp_backends[];
 uint64_t pp_os_now_ns(void); /* monotonic */
 uint64_t pp_os_thread(void); /* differs between live threads; never 0 */
 uint32_t pp_os_forks(void);  /* how often this process's line has forked since the first call */
-/* The calling thread, when it ends, calls `told` with its pp_os_thread(), unless the process ends with it. More
- * than once is no more than once; there is one function for all. */
-void pp_os_tell_end(void (*told)(uint64_t thread));
+/* Who is told of threads that end: one function for all. Before pp_os_tell_end(), without any lock that `told`
+ * takes: some systems load something for it, which waits for threads that are just ending. */
+void pp_os_hear_ends(void (*told)(uint64_t thread));
+/* The calling thread, when it ends, tells its pp_os_thread(), unless the process ends with it. More than once is
+ * no more than once. */
+void pp_os_tell_end(void);
 /* One lock for the whole process, free in a child. */
 void pp_os_process_lock_take(void);
 void pp_os_process_lock_drop(void);

@@ -55,13 +55,16 @@ static void thread_ends(void *thread)
 
 static void make_end_key(void) { has_end_key = pthread_key_create(&end_key, thread_ends) == 0; }
 
-void pp_os_tell_end(void (*told)(uint64_t thread))
+void pp_os_hear_ends(void (*told)(uint64_t thread))
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    if (self) return;
     __atomic_store_n(&told_end, told, __ATOMIC_RELAXED);
     pthread_once(&once, make_end_key);
-    self = has_end_key && pthread_setspecific(end_key, &self) == 0;
+}
+
+void pp_os_tell_end(void)
+{
+    if (!self) self = has_end_key && pthread_setspecific(end_key, &self) == 0;
 }
 
 static pthread_mutex_t process_lock = PTHREAD_MUTEX_INITIALIZER;

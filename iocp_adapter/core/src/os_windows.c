@@ -49,11 +49,15 @@ static BOOL CALLBACK make_end_slot(INIT_ONCE *once, void *argument, void **conte
     return TRUE;
 }
 
-void pp_os_tell_end(void (*told)(uint64_t thread))
+void pp_os_hear_ends(void (*told)(uint64_t thread))
 {
     static INIT_ONCE once = INIT_ONCE_STATIC_INIT;
     __atomic_store_n(&told_end, told, __ATOMIC_RELAXED);
     InitOnceExecuteOnce(&once, make_end_slot, NULL, NULL);
+}
+
+void pp_os_tell_end(void)
+{
     if (end_slot != FLS_OUT_OF_INDEXES && !FlsGetValue(end_slot))
         FlsSetValue(end_slot, (void *)(uintptr_t)GetCurrentThreadId());
 }

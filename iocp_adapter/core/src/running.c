@@ -2,7 +2,7 @@
  *
  * With a concurrency value a port counts each thread from the end of one dequeue to the beginning of its next,
  * or until it says that it leaves. One that ends in between would keep its place for good, and with enough of
- * them the port would serve nobody any more: therefore its end is heard (pp_os_tell_end()), and it leaves
+ * them the port would serve nobody any more: therefore its end is heard (pp_os_hear_ends()), and it leaves
  * every such port of the process. These form a list under the process's lock; a port is in it from its creation
  * until it is destroyed. A child of a fork has a list of its own. */
 #include "engine.h"
@@ -20,6 +20,7 @@ static void thread_ended(uint64_t thread)
 
 void pp_running_join(pp_port *port)
 {
+    pp_os_hear_ends(thread_ended);
     pp_os_process_lock_take();
     if (forks != pp_os_forks()) ports = NULL, forks = pp_os_forks();
     port->next_port = ports;
@@ -44,7 +45,7 @@ void pp_running_part(pp_port *port)
 void pp_running_begin(pp_port *port, uint64_t thread)
 {
     port->running[port->running_count++] = thread;
-    pp_os_tell_end(thread_ended);
+    pp_os_tell_end();
 }
 
 void pp_running_end(pp_port *port, uint64_t thread)

@@ -181,7 +181,7 @@ void pp_send_some(pp_port *port, uint32_t index)
         if (PP_LIKELY(sent == (int64_t)total)) continue;
         if (sent > 0 && port->backend->send) continue; /* no edge will say that there is room again */
         end->edges &= ~PP_EDGE_OUT;
-        if (pp_end_watch(port, index) != PP_OK) {
+        if (pp_end_watch_room(port, index) != PP_OK) {
             pp_send_fail(port, index, PP_ERROR_STATUS + PP_IO);
             return;
         }

@@ -35,7 +35,7 @@ void pp_send_file_some(pp_port *port, uint32_t index)
     pp_end *end = &port->ends[index];
     uint32_t name = end->send_head;
     bool by_readiness = !port->backend->send;
-    if (by_readiness && pp_end_watch(port, index) != PP_OK) {
+    if (by_readiness && pp_end_watch_room(port, index) != PP_OK) {
         pp_send_fail(port, index, PP_ERROR_STATUS + PP_IO);
         return;
     }

@@ -1,4 +1,5 @@
 /* test_look.c - what a port tells of its handles. */
+#include "engine.h"
 #include "fixture.h"
 
 static struct heap heap;
@@ -150,6 +151,30 @@ static void what_is_under_way_is_counted_by_kind_and_names_its_peer(void)
     sock_close(fds[0]), sock_close(fds[1]), sock_close(listening);
 }
 
+static pp_status refuse(pp_port *of, uint32_t slot) { return PP_NO_MEMORY; }
+
+static void who_may_not_accept_is_no_listener(void)
+{
+    struct sockaddr_in address;
+    int listening = listener(&address);
+    port = new_port();
+    pp_endpoint listens = add(port, listening, 1, NULL, 0);
+    const pp_backend *real = port->backend;
+    pp_backend refusing = *real;
+    refusing.accept = refuse;
+    port->backend = &refusing;
+    CHECK_EQ(pp_port_accept(port, listens, 0, NULL), PP_NO_MEMORY);
+    port->backend = real;
+    CHECK_EQ(info_of(listens).kind, PP_ENDPOINT_TCP);
+    CHECK_EQ(stats_now().listeners, 0);
+    CHECK_EQ(stats_now().tcp_endpoints, 1);
+    CHECK_EQ(pp_port_accept(port, listens, 0, NULL), PP_OK);
+    CHECK_EQ(stats_now().listeners, 1);
+    CHECK_EQ(stats_now().tcp_endpoints, 0);
+    end_port(port);
+    sock_close(listening);
+}
+
 static void batches_are_counted_by_their_size(void)
 {
     static const uint64_t sizes[] = {1, 2, 3, 4, 7, 8, 63, 64, 100};
@@ -176,6 +201,7 @@ int main(void)
     RUN_ON_ALL(what_is_under_way_is_counted_by_kind_and_names_its_peer);
     RUN_ON_ALL(batches_are_counted_by_their_size);
     RUN_ON_ALL(handles_are_told_and_counted_by_kind);
+    RUN_ON_ALL(who_may_not_accept_is_no_listener);
     RUN_ON_ALL(a_handle_tells_how_often_it_waited_and_what_was_asked_back);
     RUN_ON_ALL(what_has_moved_is_told_and_what_is_being_done);
     RUN_ON_ALL(the_table_lists_every_handle_and_says_how_many_there_are);

@@ -1,4 +1,5 @@
 /* test_uring_ahead.c - streams that the kernel receives into a ring of blocks: order, ends, cancels, empty rings. */
+#include "engine.h"
 #include "ring_cases.h"
 
 enum { CROWD = 40, STREAM_BYTES = 4 << 20 };
@@ -395,6 +396,37 @@ static void who_is_paused_can_be_cancelled(void)
     sock_close(fds[1]);
 }
 
+/* The receive has ended, and with it the reason to be told of data: the watch stays as it is all the same. */
+static void a_send_that_waits_for_room_leaves_the_watch_as_it_is(void)
+{
+    static char chunk[1 << 20];
+    pp_operation receiving;
+    begin();
+    tcp_pair(fds);
+    endpoint = add(port, fds[0], 1, &heap, PP_OWN_DESCRIPTOR);
+    CHECK_EQ(pp_port_recv_stream(port, endpoint, 0, &receiving), PP_OK);
+    CHECK(nothing_comes(port));
+    pp_end *end = &port->ends[(uint32_t)endpoint];
+    CHECK_EQ(end->watched, PP_WATCHED_WITHOUT_DATA);
+    CHECK_EQ(pp_port_cancel(port, receiving), PP_OK);
+    CHECK_EQ(next(port).event, PP_KIND_RECV);
+    pp_send send = {.endpoint = endpoint, .address = (uintptr_t)chunk, .bytes = sizeof chunk};
+    for (int i = 0; i < 16; i++) CHECK_EQ(pp_port_send(port, &send, NULL), PP_OK); /* more than it takes */
+    CHECK(pp_port_queued(port, endpoint) > 0);
+    CHECK_EQ(end->watched, PP_WATCHED_WITHOUT_DATA);
+    uint64_t left = 16 * sizeof chunk, done = 0;
+    sock_block(fds[1], false);
+    while (left > 0) {
+        pp_completion row;
+        int64_t got = sock_read(fds[1], chunk, sizeof chunk);
+        if (got > 0) left -= (uint64_t)got;
+        done += pp_port_dequeue(port, &row, 1, 0, NULL);
+    }
+    while (done < 16) done += next(port).event == PP_KIND_SEND;
+    finish();
+    sock_close(fds[1]);
+}
+
 int main(void)
 {
     RUN(idle_connections_hold_none_and_share_what_the_ring_has);
@@ -411,5 +443,6 @@ int main(void)
     RUN(what_had_come_for_an_endpoint_that_ends_goes_back);
     RUN(a_port_that_is_destroyed_gives_back_what_was_never_dequeued);
     RUN(who_is_paused_can_be_cancelled);
+    RUN(a_send_that_waits_for_room_leaves_the_watch_as_it_is);
     return report();
 }

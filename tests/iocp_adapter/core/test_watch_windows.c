@@ -270,6 +270,24 @@ static void a_signal_whose_packet_is_refused_is_told_all_the_same(void)
     for (int i = 0; i < 3; i++) CloseHandle(events[i]);
 }
 
+/* Its handle is gone behind our back: a wait for many fails as a whole. */
+static void an_object_that_cannot_be_waited_for_ends_alone(void)
+{
+    HANDLE lost = CreateEventW(NULL, TRUE, FALSE, NULL), event = CreateEventW(NULL, TRUE, FALSE, NULL);
+    pp_operation operation;
+    port = new_port();
+    CHECK_EQ(wait_for(lost, 1, &operation), PP_OK);
+    CHECK(nothing_comes(port));
+    CloseHandle(pp_os_object(port->slots[(uint32_t)operation].file));
+    CHECK_EQ(wait_for(event, 2, NULL), PP_OK); /* the thread begins to wait anew */
+    expect(1, ERROR_INVALID_HANDLE);
+    CHECK(nothing_comes(port));
+    SetEvent(event);
+    expect(2, 0);
+    end_port(port);
+    CloseHandle(lost), CloseHandle(event);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) return WaitForSingleObject((HANDLE)(uintptr_t)strtoul(argv[1], NULL, 10), 60000) != 0;
@@ -285,5 +303,6 @@ int main(int argc, char **argv)
     RUN_ON_ALL(a_port_that_is_destroyed_waits_no_more);
     RUN_ON_ALL(what_is_no_such_object_is_refused);
     RUN_ON_ALL(a_signal_whose_packet_is_refused_is_told_all_the_same);
+    RUN_ON_ALL(an_object_that_cannot_be_waited_for_ends_alone);
     return report();
 }

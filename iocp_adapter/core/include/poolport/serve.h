@@ -6,7 +6,7 @@
  * back for what is left: accepted connections, ended ones, posted packets.
  *
  *     pp_serve *serve;
- *     pp_serve_create(port, pp_serve_echo, NULL, &serve);
+ *     pp_serve_create(port, provider, pp_serve_echo, NULL, &serve);
  *     while ((count = pp_serve_turn(serve, rows, ROWS, PP_TIMEOUT_NEVER, &why)) || why == PP_OK)
  *         for each row: accept, associate, pp_port_recv_stream(port, endpoint, endpoint, NULL) ...
  *
