@@ -57,6 +57,15 @@ typedef struct sim_moods {
     uint8_t delay, shorten, stall, exhaust, lose_cancel, end_accept, spurious, lose;
 } sim_moods;
 
+/* What was taken over of one endpoint's queue. */
+typedef struct sim_sending {
+    pp_os_span spans[PP_OS_SPANS];
+    size_t count;
+    int64_t to;    /* a datagram's */
+    uint32_t file; /* the slot of a file's send; 0: none */
+    bool cancelled, datagram;
+} sim_sending;
+
 typedef struct sim_kernel {
     pp_port *port;
     uint64_t random;
@@ -75,9 +84,9 @@ typedef struct sim_kernel {
     size_t open;
     sim_event *events;
     size_t event_count, event_room;
-    struct sim_sending *sending; /* by endpoint index, NULL until there was one */
-    pp_os_lock bell;             /* of the next two; nothing is taken inside of it */
-    pp_os_gate gate;             /* where the leader waits */
+    sim_sending *sending; /* by endpoint index, NULL until there was one */
+    pp_os_lock bell;      /* of the next two; nothing is taken inside of it */
+    pp_os_gate gate;      /* where the leader waits */
     bool rung;
 } sim_kernel;
 
@@ -99,6 +108,12 @@ void sim_say_after(sim_kernel *kernel, uint32_t turns, sim_event_kind kind, uint
 void sim_news(sim_socket *socket);
 
 sim_socket *sim_new_socket(sim_kernel *kernel);
+/* It is closed, and no peer hears of it. */
+void sim_discard(sim_socket *socket);
+/* Up to so many bytes that have arrived. */
+size_t sim_take(sim_socket *socket, void *data, size_t bytes);
+/* The first datagram, of which there is one. */
+int64_t sim_take_datagram(sim_socket *socket, void *data, size_t bytes, int64_t *from, bool *truncated);
 /* 0 or an error number. */
 uint32_t sim_link(sim_socket *from, sim_socket *listener);
 /* Moves into the peer's buffer what fits; 0 where nothing does, minus an error number where it never will. */
@@ -117,6 +132,15 @@ void sim_close(int64_t socket, bool reset);
 uint32_t sim_connect(sim_socket *from, int64_t address);
 
 extern const pp_sockets sim_sockets;
+
+/* ---- sim_report.c ------------------------------------------------------------------- */
+
+sim_socket *sim_socket_of(const pp_port *port, uint32_t index);
+/* Asked back, and the kernel has found it; `result` is set while it has not. */
+bool sim_asked_back(const pp_slot *slot);
+void sim_report(pp_port *port, const sim_event *event);
+/* backend_sim.c: asks for an operation back. */
+void sim_cancel(pp_port *port, uint32_t slot);
 
 /* ---- sim_requests.c ----------------------------------------------------------------- */
 
