@@ -16,7 +16,7 @@ costs no copy::
 from iocp_adapter.completion import Completion
 from iocp_adapter.completion_port import CompletionPort
 from iocp_adapter.connection import Connection
-from iocp_adapter.endpoint import Endpoint, Operation
+from iocp_adapter.endpoint import Endpoint
 from iocp_adapter.errors import (
     BackendUnavailable,
     ListenError,
@@ -30,6 +30,7 @@ from iocp_adapter.features import Feature
 from iocp_adapter.handler import Handler
 from iocp_adapter.native_handler import DISCARD, ECHO, NativeHandler
 from iocp_adapter.native_port import CloseReport
+from iocp_adapter.operation import Operation
 from iocp_adapter.server import Server
 from iocp_adapter.server_group import ServerGroup
 from iocp_adapter.simulation import SimulatedKernel, SimulatedPeer

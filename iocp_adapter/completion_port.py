@@ -11,11 +11,13 @@ from typing import Any
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.addresses import pipe_name
 from iocp_adapter.completion import Completion
-from iocp_adapter.endpoint import PIPE, Endpoint, Operation, Submission
-from iocp_adapter.errors import PortValueError, error_for, file_error
+from iocp_adapter.endpoint import PIPE, Endpoint
+from iocp_adapter.errors import PortValueError, error_for
+from iocp_adapter.files import open_descriptor
 from iocp_adapter.foreign import wait_for
 from iocp_adapter.listening import listen_pipe
 from iocp_adapter.native_port import CloseReport, NativePort, budget, limit_ns, nanoseconds
+from iocp_adapter.operation import Operation, Submission
 from iocp_adapter.options import LARGEST_64, pool_or_none, seconds_or_none, socket_descriptor, whole
 from iocp_adapter.rows import Pending, Rows, address_of
 from iocp_adapter.sent_files import OpenFile
@@ -27,14 +29,6 @@ __all__ = ["CompletionPort"]
 _WORDS = 8
 _MOST_ROWS = 4096
 _LONGEST_SECONDS = 9e9  # 285 years; more would not fit
-_MODES = {
-    "r": lib.PP_FILE_READ,
-    "r+": lib.PP_FILE_READ | lib.PP_FILE_WRITE,
-    "w": lib.PP_FILE_WRITE | lib.PP_FILE_CREATE | lib.PP_FILE_TRUNCATE,
-    "w+": lib.PP_FILE_READ | lib.PP_FILE_WRITE | lib.PP_FILE_CREATE | lib.PP_FILE_TRUNCATE,
-    "x": lib.PP_FILE_WRITE | lib.PP_FILE_NEW,
-    "x+": lib.PP_FILE_READ | lib.PP_FILE_WRITE | lib.PP_FILE_NEW,
-}
 
 
 class CompletionPort:
@@ -200,14 +194,7 @@ class CompletionPort:
         or ``x+`` (the same, where there is no such file). Bytes are what they are on every system.
         Raises ``OSError``, ``PortValueError``.
         """
-        if mode not in _MODES:
-            raise PortValueError(f"mode {mode!r}: give one of {', '.join(_MODES)}")
-        name_bytes = os.fsencode(path)
-        if b"\0" in name_bytes:
-            raise PortValueError(f"path {path!r}: a file's name has no zero bytes")
-        descriptor = lib.pp_port_file_open(name_bytes, _MODES[mode])
-        if descriptor < 0:
-            raise file_error(-descriptor, os.fspath(path))
+        descriptor = open_descriptor(path, mode)
         try:
             flags = lib.PP_OWN_DESCRIPTOR | lib.PP_FILE
             name = self._associate(key, pool_or_none(provider), descriptor=descriptor, flags=flags)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.addresses import native_address, pipe_name, socket_address
 from iocp_adapter.errors import PortValueError, error_for
+from iocp_adapter.operation import Operation, Submission
 from iocp_adapter.options import bytes_of, whole
 from iocp_adapter.sent_files import OpenFile, file_descriptor, part_of_file
 from pools import Lease, Pool
@@ -15,7 +16,7 @@ from pools import Lease, Pool
 if TYPE_CHECKING:
     from iocp_adapter.completion_port import CompletionPort
 
-__all__ = ["PIPE", "Endpoint", "Operation", "Submission"]
+__all__ = ["PIPE", "Endpoint"]
 
 
 PIPE = -1
@@ -25,27 +26,6 @@ _NEEDS_PROVIDER = "it takes an endpoint with a pool for the data: give associate
 _TAKES_FILE = "it takes a file; see CompletionPort.open_file()"
 _TAKES_STREAM = "it takes a socket or pipe; for a file there is write_at()"
 _LAST_OFFSET = (1 << 63) - 1
-
-
-class Operation:
-    """The name of a submitted operation."""
-
-    __slots__ = ("_name", "_port")
-
-    def __init__(self, port: CompletionPort, name: int):
-        self._port = port
-        self._name = name
-
-    def cancel(self) -> bool:
-        """Ask for it back. False: it had completed already.
-
-        True: its completion tells whether it was cancelled (``OSError`` with ECANCELED) or had its
-        result all the same.
-        """
-        status = lib.pp_port_cancel(self._port._native.c, self._name)
-        if status not in {lib.PP_OK, lib.PP_STALE}:
-            raise error_for(status, "cancel")
-        return status == lib.PP_OK
 
 
 class Endpoint:
@@ -319,22 +299,3 @@ def _file_offset(offset: int, size: int) -> int:
     if not isinstance(offset, int) or not 0 <= offset <= _LAST_OFFSET - max(size, 0):
         raise PortValueError(f"{size} bytes at offset {offset} of a file: an offset is 0 to 2**63 - 1")
     return offset
-
-
-class Submission:
-    """One submission on its way: a token for what it keeps alive."""
-
-    __slots__ = ("c", "out", "port", "token")
-
-    def __init__(self, port: CompletionPort, token: int):
-        self.port = port
-        self.c = port._native.c
-        self.token = token
-        self.out = ffi.new("pp_operation *")
-
-    def done(self, status: int, what: str, takes: str = "") -> Operation:
-        """``takes``: what the call wants of its endpoint, told where it is not so."""
-        if status:
-            self.port._pending.pop(self.token, None)
-            raise error_for(status, what, invalid=takes)
-        return Operation(self.port, self.out[0])

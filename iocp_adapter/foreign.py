@@ -6,8 +6,8 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from iocp_adapter._native import lib
-from iocp_adapter.endpoint import Operation
 from iocp_adapter.errors import error_for
+from iocp_adapter.operation import Operation
 from iocp_adapter.options import LARGEST_64, whole
 from iocp_adapter.sent_files import OpenFile, file_descriptor
 

@@ -1,0 +1,53 @@
+"""Operations: their names, and how one is submitted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iocp_adapter._native import ffi, lib
+from iocp_adapter.errors import error_for
+
+if TYPE_CHECKING:
+    from iocp_adapter.completion_port import CompletionPort
+
+__all__ = ["Operation", "Submission"]
+
+
+class Operation:
+    """The name of a submitted operation."""
+
+    __slots__ = ("_name", "_port")
+
+    def __init__(self, port: CompletionPort, name: int):
+        self._port = port
+        self._name = name
+
+    def cancel(self) -> bool:
+        """Ask for it back. False: it had completed already.
+
+        True: its completion tells whether it was cancelled (``OSError`` with ECANCELED) or had its
+        result all the same.
+        """
+        status = lib.pp_port_cancel(self._port._native.c, self._name)
+        if status not in {lib.PP_OK, lib.PP_STALE}:
+            raise error_for(status, "cancel")
+        return status == lib.PP_OK
+
+
+class Submission:
+    """One submission on its way: a token for what it keeps alive."""
+
+    __slots__ = ("c", "out", "port", "token")
+
+    def __init__(self, port: CompletionPort, token: int):
+        self.port = port
+        self.c = port._native.c
+        self.token = token
+        self.out = ffi.new("pp_operation *")
+
+    def done(self, status: int, what: str, takes: str = "") -> Operation:
+        """``takes``: what the call wants of its endpoint, told where it is not so."""
+        if status:
+            self.port._pending.pop(self.token, None)
+            raise error_for(status, what, invalid=takes)
+        return Operation(self.port, self.out[0])
