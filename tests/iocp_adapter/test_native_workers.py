@@ -223,33 +223,24 @@ def test_echo_and_discard_ship(port, pool, pair):
     port.close()
 
 
-def test_a_handler_may_submit_beside_python(port, pool, pair):
+def test_a_handler_may_submit_beside_python(port, pool, pair, library):
     """What C gives for a user is C's; what Python's operations hold is let go when they have ended."""
     ours, theirs = pair()
-    users = []
-
-    def answer(work):
-        if work.row.event == lib.PP_KIND_RECV | lib.PP_MORE and work.row.block:
-            send = {"endpoint": work.endpoint, "block": work.row.block, "bytes": work.row.result}
-            message = ffi.new("pp_send *", {**send, "user": 1, "flags": lib.PP_SEND_TAKE})
-            return lib.pp_port_send(work.port, message, ffi.NULL)
-        if work.row.event == lib.PP_KIND_SEND:
-            users.append(work.row.user)
-        return 0
-
-    with WorkerPool(port, handler_of(answer)) as workers:
-        endpoint = port.associate(ours, 1, pool)
+    gate = Gate(library, "answer", is_open=True)
+    with WorkerPool(port, gate.handler) as workers:
+        endpoint = port.associate(ours, 3, pool)
         endpoint.recv_stream()
         endpoint.send(b"from Python ")
         theirs.sendall(b"from C")
         heard = b""
         while len(heard) < 18:
             heard += theirs.recv(100)
+        gate.await_entered(1)
         until(lambda: workers.stats().handled == 3)
+        assert workers.stats().errors == 0
+        until(lambda: len(port._pending) == 1)  # the receive that is under way
     assert heard == b"from Python from C"
-    assert min(users) == 1
-    assert len(users) == 2
-    assert len(port._pending) == 1, "the receive that is under way"
+    assert gate.keys == 3
     port.close()
 
 

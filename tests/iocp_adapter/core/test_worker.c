@@ -99,6 +99,8 @@ static void the_handler_gets_each_completion_with_the_programs_key(void)
     for (int i = 0; i < 2; i++) {
         const pp_work *work = &seen[i];
         CHECK(work->port == port);
+        CHECK_EQ(work->calls->version, PP_PORT_CALLS_VERSION);
+        CHECK(work->calls->send == pp_port_send);
         if (work->row.event == PP_KIND_POST) {
             CHECK_EQ(work->row.key, 77);
             CHECK_EQ(work->row.result, 3);
