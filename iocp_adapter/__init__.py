@@ -42,8 +42,8 @@ from iocp_adapter.stats import (
     PortStats,
     ServerStats,
 )
-from iocp_adapter.worker_pool import WorkerPool, WorkerStats
-from iocp_adapter.workers import ThreadStats
+from iocp_adapter.worker_pool import WorkerPool
+from iocp_adapter.workers import ThreadStats, WorkerStats
 
 __all__ = [
     "DISCARD",

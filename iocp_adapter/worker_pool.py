@@ -18,41 +18,19 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import NamedTuple
 
 from iocp_adapter.completion import Completion
 from iocp_adapter.completion_port import CompletionPort
 from iocp_adapter.errors import PortClosed, PortError, PortValueError
 from iocp_adapter.native_handler import NativeHandler
-from iocp_adapter.workers import Crew, NativeCrew, PythonCrew, ThreadStats, Worker
+from iocp_adapter.workers import Crew, NativeCrew, PythonCrew, ThreadStats, Worker, WorkerStats
 
-__all__ = ["WorkerPool", "WorkerStats"]
+__all__ = ["WorkerPool"]
 
 _log = logging.getLogger("iocp_adapter")
 
 _MOST_THREADS = 1024
 _LARGEST_BATCH = 4096
-
-
-class WorkerStats(NamedTuple):
-    """What a worker pool has done so far."""
-
-    threads: int
-    """Workers now."""
-    busy: int
-    """Of these, in a handler."""
-    blocked: int
-    """Of these, for longer than ``stall_seconds``."""
-    peak: int
-    """The most workers ever."""
-    grown: int
-    """Workers that came because work waited and all others were blocked."""
-    shrunk: int
-    """Workers that ended because nobody needed them."""
-    handled: int
-    """Completions given to the handler."""
-    errors: int
-    """Exceptions that the handler raised, or completions that it refused."""
 
 
 class WorkerPool:

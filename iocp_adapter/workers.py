@@ -22,12 +22,33 @@ from iocp_adapter.native_handler import NativeHandler
 from iocp_adapter.native_port import nanoseconds
 from iocp_adapter.rows import FIRST_TOKEN
 
-__all__ = ["Crew", "NativeCrew", "PythonCrew", "ThreadStats", "Worker"]
+__all__ = ["Crew", "NativeCrew", "PythonCrew", "ThreadStats", "Worker", "WorkerStats"]
 
 _log = logging.getLogger("iocp_adapter")
 
 Failed = Callable[[Completion, BaseException], None]
 """Told of a completion that the handler could not deal with; raises nothing."""
+
+
+class WorkerStats(NamedTuple):
+    """What a worker pool has done so far."""
+
+    threads: int
+    """Workers now."""
+    busy: int
+    """Of these, in a handler."""
+    blocked: int
+    """Of these, for longer than ``stall_seconds``."""
+    peak: int
+    """The most workers ever."""
+    grown: int
+    """Workers that came because work waited and all others were blocked."""
+    shrunk: int
+    """Workers that ended because nobody needed them."""
+    handled: int
+    """Completions given to the handler."""
+    errors: int
+    """Exceptions that the handler raised, or completions that it refused."""
 
 
 class ThreadStats(NamedTuple):

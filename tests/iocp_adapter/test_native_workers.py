@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -283,3 +284,20 @@ def test_it_must_not_be_closed_by_what_its_own_worker_calls(port):
     with WorkerPool(port, handler_of(lambda work: lib.PP_INVALID), on_error=on_error) as workers:
         port.post()
         until(lambda: found)
+
+
+def test_a_program_may_end_while_its_workers_wait(backend):
+    code = f"""
+from iocp_adapter import DISCARD, CompletionPort, WorkerPool
+port = CompletionPort({backend!r})
+workers = WorkerPool(port, DISCARD, minimum=3, maximum=5)
+for number in range(100):
+    port.post(key=number)
+while workers.stats().handled < 100:
+    pass
+print("ends")
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (run.returncode, run.stdout) == (0, "ends\n"), run.stderr

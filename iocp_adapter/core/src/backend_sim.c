@@ -251,9 +251,11 @@ static void wake(pp_port *port)
 
 static void ring(pp_port *port) { sim_ring(port->state); }
 
+/* Who sleeps because there was nothing to say does not know of what another thread has submitted since. */
 static void flush(pp_port *port)
 {
     sim_kernel *kernel = port->state;
+    if (port->led && kernel->event_count) sim_ring(kernel);
     if (kernel->owed) wake(port);
     if (kernel->holder) sim_hold_up(port);
 }
