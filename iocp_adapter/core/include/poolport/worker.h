@@ -5,7 +5,7 @@
  *     pp_worker_config config = {.port = port, .handler = handle, .rows = rows, .capacity = 64};
  *     pp_worker *worker;
  *     pp_worker_create(&config, &worker);
- *     while (pp_worker_run(worker, PP_TIMEOUT_NEVER, NULL) == PP_WORKER_FAILED) continue;
+ *     while (pp_worker_run(worker, PP_TIMEOUT_NEVER, NULL) != PP_WORKER_CLOSED) continue;
  *     pp_worker_destroy(worker);
  *
  * Any number of threads, each with a worker of its own, share a port and a handler. What the handler does with
