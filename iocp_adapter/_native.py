@@ -31,6 +31,7 @@ class Library(Protocol):
     PP_EXHAUSTED: int
     PP_CLOSED: int
     PP_TIMEOUT: int
+    PP_SERVE_BATCH_BYTES: int
     PP_BACKEND_AUTO: int
     PP_BACKEND_IO_URING: int
     PP_BACKEND_EPOLL: int
