@@ -99,6 +99,9 @@ enum pp_armed { PP_ARMED_NOT, PP_ARMED, PP_ARMED_TO_STOP, PP_ARMED_STOPPING };
 /* Why the kernel has ceased to: it can begin again, it had no block for what is there, or that was the end. */
 typedef enum pp_ceased { PP_CEASED_AGAIN, PP_CEASED_DRY, PP_CEASED_OVER } pp_ceased;
 
+/* What an endpoint waits for: a block of its provider, or a descriptor. */
+enum pp_starved { PP_STARVED_NOT, PP_STARVED_OF_BLOCKS, PP_STARVED_OF_DESCRIPTORS };
+
 /* Which edges are reported: all, or all but of data, for whom the kernel receives. */
 enum pp_watched { PP_WATCHED_NOT, PP_WATCHED, PP_WATCHED_WITHOUT_DATA };
 
@@ -116,7 +119,8 @@ enum pp_life { PP_LIFE_FREE, PP_LIFE_OPEN, PP_LIFE_DRAINING, PP_LIFE_ENDING };
 typedef struct pp_end {
     uint32_t generation;
     uint8_t life, flags, edges, watched; /* watched: pp_watched */
-    uint8_t queued_ready, queued_flush, queued_rearm, starved;
+    uint8_t queued_ready, queued_flush, queued_rearm;
+    uint8_t starved;                 /* pp_starved */
     uint8_t paused;                  /* pp_paused */
     uint8_t kind;                    /* pp_endpoint_kind */
     uint8_t connecting, reset, thin; /* thin: receives in a row that left the block mostly empty */
@@ -247,7 +251,7 @@ struct pp_port {
     uint64_t zero_copy_bytes; /* UINT64_MAX: no send is so large */
     uint32_t ring_blocks;     /* 0: no rings */
     uint64_t ring_bytes;
-    uint32_t ring_hungry[PP_RINGS + 1]; /* starved endpoints of each */
+    uint32_t ring_hungry[PP_RINGS + 1]; /* who waits for a block of its provider, received into it or not */
     uint8_t ring_wants;                 /* one has got room, or its provider blocks, since the last look */
     void *rings;                        /* the back end's own */
     uint64_t now_ns;                    /* read once a batch */
@@ -263,6 +267,8 @@ typedef struct pp_ahead {
     uint8_t (*join)(pp_port *port, const pp_provider *provider);
     void (*leave)(pp_port *port, uint8_t ring);
     /* Blocks in it that no data has been put into, as far as the kernel has told. */
+    /* The ring of this provider, whoever uses it; 0: it has none. */
+    uint8_t (*find)(const pp_port *port, const pp_provider *provider);
     uint32_t (*available)(const pp_port *port, uint8_t ring);
     /* Acquires for rings with room, but for those whose endpoints starve. By a thread that may acquire. */
     void (*replenish)(pp_port *port);
@@ -523,8 +529,8 @@ static inline uint32_t pp_ahead_share(const pp_port *port) { return (port->ring_
 void pp_starve(pp_port *port, uint32_t index);
 void pp_unstarve(pp_port *port, uint32_t index);
 void pp_feed_starved(pp_port *port, pp_sink *sink);
-/* Whether anybody waits for this provider. */
-bool pp_starves_of(const pp_port *port, const pp_provider *provider);
+/* How many wait for a block of this provider; looks at all of the starved. */
+uint32_t pp_starved_of(const pp_port *port, const pp_provider *provider);
 /* Before a sleep while somebody is starved: has the providers tell when blocks come back. True: one has just
  * promised to, and is to be asked for a block once more. */
 bool pp_listen(pp_port *port);

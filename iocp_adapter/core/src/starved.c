@@ -66,16 +66,25 @@ static void forget(pp_source *source)
     source->provider = NULL;
 }
 
-bool pp_starves_of(const pp_port *port, const pp_provider *provider)
+uint32_t pp_starved_of(const pp_port *port, const pp_provider *provider)
 {
-    for (uint32_t i = 0; port->starved.head != PP_NONE && i < PP_SOURCES; i++)
-        if (port->sources[i].provider == provider && port->sources[i].starved) return true;
-    return false;
+    uint32_t count = 0;
+    for (uint32_t at = port->starved.head; at != PP_NONE; at = port->ends[at].next_starved)
+        if (port->ends[at].starved == PP_STARVED_OF_BLOCKS && port->ends[at].provider == provider) count++;
+    return count;
+}
+
+/* The ring of an endpoint's provider has one more who goes before it, or one fewer. */
+static void count_hungry(pp_port *port, const pp_end *end, uint32_t change)
+{
+    if (!port->rings || end->starved != PP_STARVED_OF_BLOCKS) return;
+    uint8_t ring = port->backend->ahead->find(port, end->provider);
+    if (ring) port->ring_hungry[ring] += change;
 }
 
 static void wait_for(pp_port *port, pp_end *end)
 {
-    end->source = end->recv && end->provider ? find_source(port, end->provider) : 0;
+    end->source = end->starved == PP_STARVED_OF_BLOCKS ? find_source(port, end->provider) : 0;
     if (end->source)
         port->sources[end->source - 1].starved++;
     else
@@ -143,7 +152,7 @@ void pp_starve(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
     if (end->starved) return;
-    end->starved = 1;
+    end->starved = end->recv && end->provider ? PP_STARVED_OF_BLOCKS : PP_STARVED_OF_DESCRIPTORS;
     end->next_starved = PP_NONE;
     end->previous_starved = port->starved.tail;
     if (port->starved.tail == PP_NONE)
@@ -154,7 +163,7 @@ void pp_starve(pp_port *port, uint32_t index)
     if (port->stats.starved++ == 0) port->refill_wait_ns = FIRST_WAIT_NS, port->vain = 0;
     port->stats.buffer_waits++;
     end->waits++;
-    port->ring_hungry[end->ring]++;
+    count_hungry(port, end, 1);
     wait_for(port, end);
 }
 
@@ -163,9 +172,9 @@ void pp_unstarve(pp_port *port, uint32_t index)
     pp_end *end = &port->ends[index];
     if (!end->starved) return;
     wait_no_more(port, end);
-    end->starved = 0;
+    count_hungry(port, end, UINT32_MAX);
+    end->starved = PP_STARVED_NOT;
     end->waits_ns = port->now_ns;
-    port->ring_hungry[end->ring]--;
     port->ring_wants |= port->ring_blocks != 0; /* which may have waited for this one */
     port->stats.starved--;
     if (port->starved_at == index) port->starved_at = end->next_starved;

@@ -11,8 +11,8 @@
  *      receive      1         generation     1         0         ring          endpoint
  *      cancel       1         generation     1         1         ring          endpoint
  *
- * The name has the ring, because an endpoint that ends does not wait for its receive to: what comes for it
- * afterwards is counted as late, and its block goes back. A cancel that finds nothing is repeated while the
+ * The name has the ring, because an endpoint that ends does not always wait for its receive to: what comes for
+ * it afterwards is counted as late, and its block goes back. A cancel that finds nothing is repeated while the
  * receive of an endpoint that waits for it has not ended: the kernel does not find one that is just being
  * served.
  *
@@ -134,10 +134,18 @@ static uint32_t available(const pp_port *port, uint8_t ring) { return named(port
 
 static bool acquire(const pp_provider *provider, uint64_t bytes, pp_block *block, void **data)
 {
+    port->ring_hungry[found] = pp_starved_of(port, provider);
     if (bytes > provider->max_bytes) bytes = provider->max_bytes;
     if (provider->acquire(provider->context, bytes, 0, block) != PP_OK) return false;
     if (provider->pin(provider->context, block->handle, PP_PIN_KERNEL, data) == PP_OK) return true;
     provider->release(provider->context, block->handle);
+static uint8_t find(const pp_port *port, const pp_provider *provider)
+{
+    for (uint8_t at = PP_RINGS; at > 0; at--)
+        if (named(port, at)->provider == provider) return at;
+    return 0;
+}
+
     return false;
 }
 
@@ -166,8 +174,7 @@ static void replenish(pp_port *port)
     port->ring_wants = 0;
     for (uint8_t at = 1; at <= PP_RINGS; at++) {
         ahead_ring *ring = named(port, at);
-        bool hungry = port->ring_hungry[at] || pp_starves_of(port, ring->provider);
-        if (ring->provider && ring->users && !hungry) fill(port, ring);
+        if (ring->provider && ring->users && !port->ring_hungry[at]) fill(port, ring);
     }
 }
 
@@ -378,3 +385,4 @@ const pp_ahead uring_ahead = {
     .stop = stop,
     .take = take,
 };
+    .find = find,

@@ -10,6 +10,7 @@ enum { RINGS = 4, HEAPS = RINGS + 2, PAIRS = 32, ROUNDS = 10 };
 
 static struct heap heaps[HEAPS];
 static int sockets[HEAPS][2];
+static int datagrams[2];
 static pp_endpoint ends[HEAPS];
 
 /* ---- several providers ------------------------------------------------------------------ */
@@ -56,6 +57,36 @@ static void a_ring_that_nobody_uses_goes_to_the_next_provider(void)
         CHECK_EQ(heaps[i].pinned, 0);
         CHECK_EQ(heaps[i].misuses, 0);
     }
+}
+
+/* The provider cannot tell when a block comes back, and the datagram has no ring. */
+static void whoever_waits_for_the_pool_goes_before_its_ring(void)
+{
+    pp_block held, into = {.size = BLOCK};
+    begin();
+    heap.limit = RING + 1;
+    listens(fds, 1, &heap);
+    CHECK(nothing_comes(port));
+    CHECK_EQ(heap_acquire(&heap, BLOCK, 0, &held), PP_OK);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_DGRAM, 0, datagrams), 0);
+    CHECK_EQ(
+        pp_port_recvfrom(port, add(port, datagrams[0], 2, &heap, PP_OWN_DESCRIPTOR), &into, NULL, 0, NULL),
+        PP_OK);
+    says(datagrams[1], "waits");
+    CHECK(nothing_comes(port));
+    CHECK_EQ(stats_now().starved, 1);
+    says(fds[1], "hello");
+    hears(&heap, 1, "hello"); /* whose block is the first that comes back */
+    pp_completion row = next(port);
+    CHECK_EQ(row.key, 2);
+    CHECK_EQ(row.event, PP_KIND_RECVFROM);
+    CHECK_EQ(row.result, 5);
+    CHECK_EQ(stats_now().ring_blocks, RING - 1);
+    CHECK_EQ(heap_release(&heap, row.block), PP_OK);
+    CHECK(nothing_comes(port));
+    CHECK_EQ(heap_release(&heap, held.handle), PP_OK);
+    finish();
+    sock_close(fds[1]), sock_close(datagrams[1]);
 }
 
 /* ---- pools -------------------------------------------------------------------------------- */
@@ -180,6 +211,7 @@ int main(void)
 {
     RUN(each_provider_has_a_ring_of_its_own_while_there_are_any);
     RUN(a_ring_that_nobody_uses_goes_to_the_next_provider);
+    RUN(whoever_waits_for_the_pool_goes_before_its_ring);
     RUN(blocks_that_a_compaction_would_move_stay_where_the_kernel_writes);
     RUN(only_who_dequeues_acquires);
     RUN(more_news_than_the_completion_queue_holds_loses_none);
