@@ -32,8 +32,10 @@
  * waiting in its queue, is stopped, so that nobody has all the blocks. The share bounds
  * what the kernel may bring in one go, where it can (receive_limit of io_uring).
  *
- * An endpoint that ends does not wait for the kernel to cease; what still comes for it goes
- * back to the provider.
+ * An endpoint that ends does not wait for the kernel to cease, if the descriptor is the port's; what still
+ * comes for it goes back to the provider. Until the kernel ceases it holds the socket, which closing the
+ * descriptor does not change: so the connection is ended first. A descriptor that is the program's may be
+ * received from afterwards, and there the end waits.
  *
  * A hang-up is watched for besides: a receive that waits again may have missed it.
  *
@@ -68,19 +70,22 @@ void pp_ahead_end(pp_port *port, uint32_t index)
     pp_end *end = &port->ends[index];
     drop_pieces(port, index);
     port->backend->ahead->leave(port, end->ring);
-    bool asked = end->armed == PP_ARMED_NOT || end->armed == PP_ARMED_STOPPING;
-    if (!asked && !port->backend->ahead->stop(port, index)) {
-        end->in_kernel++; /* until it was */
+    bool armed = end->armed != PP_ARMED_NOT;
+    if (armed && end->armed != PP_ARMED_STOPPING) port->backend->ahead->stop(port, index);
+    bool asked = end->armed != PP_ARMED_TO_STOP;
+    if (armed && (!asked || !(end->flags & PP_OWN_DESCRIPTOR))) {
+        end->in_kernel++;
         return;
     }
+    end->lingers = armed;
     end->armed = PP_ARMED_NOT;
     end->ring = 0;
 }
 
-void pp_ahead_asked(pp_port *port, uint32_t index)
+/* An endpoint that ends has waited for this. */
+static void go_on_to_end(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
-    if (end->recv) return;
     end->armed = PP_ARMED_NOT;
     end->ring = 0;
     end->in_kernel--;
@@ -97,6 +102,14 @@ void pp_ahead_resume(pp_port *port, uint32_t index)
     }
     end->edges &= (uint8_t)~(PP_EDGE_IN | PP_EDGE_HANGUP);
     port->stats.rearmed++;
+}
+
+void pp_ahead_asked(pp_port *port, uint32_t index)
+{
+    pp_end *end = &port->ends[index];
+    if (end->recv || !(end->flags & PP_OWN_DESCRIPTOR)) return;
+    end->lingers = 1;
+    go_on_to_end(port, index);
 }
 
 static void hand_over(pp_port *port, uint32_t index, pp_sink *sink)
@@ -170,7 +183,7 @@ void pp_ahead_ended(pp_port *port, uint32_t index, pp_ceased why, uint32_t error
 {
     pp_end *end = &port->ends[index];
     if (!end->recv) {
-        pp_ahead_asked(port, index);
+        go_on_to_end(port, index);
         return;
     }
     end->armed = PP_ARMED_NOT;

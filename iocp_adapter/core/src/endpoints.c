@@ -211,6 +211,7 @@ static void finish(pp_port *port, uint32_t index)
     if (end->watched && port->open) port->backend->unwatch(port, index);
     if (port->backend->forget) port->backend->forget(port, index);
     strike_out(port, index);
+    if (PP_UNLIKELY(end->lingers)) port->backend->ahead->part(port, index);
     if (end->flags & PP_OWN_DESCRIPTOR && end->flags & PP_FILE)
         port->sockets->close_file(end->descriptor);
     else if (end->flags & PP_OWN_DESCRIPTOR)

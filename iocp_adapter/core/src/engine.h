@@ -132,6 +132,7 @@ typedef struct pp_end {
     uint8_t armed;      /* pp_armed */
     uint64_t asked_ns;  /* when it was armed last; 0: never */
     uint8_t dry;        /* data was there, and no block in the ring */
+    uint8_t lingers;    /* the kernel was asked to cease, and may still hold the descriptor */
     uint8_t over;       /* nothing follows the last piece but */
     uint32_t ended_by;  /* the end of the stream (0), or an error number */
     uint32_t pieces;    /* that have come and were not taken, */
@@ -266,9 +267,9 @@ typedef struct pp_ahead {
      * is a user of its own, and leaves by itself. */
     uint8_t (*join)(pp_port *port, const pp_provider *provider);
     void (*leave)(pp_port *port, uint8_t ring);
-    /* Blocks in it that no data has been put into, as far as the kernel has told. */
     /* The ring of this provider, whoever uses it; 0: it has none. */
     uint8_t (*find)(const pp_port *port, const pp_provider *provider);
+    /* Blocks in it that no data has been put into, as far as the kernel has told. */
     uint32_t (*available)(const pp_port *port, uint8_t ring);
     /* Acquires for rings with room, but for those whose endpoints starve. By a thread that may acquire. */
     void (*replenish)(pp_port *port);
@@ -276,6 +277,8 @@ typedef struct pp_ahead {
     bool (*arm)(pp_port *port, uint32_t index);
     /* Asks for that back. False: it cannot now, and calls pp_ahead_asked() when it has. */
     bool (*stop)(pp_port *port, uint32_t index);
+    /* Ends the connection of an endpoint whose descriptor, the port's, is about to be closed and lingers. */
+    void (*part)(pp_port *port, uint32_t index);
     /* Takes the endpoint's oldest piece out, its block no longer pinned: the bytes in it. */
     uint64_t (*take)(pp_port *port, uint32_t index, pp_block *out);
 } pp_ahead;

@@ -14,7 +14,7 @@
  * The name has the ring, because an endpoint that ends does not always wait for its receive to: what comes for
  * it afterwards is counted as late, and its block goes back. A cancel that finds nothing is repeated while the
  * receive of an endpoint that waits for it has not ended: the kernel does not find one that is just being
- * served.
+ * served. Where nobody waits for it, the end of the connection ends it (part()).
  *
  * When the port ends, the rings are taken from the kernel first, after which no receive that
  * it may still hold finds a block to write to. */
@@ -22,7 +22,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <sys/socket.h>
+#define _GNU_SOURCE
 
 #include "uring_rings.h"
 
@@ -245,6 +246,14 @@ void uring_ahead_retry(pp_port *port)
         if (end->life == PP_LIFE_FREE || !end->ring) continue;
         if (what & AGAIN_STOP && end->armed == PP_ARMED_TO_STOP && stop(port, i)) pp_ahead_asked(port, i);
         if (what & AGAIN_ARM && end->recv && !end->armed && !end->paused && !end->starved)
+static void part(pp_port *port, uint32_t index)
+{
+    int descriptor = (int)port->ends[index].descriptor;
+    struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+    if (port->ends[index].reset) connect(descriptor, &nobody, sizeof nobody); /* which tells the peer so */
+    shutdown(descriptor, SHUT_RDWR);
+}
+
             pp_ready_push(port, i);
     }
 }
@@ -386,3 +395,4 @@ const pp_ahead uring_ahead = {
     .take = take,
 };
     .find = find,
+    .part = part,
