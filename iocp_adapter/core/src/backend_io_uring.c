@@ -417,8 +417,9 @@ static void open_rings(pp_port *port)
     uring_state *state = port->state;
     const bool *on = state->features.on;
     if (on[URING_PROVIDED_BUFFERS]) {
-        int error =
-            uring_ahead_init(port, &state->ring, on[URING_MULTISHOT_RECEIVE], on[URING_RECEIVE_LIMIT]);
+        uring_ahead_ways ways = {on[URING_MULTISHOT_RECEIVE], on[URING_RECEIVE_LIMIT],
+                                 on[URING_RECEIVE_BUNDLES]};
+        int error = uring_ahead_init(port, &state->ring, &ways);
         if (!error) return;
         uring_feature_lost(&state->features, URING_PROVIDED_BUFFERS, -error);
     }

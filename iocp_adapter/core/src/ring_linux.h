@@ -68,6 +68,7 @@ enum {
     URING_SELECT_BUFFER = 1 << 5,     /* in `flags`; the group is in `buffer` */
     URING_RECEIVE_POLL_FIRST = 1,     /* in `ioprio` */
     URING_RECEIVE_MULTISHOT = 1 << 1, /* the same; `file_index` limits the bytes, 0: nothing does */
+    URING_RECEIVE_BUNDLE = 1 << 4,    /* the same */
 
     URING_CANCEL_ALL = 1,        /* in `operation_flags`: whatever has the name, not the first alone */
     URING_POLL_MULTISHOT = 1,    /* in `bytes` */

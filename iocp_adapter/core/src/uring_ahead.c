@@ -7,6 +7,11 @@
  * kernel has that, after a share of the ring's bytes. Without multishot it ends with each
  * piece. Whether it is armed again is ahead.c's.
  *
+ * A completion tells of one block, or, where the kernel makes bundles, of as many as it has filled: those
+ * that were put into the ring one after the other, from the one that it names on, all full but the last. Each
+ * is a piece of its own. Which was put after which is kept here, since an entry of the ring may be written anew
+ * as soon as the kernel has taken it.
+ *
  *      user data    bit 63    bits 32-62     bit 31    bit 30    bits 27-29    bits 0-26
  *      receive      1         generation     1         0         ring          endpoint
  *      cancel       1         generation     1         1         ring          endpoint
@@ -18,12 +23,12 @@
  *
  * When the port ends, the rings are taken from the kernel first, after which no receive that
  * it may still hold finds a block to write to. */
+#define _GNU_SOURCE
 #include "uring_ahead.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#define _GNU_SOURCE
 
 #include "uring_rings.h"
 
@@ -35,8 +40,10 @@ static const uint64_t MARKS = UINT64_C(1) << 63 | UINT64_C(1) << 31;
 /* A block in the ring, or a piece that has come in it. Its place here is its name there. */
 typedef struct place {
     pp_block block;
-    uint64_t bytes;
-    uint32_t next; /* free, or the endpoint's next piece; NOWHERE: none */
+    uint64_t bytes; /* put, or of the piece */
+    uint32_t next;  /* free, or the endpoint's next piece; NOWHERE: none */
+    uint32_t after; /* which was put into the ring after it */
+    uint16_t at;    /* where in the ring */
 } place;
 
 enum { NOWHERE = UINT32_MAX };
@@ -46,6 +53,7 @@ typedef struct ahead_ring {
     const pp_provider *provider; /* NULL: unused */
     place *places;
     uint32_t free;      /* places without a block */
+    uint32_t last;      /* which was put into the ring last */
     uint32_t available; /* blocks that no data was put into */
     uint32_t users;     /* streams, and receives that have not ended */
     uint64_t bytes;     /* of its last block */
@@ -53,7 +61,7 @@ typedef struct ahead_ring {
 
 typedef struct rings {
     uring *ring;
-    bool multishot, limited;
+    uring_ahead_ways ways;
     uint8_t again; /* what could not be asked for when it was wanted, an AGAIN_; looked at without the lock */
     ahead_ring of[PP_RINGS];
 } rings;
@@ -67,6 +75,7 @@ static void begin_empty(const pp_port *port, ahead_ring *ring)
     ring->provider = NULL;
     ring->available = 0;
     ring->free = 0;
+    ring->last = NOWHERE;
     for (uint32_t i = 0; i < port->ring_blocks; i++) {
         ring->places[i].block.handle = 0;
         ring->places[i].next = i + 1 < port->ring_blocks ? i + 1 : NOWHERE;
@@ -125,8 +134,16 @@ static uint8_t join(pp_port *port, const pp_provider *provider)
     named(port, found)->provider = provider;
     named(port, found)->users = 1;
     named(port, found)->bytes = port->ring_bytes;
+    port->ring_hungry[found] = pp_starved_of(port, provider);
     port->ring_wants = 1;
     return found;
+}
+
+static uint8_t find(const pp_port *port, const pp_provider *provider)
+{
+    for (uint8_t at = PP_RINGS; at > 0; at--)
+        if (named(port, at)->provider == provider) return at;
+    return 0;
 }
 
 static void leave(pp_port *port, uint8_t ring) { named(port, ring)->users--; }
@@ -135,18 +152,10 @@ static uint32_t available(const pp_port *port, uint8_t ring) { return named(port
 
 static bool acquire(const pp_provider *provider, uint64_t bytes, pp_block *block, void **data)
 {
-    port->ring_hungry[found] = pp_starved_of(port, provider);
     if (bytes > provider->max_bytes) bytes = provider->max_bytes;
     if (provider->acquire(provider->context, bytes, 0, block) != PP_OK) return false;
     if (provider->pin(provider->context, block->handle, PP_PIN_KERNEL, data) == PP_OK) return true;
     provider->release(provider->context, block->handle);
-static uint8_t find(const pp_port *port, const pp_provider *provider)
-{
-    for (uint8_t at = PP_RINGS; at > 0; at--)
-        if (named(port, at)->provider == provider) return at;
-    return 0;
-}
-
     return false;
 }
 
@@ -159,10 +168,15 @@ static void fill(pp_port *port, ahead_ring *ring)
         pp_block block;
         if (!acquire(ring->provider, port->ring_bytes, &block, &data)) break;
         uint64_t bytes = block.size < LONGEST_BLOCK ? block.size : LONGEST_BLOCK;
-        ring->free = ring->places[at].next;
-        ring->places[at].block = block;
-        ring->bytes = bytes;
-        uring_rings_put(&ring->buffers, data, (uint32_t)bytes, (uint16_t)at);
+        place *to = &ring->places[at];
+        ring->free = to->next;
+        to->block = block;
+        to->bytes = ring->bytes = bytes;
+        to->at = uring_rings_put(&ring->buffers, data, (uint32_t)bytes, (uint16_t)at);
+        if (ring->last != NOWHERE)
+            ring->places[ring->last].after = at; /* that may be this one, used before */
+        to->after = NOWHERE;
+        ring->last = at;
         ring->available++;
     }
     if (ring->available == before) return;
@@ -201,9 +215,11 @@ static bool arm(pp_port *port, uint32_t index)
         ask_again(self, AGAIN_ARM);
         return false;
     }
-    uint64_t limit = self->limited ? pp_ahead_share(port) * ring->bytes : 0;
-    uring_rings_fill_receive(entry, (int)end->descriptor, ring->buffers.group, self->multishot,
-                             (uint32_t)(limit < LONGEST_BLOCK ? limit : LONGEST_BLOCK));
+    uint64_t share = pp_ahead_share(port) * ring->bytes;
+    uint32_t limit = (uint32_t)(share < LONGEST_BLOCK ? share : LONGEST_BLOCK);
+    uring_rings_way way = {self->ways.multishot, self->ways.bundles,
+                           .limit_bytes = self->ways.limited ? limit : 0};
+    uring_rings_fill_receive(entry, (int)end->descriptor, ring->buffers.group, &way);
     entry->user_data = name_of(port, index);
     uring_commit(self->ring);
     end->armed = PP_ARMED;
@@ -230,6 +246,14 @@ static bool stop(pp_port *port, uint32_t index)
     return true;
 }
 
+static void part(pp_port *port, uint32_t index)
+{
+    int descriptor = (int)port->ends[index].descriptor;
+    struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+    if (port->ends[index].reset) connect(descriptor, &nobody, sizeof nobody); /* which tells the peer so */
+    shutdown(descriptor, SHUT_RDWR);
+}
+
 bool uring_ahead_waits(const pp_port *port)
 {
     const rings *self = port->rings;
@@ -246,14 +270,6 @@ void uring_ahead_retry(pp_port *port)
         if (end->life == PP_LIFE_FREE || !end->ring) continue;
         if (what & AGAIN_STOP && end->armed == PP_ARMED_TO_STOP && stop(port, i)) pp_ahead_asked(port, i);
         if (what & AGAIN_ARM && end->recv && !end->armed && !end->paused && !end->starved)
-static void part(pp_port *port, uint32_t index)
-{
-    int descriptor = (int)port->ends[index].descriptor;
-    struct sockaddr nobody = {.sa_family = AF_UNSPEC};
-    if (port->ends[index].reset) connect(descriptor, &nobody, sizeof nobody); /* which tells the peer so */
-    shutdown(descriptor, SHUT_RDWR);
-}
-
             pp_ready_push(port, i);
     }
 }
@@ -286,20 +302,38 @@ static uint64_t take(pp_port *port, uint32_t index, pp_block *out)
     return bytes;
 }
 
-/* Data is in a block of the ring, or nothing: at the end of a stream some kernels take one all the same. */
-static void take_block(pp_port *port, ahead_ring *ring, uint32_t index, const uring_cqe *completion)
+/* One block of the ring is the kernel's no longer: with so many bytes for an endpoint, or for nobody. */
+static void take_one(pp_port *port, ahead_ring *ring, uint32_t index, uint32_t at, uint64_t bytes)
 {
-    uint32_t at = uring_rings_name(completion);
-    if (at >= port->ring_blocks || !ring->places[at].block.handle) return;
     ring->available--;
     port->stats.ring_blocks--;
     port->ring_wants = 1;
-    if (completion->result <= 0 || index == PP_NONE) {
+    if (bytes == 0 || index == PP_NONE) {
         give_back(port, ring, at);
         return;
     }
-    ring->places[at].bytes = (uint64_t)completion->result;
+    ring->places[at].bytes = bytes;
     append(&port->ends[index], ring, at);
+}
+
+/* Data is in blocks of the ring, or nothing: at the end of a stream some kernels take one all the same. */
+static void take_blocks(pp_port *port, ahead_ring *ring, uint32_t index, const uring_cqe *completion)
+{
+    uint64_t left = completion->result > 0 ? (uint64_t)completion->result : 0;
+    uint32_t at = uring_rings_name(completion), taken = 0;
+    do {
+        if (at >= port->ring_blocks || !ring->places[at].block.handle) break;
+        const place *from = &ring->places[at];
+        uint64_t room = uring_rings_room(&ring->buffers, from->at, (uint16_t)at, (uint32_t)from->bytes);
+        uint64_t bytes = left < room ? left : room;
+        uint32_t after = from->after;
+        take_one(port, ring, index, at, bytes);
+        left -= bytes;
+        at = after;
+        taken++;
+    } while (left > 0);
+    if (taken > 1) port->stats.ring_bundles++;
+    if (completion->result <= 0 || index == PP_NONE) return;
     if (completion->flags & URING_CQE_MORE) pp_ahead_came(port, index);
 }
 
@@ -336,7 +370,7 @@ void uring_ahead_told(pp_port *port, const uring_cqe *completion)
     if (index == PP_NONE) port->stats.late_completions++;
     bool waited_for = index != PP_NONE && port->ends[index].recv;
     if (completion->flags & URING_CQE_BUFFER)
-        take_block(port, named(port, ring), waited_for ? index : PP_NONE, completion);
+        take_blocks(port, named(port, ring), waited_for ? index : PP_NONE, completion);
     if (completion->flags & URING_CQE_MORE) return;
     named(port, ring)->users--;
     if (index != PP_NONE) take_end(port, index, completion->result);
@@ -357,11 +391,11 @@ static void close_rings(pp_port *port)
     port->rings = NULL;
 }
 
-int uring_ahead_init(pp_port *port, uring *ring, bool multishot, bool limited)
+int uring_ahead_init(pp_port *port, uring *ring, const uring_ahead_ways *ways)
 {
     rings *self = calloc(1, sizeof *self);
     if (!self) return -ENOMEM;
-    *self = (rings){.ring = ring, .multishot = multishot, .limited = limited};
+    *self = (rings){.ring = ring, .ways = *ways};
     port->rings = self;
     int error = 0;
     for (uint8_t at = 1; at <= PP_RINGS && !error; at++) {
@@ -387,12 +421,12 @@ void uring_ahead_end(pp_port *port, bool mapped)
 
 const pp_ahead uring_ahead = {
     .join = join,
+    .find = find,
     .leave = leave,
     .available = available,
     .replenish = replenish,
     .arm = arm,
     .stop = stop,
+    .part = part,
     .take = take,
 };
-    .find = find,
-    .part = part,

@@ -7,9 +7,14 @@
 
 extern const pp_ahead uring_ahead;
 
-/* Makes port->rings, with memory for all of them, whose blocks are acquired when a provider joins. `limited`: a receive
- * may end after an endpoint's share. 0, or minus an error number; nothing is then left. */
-int uring_ahead_init(pp_port *port, uring *ring, bool multishot, bool limited);
+/* How the kernel can receive. */
+typedef struct uring_ahead_ways {
+    bool multishot, limited, bundles; /* limited: a multishot may end after an endpoint's share */
+} uring_ahead_ways;
+
+/* Makes port->rings, with memory for all of them, whose blocks are acquired when a provider joins. 0, or minus an
+ * error number; nothing is then left. */
+int uring_ahead_init(pp_port *port, uring *ring, const uring_ahead_ways *ways);
 /* Takes the rings from the kernel and gives their blocks back. `mapped`: as uring_close(). */
 void uring_ahead_end(pp_port *port, bool mapped);
 

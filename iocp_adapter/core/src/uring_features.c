@@ -157,6 +157,8 @@ static const struct row {
     [URING_RECEIVE_LIMIT] = {"receive_limit", SWITCH("RECEIVE_LIMIT"),
                              "whoever has its share of a ring is stopped when that is seen",
                              uring_rings_try_limit},
+    [URING_RECEIVE_BUNDLES] = {"receive_bundles", SWITCH("RECEIVE_BUNDLES"),
+                               "the kernel tells of each block by itself", uring_rings_try_bundles},
 };
 
 enum { FIRST_OPTIONAL = URING_SINGLE_MMAP, FIRST_BY_CHOICE = URING_ZERO_COPY_SEND };
@@ -165,6 +167,7 @@ enum { FIRST_OPTIONAL = URING_SINGLE_MMAP, FIRST_BY_CHOICE = URING_ZERO_COPY_SEN
 static const uring_feature based_on[URING_FEATURES] = {
     [URING_MULTISHOT_RECEIVE] = URING_PROVIDED_BUFFERS,
     [URING_RECEIVE_LIMIT] = URING_MULTISHOT_RECEIVE,
+    [URING_RECEIVE_BUNDLES] = URING_MULTISHOT_RECEIVE,
 };
 
 static bool is_passing(int error)

@@ -17,6 +17,7 @@ typedef enum uring_feature {
     URING_PROVIDED_BUFFERS,
     URING_MULTISHOT_RECEIVE,
     URING_RECEIVE_LIMIT,
+    URING_RECEIVE_BUNDLES,
     URING_FEATURES
 } uring_feature;
 

@@ -3,6 +3,7 @@
 #include "uring_rings.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -47,12 +48,19 @@ void uring_rings_forget(uring_rings_one *self) { self->entries = NULL; }
 
 /* ---- buffers ------------------------------------------------------------------------------ */
 
-void uring_rings_put(uring_rings_one *self, void *data, uint32_t bytes, uint16_t name)
+uint16_t uring_rings_put(uring_rings_one *self, void *data, uint32_t bytes, uint16_t name)
 {
-    uring_buffer *entry = &self->entries[self->tail++ & self->mask];
+    uring_buffer *entry = &self->entries[self->tail & self->mask];
     entry->address = (uintptr_t)data;
     entry->bytes = bytes;
     entry->name = name; /* and not the first one's last field, which is the tail */
+    return self->tail++;
+}
+
+uint32_t uring_rings_room(const uring_rings_one *self, uint16_t at, uint16_t name, uint32_t put)
+{
+    const uring_buffer *entry = &self->entries[at & self->mask];
+    return entry->name == name && entry->bytes < put ? entry->bytes : put;
 }
 
 void uring_rings_publish(uring_rings_one *self)
@@ -60,52 +68,70 @@ void uring_rings_publish(uring_rings_one *self)
     __atomic_store_n(&self->entries[0].tail, self->tail, __ATOMIC_RELEASE);
 }
 
-void uring_rings_fill_receive(uring_sqe *entry, int socket, uint16_t group, bool multishot,
-                              uint32_t limit_bytes)
+void uring_rings_fill_receive(uring_sqe *entry, int socket, uint16_t group, const uring_rings_way *way)
 {
     entry->opcode = URING_OP_RECV;
     entry->flags = URING_SELECT_BUFFER;
-    entry->ioprio = URING_RECEIVE_POLL_FIRST | (multishot ? URING_RECEIVE_MULTISHOT : 0);
+    entry->ioprio = URING_RECEIVE_POLL_FIRST | (way->multishot ? URING_RECEIVE_MULTISHOT : 0) |
+                    (way->bundles ? URING_RECEIVE_BUNDLE : 0);
     entry->fd = socket;
     entry->buffer = group;
-    entry->file_index = limit_bytes;
+    entry->file_index = way->limit_bytes;
 }
 
 /* ---- trying it ------------------------------------------------------------------------------ */
 
-/* Two bytes have come: what the receive of them came to, and whether it goes on. */
-static int receive(uring *ring, const uring_sqe *request, const char *buffers, bool *goes_on)
+/* A receive of `text`, and what it came to. */
+typedef struct trial {
+    uring_rings_way way;
+    const char *text;
+    bool goes_on; /* it stays armed */
+} trial;
+
+/* Takes back what stays armed, and all that comes of it. */
+static int recall(uring *ring)
+{
+    uring_sqe cancel = {.opcode = URING_OP_ASYNC_CANCEL, .fd = -1, .address = ASKED, .user_data = RECALLED};
+    uring_cqe answer;
+    int left = 2, error = uring_ask(ring, &cancel, &answer);
+    for (; !error; error = uring_await(ring, &answer)) {
+        if (answer.user_data == RECALLED || !(answer.flags & URING_CQE_MORE)) left--;
+        if (!left) break;
+    }
+    return error;
+}
+
+/* The text has come: whether one receive has all of it, from the buffer that it names on. */
+static int receive(uring *ring, trial *self, const uring_sqe *request, const char *buffers)
 {
     uring_cqe answer = {0};
     int error = uring_ask(ring, request, &answer);
     if (error || answer.result < 0) return error ? error : answer.result;
-    *goes_on = answer.flags & URING_CQE_MORE;
-    uint16_t name = uring_rings_name(&answer);
-    bool received = answer.result == 2 && answer.flags & URING_CQE_BUFFER && name < TRIAL_BUFFERS &&
-                    buffers[name * TRIAL_BYTES] == 'h';
-    uring_sqe cancel = {.opcode = URING_OP_ASYNC_CANCEL, .fd = -1, .address = ASKED, .user_data = RECALLED};
-    int left = *goes_on ? 2 : 0;
-    if (left) error = uring_ask(ring, &cancel, &answer);
-    for (; left && !error; error = left ? uring_await(ring, &answer) : 0)
-        if (answer.user_data == RECALLED || !(answer.flags & URING_CQE_MORE)) left--;
+    self->goes_on = answer.flags & URING_CQE_MORE;
+    size_t bytes = strlen(self->text), at = (size_t)uring_rings_name(&answer) * TRIAL_BYTES;
+    bool received = (size_t)answer.result == bytes && answer.flags & URING_CQE_BUFFER &&
+                    at + bytes <= TRIAL_BUFFERS * TRIAL_BYTES && memcmp(buffers + at, self->text, bytes) == 0;
+    if (self->goes_on) error = recall(ring);
     return error ? error : received ? 0 : -EOPNOTSUPP;
 }
 
-static int attempt(uring *ring, bool multishot, uint32_t limit_bytes, bool *goes_on)
+static int attempt(uring *ring, trial *self)
 {
     char buffers[TRIAL_BUFFERS * TRIAL_BYTES] = {0};
-    uring_rings_one trial;
+    uring_rings_one one;
     uring_sqe request = {.user_data = ASKED};
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return -errno;
-    int error = uring_rings_open(ring, &trial, TRIAL_BUFFERS, 0);
+    int error = uring_rings_open(ring, &one, TRIAL_BUFFERS, 0);
     if (!error) {
+        ssize_t bytes = (ssize_t)strlen(self->text);
         for (uint16_t name = 0; name < TRIAL_BUFFERS; name++)
-            uring_rings_put(&trial, buffers + name * TRIAL_BYTES, TRIAL_BYTES, name);
-        uring_rings_publish(&trial);
-        uring_rings_fill_receive(&request, ends[0], trial.group, multishot, limit_bytes);
-        error = write(ends[1], "hi", 2) == 2 ? receive(ring, &request, buffers, goes_on) : -errno;
-        uring_rings_close(ring, &trial);
+            uring_rings_put(&one, buffers + name * TRIAL_BYTES, TRIAL_BYTES, name);
+        uring_rings_publish(&one);
+        uring_rings_fill_receive(&request, ends[0], one.group, &self->way);
+        error = write(ends[1], self->text, (size_t)bytes) == bytes ? receive(ring, self, &request, buffers)
+                                                                   : -errno;
+        uring_rings_close(ring, &one);
     }
     close(ends[0]), close(ends[1]);
     return error;
@@ -113,20 +139,27 @@ static int attempt(uring *ring, bool multishot, uint32_t limit_bytes, bool *goes
 
 int uring_rings_try(uring *ring)
 {
-    bool goes_on = false;
-    return attempt(ring, false, 0, &goes_on);
+    trial once = {.text = "hi"};
+    return attempt(ring, &once);
 }
 
 int uring_rings_try_multishot(uring *ring)
 {
-    bool goes_on = false;
-    int error = attempt(ring, true, 0, &goes_on);
-    return error ? error : goes_on ? 0 : -EOPNOTSUPP;
+    trial many = {.way = {.multishot = true}, .text = "hi"};
+    int error = attempt(ring, &many);
+    return error ? error : many.goes_on ? 0 : -EOPNOTSUPP;
 }
 
 int uring_rings_try_limit(uring *ring)
 {
-    bool goes_on = true;
-    int error = attempt(ring, true, 2, &goes_on);
-    return error ? error : goes_on ? -EOPNOTSUPP : 0;
+    trial limited = {.way = {.multishot = true, .limit_bytes = 2}, .text = "hi", .goes_on = true};
+    int error = attempt(ring, &limited);
+    return error ? error : limited.goes_on ? -EOPNOTSUPP : 0;
+}
+
+/* More than a buffer holds, in one completion. */
+int uring_rings_try_bundles(uring *ring)
+{
+    trial bundle = {.way = {.multishot = true, .bundles = true}, .text = "more than sixteen letters"};
+    return attempt(ring, &bundle);
 }

@@ -2,7 +2,8 @@
  *
  * It is an array in memory of ours that both sides know: we write entries (address, bytes,
  * name) and publish our end with a store-release, the kernel takes from the other end and
- * tells the names in its completions. There is no way to take an entry back but to take
+ * tells the names in its completions. A bundle is as many entries as one receive has filled, in
+ * their order, and only the first is named. There is no way to take an entry back but to take
  * the whole ring from the kernel. */
 #ifndef POOLPORT_URING_RINGS_H
 #define POOLPORT_URING_RINGS_H
@@ -24,13 +25,21 @@ void uring_rings_close(uring *ring, uring_rings_one *self);
 /* In a forked child, where neither exists. */
 void uring_rings_forget(uring_rings_one *self);
 
-/* Adds a buffer; the kernel sees it after the next uring_rings_publish(). */
-void uring_rings_put(uring_rings_one *self, void *data, uint32_t bytes, uint16_t name);
+/* Adds a buffer, and gives its place; the kernel sees it after the next uring_rings_publish(). */
+uint16_t uring_rings_put(uring_rings_one *self, void *data, uint32_t bytes, uint16_t name);
 void uring_rings_publish(uring_rings_one *self);
+/* The bytes that the kernel fills at most in a buffer that it has named: fewer than were put where a limit has cut
+ * it. `put` is what was, for an entry that has been written anew since. */
+uint32_t uring_rings_room(const uring_rings_one *self, uint16_t at, uint16_t name, uint32_t put);
 
-/* A receive from a socket into a buffer of the ring, which takes none before there is data. */
-void uring_rings_fill_receive(uring_sqe *entry, int socket, uint16_t group, bool multishot,
-                              uint32_t limit_bytes);
+/* How a receive takes from a ring. */
+typedef struct uring_rings_way {
+    bool multishot, bundles;
+    uint32_t limit_bytes; /* after which a multishot ends; 0: never */
+} uring_rings_way;
+
+/* A receive from a socket into buffers of the ring, which takes none before there is data. */
+void uring_rings_fill_receive(uring_sqe *entry, int socket, uint16_t group, const uring_rings_way *way);
 static inline uint16_t uring_rings_name(const uring_cqe *completion)
 {
     return (uint16_t)(completion->flags >> URING_CQE_BUFFER_SHIFT);
@@ -41,5 +50,6 @@ static inline uint16_t uring_rings_name(const uring_cqe *completion)
 int uring_rings_try(uring *ring);
 int uring_rings_try_multishot(uring *ring);
 int uring_rings_try_limit(uring *ring);
+int uring_rings_try_bundles(uring *ring);
 
 #endif

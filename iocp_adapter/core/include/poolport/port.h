@@ -322,7 +322,8 @@ typedef struct pp_endpoint_info {
     X(grown, counter, regions, "times that tables of operations grew: more were under way than ever before") \
     X(ring_blocks, gauge, blocks, "blocks in rings that the kernel has not put data into")                   \
     X(ring_receives, counter, completions, "receives that the kernel made into a ring's block by itself")    \
-    X(ring_misses, counter, endpoints, "times data came and its ring had no block")
+    X(ring_misses, counter, endpoints, "times data came and its ring had no block")                          \
+    X(ring_bundles, counter, completions, "times the kernel told of several blocks of a ring at once")
 
 enum { PP_PORT_STATS_VERSION = 1 };
 
