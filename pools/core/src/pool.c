@@ -6,6 +6,7 @@
 #include "idle.h"
 #include "layer.h"
 #include "notify.h"
+#include "region.h"
 
 enum { COUNT_ATTEMPTS = 8, STATS_ATTEMPTS = 4, POOL_IDS = 255 };
 
@@ -329,6 +330,8 @@ void pp_pool_provider(pp_pool *pool, pp_provider *out)
         .unpin = let_go,
         .max_bytes = pool->max_bytes - pool->padding,
         .granted = granted,
+        .settle = pp_region_settle,
+        .unsettle = pp_region_unsettle,
     };
     pp_notify_provide(out);
 }

@@ -149,6 +149,25 @@ pp_status pp_pool_unregister(pp_pool *pool, const void *address, size_t bytes)
     return change(pool, address, bytes, take_range);
 }
 
+pp_status pp_region_settle(void *context, void **from, size_t *bytes)
+{
+    pp_pool *pool = context;
+    *from = pp_pool_range(pool, bytes);
+    pp_status status = pp_pool_register(pool, *from, *bytes);
+    if (status != PP_OK || pool->held) return status;
+    uintptr_t page = pp_system_page_bytes() - 1, start = (uintptr_t)*from & ~page;
+    status = pp_system_commit((void *)start, whole_pages((uintptr_t)*from + *bytes - start));
+    if (status != PP_OK) pp_region_unsettle(pool);
+    return status;
+}
+
+void pp_region_unsettle(void *context)
+{
+    size_t bytes;
+    const void *from = pp_pool_range(context, &bytes);
+    pp_pool_unregister(context, from, bytes);
+}
+
 /* ---- looking -------------------------------------------------------------------------------- */
 
 void *pp_pool_range(const pp_pool *pool, size_t *bytes)

@@ -58,6 +58,10 @@ static inline bool pp_region_stays(pp_pool *pool, const void *from, size_t bytes
     return pp_region_refuses(pool, from, bytes);
 }
 
+/* pp_provider.settle and .unsettle, of a pool. */
+pp_status pp_region_settle(void *pool, void **from, size_t *bytes);
+void pp_region_unsettle(void *pool);
+
 /* Asks for huge pages, if the configuration says so and none are held, and notes what came of it. */
 void pp_region_huge(pp_pool *pool, const pp_pool_config *config, const pp_region *region);
 

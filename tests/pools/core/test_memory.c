@@ -147,6 +147,64 @@ static void nothing_goes_back_below_a_registered_range(void)
     }
 }
 
+/* Memory that nobody owns, so that AddressSanitizer must not see it. */
+#if defined(__GNUC__)
+__attribute__((no_sanitize("address")))
+#endif
+static void write_to_each_page(char *from, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += 4096) *(volatile char *)(from + at) = 1;
+    *(volatile char *)(from + bytes - 1) = 1;
+}
+
+/* What a kernel is to know as a whole is backed from end to end, and nothing of it goes back meanwhile. */
+static void a_provider_that_is_settled_backs_all_of_its_memory_and_keeps_it(void)
+{
+    for (int kind = 0; kind < 2 * KINDS; kind++) {
+        pp_pool *pool = NULL;
+        pp_provider provider;
+        size_t bytes, settled;
+        void *from;
+        pp_pool_config config = {.threads = kind < KINDS ? PP_THREADS_OWNER : PP_THREADS_SHARED};
+        CHECK_EQ(make(kind % KINDS, config, &pool), PP_OK);
+        pp_pool_provider(pool, &provider);
+        char *range = pp_pool_range(pool, &bytes);
+        CHECK_EQ(provider.settle(provider.context, &from, &settled), PP_OK);
+        CHECK(from == range);
+        CHECK_EQ(settled, bytes);
+        write_to_each_page(range, bytes);
+        use_all(pool, range, range + bytes);
+        CHECK_EQ(pp_pool_trim(pool, 0), 0);
+        write_to_each_page(range, bytes);
+        provider.unsettle(provider.context);
+        CHECK_EQ(memory_of(pool).registered_bytes, 0);
+        CHECK(pp_pool_trim(pool, 0) >= BYTES / 4);
+        use_all(pool, range, range + bytes);
+        check_whole(pool);
+        pp_pool_destroy(pool);
+    }
+}
+
+static void memory_that_is_lent_is_settled_as_it_is(void)
+{
+    static _Alignas(4096) char lent[2 * BYTES];
+    pp_pool *pool = NULL;
+    pp_provider provider;
+    size_t bytes;
+    void *from;
+    CHECK_EQ(make(0, (pp_pool_config){.memory = lent, .memory_bytes = sizeof lent}, &pool), PP_OK);
+    pp_pool_provider(pool, &provider);
+    CHECK_EQ(provider.settle(provider.context, &from, &bytes), PP_OK);
+    CHECK(from == lent);
+    provider.unsettle(provider.context);
+    pp_pool_destroy(pool);
+    pp_malloc_config heap = {0};
+    CHECK_EQ(pp_malloc_create(&heap, &pool), PP_OK);
+    pp_pool_provider(pool, &provider);
+    CHECK_EQ(provider.settle(provider.context, &from, &bytes), PP_UNSUPPORTED);
+    pp_pool_destroy(pool);
+}
+
 static void compaction_moves_inside_a_registered_range(void)
 {
     pp_pool *pool = NULL;
@@ -302,6 +360,8 @@ int main(void)
     RUN(pools_live_inside_the_callers_memory);
     RUN(too_little_and_misaligned_memory_is_refused);
     RUN(nothing_goes_back_below_a_registered_range);
+    RUN(a_provider_that_is_settled_backs_all_of_its_memory_and_keeps_it);
+    RUN(memory_that_is_lent_is_settled_as_it_is);
     RUN(compaction_moves_inside_a_registered_range);
     RUN(only_what_can_be_the_pools_is_registered);
     RUN(guaranteed_blocks_are_never_given_back);

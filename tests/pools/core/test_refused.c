@@ -322,6 +322,29 @@ static void a_reclaimer_that_cannot_begin_is_told(void)
     }
 }
 
+static void memory_that_cannot_be_backed_as_a_whole_is_not_kept(void)
+{
+    for (int kind = 0; kind < KINDS - 1; kind++)
+        for (long allowed = 0; allowed < 2; allowed++) {
+            pp_pool *pool = NULL;
+            pp_provider provider;
+            pp_memory memory;
+            void *from;
+            size_t bytes;
+            CHECK_EQ(create(kind, &pool), PP_OK);
+            pp_pool_provider(pool, &provider);
+            calls_left = allowed;
+            CHECK_EQ(provider.settle(provider.context, &from, &bytes), PP_NO_MEMORY);
+            calls_left = -1;
+            pp_pool_memory(pool, &memory);
+            CHECK_EQ(memory.registered_bytes, 0);
+            CHECK_EQ(provider.settle(provider.context, &from, &bytes), PP_OK);
+            provider.unsettle(provider.context);
+            sound(pool, kind);
+            pp_pool_destroy(pool);
+        }
+}
+
 static void a_heap_that_cannot_be_read_counts_as_granted(void)
 {
     pp_pool *pool = NULL;
@@ -362,6 +385,7 @@ int main(void)
 {
     RUN(a_slide_without_memory_is_told_and_goes_on_later);
     RUN(a_reclaimer_that_cannot_begin_is_told);
+    RUN(memory_that_cannot_be_backed_as_a_whole_is_not_kept);
     RUN(a_heap_that_cannot_be_read_counts_as_granted);
     RUN(a_trace_at_its_limit_takes_no_note);
     RUN(creating_leaves_nothing_behind);

@@ -13,7 +13,7 @@
 
 #include <poolport/block.h>
 
-enum { PP_PROVIDER_VERSION = 3 };
+enum { PP_PROVIDER_VERSION = 4 };
 
 /* Memory came back, or may have. Called once, by the thread whose call brought it back, within that call:
  * wakes somebody, does not call the provider, and waits for nobody who does. */
@@ -59,6 +59,13 @@ typedef struct pp_provider {
     /* Version 3. Bytes granted of a block that the caller owns or has pinned; 0: there is none. NULL: nobody
      * can tell, and a block is reckoned as what is used of it. */
     size_t (*granted)(void *context, pp_handle handle);
+
+    /* Version 4. NULL where blocks lie anywhere. Backs all the memory that blocks of a range can ever be in, but for
+     * those that come from elsewhere, and keeps its pages until `unsettle` was called as often: for a kernel that
+     * registers it as a whole. Its start, and its length in `*bytes`. For a thread that may acquire, except
+     * that `unsettle` by another one may leave the pages kept. PP_UNSUPPORTED, PP_NO_MEMORY, PP_WRONG_THREAD. */
+    pp_status (*settle)(void *context, void **from, size_t *bytes);
+    void (*unsettle)(void *context);
 } pp_provider;
 
 #endif
