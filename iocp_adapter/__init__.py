@@ -26,7 +26,7 @@ from iocp_adapter.errors import (
     PortValueError,
     StaleEndpoint,
 )
-from iocp_adapter.features import Feature
+from iocp_adapter.features import Feature, Region
 from iocp_adapter.handler import Handler
 from iocp_adapter.native_handler import DISCARD, ECHO, NativeHandler
 from iocp_adapter.native_port import CloseReport
@@ -68,6 +68,7 @@ __all__ = [
     "PortStatistic",
     "PortStats",
     "PortValueError",
+    "Region",
     "Server",
     "ServerGroup",
     "ServerStats",

@@ -13,6 +13,7 @@ from iocp_adapter.addresses import pipe_name
 from iocp_adapter.completion import Completion
 from iocp_adapter.endpoint import PIPE, Endpoint
 from iocp_adapter.errors import PortValueError, error_for
+from iocp_adapter.features import Region
 from iocp_adapter.files import open_descriptor
 from iocp_adapter.foreign import wait_for
 from iocp_adapter.listening import listen_pipe
@@ -48,6 +49,10 @@ class CompletionPort:
     With ``ring_blocks``, so many blocks of each pool that streams receive with, the first four, of
     ``ring_bytes`` (0: 16 KiB) each, are the kernel's before there is data, where the back end can: its
     endpoints share them, and they come back when the port is closed.
+    With ``registered_files`` the kernel has a table of the endpoints' descriptors, and with
+    ``registered_buffers`` it knows the memory of each pool, the first sixteen whose blocks are read into,
+    written or sent without a copy, as a whole; where the back end can. All of such a pool is then in
+    physical memory until the port is closed; ``regions()`` says of which pools that holds.
 
     With ``high_bytes`` or ``high_sends``, endpoints that have at least their share of that queued to send,
     among those that have anything, are not received from while more is queued in all, until at most
@@ -73,6 +78,8 @@ class CompletionPort:
         zero_copy_bytes: int = 0,
         ring_blocks: int = 0,
         ring_bytes: int = 0,
+        registered_files: bool = False,
+        registered_buffers: bool = False,
         seed: int = 0,
     ):
         limits = {
@@ -82,6 +89,8 @@ class CompletionPort:
             "zero_copy_bytes": zero_copy_bytes,
             "ring_blocks": ring_blocks,
             "ring_bytes": ring_bytes,
+            "registered_files": registered_files,
+            "registered_buffers": registered_buffers,
             "seed": seed,
         }
         marks = budget(high_bytes, low_bytes, high_sends, low_sends)
@@ -277,6 +286,10 @@ class CompletionPort:
     def outstanding(self) -> tuple[Outstanding, ...]:
         """Operations that have not completed."""
         return self._name_keys(self._native.outstanding())
+
+    def regions(self) -> tuple[Region, ...]:
+        """The pools that ``registered_buffers`` was about so far, and why each is registered or is not."""
+        return self._native.regions()
 
     def stats(self) -> Any:
         """The counters, as ``PortStats``."""

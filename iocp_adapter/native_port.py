@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.errors import error_for
-from iocp_adapter.features import read_features
+from iocp_adapter.features import Region, read_features, read_regions
 from iocp_adapter.options import LARGEST_64, whole
 from iocp_adapter.stats import EndpointInfo, Outstanding, read_endpoint, read_outstanding, read_stats
 from pools import Pool
@@ -33,6 +33,8 @@ _LIMITS = {
     "zero_copy_bytes": (LARGEST_64, "never"),
     "ring_blocks": (lib.PP_RING_BLOCKS, "none"),
     "ring_bytes": ((1 << 32) - 1, "16 KiB"),
+    "registered_files": (1, "no"),
+    "registered_buffers": (1, "no"),
     "seed": (LARGEST_64, ""),
 }
 """Of a port's numbers: the largest, and what 0 means."""
@@ -133,6 +135,12 @@ class NativePort:
         if status:
             raise error_for(status, f"associate descriptor {config['descriptor']}")
         return int(out[0])
+
+    def regions(self) -> tuple[Region, ...]:
+        """The pools that ``registered_buffers`` was about so far."""
+        rows, count = self._all("pp_region_info[]", lib.pp_port_regions)
+        names = {int(ffi.cast("uintptr_t", native)): pool.name for pool, native in self._providers.items()}
+        return read_regions(rows[0:count], names)
 
     def stats(self) -> Any:
         """Counters now, as ``PortStats``."""

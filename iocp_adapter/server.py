@@ -12,7 +12,7 @@ from typing import Any
 from iocp_adapter._native import ffi, lib
 from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortError, PortValueError, error_for
-from iocp_adapter.features import Feature
+from iocp_adapter.features import Feature, Region
 from iocp_adapter.handler import Handler, Received, received_of
 from iocp_adapter.holding import HoldWatch
 from iocp_adapter.listening import Listening, listen, refuse_address
@@ -58,6 +58,7 @@ class Server:
     blocks stay pinned until it has acknowledged them (0: never). ``ring_blocks`` of the pool, of
     ``ring_bytes`` (0: 16 KiB) each and without a connection's label, are the kernel's before there is data,
     where the back end can, and all connections share them (0: a block is acquired when data is there).
+    ``registered_files`` and ``registered_buffers`` are those of ``CompletionPort``.
 
     A connection is reset, and ``disconnected`` told a ``TimeoutError``, when nothing came or went for
     ``idle_timeout`` seconds, when nothing came for ``read_timeout`` although the server would
@@ -100,6 +101,8 @@ class Server:
         zero_copy_bytes: int = 0,
         ring_blocks: int = 0,
         ring_bytes: int = 0,
+        registered_files: bool = False,
+        registered_buffers: bool = False,
         idle_timeout: float | None = None,
         read_timeout: float | None = None,
         write_timeout: float | None = None,
@@ -136,6 +139,8 @@ class Server:
                 "zero_copy_bytes": zero_copy_bytes,
                 "ring_blocks": ring_blocks,
                 "ring_bytes": ring_bytes,
+                "registered_files": registered_files,
+                "registered_buffers": registered_buffers,
             },
             marks,
         )
@@ -187,6 +192,10 @@ class Server:
     def features(self) -> dict[str, Feature]:
         """What the back end uses of the kernel, or does without, by name."""
         return self._port.features
+
+    def regions(self) -> tuple[Region, ...]:
+        """What ``CompletionPort.regions()`` tells."""
+        return self._port.regions()
 
     @property
     def connections(self) -> list[Connection]:

@@ -16,14 +16,22 @@ CONNECTIONS, ROUNDS, MESSAGE, RING = 40, 3, 30_000, 4
 BACKEND = "iocp" if os.name == "nt" else "io_uring"  # epoll has nothing that a kernel may lack
 
 
+WISHES = {
+    "zero_copy_bytes": 4096,
+    "ring_blocks": RING,
+    "ring_bytes": 4096,
+    "registered_files": True,
+    "registered_buffers": True,
+}
+
+
 def features():
-    with CompletionPort(BACKEND, zero_copy_bytes=4096, ring_blocks=RING) as port:
+    with CompletionPort(BACKEND, **WISHES) as port:
         return port.features
 
 
 def serving(pool):
-    wishes = {"zero_copy_bytes": 4096, "ring_blocks": RING, "ring_bytes": 4096}
-    return Server("127.0.0.1", 0, echo, provider=pool, backend=BACKEND, **wishes)
+    return Server("127.0.0.1", 0, echo, provider=pool, backend=BACKEND, **WISHES)
 
 
 def read_whole(client, size):

@@ -48,6 +48,8 @@
 #include "file_threads.h"
 #include "uring_ahead.h"
 #include "uring_features.h"
+#include "uring_places.h"
+#include "uring_regions.h"
 #include "uring_zero_copy.h"
 
 typedef struct uring_state {
@@ -58,6 +60,8 @@ typedef struct uring_state {
     uint32_t files; /* reads and writes that the kernel holds */
     pp_queue rearm; /* endpoints whose poll the kernel has ended */
     zero_copy zero_copy;
+    uring_places places;
+    uring_regions regions;
     file_threads threads; /* instead of the ring's reads and writes */
 } uring_state;
 
@@ -161,7 +165,9 @@ static pp_status start_accept(pp_port *port, uint32_t slot)
 static bool send_zero_copy(pp_port *port, uint32_t index, const pp_os_span *spans, size_t count)
 {
     uring_state *state = port->state;
-    return zero_copy_take(port, &state->zero_copy, &state->ring, index, spans, count);
+    bool registered = state->features.on[URING_REGISTERED_SENDS];
+    zero_copy_known known = {&state->places, registered ? &state->regions : NULL};
+    return zero_copy_take(port, &state->zero_copy, &state->ring, &known, index, spans, count);
 }
 
 /* Takes back what waits in the queue of the socket, which tells the peer as a reset. */
@@ -169,6 +175,17 @@ static void abandon(pp_port *port, uint32_t index)
 {
     struct sockaddr nobody = {.sa_family = AF_UNSPEC};
     connect((int)port->ends[index].descriptor, &nobody, sizeof nobody);
+}
+
+/* A read or write of memory that the kernel knows. */
+static void use_region(pp_port *port, const pp_slot *slot, uring_sqe *entry)
+{
+    uring_state *state = port->state;
+    const uring_region *region = uring_regions_find(&state->regions, port, &state->ring, slot->provider);
+    if (!region || !uring_region_has(region, slot->data, slot->size)) return;
+    entry->opcode = slot->kind == PP_KIND_READ ? URING_OP_READ_FIXED : URING_OP_WRITE_FIXED;
+    entry->buffer = uring_region_place(&state->regions, region);
+    port->stats.registered_transfers++;
 }
 
 static bool start_file(pp_port *port, uint32_t name)
@@ -179,11 +196,12 @@ static bool start_file(pp_port *port, uint32_t name)
     uring_sqe *entry = prepare(state);
     if (!entry) return false;
     entry->opcode = slot->kind == PP_KIND_READ ? URING_OP_READ : URING_OP_WRITE;
-    entry->fd = (int32_t)port->ends[slot->endpoint].descriptor;
+    uring_places_fill(&state->places, &state->ring, port, slot->endpoint, entry);
     entry->offset = slot->moved;
     entry->address = (uintptr_t)slot->data;
     entry->bytes = (uint32_t)slot->size;
     entry->user_data = pp_slot_name(port, name);
+    use_region(port, slot, entry);
     uring_commit(&state->ring);
     state->files++;
     return true;
@@ -385,8 +403,11 @@ static void shut(pp_port *port)
         uring_enter(&state->ring, 1, 10000000);
         harvest(port, true);
     }
-    uring_ahead_end(port, port->forks == pp_os_forks());
-    uring_close(&state->ring, port->forks == pp_os_forks());
+    bool ours = port->forks == pp_os_forks();
+    if (ours) uring_places_end(&state->places, &state->ring);
+    if (ours) uring_regions_end(&state->regions, port, &state->ring);
+    uring_ahead_end(port, ours);
+    uring_close(&state->ring, ours);
     close(state->bell);
 }
 
@@ -419,11 +440,43 @@ static void open_rings(pp_port *port)
     if (on[URING_PROVIDED_BUFFERS]) {
         uring_ahead_ways ways = {on[URING_MULTISHOT_RECEIVE], on[URING_RECEIVE_LIMIT],
                                  on[URING_RECEIVE_BUNDLES]};
-        int error = uring_ahead_init(port, &state->ring, &ways);
+        int error = uring_ahead_init(port, &state->ring, &state->places, &ways);
         if (!error) return;
         uring_feature_lost(&state->features, URING_PROVIDED_BUFFERS, -error);
     }
     port->ring_blocks = 0;
+}
+
+static void forget(pp_port *port, uint32_t index)
+{
+    uring_state *state = port->state;
+    if (port->open) uring_places_leave(&state->ring, port, index);
+}
+
+static size_t tell_regions(const pp_port *port, pp_region_info *out, size_t capacity)
+{
+    const uring_state *state = port->state;
+    return uring_regions_describe(&state->regions, out, capacity);
+}
+
+static void open_tables(pp_port *port)
+{
+    uring_state *state = port->state;
+    int error = 0;
+    if (state->features.on[URING_REGISTERED_FILES])
+        error = uring_places_init(&state->places, &state->ring, port->end_limit - 1);
+    if (error) uring_feature_lost(&state->features, URING_REGISTERED_FILES, -error);
+    error = 0;
+    if (state->features.on[URING_REGISTERED_BUFFERS])
+        error = uring_regions_init(&state->regions, &state->ring);
+    if (error) uring_feature_lost(&state->features, URING_REGISTERED_BUFFERS, -error);
+}
+
+static const char *what_may_be_done(int error)
+{
+    if (error == EPERM) return " (kernel.io_uring_disabled, or a container's seccomp profile)";
+    if (error == ENOMEM) return "; if RLIMIT_MEMLOCK is low, raise it (ulimit -l), or give fewer entries";
+    return "";
 }
 
 static pp_status open_uring(pp_port *port, uint32_t entries, char *reason, int *os_error)
@@ -432,7 +485,9 @@ static pp_status open_uring(pp_port *port, uint32_t entries, char *reason, int *
     uring_feature lacking;
     if (!state) return PP_NO_MEMORY;
     uring_wishes wishes = {.sends_without_copies = port->zero_copy_bytes != UINT64_MAX,
-                           .rings = port->ring_blocks > 0};
+                           .rings = port->ring_blocks > 0,
+                           .files = port->registers_files,
+                           .buffers = port->registers_buffers};
     int error = -uring_features_open(&state->features, &state->ring, entries, &wishes, &lacking);
     if (error == 0) {
         port->state = state;
@@ -446,6 +501,7 @@ static pp_status open_uring(pp_port *port, uint32_t entries, char *reason, int *
             port->zero_copy_bytes = UINT64_MAX;
         else if (zero_copy_init(&state->zero_copy, entries) != PP_OK)
             return give_up(state, PP_NO_MEMORY);
+        open_tables(port);
         open_rings(port);
         file_threads_init(&state->threads, port);
         return PP_OK;
@@ -454,8 +510,8 @@ static pp_status open_uring(pp_port *port, uint32_t entries, char *reason, int *
     free(state);
     if (lacking != URING_FEATURES) return PP_UNSUPPORTED;
     *os_error = error;
-    snprintf(reason, PP_REASON_BYTES, "io_uring_setup says: %.60s%s", strerror(error),
-             error == EPERM ? " (kernel.io_uring_disabled, or a container's seccomp profile)" : "");
+    snprintf(reason, PP_REASON_BYTES, "io_uring_setup says: %.40s%s", strerror(error),
+             what_may_be_done(error));
     return error == ENOSYS || error == EPERM || error == EINVAL ? PP_UNSUPPORTED : PP_IO;
 }
 
@@ -467,8 +523,10 @@ const pp_backend pp_backend_io_uring = {
     .shut = shut,
     .bury = bury,
     .features = tell_features,
+    .regions = tell_regions,
     .watch = watch,
     .unwatch = unwatch,
+    .forget = forget,
     .poll = start_poll,
     .send_zero_copy = send_zero_copy,
     .ahead = &uring_ahead,

@@ -132,6 +132,7 @@ typedef struct pp_end {
     uint8_t armed;      /* pp_armed */
     uint64_t asked_ns;  /* when it was armed last; 0: never */
     uint8_t dry;        /* data was there, and no block in the ring */
+    uint8_t place;      /* the back end's own */
     uint8_t lingers;    /* the kernel was asked to cease, and may still hold the descriptor */
     uint8_t over;       /* nothing follows the last piece but */
     uint32_t ended_by;  /* the end of the stream (0), or an error number */
@@ -250,7 +251,8 @@ struct pp_port {
     struct pp_port *next_port, *previous_port; /* of those with a concurrency value; running.c */
     uint64_t batch_bytes;
     uint64_t zero_copy_bytes; /* UINT64_MAX: no send is so large */
-    uint32_t ring_blocks;     /* 0: no rings */
+    bool registers_files, registers_buffers;
+    uint32_t ring_blocks; /* 0: no rings */
     uint64_t ring_bytes;
     uint32_t ring_hungry[PP_RINGS + 1]; /* who waits for a block of its provider, received into it or not */
     uint8_t ring_wants;                 /* one has got room, or its provider blocks, since the last look */
@@ -295,6 +297,8 @@ typedef struct pp_backend {
     void (*shut)(pp_port *port);
     /* As pp_port_features(); NULL: there is nothing to tell. */
     size_t (*features)(const pp_port *port, pp_feature *out, size_t capacity);
+    /* As pp_port_regions(); NULL: it knows none. */
+    size_t (*regions)(const pp_port *port, pp_region_info *out, size_t capacity);
     /* Adds what the back end alone counts; NULL: nothing. */
     void (*count)(const pp_port *port, pp_port_stats *out);
     void (*bury)(pp_port *port); /* frees what the port's last calls still needed; NULL: nothing did */

@@ -167,6 +167,8 @@ pp_status pp_port_create(const pp_port_config *config, pp_port **out, char *reas
     port->concurrency = config->concurrency;
     port->batch_bytes = config->batch_bytes ? config->batch_bytes : PP_BATCH_BYTES;
     port->zero_copy_bytes = config->zero_copy_bytes ? config->zero_copy_bytes : UINT64_MAX;
+    port->registers_files = config->registered_files != 0;
+    port->registers_buffers = config->registered_buffers != 0;
     port->ring_blocks = config->ring_blocks;
     port->ring_bytes = config->ring_bytes ? config->ring_bytes : PP_RING_BYTES;
     port->budget = config->budget;
@@ -195,6 +197,15 @@ size_t pp_port_features(pp_port *port, pp_feature *out, size_t capacity)
     size_t count = 0;
     if (pp_enter(port) != PP_OK) return 0;
     if (port->backend->features) count = port->backend->features(port, out, capacity);
+    pp_leave(port);
+    return count;
+}
+
+size_t pp_port_regions(pp_port *port, pp_region_info *out, size_t capacity)
+{
+    size_t count = 0;
+    if (pp_enter(port) != PP_OK) return 0;
+    if (port->backend->regions) count = port->backend->regions(port, out, capacity);
     pp_leave(port);
     return count;
 }

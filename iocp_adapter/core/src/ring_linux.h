@@ -54,6 +54,8 @@ _Static_assert(sizeof(uring_buffer_ring) == 40, "as the kernel has it");
 
 enum {
     URING_OP_NOP = 0,
+    URING_OP_READ_FIXED = 4,
+    URING_OP_WRITE_FIXED = 5,
     URING_OP_POLL_ADD = 6,
     URING_OP_ACCEPT = 13,
     URING_OP_ASYNC_CANCEL = 14,
@@ -62,9 +64,16 @@ enum {
     URING_OP_RECV = 27,
     URING_OP_SENDMSG_ZC = 48,
 
+    URING_UNREGISTER_BUFFERS = 1,
+    URING_UNREGISTER_FILES = 3,
+    URING_REGISTER_FILES_UPDATE = 6,
+    URING_REGISTER_FILES2 = 13,
+    URING_REGISTER_BUFFERS2 = 15,
+    URING_REGISTER_BUFFERS_UPDATE = 16,
     URING_REGISTER_BUFFER_RING = 22,
     URING_UNREGISTER_BUFFER_RING = 23,
 
+    URING_FIXED_FILE = 1,             /* in `flags`: `fd` is a place of the table */
     URING_SELECT_BUFFER = 1 << 5,     /* in `flags`; the group is in `buffer` */
     URING_RECEIVE_POLL_FIRST = 1,     /* in `ioprio` */
     URING_RECEIVE_MULTISHOT = 1 << 1, /* the same; `file_index` limits the bytes, 0: nothing does */
@@ -73,6 +82,7 @@ enum {
     URING_CANCEL_ALL = 1,        /* in `operation_flags`: whatever has the name, not the first alone */
     URING_POLL_MULTISHOT = 1,    /* in `bytes` */
     URING_ACCEPT_MULTISHOT = 1,  /* in `ioprio` */
+    URING_SEND_FIXED_BUFFER = 4, /* in `ioprio`; the place is in `buffer` */
     URING_SEND_REPORT_USAGE = 8, /* in `ioprio` */
     URING_CQE_BUFFER = 1,        /* its name is above */
     URING_CQE_MORE = 2,

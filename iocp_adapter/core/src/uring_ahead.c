@@ -61,6 +61,7 @@ typedef struct ahead_ring {
 
 typedef struct rings {
     uring *ring;
+    const uring_places *places;
     uring_ahead_ways ways;
     uint8_t again; /* what could not be asked for when it was wanted, an AGAIN_; looked at without the lock */
     ahead_ring of[PP_RINGS];
@@ -217,9 +218,11 @@ static bool arm(pp_port *port, uint32_t index)
     }
     uint64_t share = pp_ahead_share(port) * ring->bytes;
     uint32_t limit = (uint32_t)(share < LONGEST_BLOCK ? share : LONGEST_BLOCK);
-    uring_rings_way way = {self->ways.multishot, self->ways.bundles,
+    uring_rings_way way = {.multishot = self->ways.multishot,
+                           .bundles = self->ways.bundles,
                            .limit_bytes = self->ways.limited ? limit : 0};
-    uring_rings_fill_receive(entry, (int)end->descriptor, ring->buffers.group, &way);
+    uring_places_fill(self->places, self->ring, port, index, entry);
+    uring_rings_fill_receive(entry, ring->buffers.group, &way);
     entry->user_data = name_of(port, index);
     uring_commit(self->ring);
     end->armed = PP_ARMED;
@@ -391,11 +394,11 @@ static void close_rings(pp_port *port)
     port->rings = NULL;
 }
 
-int uring_ahead_init(pp_port *port, uring *ring, const uring_ahead_ways *ways)
+int uring_ahead_init(pp_port *port, uring *ring, const uring_places *places, const uring_ahead_ways *ways)
 {
     rings *self = calloc(1, sizeof *self);
     if (!self) return -ENOMEM;
-    *self = (rings){.ring = ring, .ways = *ways};
+    *self = (rings){.ring = ring, .places = places, .ways = *ways};
     port->rings = self;
     int error = 0;
     for (uint8_t at = 1; at <= PP_RINGS && !error; at++) {

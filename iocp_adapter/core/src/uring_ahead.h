@@ -4,6 +4,7 @@
 
 #include "engine.h"
 #include "ring_linux.h"
+#include "uring_places.h"
 
 extern const pp_ahead uring_ahead;
 
@@ -14,7 +15,7 @@ typedef struct uring_ahead_ways {
 
 /* Makes port->rings, with memory for all of them, whose blocks are acquired when a provider joins. 0, or minus an
  * error number; nothing is then left. */
-int uring_ahead_init(pp_port *port, uring *ring, const uring_ahead_ways *ways);
+int uring_ahead_init(pp_port *port, uring *ring, const uring_places *places, const uring_ahead_ways *ways);
 /* Takes the rings from the kernel and gives their blocks back. `mapped`: as uring_close(). */
 void uring_ahead_end(pp_port *port, bool mapped);
 

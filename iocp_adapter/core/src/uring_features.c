@@ -17,6 +17,8 @@
 #define _GNU_SOURCE
 #include "uring_features.h"
 
+#include "uring_places.h"
+#include "uring_regions.h"
 #include "uring_rings.h"
 #include "uring_zero_copy.h"
 
@@ -159,16 +161,33 @@ static const struct row {
                              uring_rings_try_limit},
     [URING_RECEIVE_BUNDLES] = {"receive_bundles", SWITCH("RECEIVE_BUNDLES"),
                                "the kernel tells of each block by itself", uring_rings_try_bundles},
+    [URING_REGISTERED_FILES] = {"registered_files", SWITCH("REGISTERED_FILES"),
+                                "a descriptor is looked up for each request", uring_places_try},
+    [URING_REGISTERED_BUFFERS] = {"registered_buffers", SWITCH("REGISTERED_BUFFERS"),
+                                  "the pages behind a block are looked up for each request",
+                                  uring_regions_try},
+    [URING_REGISTERED_SENDS] = {"registered_sends", SWITCH("REGISTERED_SENDS"),
+                                "the pages behind what is sent without a copy are looked up for each send",
+                                zero_copy_try_registered},
 };
 
 enum { FIRST_OPTIONAL = URING_SINGLE_MMAP, FIRST_BY_CHOICE = URING_ZERO_COPY_SEND };
 
-/* What is of no use without another one; the others are of use without URING_NODROP, which none is off with. */
-static const uring_feature based_on[URING_FEATURES] = {
-    [URING_MULTISHOT_RECEIVE] = URING_PROVIDED_BUFFERS,
-    [URING_RECEIVE_LIMIT] = URING_MULTISHOT_RECEIVE,
-    [URING_RECEIVE_BUNDLES] = URING_MULTISHOT_RECEIVE,
+/* What each is of no use without: a bit for each feature. */
+static const uint32_t based_on[URING_FEATURES] = {
+    [URING_MULTISHOT_RECEIVE] = 1 << URING_PROVIDED_BUFFERS,
+    [URING_RECEIVE_LIMIT] = 1 << URING_MULTISHOT_RECEIVE,
+    [URING_RECEIVE_BUNDLES] = 1 << URING_MULTISHOT_RECEIVE,
+    [URING_REGISTERED_SENDS] = 1 << URING_ZERO_COPY_SEND | 1 << URING_REGISTERED_BUFFERS,
 };
+
+/* The first of these that is off, or URING_FEATURES. */
+static int missing_for(const uring_features *features, int which)
+{
+    int base = 0;
+    while (base < URING_FEATURES && (features->on[base] || !(based_on[which] >> base & 1))) base++;
+    return base;
+}
 
 static bool is_passing(int error)
 {
@@ -190,7 +209,7 @@ static int try_one(uring *ring, int row)
 static int try_all(uring_features *features, uring *ring, uring_feature *lacking)
 {
     for (int i = 0; i < URING_FEATURES; i++) {
-        features->on[i] = features->on[i] && features->on[based_on[i]];
+        features->on[i] = features->on[i] && missing_for(features, i) == URING_FEATURES;
         if (features->on[i]) features->refusal[i] = -try_one(ring, i);
         /* That too few pages may be locked lasts, and concerns only what was asked for. */
         if (is_passing(features->refusal[i]) && i < FIRST_BY_CHOICE) return features->refusal[i];
@@ -213,6 +232,8 @@ int uring_features_open(uring_features *features, uring *ring, uint32_t entries,
     }
     if (!wishes->sends_without_copies) features->on[URING_ZERO_COPY_SEND] = false;
     if (!wishes->rings) features->on[URING_PROVIDED_BUFFERS] = false;
+    if (!wishes->files) features->on[URING_REGISTERED_FILES] = false;
+    if (!wishes->buffers) features->on[URING_REGISTERED_BUFFERS] = false;
     int error = uring_open(ring, entries, features->on[URING_COOP_TASKRUN], features->on[URING_SINGLE_MMAP]);
     if (error) return error;
     error = try_all(features, ring, lacking);
@@ -224,7 +245,7 @@ void uring_feature_lost(uring_features *features, uring_feature which, int error
 {
     features->refusal[which] = error;
     for (int i = which; i < URING_FEATURES; i++)
-        if (i == (int)which || !features->on[based_on[i]]) features->on[i] = false;
+        if (i == (int)which || missing_for(features, i) != URING_FEATURES) features->on[i] = false;
 }
 
 /* ---- telling ------------------------------------------------------------------------------ */
@@ -236,9 +257,9 @@ void uring_feature_reason(const uring_features *features, uring_feature which, c
     else if (features->refusal[which])
         snprintf(out, PP_REASON_BYTES, "the kernel says of %s: %.80s", rows[which].name,
                  strerror(features->refusal[which]));
-    else if (!features->forbidden[which] && based_on[which] != URING_NODROP)
+    else if (!features->forbidden[which] && missing_for(features, which) != URING_FEATURES)
         snprintf(out, PP_REASON_BYTES, "%s is of no use without %s", rows[which].name,
-                 rows[based_on[which]].name);
+                 rows[missing_for(features, which)].name);
     else if (!features->forbidden[which])
         snprintf(out, PP_REASON_BYTES, "%s was not asked for", rows[which].name);
     else

@@ -18,6 +18,9 @@ typedef enum uring_feature {
     URING_MULTISHOT_RECEIVE,
     URING_RECEIVE_LIMIT,
     URING_RECEIVE_BUNDLES,
+    URING_REGISTERED_FILES,
+    URING_REGISTERED_BUFFERS,
+    URING_REGISTERED_SENDS,
     URING_FEATURES
 } uring_feature;
 
@@ -30,7 +33,7 @@ typedef struct uring_features {
 
 /* What a port's creator asks for. */
 typedef struct uring_wishes {
-    bool sends_without_copies, rings;
+    bool sends_without_copies, rings, files, buffers;
 } uring_wishes;
 
 /* Opens a ring with what the environment allows, the port's creator wishes and the kernel has. 0; or minus

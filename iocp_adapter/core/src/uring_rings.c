@@ -68,13 +68,12 @@ void uring_rings_publish(uring_rings_one *self)
     __atomic_store_n(&self->entries[0].tail, self->tail, __ATOMIC_RELEASE);
 }
 
-void uring_rings_fill_receive(uring_sqe *entry, int socket, uint16_t group, const uring_rings_way *way)
+void uring_rings_fill_receive(uring_sqe *entry, uint16_t group, const uring_rings_way *way)
 {
     entry->opcode = URING_OP_RECV;
-    entry->flags = URING_SELECT_BUFFER;
+    entry->flags |= URING_SELECT_BUFFER;
     entry->ioprio = URING_RECEIVE_POLL_FIRST | (way->multishot ? URING_RECEIVE_MULTISHOT : 0) |
                     (way->bundles ? URING_RECEIVE_BUNDLE : 0);
-    entry->fd = socket;
     entry->buffer = group;
     entry->file_index = way->limit_bytes;
 }
@@ -119,16 +118,16 @@ static int attempt(uring *ring, trial *self)
 {
     char buffers[TRIAL_BUFFERS * TRIAL_BYTES] = {0};
     uring_rings_one one;
-    uring_sqe request = {.user_data = ASKED};
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return -errno;
+    uring_sqe request = {.fd = ends[0], .user_data = ASKED};
     int error = uring_rings_open(ring, &one, TRIAL_BUFFERS, 0);
     if (!error) {
         ssize_t bytes = (ssize_t)strlen(self->text);
         for (uint16_t name = 0; name < TRIAL_BUFFERS; name++)
             uring_rings_put(&one, buffers + name * TRIAL_BYTES, TRIAL_BYTES, name);
         uring_rings_publish(&one);
-        uring_rings_fill_receive(&request, ends[0], one.group, &self->way);
+        uring_rings_fill_receive(&request, one.group, &self->way);
         error = write(ends[1], self->text, (size_t)bytes) == bytes ? receive(ring, self, &request, buffers)
                                                                    : -errno;
         uring_rings_close(ring, &one);

@@ -38,8 +38,8 @@ typedef struct uring_rings_way {
     uint32_t limit_bytes; /* after which a multishot ends; 0: never */
 } uring_rings_way;
 
-/* A receive from a socket into buffers of the ring, which takes none before there is data. */
-void uring_rings_fill_receive(uring_sqe *entry, int socket, uint16_t group, const uring_rings_way *way);
+/* A receive into buffers of the ring, which takes none before there is data; from the socket that the entry names. */
+void uring_rings_fill_receive(uring_sqe *entry, uint16_t group, const uring_rings_way *way);
 static inline uint16_t uring_rings_name(const uring_cqe *completion)
 {
     return (uint16_t)(completion->flags >> URING_CQE_BUFFER_SHIFT);

@@ -23,6 +23,9 @@
  * An endpoint that has sent everything so is not done before the last notification: until then it can
  * be reset, and its send timeout goes on.
  *
+ * Where all of a send is in memory of a pool that is registered (uring_regions.c), the network reads pages that the
+ * kernel knows already, and none are locked for the send.
+ *
  * Nothing can be asked back from a socket's queue but by ending the connection, so a
  * reset of an endpoint ends it at once (abandon() of the back end). */
 #define _GNU_SOURCE
@@ -47,11 +50,10 @@ typedef struct zero_copy_send {
     bool told;     /* the result has come */
 } zero_copy_send;
 
-static void fill_in(uring_sqe *entry, int descriptor, const struct msghdr *message, uint64_t name)
+static void fill_in(uring_sqe *entry, const struct msghdr *message, uint64_t name)
 {
     entry->opcode = URING_OP_SENDMSG_ZC;
-    entry->ioprio = URING_SEND_REPORT_USAGE;
-    entry->fd = descriptor;
+    entry->ioprio |= URING_SEND_REPORT_USAGE;
     entry->address = (uintptr_t)message;
     entry->bytes = 1;
     entry->operation_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
@@ -76,16 +78,15 @@ static int open_loop(void)
     return -error;
 }
 
-int zero_copy_try(uring *ring)
+/* `request` says what is particular about it. */
+static int attempt(uring *ring, const struct msghdr *message, const uring_sqe *request)
 {
-    char byte = 0;
-    struct iovec part = {&byte, 1};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
     uring_cqe answer;
     int loop = open_loop();
     if (loop < 0) return loop;
-    uring_sqe send = {0};
-    fill_in(&send, loop, &message, MARK);
+    uring_sqe send = *request;
+    fill_in(&send, message, MARK);
+    send.fd = loop;
     int error = uring_ask(ring, &send, &answer);
     int outcome = error ? error : answer.result;
     bool more = !error && answer.flags & URING_CQE_MORE;
@@ -93,6 +94,29 @@ int zero_copy_try(uring *ring)
     if (more) error = uring_await(ring, &answer);
     if (outcome < 0 || error) return outcome < 0 ? outcome : error;
     return more && answer.flags & URING_CQE_NOTIFICATION ? 0 : -EOPNOTSUPP;
+}
+
+int zero_copy_try(uring *ring)
+{
+    char byte = 0;
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    uring_sqe ordinary = {0};
+    return attempt(ring, &message, &ordinary);
+}
+
+int zero_copy_try_registered(uring *ring)
+{
+    char bytes[4] = {0};
+    struct iovec parts[] = {{bytes, 1}, {bytes + 2, 1}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    uring_sqe registered = {.ioprio = URING_SEND_FIXED_BUFFER};
+    int error = uring_regions_open(ring, 1);
+    if (error) return error;
+    error = uring_regions_put(ring, 0, bytes, sizeof bytes);
+    if (!error) error = attempt(ring, &message, &registered);
+    uring_regions_close(ring);
+    return error;
 }
 
 /* ---- the table ------------------------------------------------------------------------------ */
@@ -118,8 +142,21 @@ static uint64_t name_of(const zero_copy *self, uint32_t place)
 
 bool zero_copy_owns(uint64_t user_data) { return (uint32_t)user_data & MARK && !(user_data >> 63); }
 
-bool zero_copy_take(pp_port *port, zero_copy *self, uring *ring, uint32_t index, const pp_os_span *spans,
-                    size_t count)
+/* Where all of it is in the registered memory of the endpoint's provider, the send says so. */
+static void name_region(pp_port *port, const zero_copy_known *known, const uring *ring, uring_sqe *entry,
+                        uint32_t index, const pp_os_span *spans, size_t count)
+{
+    if (!known->regions) return;
+    const uring_region *region = uring_regions_find(known->regions, port, ring, port->ends[index].provider);
+    for (size_t i = 0; i < count; i++)
+        if (!region || !uring_region_has(region, spans[i].data, spans[i].bytes)) return;
+    entry->ioprio |= URING_SEND_FIXED_BUFFER;
+    entry->buffer = uring_region_place(known->regions, region);
+    port->stats.registered_transfers++;
+}
+
+bool zero_copy_take(pp_port *port, zero_copy *self, uring *ring, const zero_copy_known *known, uint32_t index,
+                    const pp_os_span *spans, size_t count)
 {
     uint32_t place = self->free;
     uring_sqe *entry = place ? uring_room(ring) : NULL;
@@ -136,7 +173,9 @@ bool zero_copy_take(pp_port *port, zero_copy *self, uring *ring, uint32_t index,
         port->slots[slot].holds++;
     }
     send->message = (struct msghdr){.msg_iov = send->parts, .msg_iovlen = count};
-    fill_in(entry, (int)port->ends[index].descriptor, &send->message, name_of(self, place));
+    uring_places_fill(known->places, ring, port, index, entry);
+    name_region(port, known, ring, entry, index, spans, count);
+    fill_in(entry, &send->message, name_of(self, place));
     uring_commit(ring);
     port->ends[index].in_kernel++; /* until nobody reads the memory any more */
     port->ends[index].lent++;

@@ -152,7 +152,9 @@ static inline pp_port *new_port(void)
 {
     pp_port_config config = {.backend = backend,
                              .zero_copy_bytes = getenv("POOLPORT_TEST_ZERO_COPY") ? 1 : 0,
-                             .ring_blocks = getenv("POOLPORT_TEST_RING") ? 8 : 0};
+                             .ring_blocks = getenv("POOLPORT_TEST_RING") ? 8 : 0,
+                             .registered_files = getenv("POOLPORT_TEST_REGISTERED") != NULL,
+                             .registered_buffers = getenv("POOLPORT_TEST_REGISTERED") != NULL};
     pp_port *port = NULL;
     int os_error;
     CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);

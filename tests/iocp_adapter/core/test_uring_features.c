@@ -17,7 +17,11 @@ static size_t count;
 
 static pp_status open_port(pp_backend_id id, pp_port **out, char *reason, int *os_error)
 {
-    pp_port_config config = {.backend = id, .zero_copy_bytes = 1, .ring_blocks = 4};
+    pp_port_config config = {.backend = id,
+                             .zero_copy_bytes = 1,
+                             .ring_blocks = 4,
+                             .registered_files = 1,
+                             .registered_buffers = 1};
     return pp_port_create(&config, out, reason, os_error);
 }
 

@@ -99,7 +99,14 @@ typedef struct pp_port_config {
                                  those blocks carry no endpoint's tag. They come back when the port is closed,
                                  which those providers outlive. At most PP_RING_BLOCKS; 0: none */
     uint64_t ring_bytes; /* asked of the provider for each of these; below 2^32; 0: PP_RING_BYTES */
-    pp_budget budget;    /* of all endpoints together: above it, those are not received from who have at least
+    uint32_t
+        registered_files; /* 1: the kernel has a table of the endpoints' descriptors, where the back end can */
+    uint32_t
+        registered_buffers; /* 1: the memory of each provider, the first sixteen whose blocks are read into,
+                                    written or sent, is registered with the kernel as a whole, where the back end
+                                    can: all of it is then backed, and stays so until the port is closed, which
+                                    those providers outlive. See pp_port_regions() */
+    pp_budget budget; /* of all endpoints together: above it, those are not received from who have at least
                          their share of its high mark queued, among those who have anything */
 } pp_port_config;
 
@@ -323,7 +330,10 @@ typedef struct pp_endpoint_info {
     X(ring_blocks, gauge, blocks, "blocks in rings that the kernel has not put data into")                   \
     X(ring_receives, counter, completions, "receives that the kernel made into a ring's block by itself")    \
     X(ring_misses, counter, endpoints, "times data came and its ring had no block")                          \
-    X(ring_bundles, counter, completions, "times the kernel told of several blocks of a ring at once")
+    X(ring_bundles, counter, completions, "times the kernel told of several blocks of a ring at once")       \
+    X(registered_bytes, gauge, bytes, "memory of providers that is registered with the kernel")              \
+    X(registered_transfers, counter, operations, "reads, writes and sends from or into such memory")         \
+    X(registered_files, gauge, handles, "endpoints that the kernel knows by a place of their own")
 
 enum { PP_PORT_STATS_VERSION = 1 };
 
@@ -343,6 +353,14 @@ typedef struct pp_feature {
     uint64_t on;
     char why[PP_REASON_BYTES]; /* it is on, or off */
 } pp_feature;
+
+/* A provider's memory, and whether the kernel knows it as a whole. */
+typedef struct pp_region_info {
+    const pp_provider *provider;
+    uint64_t bytes;
+    uint64_t registered;       /* 0: its blocks are used as any memory */
+    char why[PP_REASON_BYTES]; /* it is, or is not */
+} pp_region_info;
 
 typedef struct pp_port_stats_entry {
     const char *name;
@@ -369,6 +387,10 @@ const char *pp_port_reason(const pp_port *port);  /* why this one */
 /* Copies up to `capacity` features of the back end; returns how many there are, 0 once the port is closed.
  * They do not change after the creation. */
 size_t pp_port_features(pp_port *port, pp_feature *out, size_t capacity);
+
+/* Copies up to `capacity` of the providers that registered_buffers was about so far; returns how many there are, 0
+ * once the port is closed. */
+size_t pp_port_regions(pp_port *port, pp_region_info *out, size_t capacity);
 
 /* Refuses new work, cancels what is outstanding, ends every endpoint, wakes every waiting thread; at
  * most about `timeout_ns`. out[0..capacity) names what was outstanding at the call, `*count` (may be
