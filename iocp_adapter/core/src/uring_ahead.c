@@ -10,7 +10,8 @@
  * A completion tells of one block, or, where the kernel makes bundles, of as many as it has filled: those
  * that were put into the ring one after the other, from the one that it names on, all full but the last. Each
  * is a piece of its own. Which was put after which is kept here, since an entry of the ring may be written anew
- * as soon as the kernel has taken it.
+ * as soon as the kernel has taken it. A bundle takes no more than was known to be there before, where a
+ * receive into one block takes what comes meanwhile as well: so only small blocks are bundled.
  *
  *      user data    bit 63    bits 32-62     bit 31    bit 30    bits 27-29    bits 0-26
  *      receive      1         generation     1         0         ring          endpoint
@@ -32,7 +33,7 @@
 
 #include "uring_rings.h"
 
-enum { CANCEL = 1 << 30, RING_SHIFT = 27, RING_MASK = 7, LONGEST_BLOCK = 1 << 30 };
+enum { CANCEL = 1 << 30, RING_SHIFT = 27, RING_MASK = 7, LONGEST_BLOCK = 1 << 30, BUNDLED_BELOW = 16384 };
 _Static_assert((int)PP_RINGS <= (int)RING_MASK, "a ring has a name in the user data");
 enum { AGAIN_ARM = 1, AGAIN_STOP = 2 };
 static const uint64_t MARKS = UINT64_C(1) << 63 | UINT64_C(1) << 31;
@@ -219,7 +220,7 @@ static bool arm(pp_port *port, uint32_t index)
     uint64_t share = pp_ahead_share(port) * ring->bytes;
     uint32_t limit = (uint32_t)(share < LONGEST_BLOCK ? share : LONGEST_BLOCK);
     uring_rings_way way = {.multishot = self->ways.multishot,
-                           .bundles = self->ways.bundles,
+                           .bundles = self->ways.bundles && ring->bytes < BUNDLED_BELOW,
                            .limit_bytes = self->ways.limited ? limit : 0};
     uring_places_fill(self->places, self->ring, port, index, entry);
     uring_rings_fill_receive(entry, ring->buffers.group, &way);

@@ -153,6 +153,7 @@ static inline pp_port *new_port(void)
     pp_port_config config = {.backend = backend,
                              .zero_copy_bytes = getenv("POOLPORT_TEST_ZERO_COPY") ? 1 : 0,
                              .ring_blocks = getenv("POOLPORT_TEST_RING") ? 8 : 0,
+                             .ring_bytes = getenv("POOLPORT_TEST_RING_BYTES") ? 4096 : 0, /* or the default */
                              .registered_files = getenv("POOLPORT_TEST_REGISTERED") != NULL,
                              .registered_buffers = getenv("POOLPORT_TEST_REGISTERED") != NULL};
     pp_port *port = NULL;
