@@ -41,7 +41,8 @@ OTHERS = ("c", "asyncio", "uvloop")
 IN_C = "c-"  # before a back end's name: the engine in a program in C
 CONTENDERS = (*OTHERS, "io_uring", "epoll", "native-io_uring", "native-epoll", "c-io_uring", "c-epoll")
 ZERO_COPY = "+zero_copy"  # behind a back end's name: no message is copied to be sent
-RING = "+ring"  # the same, and perhaps a number: so many blocks lie ready for the kernel
+RING = "+ring"  # the same, and perhaps a number: so many blocks lie ready for the kernel; x: of so many bytes
+REGISTERED = "+registered"  # the same: the kernel has a table of descriptors, and knows the pool's memory
 RING_BLOCKS = 64
 BLOCK_BYTES = 128 << 10
 BYTES_PER_ROUND = 256 << 20
@@ -100,10 +101,13 @@ def serve_ours(backend: str, library: str | None) -> None:
             connection.send(lease, length)
 
     backend, _, batch_bytes = backend.partition("@")
-    pool = SlabPool(BLOCK_BYTES, 256, name="recv")
+    backend, registered, _ = backend.partition(REGISTERED)
+    backend, ring, blocks = backend.partition(RING)
+    blocks, _, ring_bytes = blocks.partition("x")
+    block_bytes = int(ring_bytes or BLOCK_BYTES)
+    pool = SlabPool(block_bytes, 256 * BLOCK_BYTES // block_bytes, name="recv")
     timed = time_pool(pool, library) if library else None
     handler = ECHO if backend.startswith("native-") else Echo()
-    backend, ring, blocks = backend.partition(RING)
     server = Server(
         "127.0.0.1",
         0,
@@ -113,7 +117,9 @@ def serve_ours(backend: str, library: str | None) -> None:
         zero_copy_bytes=int(backend.endswith(ZERO_COPY)),
         batch_bytes=int(batch_bytes or 0),
         ring_blocks=int(blocks or RING_BLOCKS) if ring else 0,
-        ring_bytes=BLOCK_BYTES,
+        ring_bytes=block_bytes,
+        registered_files=bool(registered),
+        registered_buffers=bool(registered),
     )
     print(server.address[1], flush=True)
     threading.Thread(target=answer_cpu, args=[timed], daemon=True).start()
