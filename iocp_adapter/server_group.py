@@ -28,7 +28,7 @@ from iocp_adapter._native import lib
 from iocp_adapter.addresses import pipe_name
 from iocp_adapter.connection import Connection
 from iocp_adapter.errors import PortValueError
-from iocp_adapter.features import Feature
+from iocp_adapter.features import Feature, Region
 from iocp_adapter.handler import Handler, Received
 from iocp_adapter.native_handler import NativeHandler
 from iocp_adapter.native_port import CloseReport
@@ -151,6 +151,10 @@ class ServerGroup:
     def features(self) -> dict[str, Feature]:
         """What the back end uses of the kernel, or does without, by name."""
         return self.servers[0].features
+
+    def regions(self) -> tuple[Region, ...]:
+        """What ``CompletionPort.regions()`` tells, of all servers."""
+        return tuple(region for server in self.servers for region in server.regions())
 
     @property
     def connections(self) -> list[Connection]:
