@@ -112,7 +112,8 @@ class CompactingPool(OwnMemory, Pool):
         """Slide unpinned blocks together, within about ``max_bytes`` moved and ``max_ns`` nanoseconds.
 
         Without bounds all of the pool is compacted, from its beginning. With bounds the next call goes
-        on where this one stopped, whatever happened meanwhile, until ``finished``.
+        on where this one stopped, whatever happened meanwhile, until ``finished``. With ``idle_seconds``
+        it is the idle thread that then gives emptied segments back.
         Raises ``PoolValueError``, ``WrongThread``, ``OutOfMemory``, or what the on-move callback raised.
         """
         for what, bound in (("max_bytes", max_bytes), ("max_ns", max_ns)):

@@ -87,6 +87,7 @@ BARS: tuple[Bar, ...] = (
     Bar("buddy, lazy: the same pair, against its steady state", 5.0, 2.0, probe="buddy-lazy-worst"),
     Bar("compaction, bandwidth of memmove reached", 0.8, 1.0, probe="slide", more_is_better=True),
     Bar("the same, with memory given back", 0.8, 1.0, probe="slide-return", more_is_better=True),
+    Bar("the same, by the idle thread", 0.8, 1.0, probe="slide-leave", more_is_better=True),
     Bar("compaction step, p99 over its time budget", 2.0, 1.2, probe="step-overrun"),
     Bar("handle to pointer, compacting, against a raw pointer", 3.0, 2.0, probe="handle"),
     Bar("handle to pointer, slab, against a raw pointer", 3.0, 2.0, probe="handle-slab"),

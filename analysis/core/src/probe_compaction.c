@@ -8,6 +8,8 @@
 
 #include "probe.h"
 
+#define IDLE_NS (60 * UINT64_C(1000000000))
+
 enum { CAPACITY = 64 << 20, BLOCK_BYTES = 4096, BLOCKS = CAPACITY / BLOCK_BYTES, BUDGET_NS = 200000 };
 
 typedef struct move {
@@ -32,9 +34,10 @@ static void note_move(void *context, pp_handle handle, void *from, void *to, siz
 }
 
 /* `one_pinned_in` 0: none is. `*origin` (may be NULL) gets the address of the first block. */
-static pp_status half_live(size_t keep, uint32_t one_pinned_in, uint64_t seed, pp_pool **out, char **origin)
+static pp_status half_live(size_t keep, pp_threads threads, uint32_t one_pinned_in, uint64_t seed,
+                           pp_pool **out, char **origin)
 {
-    pp_compacting_config config = {.capacity_bytes = CAPACITY, .keep_bytes = keep};
+    pp_compacting_config config = {.pool.threads = threads, .capacity_bytes = CAPACITY, .keep_bytes = keep};
     pp_handle *handles = malloc(BLOCKS * sizeof *handles);
     pp_pool *pool;
     pp_status status = handles ? pp_compacting_create(&config, &pool) : PP_NO_MEMORY;
@@ -70,7 +73,7 @@ static pp_status learn_moves(size_t keep, uint64_t seed, moves *m)
 {
     pp_compaction done;
     pp_pool *pool;
-    pp_status status = half_live(keep, 50, seed, &pool, &m->origin);
+    pp_status status = half_live(keep, PP_THREADS_OWNER, 50, seed, &pool, &m->origin);
     if (status != PP_OK) return status;
     m->count = 0;
     status = pp_compacting_on_move(pool, note_move, m);
@@ -79,16 +82,27 @@ static pp_status learn_moves(size_t keep, uint64_t seed, moves *m)
     return status;
 }
 
-static pp_status slide(size_t keep, uint32_t reps, uint64_t seed, double *ours, double *theirs)
+/* What is left to the idle thread has to go back as well, though nobody waits for it but the probe. */
+static void wait_until_given_back(const pp_pool *pool)
+{
+    pp_memory memory;
+    do pp_pool_memory(pool, &memory);
+    while (memory.idle_bytes < CAPACITY / 4);
+}
+
+static pp_status slide(size_t keep, uint64_t idle_ns, uint32_t reps, uint64_t seed, double *ours,
+                       double *theirs)
 {
     moves *m = malloc(sizeof *m);
     char *other = malloc(CAPACITY);
+    pp_threads threads = idle_ns ? PP_THREADS_SHARED : PP_THREADS_OWNER; /* idle_ns works everywhere then */
     pp_status status = m && other ? learn_moves(keep, seed, m) : PP_NO_MEMORY;
     if (status == PP_OK) memset(other, 1, CAPACITY);
     for (uint32_t i = 0; i < reps && status == PP_OK; i++) {
         pp_compaction done;
         pp_pool *pool;
-        status = half_live(keep, 50, seed, &pool, NULL);
+        status = half_live(keep, threads, 50, seed, &pool, NULL);
+        if (status == PP_OK && idle_ns) status = pp_pool_set_idle(pool, idle_ns);
         if (status != PP_OK) break;
         uint64_t start = pp_workload_now_ns();
         for (size_t at = 0; at < m->count; at++)
@@ -97,6 +111,7 @@ static pp_status slide(size_t keep, uint32_t reps, uint64_t seed, double *ours, 
         status = pp_pool_compact(pool, 0, 0, &done);
         theirs[i] = (double)(middle - start);
         ours[i] = (double)(pp_workload_now_ns() - middle);
+        if (idle_ns && status == PP_OK) wait_until_given_back(pool);
         pp_pool_destroy(pool);
     }
     free(other);
@@ -106,12 +121,17 @@ static pp_status slide(size_t keep, uint32_t reps, uint64_t seed, double *ours, 
 
 pp_status pp_probe_slide(uint32_t reps, uint64_t seed, double *ours, double *theirs)
 {
-    return slide(SIZE_MAX, reps, seed, ours, theirs);
+    return slide(SIZE_MAX, 0, reps, seed, ours, theirs);
 }
 
 pp_status pp_probe_slide_return(uint32_t reps, uint64_t seed, double *ours, double *theirs)
 {
-    return slide(0, reps, seed, ours, theirs);
+    return slide(0, 0, reps, seed, ours, theirs);
+}
+
+pp_status pp_probe_slide_leave(uint32_t reps, uint64_t seed, double *ours, double *theirs)
+{
+    return slide(0, IDLE_NS, reps, seed, ours, theirs);
 }
 
 static int by_value(const void *left, const void *right)
@@ -130,7 +150,7 @@ static pp_status steps_p99(uint64_t seed, double *out)
     for (uint32_t i = 0; i < COMPACTIONS && status == PP_OK; i++) {
         pp_pool *pool;
         pp_compaction done = {0};
-        status = half_live(0, 50, seed + i * 2, &pool, NULL);
+        status = half_live(0, PP_THREADS_OWNER, 50, seed + i * 2, &pool, NULL);
         if (status != PP_OK) break;
         while (status == PP_OK && !done.finished && steps < STEPS_MAX) {
             uint64_t start = pp_workload_now_ns();
@@ -163,7 +183,7 @@ pp_status pp_probe_settled(uint32_t reps, uint64_t seed, double *ours, double *t
         pp_compaction done;
         pp_stats stats;
         pp_pool *pool;
-        pp_status status = half_live(0, 0, seed + i * 2, &pool, NULL);
+        pp_status status = half_live(0, PP_THREADS_OWNER, 0, seed + i * 2, &pool, NULL);
         if (status != PP_OK) return status;
         status = pp_pool_compact(pool, 0, 0, &done);
         pp_pool_stats(pool, &stats);

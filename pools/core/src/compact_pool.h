@@ -232,6 +232,9 @@ void pp_segments_leave(compacting *c, uint32_t start, uint32_t length);
  * `*finished` to false. The bytes. */
 uint64_t pp_segments_return(compacting *c, uint64_t keep_bytes, uint64_t deadline_ns, bool *finished);
 
+/* The same after a compaction, for which the configuration says what is kept. */
+uint64_t pp_segments_return_emptied(compacting *c, uint64_t deadline_ns, bool *finished);
+
 /* The bytes that pp_segments_return() would give back if a segment were empty where its scratch
  * is 0, and the last block ended at granule `top`. */
 uint64_t pp_segments_spare(const compacting *c, uint64_t keep_bytes, uint32_t top);

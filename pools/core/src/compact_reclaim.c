@@ -101,8 +101,13 @@ uint64_t pp_compact_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_byt
     bool finished;
     *more = 0;
     if (pool->held) return 0;
-    pp_compact_drain(c);
     uint64_t deadline = max_bytes == UINT64_MAX ? 0 : pp_system_now_ns() + SLICE_NS;
+    if (deadline && atomic_load_explicit(&pool->emptied, memory_order_relaxed)) {
+        uint64_t emptied = pp_segments_return_emptied(c, deadline, &finished);
+        *more = !finished;
+        return emptied;
+    }
+    pp_compact_drain(c);
     uint64_t freed = pp_segments_return(c, keep_bytes, deadline, &finished);
     *more = !finished;
     if (finished && freed < max_bytes) {

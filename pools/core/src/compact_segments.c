@@ -40,13 +40,24 @@ static pp_status hold_one(compacting *c, uint32_t at)
     return PP_OK;
 }
 
-pp_status pp_segments_hold(compacting *c, uint32_t start, uint32_t length)
+static pp_status hold_all(compacting *c, reach r)
 {
-    reach r = reach_of(c, start, length);
     pp_status status = PP_OK;
     for (uint32_t at = r.first; status == PP_OK && at <= r.last; at++)
         if (PP_UNLIKELY(!pp_get(&c->segments[at].held))) status = hold_one(c, at);
     return status;
+}
+
+pp_status pp_segments_hold(compacting *c, uint32_t start, uint32_t length)
+{
+    reach r = reach_of(c, start, length);
+    pp_status status = hold_all(c, r);
+    bool finished;
+    if (PP_LIKELY(status == PP_OK) || !atomic_load_explicit(&c->base.emptied, memory_order_relaxed))
+        return status;
+    pp_segments_return_emptied(c, 0,
+                               &finished); /* the reclaimer is not done; of these, some may go as well */
+    return hold_all(c, r);
 }
 
 void pp_segments_enter(compacting *c, uint32_t start, uint32_t length)
@@ -128,6 +139,13 @@ uint64_t pp_segments_return(compacting *c, uint64_t keep_bytes, uint64_t deadlin
         }
         run += goes;
     }
+    return returned;
+}
+
+uint64_t pp_segments_return_emptied(compacting *c, uint64_t deadline_ns, bool *finished)
+{
+    uint64_t returned = pp_segments_return(c, c->keep_bytes, deadline_ns, finished);
+    if (*finished) atomic_store_explicit(&c->base.emptied, 0, memory_order_relaxed);
     return returned;
 }
 

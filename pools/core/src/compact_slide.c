@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "compact_pool.h"
+#include "idle.h"
 
 enum { RUN_MAX = 256 << 10, LOOK_BYTES = 16 << 10, LOOK_BLOCKS = 64, SLOWEST_NS_PER_MIB = 1000000 };
 
@@ -217,6 +218,14 @@ static uint64_t gathered_bytes(const compacting *c)
     return behind > top_bytes(c) ? behind : top_bytes(c);
 }
 
+/* Gives emptied segments back, or leaves it to the reclaimer. False: there is more to give back. */
+static bool give_back(compacting *c, uint64_t deadline_ns)
+{
+    bool finished = true;
+    if (!pp_idle_hurry(&c->base)) pp_segments_return_emptied(c, deadline_ns, &finished);
+    return finished;
+}
+
 pp_status pp_slide_step(compacting *c, uint64_t max_bytes, uint64_t max_ns, pp_compaction *out)
 {
     budget b = begin_budget(max_bytes, max_ns);
@@ -227,11 +236,9 @@ pp_status pp_slide_step(compacting *c, uint64_t max_bytes, uint64_t max_ns, pp_c
     if (!finished && from_start) begin_pass(c);
     uint64_t before = gathered_bytes(c);
     while (!finished) {
-        bool returned;
         if (!c->slide.ended) c->slide.ended = go_on(c, &b, out, &status);
         if (!c->slide.ended) break;
-        pp_segments_return(c, c->keep_bytes, b.deadline_ns, &returned);
-        if (!returned) break;
+        if (!give_back(c, b.deadline_ns)) break;
         finished = !c->slide.disturbed;
         if (!finished) begin_pass(c);
     }

@@ -99,7 +99,8 @@ static void visit(struct pp_idle *idle, uint64_t now_ns)
 {
     pp_pool *pool = idle->pool;
     uint32_t more = 0;
-    if (!idle->passing && !begin_pass(idle, now_ns)) return;
+    bool hurried = atomic_load_explicit(&pool->emptied, memory_order_relaxed) != 0;
+    if (!hurried && !idle->passing && !begin_pass(idle, now_ns)) return;
     if (!pp_gate_open(pool)) {
         idle->due_ns = now_ns + tick_of(idle);
         return;
@@ -107,6 +108,10 @@ static void visit(struct pp_idle *idle, uint64_t now_ns)
     uint64_t freed = pool->ops->reclaim(pool, idle->pass_bytes, SLICE_BYTES, &more);
     pp_bump(&pool->idle_bytes, freed); /* the strategy has counted them as trimmed */
     pp_gate_close(pool);
+    if (hurried) {
+        idle->due_ns = more || idle->passing ? now_ns : now_ns + tick_of(idle);
+        return;
+    }
     idle->freed_bytes += freed;
     idle->due_ns = now_ns;
     if (!more) end_pass(idle, now_ns);
@@ -226,7 +231,10 @@ pp_status pp_pool_set_idle(pp_pool *pool, uint64_t delay_ns)
     if (!pool->shared && !pp_owned_by_caller(pool)) return PP_WRONG_THREAD;
     if (delay_ns && delay_ns < PP_IDLE_NS_MIN) return PP_INVALID;
     if (!delay_ns || !pool->idle) {
+        uint32_t more;
         pp_idle_end(pool);
+        while (atomic_load_explicit(&pool->emptied, memory_order_relaxed)) /* nobody else will see to it */
+            pool->ops->reclaim(pool, 0, SLICE_BYTES, &more);
         return delay_ns ? begin_idle(pool, delay_ns) : PP_OK;
     }
     pp_lock_take(&reclaimer.lock);
@@ -236,6 +244,17 @@ pp_status pp_pool_set_idle(pp_pool *pool, uint64_t delay_ns)
     pp_condition_wake(&reclaimer.wake);
     pp_lock_drop(&reclaimer.lock);
     return PP_OK;
+}
+
+bool pp_idle_hurry(pp_pool *pool)
+{
+    if (!pool->idle) return false;
+    atomic_store_explicit(&pool->emptied, 1, memory_order_relaxed);
+    if (!pp_lock_try(&reclaimer.lock)) return true; /* whoever has it may be waiting for this pool */
+    pool->idle->due_ns = pp_system_now_ns();
+    if (reclaimer.running) pp_condition_wake(&reclaimer.wake);
+    pp_lock_drop(&reclaimer.lock);
+    return true;
 }
 
 uint64_t pp_idle_delay_ns(const pp_pool *pool) { return pool->idle ? pool->idle->delay_ns : 0; }

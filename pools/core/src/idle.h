@@ -26,6 +26,10 @@
  * When a pass found nothing to give back, the next is made after twice the time, up to d;
  * when a pool has rested for d, it is looked at twice in d.
  *
+ * What a compaction has emptied does not wait for its age: that it is free was the point of compacting. But
+ * a page costs the system as much to take back as to move, so where there is a reclaimer it is told to
+ * (pp_idle_hurry()), and the compaction's caller goes on as soon as all is moved.
+ *
  * Threads. Everything here is under one lock, which is dropped between two slices. Inside a
  * pool the reclaimer works behind the gate (gate.h) of a pool with one owner, or under the lock of a
  * shared pool, for one slice at a time: that bounds how long an owner can wait. Lock order:
@@ -46,6 +50,11 @@ void pp_idle_resume(void);
 /* What happens around a fork: nothing is under way between the first and one of the others. */
 void pp_idle_before_fork(void);
 void pp_idle_after_fork(bool child);
+
+/* Leaves it to the reclaimer to give back what a compaction has emptied; false where the pool has none, and
+ * the caller has to. The reclaimer begins at once; where it is at work elsewhere, when it looks at this pool
+ * next, at the latest half the delay later. Inside the pool, and waits for nobody. */
+bool pp_idle_hurry(pp_pool *pool);
 
 uint64_t pp_idle_delay_ns(const pp_pool *pool);
 

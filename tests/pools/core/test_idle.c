@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "idle.h"
 #include "pool_base.h"
 #include "threads.h"
 
@@ -335,6 +336,82 @@ static void nobody_waits_for_long_for_an_owner_who_stays_inside(void)
     pp_pool_destroy(pool);
 }
 
+/* ---- what a compaction has emptied ---------------------------------------------------------------- */
+
+#define HOUR_NS (3600 * UINT64_C(1000000000))
+
+static uint64_t trimmed(const pp_pool *pool)
+{
+    pp_stats stats;
+    pp_pool_stats(pool, &stats);
+    return stats.trimmed_bytes;
+}
+
+/* Fills the lower half of a compacting pool, and releases all of it but every SURVIVOR-th block. */
+static pp_pool *half_full(pp_threads threads, pp_handle *handles)
+{
+    pp_pool *pool = make(3, threads);
+    burst(pool, handles, BLOCKS / 2);
+    return pool;
+}
+
+static void what_a_compaction_emptied_goes_back_whatever_the_delay(void)
+{
+    static pp_handle handles[BLOCKS];
+    for (int threads = PP_THREADS_OWNER; threads <= PP_THREADS_SHARED; threads++) {
+        pp_pool *pool = half_full((pp_threads)threads, handles);
+        pp_compaction done;
+        CHECK_EQ(pp_pool_set_idle(pool, HOUR_NS), PP_OK);
+        CHECK_EQ(pp_pool_compact(pool, 0, 0, &done), PP_OK);
+        CHECK(done.finished);
+        /* the reclaimer alone adds to it */
+        while (gone(pool) < (BLOCKS / 2 - BLOCKS / 2 / SURVIVOR) * BLOCK) {
+            pp_idle_hurry(pool); /* it may have been about to fall asleep when the compaction told it */
+            pp_system_yield();
+        }
+        for (size_t i = 0; i < BLOCKS / 2; i += SURVIVOR) CHECK(holds(pool, handles[i], (int)i));
+        check_whole(pool);
+        CHECK_EQ(pp_pool_set_idle(pool, 0), PP_OK);
+        CHECK_EQ(trimmed(pool), gone(pool));
+        pp_pool_destroy(pool);
+    }
+}
+
+/* As it is where a compaction has just told the reclaimer, who did not come yet. */
+static void leave_to_the_reclaimer(pp_pool *pool) { atomic_store(&pool->emptied, 1); }
+
+static void nothing_is_left_to_a_reclaimer_that_does_not_come(void)
+{
+    static pp_handle handles[BLOCKS];
+    pp_pool *pool = half_full(PP_THREADS_OWNER, handles);
+    for (size_t i = 0; i < BLOCKS / 2; i += SURVIVOR) CHECK_EQ(pp_pool_release(pool, handles[i]), PP_OK);
+    CHECK_EQ(pp_pool_set_idle(pool, HOUR_NS), PP_OK);
+    leave_to_the_reclaimer(pool);
+    CHECK_EQ(pp_pool_set_idle(pool, 0), PP_OK);
+    CHECK_EQ(trimmed(pool), BLOCKS / 2 * BLOCK);
+    CHECK_EQ(atomic_load(&pool->emptied), 0);
+    pp_pool_destroy(pool);
+}
+
+static void memory_that_is_to_go_back_holds_up_no_acquire_at_the_limit(void)
+{
+    static pp_handle handles[BLOCKS];
+    pp_pool *pool = half_full(PP_THREADS_OWNER, handles);
+    pp_block above;
+    size_t bytes = BLOCKS / 2 * BLOCK; /* fits above the last block only */
+    CHECK_EQ(pp_pool_pin(pool, handles[BLOCKS / 2 - SURVIVOR], PP_PIN_USER, NULL), PP_OK);
+    for (size_t i = 0; i < BLOCKS / 2 - SURVIVOR; i += SURVIVOR)
+        CHECK_EQ(pp_pool_release(pool, handles[i]), PP_OK);
+    pool->hard_limit = bytes + (1 << 20);
+    CHECK_EQ(pp_pool_acquire(pool, bytes, 0, &above), PP_EXHAUSTED);
+    leave_to_the_reclaimer(pool);
+    CHECK_EQ(pp_pool_acquire(pool, bytes, 0, &above), PP_OK);
+    CHECK_EQ(pp_pool_pin(pool, above.handle, PP_PIN_USER, &above.data), PP_OK);
+    memset(above.data, 1, bytes);
+    check_whole(pool);
+    pp_pool_destroy(pool);
+}
+
 static void what_cannot_be_is_refused(void)
 {
     pp_malloc_config heap = {0};
@@ -370,5 +447,8 @@ int main(void)
     RUN(threads_of_a_shared_pool_and_the_reclaimer_keep_apart);
     RUN(the_next_owner_is_kept_apart_as_well);
     RUN(pools_come_and_go_under_the_reclaimer);
+    RUN(what_a_compaction_emptied_goes_back_whatever_the_delay);
+    RUN(nothing_is_left_to_a_reclaimer_that_does_not_come);
+    RUN(memory_that_is_to_go_back_holds_up_no_acquire_at_the_limit);
     return report();
 }

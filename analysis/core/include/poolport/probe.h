@@ -14,6 +14,8 @@
     X(buddy_lazy_worst, "buddy, lazy: the same pair", "its own steady state")                                \
     X(slide, "compacting 64 MiB, half live, 2 % pinned, 4 KiB blocks, memory kept", "memmove of its runs")   \
     X(slide_return, "the same, emptied segments given back to the system", "memmove of its runs")            \
+    X(slide_leave, "the same, with idle_seconds: left to the idle thread to give back",                      \
+      "memmove of its runs")                                                                                 \
     X(step_overrun, "p99 of compaction steps with 200 us", "200 us")                                         \
     X(handle, "compacting: handle to pointer and a word read, 64 blocks in turn", "the same with pointers")  \
     X(handle_slab, "slab: handle to pointer and a word read, 64 blocks in turn", "the same with pointers")   \

@@ -101,7 +101,8 @@ typedef struct pp_pool_ops {
      * far. Any thread; cheap. */
     uint64_t (*demand)(const pp_pool *pool, uint64_t *calls);
     /* As trim, from inside the pool; stops when about `max_bytes` went back, with 1 in `*more` where
-     * there is more to do, and then goes on from there. */
+     * there is more to do, and then goes on from there. What a compaction has left to it goes first, whatever
+     * `keep_bytes`. */
     uint64_t (*reclaim)(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, uint32_t *more);
     /* Around a fork: nothing is in the middle of a change from `freeze` to `thaw`. False where that could
      * not be had in time. NULL: the pool's lock is all. */
