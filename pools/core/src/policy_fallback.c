@@ -11,7 +11,7 @@
  * before every call (pp_fallback_ready()). In a trace it is a pool of its own, since its offsets are
  * addresses; pp_pool.fallback_id makes the outer pool's records about its blocks go there.
  *
- * Pool ids are unique among 255 pools. Should there be more, and the strategy's blocks have the fallback's id,
+ * Pool ids are unique among 254 pools. Should there be more, and the strategy's blocks have the fallback's id,
  * all are served by the fallback. */
 #include <poolport/malloc_pool.h>
 #include <stdio.h>

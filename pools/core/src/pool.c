@@ -8,7 +8,7 @@
 #include "notify.h"
 #include "region.h"
 
-enum { COUNT_ATTEMPTS = 8, STATS_ATTEMPTS = 4, POOL_IDS = 255 };
+enum { COUNT_ATTEMPTS = 8, STATS_ATTEMPTS = 4, POOL_IDS = 254 };
 
 /* ---- life ------------------------------------------------------------------------ */
 

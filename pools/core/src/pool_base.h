@@ -216,7 +216,7 @@ void pp_pool_finish(pp_pool *pool);
 /* The base's share of pp_pool_ops.stats: clears `*out` and fills the counters above. */
 void pp_stats_begin(const pp_pool *pool, pp_stats *out);
 
-/* A pool id for handles, 1 to 255: in turn, of those that no pool has now; where each of them has one, in turn
+/* A pool id for handles, 1 to 254: in turn, of those that no pool has now; where each of them has one, in turn
  * all the same. The other gives it back. Any thread. */
 uint32_t pp_next_pool_id(void);
 void pp_drop_pool_id(uint32_t id);

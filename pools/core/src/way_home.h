@@ -1,15 +1,17 @@
 /* way_home.h - the way home for blocks that other threads release ("remote").
  *
  *   bits[w]      64 blocks a word; a set bit: released, not yet taken home
- *   stamps[i]    the stamp the releaser's handle had: the claim; with pool id 0 once it is settled
+ *   stamps[i]    the stamp the releaser's handle had: the claim; its pool id is another once it is settled
  *   head         a stack of those words that are not zero, through word_next[]
  *
  * A releaser compares the stamp, claims its generation by a CAS of stamps[i], and sets
  * the bit with a fetch_or. Whoever finds its own stamp claimed released twice and is told so,
- * whether or not the owner has taken the block home meanwhile; so is the owner, who looks at
- * the bit. A settled claim keeps its generation, so that a releaser who was interrupted between
- * looking and claiming cannot mistake it for what it saw before; it drops the pool id, so that
- * it does not refuse the generation that has the same stamp, 2^24 owners later.
+ * whether or not the owner has taken the block home meanwhile. The owner knows of those that have
+ * arrived, by stack and bit; one that is under way between claim and push does not stop its own release
+ * (see below). A settled claim keeps its generation, so that a releaser who was interrupted between
+ * looking and claiming cannot mistake it for what it saw before, nor for a claim that nobody made, which is
+ * 0; it has an id that the pool has not, so that it does not refuse the generation that has the same stamp,
+ * 2^24 owners later.
  * The owner settles the claim of a block that it takes home after it has ended the ownership, and
  * by a plain store, since nobody else writes the claim then: no later generation has an owner
  * before the owner hands the block out again; whoever has this generation's handle finds it
@@ -61,6 +63,9 @@ static inline bool pp_home_has(const pp_way_home *home, uint32_t index)
     return (word >> (index % 64)) & 1;
 }
 
+/* A claim once it is settled. Its id is not 0, since no pool has 255 (pp_next_pool_id()). */
+static inline uint32_t pp_home_settled(uint32_t stamp) { return stamp ^ 0xff000000u; }
+
 /* What a table knows of a handle: whether it names a block that somebody owns, and if it does not, why not. */
 typedef bool (*pp_home_owned_fn)(const void *table, pp_handle handle);
 typedef pp_status (*pp_home_diagnose_fn)(const void *table, pp_handle handle);
@@ -106,7 +111,7 @@ static inline pp_status pp_home_send(pp_way_home *home, pp_home_head *head, cons
 /* Of a block that has perhaps been handed out again: another generation's claim may have taken its place. */
 static inline void pp_home_settle(pp_way_home *home, uint32_t index, uint32_t stamp)
 {
-    atomic_compare_exchange_strong_explicit(&home->stamps[index], &stamp, stamp & 0x00ffffffu,
+    atomic_compare_exchange_strong_explicit(&home->stamps[index], &stamp, pp_home_settled(stamp),
                                             memory_order_release, memory_order_relaxed);
 }
 
@@ -129,7 +134,7 @@ static inline size_t pp_home_drain(pp_way_home *home, pp_home_head *head,
             uint32_t stamp = atomic_load_explicit(&home->stamps[index], memory_order_acquire);
             if (PP_LIKELY(take(context, (uint64_t)stamp << 32 | index))) {
                 drained++; /* and no generation begins, to be claimed, before the owner is done here */
-                atomic_store_explicit(&home->stamps[index], stamp & 0x00ffffffu, memory_order_release);
+                atomic_store_explicit(&home->stamps[index], pp_home_settled(stamp), memory_order_release);
             } else {
                 ++*refused;
                 pp_home_settle(home, index, stamp);

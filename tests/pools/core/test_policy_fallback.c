@@ -12,7 +12,7 @@ static pp_pool *falling_back(const char *strategy, pp_threads threads)
     return pool;
 }
 
-enum { OTHERS = 254 };
+enum { OTHERS = 253 };
 
 /* Pools that have all ids but one, so that the next pool shares one. */
 static void use_up_ids(pp_pool *others[OTHERS])

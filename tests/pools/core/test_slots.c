@@ -84,7 +84,7 @@ static void a_claim_holds_for_its_own_generation_only(void)
 
 /* ---- pool ids --------------------------------------------------------------------------------- */
 
-enum { IDS = 255 };
+enum { IDS = 254 };
 
 static void an_id_that_a_pool_has_is_given_to_no_other(void)
 {

@@ -18,9 +18,10 @@ typedef struct table {
     pp_status other; /* what became of that */
 } table;
 
-static void open_table(table *t)
+/* The one block's first owner is of that generation: 0 in size classes, 1 elsewhere. */
+static void open_table(table *t, uint32_t generation)
 {
-    *t = (table){.next = POOL_STAMP | 1};
+    *t = (table){.next = POOL_STAMP | generation};
     t->home.stamps = t->stamps;
     t->home.bits = t->bits;
     t->home.word_next = t->word_next;
@@ -66,7 +67,7 @@ static void a_block_comes_home_once(void)
 {
     table t;
     size_t refused;
-    open_table(&t);
+    open_table(&t, 1);
     pp_handle handle = hand_out(&t);
     CHECK(!pp_home_any(&t.head));
     CHECK_EQ(send(&t, handle), PP_OK);
@@ -81,14 +82,16 @@ static void a_block_comes_home_once(void)
 
 static void a_claim_refuses_no_generation_with_the_same_stamp(void)
 {
-    table t;
-    size_t refused;
-    open_table(&t);
-    CHECK_EQ(send(&t, hand_out(&t)), PP_OK);
-    CHECK_EQ(drain(&t, &refused), 1);
-    t.next--; /* as after 2^24 owners */
-    CHECK_EQ(send(&t, hand_out(&t)), PP_OK);
-    CHECK_EQ(drain(&t, &refused), 1);
+    for (uint32_t generation = 0; generation <= 1; generation++) {
+        table t;
+        size_t refused;
+        open_table(&t, generation);
+        CHECK_EQ(send(&t, hand_out(&t)), PP_OK);
+        CHECK_EQ(drain(&t, &refused), 1);
+        t.next--; /* as after 2^24 owners */
+        CHECK_EQ(send(&t, hand_out(&t)), PP_OK);
+        CHECK_EQ(drain(&t, &refused), 1);
+    }
 }
 
 /* ---- interrupted ------------------------------------------------------------------------------------ */
@@ -105,22 +108,30 @@ static pp_status release_and_hand_out_again(table *t)
     return status;
 }
 
+/* Hands out the first block of a new table and sends it home, interrupted after that many looks at it. */
+static pp_status send_interrupted(table *t, uint32_t generation, uint32_t looks,
+                                  pp_status (*meanwhile)(table *t))
+{
+    open_table(t, generation);
+    first = hand_out(t);
+    t->looks = looks;
+    t->meanwhile = meanwhile;
+    return send(t, first);
+}
+
 static void a_late_second_releaser_is_refused_wherever_it_was_interrupted(void)
 {
-    for (uint32_t looks = 1; looks <= 2; looks++) {
-        table t;
-        size_t refused;
-        open_table(&t);
-        first = hand_out(&t);
-        t.looks = looks;
-        t.meanwhile = release_and_hand_out_again;
-        CHECK_EQ(send(&t, first), PP_STALE);
-        CHECK_EQ(t.other, PP_OK);
-        CHECK_EQ(send(&t, second), PP_OK);
-        CHECK_EQ(drain(&t, &refused), 1);
-        CHECK_EQ(refused, 0);
-        CHECK_EQ(t.stamp, 0);
-    }
+    for (uint32_t generation = 0; generation <= 1; generation++)
+        for (uint32_t looks = 1; looks <= 2; looks++) {
+            table t;
+            size_t refused;
+            CHECK_EQ(send_interrupted(&t, generation, looks, release_and_hand_out_again), PP_STALE);
+            CHECK_EQ(t.other, PP_OK);
+            CHECK_EQ(send(&t, second), PP_OK);
+            CHECK_EQ(drain(&t, &refused), 1);
+            CHECK_EQ(refused, 0);
+            CHECK_EQ(t.stamp, 0);
+        }
 }
 
 static pp_status release_again(table *t) { return send(t, first); }
@@ -130,11 +141,7 @@ static void of_two_at_once_the_first_to_claim_succeeds(void)
     for (uint32_t looks = 1; looks <= 2; looks++) {
         table t;
         size_t refused;
-        open_table(&t);
-        first = hand_out(&t);
-        t.looks = looks;
-        t.meanwhile = release_again;
-        CHECK_EQ(send(&t, first), PP_DOUBLE_RELEASE);
+        CHECK_EQ(send_interrupted(&t, 1, looks, release_again), PP_DOUBLE_RELEASE);
         CHECK_EQ(t.other, PP_OK);
         CHECK_EQ(drain(&t, &refused), 1);
     }
@@ -152,11 +159,7 @@ static void a_release_that_raced_with_the_owners_is_refused_at_home_and_hides_no
 {
     table t;
     size_t refused;
-    open_table(&t);
-    first = hand_out(&t);
-    t.looks = 2;
-    t.meanwhile = release_by_owner;
-    CHECK_EQ(send(&t, first), PP_OK);
+    CHECK_EQ(send_interrupted(&t, 1, 2, release_by_owner), PP_OK);
     CHECK_EQ(drain(&t, &refused), 0);
     CHECK_EQ(refused, 1);
     CHECK_EQ(send(&t, second), PP_OK);

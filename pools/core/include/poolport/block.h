@@ -12,7 +12,7 @@
  * has had another owner since (generation) or when the handle is another pool's
  * (pool id). Handle 0 names nothing, ever: pool ids start at 1.
  *
- * Up to 255 pools that exist at one time have each an id of their own, and an id is given to another pool only
+ * Up to 254 pools that exist at one time have each an id of their own, and an id is given to another pool only
  * after all others have had their turn. Of more pools than that some share one: a handle that is given to
  * the wrong one of them is refused as stale or as released before, unless index and generation fit as well. */
 #ifndef POOLPORT_BLOCK_H
