@@ -118,7 +118,7 @@ void pp_guards_lend(pp_debug *d)
     atomic_store_explicit(&inner->owner, pp_system_self(), memory_order_relaxed);
     inner->trace = pool->trace;
     inner->site = pp_site_of(pool);
-    inner->watched = pool->watched;
+    pp_watch_as(inner, pool);
     inner->closed = pool->closed;
 }
 

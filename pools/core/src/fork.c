@@ -136,7 +136,7 @@ static void mend(pp_pool *pool)
     pool->orphan |= orphan;
     if (orphan) atomic_store(&pool->closed, 1);
     pool->trace = NULL;
-    pool->watched = pool->scrub || pool->ages || pool->constructs || pool->site;
+    pp_watch_traced(pool, false);
     pool->watched_end = pool->retains;
 }
 

@@ -65,7 +65,7 @@ pp_pool *pp_fallback_ready(policy *p)
     if (PP_LIKELY(pp_trace_of(inner) == pp_trace_of(pool)) || !pp_policy_mine(p)) return inner;
     pp_lock_take(&inner->lock);
     pp_set_trace(inner, pp_trace_of(pool)); /* which is still to be served, while the lock is held: fork.h */
-    inner->watched = pool->watched || inner->site;
+    pp_watch_traced(inner, inner->trace != NULL);
     inner->watched_end = inner->trace != NULL;
     pp_lock_drop(&inner->lock);
     return inner;

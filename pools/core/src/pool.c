@@ -37,7 +37,7 @@ pp_status pp_pool_init(pp_pool *pool, const pp_pool_ops *ops, const pp_pool_conf
     pool->scrub = config->scrub != 0;
     pool->ages = config->ages != 0;
     pool->hard_limit = UINT64_MAX;
-    pool->watched = pool->scrub || pool->ages;
+    if (pool->scrub || pool->ages) pp_watch_for(pool, PP_WATCH_BLOCKS);
     atomic_store_explicit(&pool->owner, pool->shared ? 0 : pp_system_self(), memory_order_relaxed);
     const char *name = config->name ? config->name : ops->strategy;
     size_t bytes = 0;
@@ -392,18 +392,19 @@ void pp_swap_site(pp_site_mark *mark)
 
 void pp_pool_keep_sites(pp_pool *pool, int keep)
 {
-    if (!keep)
+    if (keep) pp_watch_for(pool, PP_WATCH_SITES);
+    if (keep)
+        atomic_fetch_or_explicit(&pool->site, PP_SITES_MARKED, memory_order_relaxed);
+    else
         atomic_fetch_and_explicit(&pool->site, ~PP_SITES_MARKED, memory_order_relaxed);
-    else if (!(atomic_fetch_or_explicit(&pool->site, PP_SITES_MARKED, memory_order_relaxed) &
-               PP_SITES_MARKED))
-        pool->watched = 1;
 }
 
 void pp_pool_set_site(pp_pool *pool, uint32_t site)
 {
-    uint32_t marked = atomic_load_explicit(&pool->site, memory_order_relaxed) & PP_SITES_MARKED;
-    atomic_store_explicit(&pool->site, site | marked, memory_order_relaxed);
-    if (site) pool->watched = 1;
+    uint32_t before = atomic_load_explicit(&pool->site, memory_order_relaxed);
+    if (site) pp_watch_for(pool, PP_WATCH_SITES);
+    while (!atomic_compare_exchange_weak_explicit(&pool->site, &before, site | (before & PP_SITES_MARKED),
+                                                  memory_order_relaxed, memory_order_relaxed));
 }
 
 /* ---- tracing ---------------------------------------------------------------------------------- */
@@ -473,7 +474,7 @@ static void turn_to(pp_pool *pool, pp_trace *trace, const char *about)
 {
     forget_trace_ids(pool);
     pp_set_trace(pool, trace);
-    pool->watched = pool->scrub || pool->ages || pool->constructs || pool->site || trace;
+    pp_watch_traced(pool, trace != NULL);
     pool->watched_end = pool->retains || trace;
     pool->fallback_id = 0;
     if (!trace) return;

@@ -61,13 +61,13 @@ struct pp_pool {
     _Atomic uint32_t site; /* tag id for later acquires; PP_SITES_MARKED */
     uint8_t scrub;
     uint8_t ages;
-    uint8_t watched;     /* trace, scrub, ages or sites: the acquire path has more to do */
-    uint8_t watched_end; /* trace or retains: the release path has more to do */
-    uint8_t retains;     /* a released block gets a pin of kind USER, which the debug layer takes away */
-    uint8_t fixed_size;  /* a slab: blocks are of one size, whatever is requested */
-    uint8_t canary_room; /* and there are PP_CANARY_BYTES behind each */
-    uint8_t grants_more; /* what counts as granted is not pp_block.size */
-    uint8_t spare;       /* the debug layer can give blocks back: it counts a failure, if it comes to that */
+    _Atomic uint8_t watched; /* pp_watch: the acquire path has more to do */
+    uint8_t watched_end;     /* trace or retains: the release path has more to do */
+    uint8_t retains;         /* a released block gets a pin of kind USER, which the debug layer takes away */
+    uint8_t fixed_size;      /* a slab: blocks are of one size, whatever is requested */
+    uint8_t canary_room;     /* and there are PP_CANARY_BYTES behind each */
+    uint8_t grants_more;     /* what counts as granted is not pp_block.size */
+    uint8_t spare; /* the debug layer can give blocks back: it counts a failure, if it comes to that */
     uint8_t shared;
     uint8_t lent;            /* region.h: the memory is the caller's */
     uint8_t held;            /* region.h: all of the memory stays; true of what is lent */
@@ -135,6 +135,35 @@ static inline void pp_bump_any_thread(pp_counter *counter)
 #include "gate.h"
 
 PP_STATIC_ASSERT(offsetof(struct pp_pool, acquired) == 64, "what every call reads is one cache line");
+
+/* Why the acquire path has more to do. Each reason comes and goes by itself, for a thread that begins to keep
+ * sites does not know of one that ends a trace. */
+typedef enum pp_watch {
+    PP_WATCH_BLOCKS = 1, /* they are scrubbed, have ages or keep objects */
+    PP_WATCH_SITES =
+        2, /* for good, once there were any: a block's next owner has to take the place of its last */
+    PP_WATCH_TRACE = 4
+} pp_watch;
+
+static inline void pp_watch_for(pp_pool *pool, pp_watch why)
+{
+    atomic_fetch_or_explicit(&pool->watched, (uint8_t)why, memory_order_relaxed);
+}
+
+static inline void pp_watch_traced(pp_pool *pool, bool traced)
+{
+    if (traced)
+        pp_watch_for(pool, PP_WATCH_TRACE);
+    else
+        atomic_fetch_and_explicit(&pool->watched, (uint8_t)~(unsigned)PP_WATCH_TRACE, memory_order_relaxed);
+}
+
+/* A pool inside of another one, which it serves: has its reasons. */
+static inline void pp_watch_as(pp_pool *inner, const pp_pool *pool)
+{
+    uint8_t why = atomic_load_explicit(&((pp_pool *)pool)->watched, memory_order_relaxed);
+    atomic_store_explicit(&inner->watched, why, memory_order_relaxed);
+}
 
 /* The time to remember as a block's birth; 0 where ages are not kept. */
 static inline uint64_t pp_birth_ns(const pp_pool *pool) { return pool->ages ? pp_system_coarse_ns() : 0; }

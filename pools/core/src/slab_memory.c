@@ -40,7 +40,7 @@ pp_status pp_slab_furnish(slab *s, const pp_slab_config *config, uint32_t max)
     if (config->hooks.destruct && !config->hooks.construct) return PP_INVALID;
     s->hooks = config->hooks;
     s->base.constructs = s->hooks.construct != NULL;
-    s->base.watched |= s->base.constructs;
+    if (s->base.constructs) pp_watch_for(&s->base, PP_WATCH_BLOCKS);
     pp_status status =
         pp_region_open(&s->base, &config->pool, (size_t)max * s->stride, s->alignment, &s->region);
     if (status != PP_OK) return status;

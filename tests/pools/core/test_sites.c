@@ -71,6 +71,32 @@ static void a_mark_is_for_one_pool_that_keeps_sites(void)
     pp_pool_destroy(other);
 }
 
+/* A slot remembers its last owner's site; the next one has none, and takes it away. */
+static void the_next_owner_of_a_block_has_no_site_once_none_are_kept(void)
+{
+    for (int each = 0; each < STRATEGIES; each++) {
+        pp_block block;
+        pp_trace *trace;
+        int os_error;
+        pool = pool_of(strategies[each], PP_THREADS_OWNER);
+        CHECK_EQ(pp_trace_open("test_sites.pptrace", 1, 0, &trace, &os_error), PP_OK);
+        CHECK_EQ(pp_pool_trace(pool, trace, NULL), PP_OK);
+        pp_site_mark mark = {pool, interned("once")};
+        pp_pool_keep_sites(pool, 1);
+        pp_swap_site(&mark);
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_OK);
+        pp_swap_site(&mark);
+        CHECK_EQ(site_of(block.handle), interned("once"));
+        CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+        pp_pool_keep_sites(pool, 0);
+        CHECK_EQ(pp_pool_trace(pool, NULL, NULL), PP_OK);
+        CHECK_EQ(site_of_next(), PP_TAG_NONE);
+        pp_pool_destroy(pool);
+        CHECK_EQ(pp_trace_close(trace), PP_OK);
+        remove("test_sites.pptrace");
+    }
+}
+
 static void many_at_once_carry_it_all(void)
 {
     for (int scrubbed = 0; scrubbed < 2; scrubbed++) {
@@ -158,12 +184,42 @@ static void who_waits_keeps_the_site_from_which_it_asked(void)
     }
 }
 
+static void *begin_to_keep(void *context)
+{
+    (void)context;
+    pp_pool_keep_sites(pool, 1);
+    return NULL;
+}
+
+static void nothing_is_lost_of_two_changes_at_once(void)
+{
+    enum { ROUNDS = 200 };
+    for (int round = 0; round < ROUNDS; round++) {
+        test_thread thread;
+        pp_slab_config config = {.pool.threads = PP_THREADS_SHARED, .block_bytes = BLOCK, .block_count = 8};
+        CHECK_EQ(pp_slab_create(&config, &pool), PP_OK);
+        pp_site_mark mark = {pool, interned("marked")};
+        uint32_t common = interned("all");
+        test_thread_start(&thread, begin_to_keep, NULL);
+        if (round % 2) pp_pool_set_site(pool, common);
+        CHECK_EQ(pp_pool_trace(pool, NULL, NULL), PP_OK);
+        test_thread_join(thread);
+        CHECK_EQ(site_of_next(), round % 2 ? common : PP_TAG_NONE);
+        pp_swap_site(&mark);
+        CHECK_EQ(site_of_next(), interned("marked"));
+        pp_swap_site(&mark);
+        pp_pool_destroy(pool);
+    }
+}
+
 int main(int argc, char **argv)
 {
     RUN(a_mark_takes_the_place_of_the_pools_site_and_marks_nest);
     RUN(a_mark_is_for_one_pool_that_keeps_sites);
+    RUN(the_next_owner_of_a_block_has_no_site_once_none_are_kept);
     RUN(many_at_once_carry_it_all);
     RUN(blocks_of_the_fallback_and_behind_guards_carry_it_too);
     RUN(who_waits_keeps_the_site_from_which_it_asked);
+    RUN(nothing_is_lost_of_two_changes_at_once);
     return report();
 }

@@ -222,7 +222,9 @@ void pp_swap_site(pp_site_mark *mark);
  * callback about moved blocks. The trace outlives the pool or the next call of this function. */
 pp_status pp_pool_trace(pp_pool *pool, pp_trace *trace, const char *about);
 
-/* Writes a SAMPLE record (R, B, Q, F, L), at most once per `interval_ns`; 0 for always. */
+/* Writes a SAMPLE record (R, B, Q, F, L), at most once per `interval_ns`; 0 for always. Owner, or any one
+ * thread of a shared pool at a time; takes that one's lock, so like all that calls into the pool it is not for a
+ * walk's `visit`. */
 void pp_pool_sample(pp_pool *pool, uint64_t interval_ns);
 
 PP_END_DECLS
