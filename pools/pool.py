@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from types import CodeType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pools._native import CData, Lender, ffi, lib
+from pools._native import CData, ffi, lib
 from pools.errors import LeakError, PoolCorrupt, PoolError, Unsupported, error_for
 from pools.exhausted import refusal_of
+from pools.labels import Labels
 from pools.leaks import LeakReport, report_of
-from pools.lease import Lease, site_text
+from pools.lease import Lease
 from pools.stats import BlockInfo, read_stats
 from pools.strip import html_of
 from pools.trace import Trace
@@ -27,7 +28,7 @@ _ALL = 2**64 - 1
 _NAME_TRACED = 200
 
 
-class Pool(Lender):
+class Pool(Labels):
     """Base class: acquire, release, look, close. Create a ``SlabPool`` or another strategy.
 
     Threads: without ``thread_safe`` the creating thread (or the one that called ``adopt()``)
@@ -47,15 +48,14 @@ class Pool(Lender):
         """Whether the acquisition time of each block is kept."""
         self._loan: Loan | None = about.pop("loan", None)
         self._about = about
-        self._tags: dict[str, int] = {}
-        self._sites: dict[tuple[CodeType | None, int], int] = {}
+        self._tags = {}
+        self._sites = {}
         self._trace: Trace | None = None
         self._closed = False
         self._provider: CData = ffi.new("pp_provider *")
         lib.pp_pool_provider(self._c, self._provider)
         address = int(ffi.cast("uintptr_t", native))
         self._bind(address, self._c, about.get("block_size", 0), self._lease_class, self._tags)
-        self._sites_wanted = False
         if "debug" in about:
             self.record_sites()
 
@@ -111,63 +111,6 @@ class Pool(Lender):
 
     def _remedy_when_exhausted(self) -> str:
         return "release blocks sooner, or create the pool larger"
-
-    # ---- tags and sites ----------------------------------------------------------------
-
-    def tag(self, text: str) -> int:
-        """Intern a label; the same text gives the same number, which every call takes for ``tag``.
-
-        The text is kept for as long as the pool lives, some 260 bytes for each that is new; so let what
-        comes and goes without end share labels. Raises ``PoolValueError`` for an empty text or one longer
-        than 4096 bytes of UTF-8, ``PoolError`` for one more than 16.7 million texts.
-        """
-        if not isinstance(text, str):
-            raise TypeError(
-                f"tag {text!r} ({type(text).__name__}) for pool {self.name!r}: give a text, or to acquire() "
-                "and its like a number that tag() gave; leave it out for none"
-            )
-        known = self._tags.get(text)
-        if known is not None:
-            return known
-        data = text.encode("utf-8", "surrogatepass")
-        out = ffi.new("uint32_t *")
-        status = lib.pp_pool_tag(self._c, data, len(data), out)
-        if status == _NO_MEMORY:
-            raise error_for(
-                status,
-                f"tag {len(self._tags) + 1} of pool {self.name!r}",
-                "let blocks share tags: each is kept",
-            )
-        if status:
-            raise error_for(status, f"a tag of {len(data)} bytes", "use 1 to 4096 bytes of UTF-8")
-        self._tags[text] = out[0]
-        return int(out[0])
-
-    def tag_text(self, tag: int) -> str:
-        """The text of a tag number; empty for 0 and for numbers never given."""
-        size = ffi.new("size_t *")
-        text = lib.pp_pool_tag_text(self._c, tag, size)
-        return "" if text == ffi.NULL else bytes(ffi.buffer(text, size[0])).decode("utf-8", "replace")
-
-    def mark_site(self, text: str) -> None:
-        """The acquisition site that blocks carry which C code acquires from now on; empty for none."""
-        lib.pp_pool_set_site(self._c, self.tag(text) if text else 0)
-
-    def record_sites(self) -> None:
-        """Have every block carry the line of Python that acquires it, from now on.
-
-        A trace and the debug levels do so by themselves.
-        """
-        self._sites_wanted = self._records_sites = True
-        lib.pp_pool_keep_sites(self._c, 1)
-
-    def _site_number(self, code: CodeType | None, instruction: int) -> int:
-        """The number of a line of Python that acquires."""
-        number = self._sites.get((code, instruction))
-        if number is None:
-            text = site_text(code, instruction)[:1000]
-            number = self._sites[code, instruction] = self.tag(text) if text else 0
-        return number
 
     # ---- the pool as a whole --------------------------------------------------------------
 
@@ -328,5 +271,4 @@ class Pool(Lender):
 
 _FOREIGN = lib.PP_FOREIGN
 _CORRUPT = lib.PP_CORRUPT
-_NO_MEMORY = lib.PP_NO_MEMORY
 _UNSUPPORTED = lib.PP_UNSUPPORTED
