@@ -6,6 +6,7 @@
 #include "notify.h"
 
 #define PATIENCE_NS UINT64_C(2000000000)
+#define TURN_NS UINT64_C(20000000)
 #define FOR_EVER UINT64_MAX
 
 static struct {
@@ -82,12 +83,19 @@ static void drop_pool(pp_pool *pool)
 void pp_pool_freeze(pp_pool *pool) { (void)take_pool(pool, FOR_EVER); }
 void pp_pool_thaw(pp_pool *pool) { drop_pool(pool); }
 
+/* Once more, for a moment, where the time went to another pool that is held for long, or the machine stood still:
+ * a pool that is only busy is had then. */
+static bool take_in_turn(pp_pool *pool, uint64_t deadline_ns)
+{
+    return take_pool(pool, deadline_ns) || take_pool(pool, pp_system_now_ns() + TURN_NS);
+}
+
 static void before(void)
 {
-    uint64_t deadline = pp_system_now_ns() + PATIENCE_NS;
     pp_idle_before_fork();
     pp_lock_take(&all.lock);
-    for (pp_pool *pool = all.newest; pool; pool = pool->older) pool->frozen = take_pool(pool, deadline);
+    uint64_t deadline = pp_system_now_ns() + PATIENCE_NS;
+    for (pp_pool *pool = all.newest; pool; pool = pool->older) pool->frozen = take_in_turn(pool, deadline);
     pp_traces_before_fork();
 }
 

@@ -9,7 +9,8 @@
  *     parent   drops them all
  *     child    drops them all, and mends what is different there
  *
- * Locks are tried and not waited for, two seconds in all: their holder may wait for something that the
+ * Locks are tried and not waited for, two seconds in all, and twenty milliseconds more for each pool
+ * that was not to be had in them: their holder may wait for something that the
  * forking thread holds (a Python program's callback under the lock of a pool wants the interpreter). A
  * pool that could not be had is an orphan in the child: closed, with locks and magazines that nobody is
  * inside of, so that every call returns and destroying works. So is a pool of one owner who is

@@ -54,11 +54,12 @@ static bool child_does(void (*work)(void *context), void *context)
 static void use(pp_pool *pool)
 {
     pp_block blocks[16];
-    CHECK_EQ(pp_pool_acquire_many(pool, 16, BLOCK, 0, blocks, NULL), 16);
-    for (int i = 0; i < 16; i++) {
+    size_t count = pp_pool_acquire_many(pool, 16, BLOCK, 0, blocks, NULL);
+    CHECK_EQ(count, 16);
+    for (size_t i = 0; i < count; i++) {
         void *data;
         CHECK_EQ(pp_pool_pin(pool, blocks[i].handle, PP_PIN_USER, &data), PP_OK);
-        memset(data, i, BLOCK);
+        memset(data, (int)i, BLOCK);
         CHECK_EQ(pp_pool_unpin(pool, blocks[i].handle, PP_PIN_USER), PP_OK);
         CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
         CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_DOUBLE_RELEASE);
@@ -368,6 +369,31 @@ MAYBE static void a_pool_that_is_held_too_long_is_closed_in_the_child(void)
     }
 }
 
+MAYBE static void find_the_busy_one_open(void *stuck)
+{
+    CHECK_EQ(pp_pool_orphaned(stuck), 1);
+    use_common(NULL);
+}
+
+/* All of the time goes to the newer pool, and what is left has to do for the older one. */
+MAYBE static void a_pool_that_is_only_busy_is_had_beside_one_that_is_held(void)
+{
+    test_thread threads[THREADS];
+    common = make(1, PP_THREADS_SHARED);
+    pp_pool *stuck = make(0, PP_THREADS_SHARED);
+    atomic_store(&over, false);
+    atomic_store(&begun, 0);
+    for (int i = 0; i < THREADS; i++) test_thread_start(&threads[i], hammer, (void *)(intptr_t)i);
+    while (atomic_load(&begun) < THREADS) pp_system_yield();
+    pp_lock_take(&stuck->tags.lock);
+    CHECK(child_does(find_the_busy_one_open, stuck));
+    pp_lock_drop(&stuck->tags.lock);
+    atomic_store(&over, true);
+    for (int i = 0; i < THREADS; i++) test_thread_join(threads[i]);
+    pp_pool_destroy(stuck);
+    pp_pool_destroy(common);
+}
+
 int main(void)
 {
     RUN(a_shared_pool_is_used_on_whatever_others_were_doing);
@@ -376,6 +402,7 @@ int main(void)
     RUN(a_trace_stays_the_parents_alone);
     RUN(those_who_wait_are_not_waiting_in_the_child);
 #ifndef POOLPORT_SANITIZED
+    RUN(a_pool_that_is_only_busy_is_had_beside_one_that_is_held);
     RUN(a_pool_that_is_held_too_long_is_closed_in_the_child); /* ThreadSanitizer knows of no lock made anew */
     /* and a sanitizer's own locks may be held in the child when it begins a thread */
     if (pp_system_barrier_ready() == PP_OK) {
