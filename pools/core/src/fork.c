@@ -17,6 +17,17 @@ static struct {
 
 /* ---- before -------------------------------------------------------------------------- */
 
+enum { TURNS = 64 };
+
+_Atomic uint32_t pp_forking;
+
+/* Not for ever: the caller may hold what the forking thread waits for. */
+void pp_fork_give_way(void)
+{
+    for (int i = 0; i < TURNS && atomic_load_explicit(&pp_forking, memory_order_relaxed); i++)
+        pp_system_yield();
+}
+
 static bool take(pp_lock *lock, uint64_t deadline_ns)
 {
     if (deadline_ns == FOR_EVER) { /* who only tries may never have his turn */
@@ -95,7 +106,9 @@ static void before(void)
     pp_idle_before_fork();
     pp_lock_take(&all.lock);
     uint64_t deadline = pp_system_now_ns() + PATIENCE_NS;
+    atomic_store_explicit(&pp_forking, 1, memory_order_relaxed);
     for (pp_pool *pool = all.newest; pool; pool = pool->older) pool->frozen = take_in_turn(pool, deadline);
+    atomic_store_explicit(&pp_forking, 0, memory_order_relaxed);
     pp_traces_before_fork();
 }
 

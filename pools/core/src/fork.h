@@ -26,6 +26,10 @@
  * are detached from it, and the trace itself is only a memory of it: it takes no records, gives no
  * numbers, and closing it leaves the file alone (pp_trace_inherited()).
  *
+ * While they are tried, others who come by let the forking thread go first (pp_fork_goes_first()): where
+ * processors are scarce it is only given one when somebody else was interrupted, and of a lock that is busy all
+ * the time that is nearly always inside.
+ *
  *   Lock order: reclaimer, the list of pools, each pool from its outermost layer inwards, traces. */
 #ifndef POOLPORT_FORK_H
 #define POOLPORT_FORK_H

@@ -75,6 +75,17 @@ static inline bool pp_enters_freely(const pp_pool *pool)
     return atomic_load_explicit(&((pp_pool *)pool)->owner, memory_order_relaxed) == pp_system_self();
 }
 
+/* Set while a thread that is about to fork takes the locks of all pools, which it can only try (fork.h). Who
+ * comes by then lets it go first, for a while: where a lock is busy all the time and processors are scarce,
+ * somebody is always inside when it has its turn. */
+extern _Atomic uint32_t pp_forking;
+void pp_fork_give_way(void);
+
+static inline void pp_fork_goes_first(void)
+{
+    if (PP_UNLIKELY(atomic_load_explicit(&pp_forking, memory_order_relaxed))) pp_fork_give_way();
+}
+
 /* The owner, whatever the gate; 0 of a shared pool. */
 static inline uintptr_t pp_owner_of(const pp_pool *pool)
 {
@@ -116,6 +127,7 @@ static inline pp_status pp_enter(pp_pool *pool)
 {
     if (PP_LIKELY(pp_enters_freely(pool))) return PP_OK;
     if (pp_gate_of(pool) == PP_GATE_SHARED) {
+        pp_fork_goes_first();
         pp_lock_take(&pool->lock);
         return PP_OK;
     }

@@ -33,6 +33,7 @@ PP_STATIC_ASSERT(PP_MAGAZINES == 1 << 6, "home_of() gives six bits");
 
 pp_magazine *pp_magazine_enter(pp_magazines *magazines)
 {
+    pp_fork_goes_first();
     for (uint32_t at = home_of(pp_system_self());; at = (at + 1) % PP_MAGAZINES)
         if (pp_magazine_try(&magazines->all[at])) return &magazines->all[at];
 }
