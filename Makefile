@@ -6,7 +6,7 @@ JOBS ?= 2
 SOURCES := $(shell find pools iocp_adapter analysis cmake -name '*.[ch]' -o -name '*.txt' -o -name '*.cmake' -o -name 'emit_*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint test-c test-python test-notebook test-windows test-arm wheels coverage fuzz valgrind bench clean
+.PHONY: help demo test lint test-c test-python test-notebook test-sanitized test-windows test-arm wheels coverage fuzz valgrind bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
@@ -41,6 +41,10 @@ lint: $(VENV)/.installed-test ## formatting, linters, types
 test-c: $(VENV)/.installed-test ## the C tests under AddressSanitizer and UBSan, and under ThreadSanitizer
 	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/test_c address,undefined
 	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/test_c thread
+
+test-sanitized: $(VENV)/.installed-test ## the engine's Python tests under AddressSanitizer and UBSan, and under ThreadSanitizer
+	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/test_sanitized address,undefined
+	VENV="$(VENV)" JOBS=$(JOBS) bash .ci/test_sanitized thread
 
 # The run here that the run on Windows is held against.
 build/tests.xml: $(VENV)/.installed-test $(shell find tests -name '*.py')
