@@ -65,7 +65,7 @@ def test_connect_over_a_unix_socket(port, sockets, tmp_path):
     assert port.dequeue(5).error is None
 
 
-def test_connect_over_ipv6(port, sockets):
+def test_ipv6_on_both_ends(port, pool, sockets):
     if not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")
     try:
@@ -74,8 +74,22 @@ def test_connect_over_ipv6(port, sockets):
         pytest.skip("this machine has no IPv6 loopback address")
     client6 = socket.socket(socket.AF_INET6)
     sockets += [six, client6]
-    port.associate(client6, 2).connect(six.getsockname())
-    assert port.dequeue(5).error is None
+    port.associate(six, 1).accept()
+    client = port.associate(client6, 2, pool)
+    client.connect(six.getsockname())
+    done = {one.kind: one for one in (port.dequeue(5), port.dequeue(5))}
+    assert (done["connect"].error, done["accept"].error) == (None, None)
+    assert client6.getpeername() == six.getsockname(), "and not only the engine knows that it is connected"
+    accepted = socket.socket(fileno=done["accept"].result)
+    sockets.append(accepted)
+    assert (accepted.family, accepted.getpeername()) == (socket.AF_INET6, client6.getsockname())
+    assert accepted.getsockname() == six.getsockname()
+    endpoint = port.associate(accepted, 3, pool)
+    endpoint.recv_stream()
+    client.send(b"over six")
+    done = {one.kind: one for one in (port.dequeue(5), port.dequeue(5))}
+    assert bytes(done["recv"].lease.view[:8]) == b"over six"
+    done["recv"].lease.release()
 
 
 # ---- disconnecting -----------------------------------------------------------------------------
