@@ -1,4 +1,9 @@
 /* test_uring_zero_copy.c - sends that the network reads from the pool's memory. */
+#define _GNU_SOURCE
+#include <grp.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
 #include "fixture.h"
 
 enum { BLOCK = 65536, SENDS = 48 };
@@ -82,11 +87,9 @@ static void take_completions(char completed[SENDS])
     }
 }
 
-/* Far more than the sockets hold: parts, sockets without room, several sends that hold one block. */
-static void all_arrives_in_order_and_every_block_comes_back(void)
+static void send_all_and_read_them(void)
 {
     char completed[SENDS] = {0};
-    begin(4096);
     tcp_pair(fds);
     endpoint = add(port, fds[0], 5, &heap, PP_OWN_DESCRIPTOR);
     for (int i = 0; i < SENDS; i++) send_one(i, BLOCK, 0, NULL);
@@ -106,10 +109,93 @@ static void all_arrives_in_order_and_every_block_comes_back(void)
     while (stats_now().outstanding) take_completions(completed);
     take_completions(completed);
     for (int i = 0; i < SENDS; i++) CHECK_EQ(completed[i], 1);
-    CHECK_EQ(stats_now().zero_copy_sends > 0, has_it());
     CHECK(stats_now().zero_copy_copied <= stats_now().zero_copy_sends);
     CHECK_EQ(stats_now().sent_bytes, (uint64_t)SENDS * BLOCK);
+}
+
+/* Far more than the sockets hold: parts, sockets without room, several sends that hold one block. */
+static void all_arrives_in_order_and_every_block_comes_back(void)
+{
+    begin(4096);
+    send_all_and_read_them();
+    CHECK_EQ(stats_now().zero_copy_sends > 0, has_it());
     finish();
+}
+
+/* ---- a limit of pages that may be locked -------------------------------------------------------- */
+
+static void limit_what_may_be_locked(rlim_t bytes)
+{
+    struct rlimit limit;
+    CHECK_EQ(getrlimit(RLIMIT_MEMLOCK, &limit), 0);
+    limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
+    CHECK_EQ(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+}
+
+/* A user who may not lock as much as it likes. */
+static void become_anybody(void)
+{
+    if (getuid() != 0) return;
+    CHECK_EQ(setgroups(0, NULL), 0);
+    CHECK_EQ(setgid(65534), 0);
+    CHECK_EQ(setuid(65534), 0);
+}
+
+/* Some kernels count the ring itself: then there is no port, and no other back end either. */
+static void without_any_a_port_is_a_ring_or_none(void)
+{
+    pp_port_config config = {.zero_copy_bytes = 1};
+    int os_error = 0;
+    limit_what_may_be_locked(0);
+    pp_status status = pp_port_create(&config, &port, NULL, &os_error);
+    CHECK(status == PP_OK || status == PP_NO_MEMORY || (status == PP_IO && os_error == ENOMEM));
+    if (status != PP_OK) return;
+    CHECK(strcmp(pp_port_backend(port), "io_uring") == 0);
+    pp_port_destroy(port);
+}
+
+/* What the kernel says of a send that would lock pages, made without the engine. */
+static int without_a_copy(void)
+{
+    int sockets[2], yes = 1;
+    tcp_pair(sockets);
+    CHECK_EQ(setsockopt(sockets[0], SOL_SOCKET, SO_ZEROCOPY, &yes, sizeof yes), 0);
+    int error = send(sockets[0], found, BLOCK, MSG_ZEROCOPY | MSG_DONTWAIT) < 0 ? errno : 0;
+    sock_close(sockets[0]), sock_close(sockets[1]);
+    return error;
+}
+
+/* None at all from now on, and then perhaps enough for some sends. */
+static void with_few_pages_to_lock(void)
+{
+    const rlim_t limits[] = {0, 1 << 20};
+    become_anybody();
+    without_any_a_port_is_a_ring_or_none();
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        limit_what_may_be_locked(RLIM_INFINITY);
+        begin(4096);
+        bool has = has_it();
+        limit_what_may_be_locked(limits[i]);
+        if (limits[i] == 0) CHECK_EQ(without_a_copy(), ENOBUFS);
+        send_all_and_read_them();
+        CHECK_EQ(stats_now().zero_copy_sends > 0, has); /* attempts */
+        finish();
+    }
+}
+
+static void pages_that_may_not_be_locked_are_sent_as_copies(void)
+{
+    int status = -1;
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        int before = checks_failed;
+        with_few_pages_to_lock();
+        fflush(stdout);
+        _exit(checks_failed != before);
+    }
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
 }
 
 static void what_is_small_is_copied(void)
@@ -299,6 +385,7 @@ int main(void)
     RUN(a_port_that_closes_waits_for_no_acknowledgement);
     RUN(a_peer_that_acknowledges_nothing_is_a_timeout_though_all_has_left);
     RUN(all_arrives_in_order_and_every_block_comes_back);
+    RUN(pages_that_may_not_be_locked_are_sent_as_copies);
     RUN(what_is_small_is_copied);
     RUN(a_socket_that_only_copies_is_asked_once);
     RUN(a_reset_brings_everything_back);
