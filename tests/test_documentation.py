@@ -53,3 +53,26 @@ def test_the_examples_run(page: Path, tmp_path: Path) -> None:
 def test_its_links_lead_somewhere(page: Path) -> None:
     for target in _LINK.findall(page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+# ---- the table of docs/testing.md --------------------------------------------------------------
+
+_ROW = re.compile(r"^\| (?P<what>.+?) \| (?P<tests>`.+?) \| .+ \|$", re.MULTILINE)
+_NAME = re.compile(r"`(\w+)`")
+_IN_PYTHON = re.compile(r"^def (test_\w+)\(", re.MULTILINE)
+_IN_C = re.compile(r"\bRUN\w*\((\w+)\)")
+
+
+def existing(pattern: re.Pattern[str], suffix: str) -> set[str]:
+    folder = ROOT / "tests" / "iocp_adapter"
+    return {
+        name for path in folder.rglob(f"test_*{suffix}") for name in pattern.findall(path.read_text("utf-8"))
+    }
+
+
+def test_every_test_that_is_said_to_force_something_exists() -> None:
+    rows = _ROW.findall((ROOT / "docs" / "testing.md").read_text("utf-8"))
+    assert len(rows) > 40
+    there = existing(_IN_PYTHON, ".py") | existing(_IN_C, ".c")
+    for what, tests in rows:
+        assert not set(_NAME.findall(tests)) - there, what
