@@ -17,7 +17,7 @@ from iocp_adapter import ECHO
 
 from .conftest import receive, reset
 
-GOOD, BAD, TALKS, ATTACKS = 4, 4, 150, 60
+GOOD, BAD, TALKS, ATTACKS = 4, 4, 60, 25
 POLITE = 0x7F
 
 
