@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "buddy_pool.h"
+#include "notify.h"
 
 enum { DEFAULT_UNIT_BYTES = 256, UNIT_SHIFT_MIN = 6, UNIT_SHIFT_MAX = 30, FIRST_SLOTS = 1024 };
 
@@ -34,6 +35,7 @@ static const pp_pool_ops buddy_ops = {
     .acquire = pp_buddy_acquire,
     .acquire_many = pp_buddy_acquire_many,
     .release = pp_buddy_release,
+    .give_back = pp_release_and_tell,
     .release_many = pp_buddy_release_many,
     .resize = pp_buddy_resize,
     .pin = pp_buddy_pin,

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "compact_pool.h"
+#include "notify.h"
 
 enum { FIRST_SLOTS = 1024, DEFAULT_ALIGNMENT = 64, SEGMENT_BYTES = 256 << 10, SEGMENTS_WANTED = 1024 };
 enum { SEGMENT_BYTES_MIN = 64 << 10, SEGMENT_BYTES_MAX = 1 << 30, SEGMENTS_MAX = 1 << 20 };
@@ -141,6 +142,7 @@ static const pp_pool_ops compacting_ops = {
     .acquire = pp_compact_acquire,
     .acquire_many = pp_compact_acquire_many,
     .release = pp_compact_release,
+    .give_back = pp_release_and_tell,
     .release_many = pp_compact_release_many,
     .resize = pp_compact_resize,
     .pin = pp_compact_pin,

@@ -11,6 +11,7 @@
 
 #include "malloc_heap.h"
 #include "malloc_levels.h"
+#include "notify.h"
 
 enum { FIRST_SLOTS = 1024, SLOTS_MAX = 1 << 24 };
 
@@ -398,6 +399,7 @@ static const pp_pool_ops malloc_ops = {
     .strategy = "malloc",
     .acquire = malloc_acquire,
     .release = malloc_release,
+    .give_back = pp_release_and_tell,
     .resize = malloc_resize,
     .pin = malloc_pin,
     .unpin = malloc_unpin,

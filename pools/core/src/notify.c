@@ -24,11 +24,11 @@ static void put_back(pp_pool *pool, pp_notice *one)
     pool->spare_notices = one;
 }
 
-void pp_notify_all(pp_pool *pool)
+pp_status pp_notify_all(pp_pool *pool)
 {
     if (pp_moved_by_caller(pool)) {
         atomic_store_explicit(&pool->untold, 1, memory_order_relaxed);
-        return;
+        return PP_OK;
     }
     pp_lock_take(&pool->lock);
     pp_notice *all = pool->notices, *last = NULL;
@@ -36,7 +36,7 @@ void pp_notify_all(pp_pool *pool)
     atomic_store_explicit(&pool->awaited, 0, memory_order_relaxed);
     if (all) pool->telling++;
     pp_lock_drop(&pool->lock);
-    if (!all) return; /* somebody else was here first */
+    if (!all) return PP_OK; /* somebody else was here first */
     for (pp_notice *at = all; at; at = at->next) {
         at->fn(at->argument);
         last = at;
@@ -46,6 +46,14 @@ void pp_notify_all(pp_pool *pool)
     pool->spare_notices = all;
     pool->telling--;
     pp_lock_drop(&pool->lock);
+    return PP_OK;
+}
+
+pp_status pp_release_and_tell(pp_pool *pool, pp_handle handle)
+{
+    pp_status status = pool->ops->release(pool, handle);
+    pp_came_back(pool);
+    return status;
 }
 
 static pp_status notify(void *context, pp_memory_fn fn, void *argument)

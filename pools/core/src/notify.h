@@ -39,8 +39,8 @@
 void pp_notify_provide(pp_provider *out);
 
 /* Calls all who wait, once. Not with the pool's lock held; inside an on-move callback, where it is, notes
- * that it has to be done. */
-void pp_notify_all(pp_pool *pool);
+ * that it has to be done. PP_OK, so that it can be a caller's last step. */
+pp_status pp_notify_all(pp_pool *pool);
 
 /* Memory may have come back. */
 static inline void pp_came_back(pp_pool *pool)
@@ -48,6 +48,17 @@ static inline void pp_came_back(pp_pool *pool)
     atomic_signal_fence(memory_order_seq_cst);
     if (PP_UNLIKELY(atomic_load_explicit(&pool->awaited, memory_order_relaxed))) pp_notify_all(pool);
 }
+
+/* The same at the end of a release that went well: PP_OK. */
+static inline pp_status pp_came_back_well(pp_pool *pool)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    if (PP_UNLIKELY(atomic_load_explicit(&pool->awaited, memory_order_relaxed))) return pp_notify_all(pool);
+    return PP_OK;
+}
+
+/* `give_back` of a table that has no shorter way: its `release`, then pp_came_back(). */
+pp_status pp_release_and_tell(pp_pool *pool, pp_handle handle);
 
 /* After a call that moved blocks, when it holds no lock any more: what its callback released may have come back. */
 static inline void pp_came_back_in_callback(pp_pool *pool)

@@ -64,6 +64,7 @@ pp_status pp_layer_push(pp_pool *pool, pp_layer_kind kind, pp_layer *layer)
     for (int further = (int)kind; further < PP_LAYER_COUNT; further++)
         if (pool->layers[further]) return PP_INVALID;
     layer->ops = *pool->ops;
+    layer->ops.give_back = pp_release_and_tell; /* whoever replaces `release` replaces both */
     layer->below = pool->ops;
     pool->layers[kind] = layer;
     pool->ops = &layer->ops;
@@ -140,12 +141,7 @@ size_t pp_pool_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t 
     return done;
 }
 
-pp_status pp_pool_release(pp_pool *pool, pp_handle handle)
-{
-    pp_status status = pool->ops->release(pool, handle);
-    pp_came_back(pool);
-    return status;
-}
+pp_status pp_pool_release(pp_pool *pool, pp_handle handle) { return pool->ops->give_back(pool, handle); }
 
 static size_t release_each(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
 {

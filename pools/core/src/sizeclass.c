@@ -14,6 +14,8 @@
 #include <poolport/debug.h>
 #include <string.h>
 
+#include "notify.h"
+
 enum { CACHE_LINE = 64 };
 
 static pp_status refuse(const sizeclass *s, size_t bytes)
@@ -180,6 +182,14 @@ static pp_status sizeclass_release(pp_pool *pool, pp_handle handle)
     bool quick = pp_enters_freely(pool) && !pool->watched_end && !pp_home_any(&s->remote_head);
     if (PP_LIKELY(quick && release_plain(s, handle))) return PP_OK;
     return release_slowly(pool, handle);
+}
+
+static pp_status sizeclass_give_back(pp_pool *pool, pp_handle handle)
+{
+    sizeclass *s = sizeclass_of(pool);
+    bool quick = pp_enters_freely(pool) && !pool->watched_end && !pp_home_any(&s->remote_head);
+    if (PP_LIKELY(quick && release_plain(s, handle))) return pp_came_back_well(pool);
+    return pp_release_and_tell(pool, handle);
 }
 
 static size_t sizeclass_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
@@ -391,6 +401,7 @@ static const pp_pool_ops sizeclass_ops = {
     .acquire = sizeclass_acquire,
     .acquire_many = sizeclass_acquire_many,
     .release = sizeclass_release,
+    .give_back = sizeclass_give_back,
     .release_many = sizeclass_release_many,
     .resize = pp_sc_resize,
     .pin = sizeclass_pin,

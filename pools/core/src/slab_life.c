@@ -1,6 +1,7 @@
 /* slab_life.c - a slab is measured, made and ended; the tables of its calls, for one owner and for many threads. */
 #include <string.h>
 
+#include "notify.h"
 #include "slab_pool.h"
 
 enum { PP_CACHE_LINE = 64, PP_BLOCK_BYTES_MAX = 1 << 30 };
@@ -29,6 +30,7 @@ static const pp_pool_ops slab_ops = {
     .acquire = pp_slab_acquire,
     .acquire_many = pp_slab_acquire_many,
     .release = pp_slab_release,
+    .give_back = pp_slab_give_back,
     .release_many = pp_slab_release_many,
     .resize = pp_slab_resize,
     .pin = pp_slab_pin,
@@ -50,6 +52,7 @@ static const pp_pool_ops shared_slab_ops = {
     .acquire = pp_shared_slab_acquire,
     .acquire_many = pp_shared_slab_acquire_many,
     .release = pp_shared_slab_release,
+    .give_back = pp_release_and_tell,
     .resize = pp_shared_slab_resize,
     .pin = pp_shared_slab_pin,
     .unpin = pp_shared_slab_unpin,

@@ -80,6 +80,7 @@ pp_status pp_slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *o
 size_t pp_slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
                             pp_status *why);
 pp_status pp_slab_release(pp_pool *pool, pp_handle handle);
+pp_status pp_slab_give_back(pp_pool *pool, pp_handle handle);
 size_t pp_slab_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why);
 pp_status pp_slab_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
 pp_status pp_slab_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data);

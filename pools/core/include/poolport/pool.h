@@ -83,6 +83,8 @@ typedef struct pp_pool_ops {
     size_t (*acquire_many)(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
                            pp_status *why);
     pp_status (*release)(pp_pool *pool, pp_handle handle);
+    /* As `release`, then tells those who wait for memory: what pp_pool_release() calls, in one step. Never NULL. */
+    pp_status (*give_back)(pp_pool *pool, pp_handle handle);
     size_t (*release_many)(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why);
     pp_status (*resize)(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
     pp_status (*pin)(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data);
