@@ -83,7 +83,7 @@ void pp_sc_shut(sizeclass *s, uint32_t index)
 {
     uint64_t word = pp_sc_word(s, index);
     if (PP_UNLIKELY(word & PP_SLOT_MOVED)) evict(s, index);
-    pp_sc_count_granted(s, 0, pp_sc_stride(pp_sc_span(s, index)));
+    pp_sc_count_ended(s, pp_sc_stride(pp_sc_span(s, index)));
     PP_SC_CLOSE_MEMORY(s, index);
     pp_sc_set_word(s, index, pp_sc_next_stamp(word));
     pp_sc_give_place(s, index);
@@ -97,7 +97,7 @@ static void retain(sizeclass *s, uint32_t index)
         pp_bump(&s->base.pinned_blocks, 1);
         pp_bump(&s->base.deferred_releases, (uint64_t)-1);
     }
-    pp_sc_set_word(s, index, word | PP_BLOCK_OWNED_IN_FLIGHT);
+    pp_sc_set_word(s, index, word | PP_SLOT_IN_FLIGHT);
     atomic_store_explicit(&s->pins_used, true, memory_order_relaxed);
     s->pins[index].pins[PP_PIN_USER]++;
     pp_sc_trace(s, PP_OP_PIN, index, PP_PIN_USER);
@@ -113,9 +113,9 @@ void pp_sc_end_ownership(sizeclass *s, uint32_t index)
 {
     if (PP_UNLIKELY(s->base.watched_end)) watch_end(s, index);
     uint64_t word = pp_sc_word(s, index);
-    pp_note_release(&s->base, pp_sc_requested(word));
+    pp_sc_note_release(s, pp_sc_requested(word), PP_ROOM_BLOCK);
     if (PP_UNLIKELY(pp_sc_state(word) == PP_BLOCK_OWNED_IN_FLIGHT)) {
-        pp_sc_set_word(s, index, pp_sc_reworded(word, PP_BLOCK_IN_FLIGHT | (word & PP_SLOT_MOVED), 0));
+        pp_sc_set_word(s, index, word & (PP_HANDLE_STAMP | PP_SLOT_IN_FLIGHT | PP_SLOT_MOVED));
         pp_bump(&s->base.deferred_releases, 1);
         pp_bump(&s->base.deferred_blocks, 1);
         return;
@@ -139,21 +139,19 @@ static PP_FAST bool release_plain(sizeclass *s, pp_handle handle)
     uint32_t index = pp_handle_index(handle);
     if (PP_UNLIKELY(!pp_sc_known(s, handle))) return false;
     uint64_t word = pp_sc_word(s, index);
-    if (PP_UNLIKELY(word >> 32 != handle >> 32 || (word & PP_SLOT_STATE) != PP_BLOCK_OWNED)) return false;
+    if (PP_UNLIKELY((word ^ handle) >> 32 || !pp_sc_plain(word) || pp_sc_last_stamp(word))) return false;
     const pp_span *span = pp_sc_span(s, index);
     pp_class *class = class_at(s, span->class_number);
     pp_entry *top = pp_sc_top(class);
     if (PP_UNLIKELY(top == class->end)) return false;
-    uint32_t stride = class->stride;
-    char *address = span->base + (size_t)(index % PP_SPAN_BLOCKS) * stride;
+    char *address = span->base + (size_t)(index % PP_SPAN_BLOCKS) * class->stride;
     PP_WILL_WRITE(address); /* its next owner will, and soon */
     PP_SC_CLOSE_MEMORY(s, index);
-    uint64_t next = pp_sc_next_stamp(word);
+    uint64_t next = ((word >> 32) + 1) << 32;
     pp_sc_set_word(s, index, next);
     *++top = (pp_entry){next | index, address};
     pp_sc_set_top(class, top);
-    pp_note_release(&s->base, pp_sc_requested(word));
-    pp_write(&s->granted_bytes, pp_read(&s->granted_bytes) - stride);
+    pp_sc_note_release(s, (uint32_t)word, class->charge);
     return true;
 }
 
@@ -239,17 +237,15 @@ static void attend(sizeclass *s, uint32_t index, uint32_t tag, const pp_block *b
 }
 
 /* Gives a free place that was taken to its new owner. */
-static inline void open_place(sizeclass *s, pp_handle handle, char *address, uint32_t stride, size_t bytes,
-                              pp_block *out)
+static inline void open_place(sizeclass *s, pp_handle handle, char *address, uint32_t stride, uint64_t charge,
+                              size_t bytes, pp_block *out)
 {
-    pp_sc_set_word(s, pp_handle_index(handle),
-                   (handle & PP_HANDLE_STAMP) | bytes << PP_SLOT_REQUESTED_SHIFT | PP_BLOCK_OWNED);
-    out->handle = handle;
     out->data = address;
     out->size = stride;
+    out->handle = handle;
     pp_memory_open(address, stride);
-    pp_note_acquire(&s->base, bytes);
-    pp_sc_count_granted(s, stride, 0);
+    pp_sc_set_word(s, pp_handle_index(handle), (handle & PP_HANDLE_STAMP) | bytes);
+    pp_sc_note_acquire(s, bytes, charge);
 }
 
 static pp_status acquire_one(sizeclass *s, size_t bytes, uint32_t tag, pp_block *out)
@@ -257,8 +253,8 @@ static pp_status acquire_one(sizeclass *s, size_t bytes, uint32_t tag, pp_block 
     pp_status why = PP_OK;
     uint32_t index = pp_sc_take_place(s, bytes, &why);
     if (PP_UNLIKELY(index == PP_RUN_NONE)) return pp_note_failure(&s->base, bytes, tag, why);
-    open_place(s, pp_sc_handle(s, index), pp_sc_address(s, index), pp_sc_stride(pp_sc_span(s, index)), bytes,
-               out);
+    uint32_t stride = pp_sc_stride(pp_sc_span(s, index));
+    open_place(s, pp_sc_handle(s, index), pp_sc_address(s, index), stride, pp_sc_charge(stride), bytes, out);
     if (PP_UNLIKELY(tag | s->labelled | s->base.watched)) attend(s, index, tag, out);
     return PP_OK;
 }
@@ -281,11 +277,12 @@ static pp_status sizeclass_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp
     if (PP_UNLIKELY(!pp_enters_freely(pool) || bytes - 1 >= s->quick_limit ||
                     (tag | pool->watched | pool->closed)))
         return acquire_slowly(pool, bytes, tag, out);
-    pp_class *class = class_at(s, s->table.small[(bytes + PP_SMALL_STEP - 1) / PP_SMALL_STEP]);
+    pp_class *class = class_at(s, s->table.small[(bytes - 1) / PP_SMALL_STEP]);
     const pp_entry *top = pp_sc_top(class);
-    if (PP_UNLIKELY(top->handle == 0)) return acquire_slowly(pool, bytes, tag, out);
+    pp_handle handle = top->handle;
+    if (PP_UNLIKELY(handle == 0)) return acquire_slowly(pool, bytes, tag, out);
     pp_sc_set_top(class, (pp_entry *)top - 1);
-    open_place(s, top->handle, top->address, class->stride, bytes, out);
+    open_place(s, handle, top->address, class->stride, class->charge, bytes, out);
     return PP_OK;
 }
 
@@ -324,7 +321,7 @@ static pp_status sizeclass_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind
         uint32_t index = pp_handle_index(handle);
         uint64_t word = pp_sc_word(s, index);
         if (pp_sc_state(word) == PP_BLOCK_OWNED) pp_bump(&pool->pinned_blocks, 1);
-        pp_sc_set_word(s, index, word | PP_BLOCK_OWNED_IN_FLIGHT);
+        pp_sc_set_word(s, index, word | PP_SLOT_IN_FLIGHT);
         atomic_store_explicit(&s->pins_used, true, memory_order_relaxed);
         s->pins[index].pins[kind]++;
         if (data) *data = pp_sc_address(s, pp_sc_place(s, index));
@@ -350,7 +347,7 @@ static pp_status unpin_locked(sizeclass *s, pp_handle handle, pp_pin_kind kind)
     uint64_t word = pp_sc_word(s, index);
     pp_bump(&s->base.pinned_blocks, (uint64_t)-1);
     if (pp_sc_state(word) == PP_BLOCK_OWNED_IN_FLIGHT) {
-        pp_sc_set_word(s, index, word & ~(uint64_t)PP_BLOCK_IN_FLIGHT);
+        pp_sc_set_word(s, index, word & ~PP_SLOT_IN_FLIGHT);
     } else {
         pp_bump(&s->base.deferred_blocks, (uint64_t)-1);
         pp_sc_shut(s, index);

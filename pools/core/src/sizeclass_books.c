@@ -136,11 +136,36 @@ static void count_free(const sizeclass *s, pp_stats *out)
     }
 }
 
+/* The room before the peaks, by which a reader elsewhere has it from the peak it had: so what he sees was
+ * granted, and is within what there is. */
+void pp_sc_raise_peaks(sizeclass *s, uint64_t room)
+{
+    uint64_t bytes = room & PP_ROOM_BORROWED & UINT32_MAX ? (uint32_t)-(uint32_t)room : 0;
+    room += bytes; /* gives back to the other half what was borrowed of it */
+    uint64_t blocks = room >> 63 ? (uint32_t)-(uint32_t)(room >> 32) : 0;
+    pp_write(&s->room, room + blocks * PP_ROOM_BLOCK);
+    pp_bump(&s->peak_granted_bytes, bytes * PP_ROOM_UNIT);
+    pp_bump(&s->base.peak_live_blocks, blocks);
+}
+
+uint64_t pp_sc_granted(const sizeclass *s)
+{
+    uint64_t before, room, peak = pp_read(&s->peak_granted_bytes);
+    do {
+        before = peak;
+        atomic_thread_fence(memory_order_acquire);
+        room = (pp_read(&s->room) & UINT32_MAX) * PP_ROOM_UNIT;
+        atomic_thread_fence(memory_order_acquire);
+        peak = pp_read(&s->peak_granted_bytes);
+    } while (PP_UNLIKELY(peak != before)); /* GCOVR_EXCL_BR_LINE: the owner passed it just now */
+    return room < peak ? peak - room : 0;
+}
+
 void pp_sc_stats(const pp_pool *pool, pp_stats *out)
 {
     const sizeclass *s = (const sizeclass *)pool;
     pp_stats_begin(pool, out);
-    out->granted_bytes = pp_read(&s->granted_bytes);
+    out->granted_bytes = pp_sc_granted(s);
     out->peak_granted_bytes = pp_read(&s->peak_granted_bytes);
     out->cached_blocks = pp_read(&s->withheld_blocks);
     pp_sc_add_pending(s, out);
@@ -157,7 +182,8 @@ PP_STATIC_ASSERT(sizeof(pp_sizeclass_record) == sizeof(pp_span) &&
                      offsetof(pp_sizeclass_record, base) == offsetof(pp_span, base) &&
                      offsetof(pp_sizeclass_record, stride) == offsetof(pp_span, stride),
                  "the public part of a record is what it says");
-PP_STATIC_ASSERT(PP_SPAN_BLOCKS == 64 && PP_SLOT_MOVED == 8, "pp_sizeclass_peek() relies on it");
+PP_STATIC_ASSERT(PP_SPAN_BLOCKS == 64 && PP_SLOT_REQUESTED == 0x0fffffff && PP_SLOT_IN_FLIGHT == 0x20000000,
+                 "pp_sizeclass_peek() relies on it");
 
 void pp_sizeclass_map_of(const pp_pool *pool, pp_sizeclass_map *out)
 {
@@ -166,6 +192,5 @@ void pp_sizeclass_map_of(const pp_pool *pool, pp_sizeclass_map *out)
         .words = (const uint64_t *)s->slots,
         .records = (const pp_sizeclass_record *)s->spans,
         .known = (const uint32_t *)&s->records,
-        .owned = PP_BLOCK_OWNED,
     };
 }

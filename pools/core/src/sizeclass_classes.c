@@ -35,6 +35,7 @@ static void measure(pp_class *class, uint32_t stride)
     uint32_t most = least > LONGEST_RUN ? least : LONGEST_RUN;
     double cheapest = 1;
     class->stride = stride;
+    class->charge = pp_sc_charge(stride);
     for (uint32_t pages = least; pages <= most; pages++) {
         uint32_t bytes = pages * PP_SIZECLASS_PAGE_BYTES;
         uint32_t blocks = bytes / stride;
@@ -95,8 +96,8 @@ static uint8_t first_at_least(const pp_class_table *table, size_t bytes)
 
 static void index_sizes(pp_class_table *table)
 {
-    for (uint32_t step = 0; step <= PP_SMALL_BYTES / PP_SMALL_STEP; step++)
-        table->small[step] = first_at_least(table, (size_t)step * PP_SMALL_STEP);
+    for (uint32_t step = 0; step < PP_SMALL_BYTES / PP_SMALL_STEP; step++)
+        table->small[step] = first_at_least(table, (size_t)(step + 1) * PP_SMALL_STEP);
     for (uint32_t bucket = 0; bucket < PP_LARGE_BUCKETS; bucket++) {
         uint32_t order = PP_LARGE_ORDER + bucket / 16;
         size_t smallest = ((size_t)(16 + bucket % 16) << (order - 4)) + 1;

@@ -20,10 +20,10 @@
  *
  * A block is described by one word, slots[index], outside the block:
  *
- *     63     56 55                32 31                     4  3      0
- *    +---------+--------------------+------------------------+---------+
- *    | pool id |     generation     |    requested bytes     |  state  |
- *    +---------+--------------------+------------------------+---------+
+ *     63     56 55                32 31   28 27                      0
+ *    +---------+--------------------+---------+------------------------+
+ *    | pool id |     generation     |  state  |    requested bytes     |
+ *    +---------+--------------------+---------+------------------------+
  *
  * of which the upper half is the stamp of the handle that its owner has, or its next owner will have. So a
  * handle is proven with one load and two compares, and opening or shutting a block is one store; the word of
@@ -81,6 +81,7 @@ typedef struct pp_entry {
 typedef struct pp_class {
     _Alignas(64) pp_entry *_Atomic top; /* the last entry of the cache */
     pp_entry *end;                      /* top when the cache is full */
+    uint64_t charge;                    /* what one of its blocks takes of the pool's room */
     uint32_t stride;
     uint32_t pages;      /* of one run */
     uint32_t head, tail; /* spans with free blocks, the longest known first */
@@ -97,7 +98,7 @@ PP_STATIC_ASSERT(sizeof(pp_class) == 64, "one cache line");
 enum { PP_SMALL_BYTES = 8192, PP_SMALL_STEP = 8, PP_LARGE_ORDER = 13, PP_LARGE_BUCKETS = 15 * 16 };
 
 typedef struct pp_class_table {
-    uint8_t small[PP_SMALL_BYTES / PP_SMALL_STEP + 1]; /* class of sizes up to 8 KiB */
+    uint8_t small[PP_SMALL_BYTES / PP_SMALL_STEP]; /* class of sizes up to 8 KiB */
     uint8_t large[PP_LARGE_BUCKETS]; /* class of the smallest size of a sixteenth of a doubling */
     uint32_t count;
     uint32_t top; /* the largest class, in bytes */
@@ -106,6 +107,23 @@ typedef struct pp_class_table {
     pp_entry *caches; /* of all classes, one behind the other; pages that no class needs are never touched */
     size_t caches_bytes; /* of them that are a class's */
 } pp_class_table;
+
+/* How far the live blocks and the bytes granted are below their peaks, in one number, so that a call counts both by
+ * one addition and one test tells whether either of them is a peak now:
+ *
+ *     63         62 .. 32       31        30 .. 0
+ *    +----------+--------------+----------+---------------------------+
+ *    | borrowed | blocks       | borrowed | bytes / PP_ROOM_UNIT      |
+ *    +----------+--------------+----------+---------------------------+
+ *
+ * No half is ever above 2^31, which the capacity sees to; so after anything was taken away, the upper bit of a half
+ * is set if and only if it had less than that. */
+#define PP_ROOM_BORROWED UINT64_C(0x8000000080000000)
+#define PP_ROOM_BLOCK (UINT64_C(1) << 32)
+
+enum { PP_ROOM_UNIT = PP_SMALL_STEP }; /* all strides are multiples of it */
+
+PP_STATIC_ASSERT(PP_SIZECLASS_CAPACITY_MAX / PP_ROOM_UNIT <= UINT64_C(1) << 31, "a half has room for it");
 
 typedef struct sizeclass {
     pp_pool base;
@@ -116,7 +134,8 @@ typedef struct sizeclass {
     _Atomic uint32_t records; /* numbers below it were in use at some time */
     size_t quick_limit;       /* the largest request that the fast path serves; 0 from the first label on */
     size_t limit_bytes;       /* the largest request */
-    pp_counter granted_bytes, peak_granted_bytes;
+    pp_counter room;          /* below the peaks; see PP_ROOM_BORROWED */
+    pp_counter peak_granted_bytes;
     pp_counter withheld_bytes, withheld_blocks; /* homes of moved blocks */
     uint64_t announced_bytes;                   /* of tables, that the trace was told of */
     pp_counter tail_bytes;                      /* of runs that the blocks on them do not fill */
@@ -146,10 +165,15 @@ static inline sizeclass *sizeclass_of(pp_pool *pool) { return (sizeclass *)pool;
 
 /* ---- slots ------------------------------------------------------------------------- */
 
-/* The four bits of state are pp_block_state and, by it, PP_SLOT_MOVED. A host of a moved block's bytes
- * is CACHED: nobody has a handle of it. */
-enum { PP_SLOT_STATE = 15, PP_SLOT_MOVED = 8, PP_SLOT_REQUESTED_SHIFT = 4 };
+/* The four bits of state are those of pp_block_state and, by them, PP_SLOT_MOVED; but for OWNED, which is not
+ * among them: what somebody owns is what somebody requested at least one byte for. So the lower half of an
+ * owned block's word that is neither pinned nor moved is the number that was requested, and one compare tells. A host of
+ * a moved block's bytes is CACHED: nobody has a handle of it. */
+enum { PP_SLOT_STATE_SHIFT = 28 };
 
+#define PP_SLOT_REQUESTED UINT64_C(0x0fffffff)
+#define PP_SLOT_IN_FLIGHT ((uint64_t)PP_BLOCK_IN_FLIGHT << PP_SLOT_STATE_SHIFT)
+#define PP_SLOT_MOVED (UINT64_C(8) << PP_SLOT_STATE_SHIFT)
 #define PP_SLOT_GENERATION UINT64_C(0x00ffffff00000000)
 #define PP_HANDLE_STAMP UINT64_C(0xffffffff00000000)
 
@@ -163,20 +187,32 @@ static inline void pp_sc_set_word(sizeclass *s, uint32_t index, uint64_t word)
     atomic_store_explicit(&s->slots[index], word, memory_order_relaxed);
 }
 
-static inline uint32_t pp_sc_state(uint64_t word) { return (uint32_t)word & 7; }
-static inline uint64_t pp_sc_requested(uint64_t word) { return (uint32_t)word >> PP_SLOT_REQUESTED_SHIFT; }
+static inline uint64_t pp_sc_requested(uint64_t word) { return word & PP_SLOT_REQUESTED; }
+
+static inline uint32_t pp_sc_state(uint64_t word)
+{
+    return ((uint32_t)word >> PP_SLOT_STATE_SHIFT & 7) | (pp_sc_requested(word) ? PP_BLOCK_OWNED : 0);
+}
+
+/* Is it the word of an owned block that is neither pinned nor moved? */
+static inline bool pp_sc_plain(uint64_t word) { return (uint32_t)word - 1 < (uint32_t)PP_SLOT_REQUESTED; }
+
+/* Has the block had as many owners as there are generations? The next one begins again. */
+static inline bool pp_sc_last_stamp(uint64_t word) { return (~word & PP_SLOT_GENERATION) == 0; }
 
 /* The word of a free block, whose word was `word` when it had an owner. */
 static inline uint64_t pp_sc_next_stamp(uint64_t word)
 {
-    uint32_t stamp = (uint32_t)(word >> 32);
-    return (uint64_t)((stamp & 0xff000000u) | ((stamp + 1) & 0x00ffffffu)) << 32;
+    uint32_t stamp = (uint32_t)(word >> 32) + 1;
+    if (PP_UNLIKELY(!(stamp & 0x00ffffffu))) stamp -= 1u << 24; /* the pool id stays */
+    return (uint64_t)stamp << 32;
 }
 
-/* The stamp stays, the rest is replaced. */
+/* The stamp stays, the rest is replaced; `requested` is 0 where nobody owns the block. */
 static inline uint64_t pp_sc_reworded(uint64_t word, uint32_t state, uint64_t requested)
 {
-    return (word & PP_HANDLE_STAMP) | requested << PP_SLOT_REQUESTED_SHIFT | state;
+    return (word & PP_HANDLE_STAMP) | (uint64_t)(state & ~(uint32_t)PP_BLOCK_OWNED) << PP_SLOT_STATE_SHIFT |
+           requested;
 }
 
 static inline pp_handle pp_sc_handle(const sizeclass *s, uint32_t index)
@@ -190,18 +226,11 @@ static inline bool pp_sc_known(const sizeclass *s, pp_handle handle)
            atomic_load_explicit(&((sizeclass *)s)->records, memory_order_acquire);
 }
 
-/* What differs between a slot's word and that of an owned block with this handle: 0 for an owned block that
- * is neither pinned nor moved; at most PP_BLOCK_IN_FLIGHT | PP_SLOT_MOVED for an owned one. */
-static inline uint64_t pp_sc_difference(uint64_t word, pp_handle handle)
-{
-    return (word ^ (handle & PP_HANDLE_STAMP) ^ PP_BLOCK_OWNED) & (PP_HANDLE_STAMP | PP_SLOT_STATE);
-}
-
 static inline bool pp_sc_owned(const sizeclass *s, pp_handle handle)
 {
     if (PP_UNLIKELY(!pp_sc_known(s, handle))) return false;
-    uint64_t difference = pp_sc_difference(pp_sc_word(s, pp_handle_index(handle)), handle);
-    return (difference & ~(uint64_t)(PP_BLOCK_IN_FLIGHT | PP_SLOT_MOVED)) == 0;
+    uint64_t word = pp_sc_word(s, pp_handle_index(handle));
+    return (word ^ handle) >> 32 == 0 && pp_sc_requested(word);
 }
 
 /* Why a handle does not match: PP_FOREIGN, PP_STALE or PP_DOUBLE_RELEASE. Any thread. */
@@ -307,7 +336,7 @@ void pp_classes_end(pp_class_table *table);
 /* The class for a request of at least 1 byte, or PP_CLASS_RUN. */
 static inline uint32_t pp_class_of(const pp_class_table *table, size_t bytes)
 {
-    if (PP_LIKELY(bytes <= PP_SMALL_BYTES)) return table->small[(bytes + PP_SMALL_STEP - 1) / PP_SMALL_STEP];
+    if (PP_LIKELY(bytes <= PP_SMALL_BYTES)) return table->small[(bytes - 1) / PP_SMALL_STEP];
     if (PP_UNLIKELY(bytes > table->top)) return PP_CLASS_RUN;
     uint32_t order = 31 - (uint32_t)__builtin_clz((uint32_t)bytes - 1);
     uint32_t number =
@@ -318,11 +347,45 @@ static inline uint32_t pp_class_of(const pp_class_table *table, size_t bytes)
 
 /* ---- handing out and taking back ------------------------------------------------------------- */
 
+/* The peaks were passed: `room` has borrowed. They are raised, and what is left of the room is written. */
+void pp_sc_raise_peaks(sizeclass *s, uint64_t room);
+
+static inline void pp_sc_set_room(sizeclass *s, uint64_t room)
+{
+    if (PP_UNLIKELY(room & PP_ROOM_BORROWED))
+        pp_sc_raise_peaks(s, room);
+    else
+        pp_write(&s->room, room);
+}
+
 static inline void pp_sc_count_granted(sizeclass *s, uint64_t added, uint64_t ended)
 {
-    uint64_t granted = pp_read(&s->granted_bytes) + added - ended;
-    pp_write(&s->granted_bytes, granted);
-    if (PP_UNLIKELY(granted > pp_read(&s->peak_granted_bytes))) pp_write(&s->peak_granted_bytes, granted);
+    pp_sc_set_room(s, pp_read(&s->room) + ended / PP_ROOM_UNIT - added / PP_ROOM_UNIT);
+}
+
+static inline void pp_sc_count_ended(sizeclass *s, uint64_t ended)
+{
+    pp_write(&s->room, pp_read(&s->room) + ended / PP_ROOM_UNIT);
+}
+
+static inline uint64_t pp_sc_charge(uint32_t stride) { return PP_ROOM_BLOCK + stride / PP_ROOM_UNIT; }
+
+/* Bytes granted now. Any thread: elsewhere than the owner it may be a moment old. */
+uint64_t pp_sc_granted(const sizeclass *s);
+
+/* pp_note_acquire() and pp_note_release() where peaks are seen by `room`; `charge` is the class's, or that of no
+ * bytes. */
+static inline void pp_sc_note_acquire(sizeclass *s, uint64_t requested, uint64_t charge)
+{
+    pp_bump(&s->base.acquired, 1);
+    pp_bump(&s->base.requested_bytes, requested);
+    pp_sc_set_room(s, pp_read(&s->room) - charge);
+}
+
+static inline void pp_sc_note_release(sizeclass *s, uint64_t requested, uint64_t charge)
+{
+    pp_note_release(&s->base, requested);
+    pp_write(&s->room, pp_read(&s->room) + charge);
 }
 
 /* Takes a free place of at least `bytes`; its word stays as it was.

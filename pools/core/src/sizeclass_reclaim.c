@@ -109,7 +109,7 @@ uint64_t pp_sc_demand(const pp_pool *pool, uint64_t *calls)
     const sizeclass *s = (const sizeclass *)pool;
     pp_stats now;
     pp_stats_begin(pool, &now);
-    now.granted_bytes = pp_read(&s->granted_bytes);
+    now.granted_bytes = pp_sc_granted(s);
     if (pp_home_any(&s->remote_head)) pp_sc_add_pending(s, &now);
     *calls = now.acquired + now.released;
     return now.granted_bytes;

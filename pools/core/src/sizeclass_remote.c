@@ -43,7 +43,7 @@ void pp_sc_add_pending(const sizeclass *s, pp_stats *out)
             uint64_t word = pp_sc_word(s, index);
             pending.blocks++;
             pending.requested += pp_sc_requested(word);
-            if (!pp_sc_difference(word, pp_sc_handle(s, index))) /* not pinned, not moved */
+            if (pp_sc_plain(word)) /* what is pinned or moved stays granted */
                 pending.granted += pp_sc_stride(&s->spans[number]);
         }
     }

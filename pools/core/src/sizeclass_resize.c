@@ -14,7 +14,7 @@ static pp_status in_place(sizeclass *s, uint32_t index, size_t bytes, uint32_t g
 {
     uint64_t word = pp_sc_word(s, index);
     pp_bump(&s->base.requested_bytes, (uint64_t)bytes - pp_sc_requested(word));
-    pp_sc_set_word(s, index, pp_sc_reworded(word, (uint32_t)word & PP_SLOT_STATE, bytes));
+    pp_sc_set_word(s, index, (word & ~PP_SLOT_REQUESTED) | bytes);
     pp_sc_trace(s, PP_OP_RESIZE, index, granted_before);
     return PP_OK;
 }

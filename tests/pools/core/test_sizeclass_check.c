@@ -61,10 +61,10 @@ static void finds_what_is_wrong_with_a_block(void)
     uint32_t owned = index_of(small[0]), moved = index_of(small[1]), pinned = index_of(small[2]);
     pp_span *span = pp_sc_span(s, owned);
     uint64_t word = pp_sc_word(s, owned);
-    BROKEN(s->slots[owned], (word & ~UINT64_C(7)) | 5, "unknown state");
+    BROKEN(s->slots[owned], word | UINT64_C(4) << PP_SLOT_STATE_SHIFT, "unknown state");
     BROKEN(s->slots[owned], word | UINT64_C(1) << 60, "unknown state");
     BROKEN(span->free, pp_sc_free(span) | UINT64_C(1) << (owned % 64), "though its span says free");
-    BROKEN(s->slots[owned], pp_sc_reworded(word, PP_BLOCK_FREE, 3), "more than a stamp");
+    BROKEN(s->slots[owned], pp_sc_reworded(word, 8, 0), "more than a stamp");
     BROKEN(s->slots[owned], pp_sc_reworded(word, PP_BLOCK_OWNED, 5000), "more requested than granted");
     BROKEN(s->slots[owned], pp_sc_reworded(word, PP_BLOCK_OWNED_IN_FLIGHT, 100), "state and pins disagree");
     BROKEN(s->pins[pinned].pins[PP_PIN_USER], 0, "state and pins disagree");
@@ -169,12 +169,28 @@ static void finds_a_counter_that_is_off(void)
 {
     BROKEN(s->base.released, 3, "acquired - released");
     BROKEN(s->base.requested_bytes, 1, "requested bytes");
-    BROKEN(s->granted_bytes, 1, "granted bytes");
+    BROKEN(s->peak_granted_bytes, 1, "granted bytes");
+    BROKEN(s->room, pp_read(&s->room) + PP_ROOM_BLOCK, "below their peak");
     BROKEN(s->base.pinned_blocks, 5, "pinned blocks");
     BROKEN(s->base.deferred_blocks, 5, "deferred blocks");
     BROKEN(s->withheld_blocks, 5, "moved blocks");
     BROKEN(s->withheld_bytes, 5, "withheld bytes");
     BROKEN(s->tail_bytes, 5, "ends of runs");
+}
+
+static void after_its_last_generation_a_block_begins_with_the_first(void)
+{
+    pp_block block, again;
+    CHECK_EQ(pp_pool_acquire(&s->base, 200, 0, &block), PP_OK);
+    uint32_t index = index_of(block);
+    pp_sc_set_word(s, index, pp_sc_word(s, index) | PP_SLOT_GENERATION);
+    pp_handle last = block.handle | PP_SLOT_GENERATION;
+    CHECK_EQ(pp_pool_release(&s->base, last), PP_OK);
+    CHECK_EQ(pp_pool_release(&s->base, last), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_acquire(&s->base, 200, 0, &again), PP_OK);
+    CHECK_EQ(again.handle, last & ~PP_SLOT_GENERATION); /* of the same block and pool */
+    CHECK_EQ(pp_pool_release(&s->base, again.handle), PP_OK);
+    sound();
 }
 
 int main(void)
@@ -187,6 +203,7 @@ int main(void)
     RUN(finds_what_is_wrong_with_a_class);
     RUN(finds_what_is_wrong_with_the_runs);
     RUN(finds_a_counter_that_is_off);
+    RUN(after_its_last_generation_a_block_begins_with_the_first);
     RUN(finds_free_neighbours_that_were_not_merged); /* the last: it leaves the pool so */
     pp_pool_destroy(&s->base);
     return report();

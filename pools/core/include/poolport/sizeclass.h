@@ -34,10 +34,9 @@ typedef struct pp_sizeclass_record {
 
 /* How a handle becomes an address, for pp_sizeclass_peek(). */
 typedef struct pp_sizeclass_map {
-    const uint64_t *words;              /* of each block: generation, requested bytes, state */
+    const uint64_t *words;              /* of each block: generation, state, requested bytes */
     const pp_sizeclass_record *records; /* by index / 64 */
     const uint32_t *known;              /* records that were ever used */
-    uint64_t owned;                     /* the pool's part of every handle, and the state of an owned block */
 } pp_sizeclass_map;
 
 PP_BEGIN_DECLS
@@ -68,9 +67,10 @@ static inline void *pp_sizeclass_peek(const pp_sizeclass_map *map, pp_handle han
     const pp_sizeclass_map m = *map; /* all of it at once, so that a loop loads it once */
     uint32_t index = pp_handle_index(handle);
     if (index / 64 >= *m.known) return NULL;
-    /* the low bits of a word are the state: 1 owned, with 2 pinned, with 8 moved, and never 4 */
-    uint64_t differs = m.words[index] ^ m.owned ^ (handle & ~UINT64_C(0xffffffff));
-    if (differs & UINT64_C(0xffffffff0000000d)) return NULL;
+    /* what is left of the word of an owned block: the bytes requested, in 28 bits, and above them whether it is
+     * pinned; of any other block nothing, or more bits */
+    uint64_t left = m.words[index] - (handle >> 32 << 32);
+    if ((left & ~UINT64_C(0x20000000)) - 1 >= 0x0fffffff) return NULL;
     const pp_sizeclass_record *record = &m.records[index / 64];
     return record->base + (size_t)(index % 64) * record->stride;
 }
