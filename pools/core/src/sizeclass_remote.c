@@ -26,7 +26,8 @@ static bool take_home(void *context, pp_handle handle)
 size_t pp_sc_drain(sizeclass *s)
 {
     size_t refused;
-    size_t drained = pp_home_drain(&s->home, &s->remote_head, take_home, s, &refused);
+    size_t drained =
+        pp_home_drain(&s->home, &s->remote_head, s->slots, sizeof *s->slots, take_home, s, &refused);
     while (PP_UNLIKELY(refused)) /* GCOVR_EXCL_BR_LINE: releases that raced with the owner's own */
         refused--, pp_note_misuse(&s->base, PP_DOUBLE_RELEASE); /* GCOVR_EXCL_LINE: the same */
     return drained;

@@ -136,7 +136,8 @@ size_t pp_slots_drain(pp_slots *slots, void (*release)(void *context, uint32_t i
                       size_t *refused)
 {
     struct homecoming of = {slots, release, context};
-    return pp_home_drain(&slots->home, &slots->remote_head, take_home, &of, refused);
+    return pp_home_drain(&slots->home, &slots->remote_head, slots->slots, sizeof *slots->slots, take_home,
+                         &of, refused);
 }
 
 void pp_slots_pending(const pp_slots *slots, uint64_t *blocks, uint64_t *requested)

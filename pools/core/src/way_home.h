@@ -115,11 +115,29 @@ static inline void pp_home_settle(pp_way_home *home, uint32_t index, uint32_t st
                                             memory_order_release, memory_order_relaxed);
 }
 
+/* Asks for the lines that taking these blocks home will write. Another processor has them all, and one after the
+ * other they would be most of what it costs. */
+static inline void pp_home_expect(const pp_way_home *home, const void *records, size_t record_bytes,
+                                  uint32_t word, uint64_t bits)
+{
+    enum { LINE = 64, STAMPS = LINE / sizeof *home->stamps };
+    uint32_t per_line = LINE / (uint32_t)record_bytes;
+    uint64_t line = (UINT64_C(1) << per_line) - 1;
+    for (uint64_t rest = bits; rest;) {
+        uint32_t first = (uint32_t)__builtin_ctzll(rest) & ~(per_line - 1);
+        PP_WILL_WRITE((const char *)records + ((size_t)word * 64 + first) * record_bytes);
+        rest &= ~(line << first);
+    }
+    for (uint32_t first = 0; first < 64; first += STAMPS)
+        if (bits >> first & 0xffff) PP_WILL_WRITE(&home->stamps[(size_t)word * 64 + first]);
+}
+
 /* Takes all blocks home that were sent: calls `take` with the handle of each, which says whether it named an
- * owned one. Returns how many did; `*refused` counts the others, late double releases. Owner. */
-static inline size_t pp_home_drain(pp_way_home *home, pp_home_head *head,
-                                   bool (*take)(void *context, pp_handle handle), void *context,
-                                   size_t *refused)
+ * owned one. Returns how many did; `*refused` counts the others, late double releases. `records`: what the table
+ * describes its blocks by, `record_bytes` each, a power of two from 8 to 32. Owner. */
+static inline size_t pp_home_drain(pp_way_home *home, pp_home_head *head, const void *records,
+                                   size_t record_bytes, bool (*take)(void *context, pp_handle handle),
+                                   void *context, size_t *refused)
 {
     size_t drained = 0;
     *refused = 0;
@@ -129,6 +147,7 @@ static inline size_t pp_home_drain(pp_way_home *home, pp_home_head *head,
         uint32_t word = at - 1;
         at = atomic_load_explicit(&home->word_next[word], memory_order_relaxed);
         uint64_t bits = atomic_exchange_explicit(&home->bits[word], 0, memory_order_acquire);
+        pp_home_expect(home, records, record_bytes, word, bits);
         for (; bits; bits &= bits - 1) {
             uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
             uint32_t stamp = atomic_load_explicit(&home->stamps[index], memory_order_acquire);

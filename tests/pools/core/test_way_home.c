@@ -16,6 +16,7 @@ typedef struct table {
     uint32_t looks; /* until the interruption */
     pp_status (*meanwhile)(struct table *table);
     pp_status other; /* what became of that */
+    uint64_t records[BLOCKS];
 } table;
 
 /* The one block's first owner is of that generation: 0 in size classes, 1 elsewhere. */
@@ -59,7 +60,10 @@ static bool take(void *context, pp_handle handle)
     return true;
 }
 
-static size_t drain(table *t, size_t *refused) { return pp_home_drain(&t->home, &t->head, take, t, refused); }
+static size_t drain(table *t, size_t *refused)
+{
+    return pp_home_drain(&t->home, &t->head, t->records, sizeof *t->records, take, t, refused);
+}
 
 /* ---- without interruption ------------------------------------------------------------------------- */
 
