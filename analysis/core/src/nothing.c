@@ -8,7 +8,8 @@
  * write: what it takes is a floor, not what an allocator that waits would take without itself.
  *
  * Each thread has a share of the memory for itself: the first is of who made the provider, the others are taken
- * in turn by threads that ask for the first time. */
+ * in turn by threads that ask for the first time. Where one thread alone acquires, its place is in the object: a
+ * thread's own variable, in a library that was loaded late, costs a call each time it is looked up. */
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -22,7 +23,13 @@
 
 enum { ROUNDING = 16 };
 
+typedef struct position {
+    char *start, *at;
+    uint64_t left;
+} position;
+
 typedef struct nothing {
+    position alone; /* of the only thread */
     uint64_t live;  /* blocks from one start to the next, of each thread */
     size_t largest; /* bytes of a block */
     size_t share;   /* bytes of one thread */
@@ -34,15 +41,14 @@ typedef struct nothing {
 /* Of the calling thread, for the `nothing` that it last asked. */
 static _Thread_local struct {
     const nothing *of;
-    char *start, *at;
-    uint64_t left;
+    position at;
 } place;
 
 static void take_place(const nothing *n, uint32_t number)
 {
+    char *start = n->start + number * n->share;
     place.of = n;
-    place.start = place.at = n->start + number * n->share;
-    place.left = n->live;
+    place.at = (position){start, start, n->live};
 }
 
 static void take_share(nothing *n)
@@ -51,20 +57,31 @@ static void take_share(nothing *n)
     take_place(n, (1 + atomic_fetch_add(&n->arrived, 1) % others) % n->threads);
 }
 
-static pp_status nothing_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out)
+static inline pp_status hand_out(const nothing *n, position *place_of, size_t bytes, pp_block *out)
 {
-    nothing *n = context;
     if (bytes > n->largest) return PP_SIZE;
-    if (place.of != n) take_share(n);
-    char *at = place.at;
-    place.at = at + ((bytes + ROUNDING - 1) & ~(size_t)(ROUNDING - 1));
-    if (--place.left == 0) {
-        place.left = n->live;
-        place.at = place.start;
+    char *at = place_of->at, *next = at + ((bytes + ROUNDING - 1) & ~(size_t)(ROUNDING - 1));
+    if (--place_of->left == 0) {
+        place_of->left = n->live;
+        next = place_of->start;
     }
-    WILL_WRITE(place.at);
+    place_of->at = next;
+    WILL_WRITE(next);
     *out = (pp_block){(pp_handle)(uintptr_t)at, at, bytes};
     return PP_OK;
+}
+
+static pp_status acquire_alone(void *context, size_t bytes, uint32_t tag, pp_block *out)
+{
+    nothing *n = context;
+    return hand_out(n, &n->alone, bytes, out);
+}
+
+static pp_status acquire_among(void *context, size_t bytes, uint32_t tag, pp_block *out)
+{
+    nothing *n = context;
+    if (place.of != n) take_share(n);
+    return hand_out(n, &place.at, bytes, out);
 }
 
 static pp_status nothing_release(void *context, pp_handle handle) { return PP_OK; }
@@ -93,12 +110,13 @@ pp_status pp_workload_nothing(uint64_t live, uint64_t max_bytes, uint32_t thread
         return PP_NO_MEMORY;
     }
     n->start = n->memory + (PAGE - (uintptr_t)n->memory % PAGE);
+    n->alone = (position){n->start, n->start, n->live};
     take_place(n, 0);
     *out = (pp_provider){
         .size = sizeof *out,
         .version = PP_PROVIDER_VERSION,
         .context = n,
-        .acquire = nothing_acquire,
+        .acquire = threads == 1 ? acquire_alone : acquire_among,
         .release = nothing_release,
         .pin = nothing_pin,
         .unpin = nothing_unpin,
