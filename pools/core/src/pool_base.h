@@ -100,9 +100,9 @@ struct pp_pool {
     uint32_t telling;        /* notify.h: threads that call those who wait now */
     _Atomic uintptr_t mover; /* pp_system_self() of the thread that is inside an on-move callback */
     _Atomic uint8_t untold;  /* notify.h: memory came back in there */
+    _Atomic uint8_t emptied; /* idle.h: what a compaction has emptied is still to be given back */
     struct pp_notice *notices, *spare_notices;
     struct pp_idle *idle;             /* idle.h; NULL where idle memory stays */
-    _Atomic uint8_t emptied;          /* idle.h: what a compaction has emptied is still to be given back */
     struct pp_registered *registered; /* region.h; NULL where nothing is */
     pp_pool *older, *newer;           /* fork.h: all pools there are */
     pp_lock lock;                     /* shared pools: every mutation but what magazines do; else gate.h */
