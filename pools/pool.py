@@ -194,6 +194,7 @@ class Pool(Labels):
         status = lib.pp_pool_trace(self._c, native, about)
         if status:
             lib.pp_pool_keep_sites(self._c, self._records_sites)
+            self._record_sites_if_wanted()
             raise error_for(status, f"attach of pool {self.name!r} to a trace", "", self._c)
         if self._trace is not None:
             self._trace._pools.discard(self)
@@ -201,6 +202,12 @@ class Pool(Labels):
         if trace is not None:
             trace._pools.add(self)
         self._records_sites = trace is not None or self._sites_wanted
+        self._record_sites_if_wanted()
+
+    def _record_sites_if_wanted(self) -> None:
+        # Perhaps only since attach() looked, by another thread: a call into C lets others run.
+        if self._sites_wanted:
+            self.record_sites()
 
     def sample(self, interval_seconds: float = 0.0) -> None:
         """Write the pool's levels to the trace, at most once per interval."""

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from pools import BuddyPool, SlabPool, Trace
+from pools._native import lib
 
 from .conftest import make, release
 
@@ -148,3 +149,32 @@ def test_a_leak_report_has_the_line_of_every_lease_and_batch_that_is_alive(strat
     batch.release()
     others.close()
     del detached
+
+
+class InTheMiddle:
+    """The library, but another thread begins to record sites just before they are given up."""
+
+    def __init__(self, library, pool):
+        self.library, self.pool = library, pool
+
+    def __getattr__(self, name):
+        return getattr(self.library, name)
+
+    def pp_pool_keep_sites(self, pool, keep):
+        if not keep and not self.pool._sites_wanted:
+            other = threading.Thread(target=self.pool.record_sites)
+            other.start()
+            other.join()
+        return self.library.pp_pool_keep_sites(pool, keep)
+
+
+def test_sites_that_are_wanted_while_a_trace_ends_are_recorded(tmp_path, monkeypatch):
+    pool = SlabPool(256, 4, thread_safe=True)
+    with Trace(tmp_path / "x.pptrace") as trace:
+        pool.attach(trace)
+        monkeypatch.setattr("pools.pool.lib", InTheMiddle(lib, pool))
+        pool.attach(None)
+        monkeypatch.undo()
+    with pool.acquire() as lease:
+        assert "test_sites_that_are_wanted" in site_of(pool, lease)
+    pool.close()

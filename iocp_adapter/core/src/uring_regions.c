@@ -162,6 +162,11 @@ static void say_why(const uring_region *region, char *out)
                  region->bytes > (size_t)1 << 30 ? "; it takes 1 GiB at most: give a smaller pool" : "");
     else if (region->status == PP_UNSUPPORTED)
         snprintf(out, PP_REASON_BYTES, "it has no memory of its own: give a pool that has");
+    else if (region->status == PP_EXHAUSTED)
+        snprintf(
+            out, PP_REASON_BYTES,
+            "its hard limit is below its %zu bytes, all of which would be in memory: give a smaller capacity",
+            region->bytes);
     else
         snprintf(out, PP_REASON_BYTES, "its memory cannot be backed as a whole: %.80s",
                  pp_status_text(region->status));

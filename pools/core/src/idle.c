@@ -27,8 +27,11 @@ struct pp_idle {
 static struct {
     pp_lock life; /* held to begin and end the thread */
     pp_lock lock; /* everything below */
+    pp_lock bell; /* a leaf: `rung`, and sleeping */
     pp_condition wake;
-    bool ready, running, stop;
+    bool rung, ready; /* under `bell` */
+    bool stop;
+    _Atomic bool running;
     _Atomic bool forked; /* this is a child, and nobody came by yet */
     pp_thread thread;
     struct pp_idle *pools;
@@ -99,9 +102,16 @@ static void visit(struct pp_idle *idle, uint64_t now_ns)
 {
     pp_pool *pool = idle->pool;
     uint32_t more = 0;
-    bool hurried = atomic_load_explicit(&pool->emptied, memory_order_relaxed) != 0;
-    if (!hurried && !idle->passing && !begin_pass(idle, now_ns)) return;
+    bool told = atomic_load_explicit(&pool->emptied, memory_order_relaxed) != 0;
+    if (!told && !idle->passing && !begin_pass(idle, now_ns)) return;
     if (!pp_gate_open(pool)) {
+        idle->due_ns = now_ns + tick_of(idle);
+        return;
+    }
+    /* only now: a compaction may have ended, or an acquire may have taken it all, while we stood outside */
+    bool hurried = atomic_load_explicit(&pool->emptied, memory_order_relaxed) != 0;
+    if (!hurried && !idle->passing) {
+        pp_gate_close(pool);
         idle->due_ns = now_ns + tick_of(idle);
         return;
     }
@@ -128,6 +138,27 @@ static struct pp_idle *first_due(void)
     return first;
 }
 
+static void ring(void)
+{
+    pp_lock_take(&reclaimer.bell);
+    reclaimer.rung = true;
+    if (reclaimer.ready) pp_condition_wake(&reclaimer.wake);
+    pp_lock_drop(&reclaimer.bell);
+}
+
+/* Sleeps with nothing locked, and not at all where it was rung for since it slept last. */
+static void sleep_until_rung(uint64_t ns)
+{
+    pp_lock_take(&reclaimer.bell);
+    pp_lock_drop(&reclaimer.lock);
+    if (!reclaimer.rung) pp_condition_wait(&reclaimer.wake, &reclaimer.bell, ns);
+    reclaimer.rung = false;
+    pp_lock_drop(&reclaimer.bell);
+    pp_lock_take(&reclaimer.lock);
+    for (struct pp_idle *at = reclaimer.pools; at; at = at->next)
+        if (atomic_load_explicit(&at->pool->emptied, memory_order_relaxed)) at->due_ns = 0;
+}
+
 static void reclaim(void *context)
 {
     (void)context;
@@ -136,7 +167,7 @@ static void reclaim(void *context)
         struct pp_idle *idle = first_due();
         uint64_t now = pp_system_now_ns();
         if (idle->due_ns > now) {
-            pp_condition_wait(&reclaimer.wake, &reclaimer.lock, idle->due_ns - now);
+            sleep_until_rung(idle->due_ns - now);
             continue;
         }
         visit(idle, now);
@@ -150,8 +181,10 @@ static void reclaim(void *context)
 /* Begins the thread; `life` held. */
 static pp_status begin_thread(void)
 {
+    pp_lock_take(&reclaimer.bell);
     if (!reclaimer.ready) pp_condition_init(&reclaimer.wake);
     reclaimer.ready = true;
+    pp_lock_drop(&reclaimer.bell);
     reclaimer.stop = false;
     pp_status status = pp_thread_start(&reclaimer.thread, reclaim, NULL);
     reclaimer.running = status == PP_OK;
@@ -164,8 +197,8 @@ static pp_status add(struct pp_idle *idle)
     pp_lock_take(&reclaimer.lock);
     idle->next = reclaimer.pools;
     reclaimer.pools = idle;
-    if (reclaimer.running) pp_condition_wake(&reclaimer.wake);
     pp_lock_drop(&reclaimer.lock);
+    ring();
     return reclaimer.running ? PP_OK : begin_thread();
 }
 
@@ -177,12 +210,10 @@ static void take_out(struct pp_idle *idle)
     while (*at != idle) at = &(*at)->next;
     *at = idle->next;
     bool last = !reclaimer.pools && reclaimer.running;
-    if (last) {
-        reclaimer.stop = true;
-        pp_condition_wake(&reclaimer.wake);
-    }
+    if (last) reclaimer.stop = true;
     pp_lock_drop(&reclaimer.lock);
     if (!last) return;
+    ring();
     pp_thread_join(reclaimer.thread);
     reclaimer.running = false;
 }
@@ -241,19 +272,17 @@ pp_status pp_pool_set_idle(pp_pool *pool, uint64_t delay_ns)
     pool->idle->delay_ns = delay_ns;
     pool->idle->pause_ns = tick_of(pool->idle);
     pool->idle->due_ns = pp_system_now_ns() + pool->idle->pause_ns;
-    pp_condition_wake(&reclaimer.wake);
     pp_lock_drop(&reclaimer.lock);
+    ring();
     return PP_OK;
 }
 
 bool pp_idle_hurry(pp_pool *pool)
 {
-    if (!pool->idle) return false;
+    if (!pool->idle || !reclaimer.running)
+        return false; /* in a child of a fork there may be no thread to be had */
     atomic_store_explicit(&pool->emptied, 1, memory_order_relaxed);
-    if (!pp_lock_try(&reclaimer.lock)) return true; /* whoever has it may be waiting for this pool */
-    pool->idle->due_ns = pp_system_now_ns();
-    if (reclaimer.running) pp_condition_wake(&reclaimer.wake);
-    pp_lock_drop(&reclaimer.lock);
+    ring(); /* and not reclaimer.lock: whoever has that may be waiting for this pool */
     return true;
 }
 
@@ -278,6 +307,8 @@ void pp_idle_after_fork(bool child)
     bool shared = false;
     if (child && reclaimer.running) {
         reclaimer.running = false;
+        pp_lock_init(&reclaimer.bell);
+        reclaimer.rung = false;
         reclaimer.ready = false; /* somebody waited on it, who is not here */
         atomic_store(&reclaimer.forked, true);
         want_owners(1);

@@ -52,8 +52,8 @@ void pp_idle_before_fork(void);
 void pp_idle_after_fork(bool child);
 
 /* Leaves it to the reclaimer to give back what a compaction has emptied; false where the pool has none, and
- * the caller has to. The reclaimer begins at once; where it is at work elsewhere, when it looks at this pool
- * next, at the latest half the delay later. Inside the pool, and waits for nobody. */
+ * the caller has to. The reclaimer begins at once, or with what it is at done. Inside the pool, and waits for
+ * nobody. */
 bool pp_idle_hurry(pp_pool *pool);
 
 uint64_t pp_idle_delay_ns(const pp_pool *pool);

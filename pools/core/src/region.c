@@ -153,6 +153,8 @@ pp_status pp_region_settle(void *context, void **from, size_t *bytes)
 {
     pp_pool *pool = context;
     *from = pp_pool_range(pool, bytes);
+    if (!pool->held && *bytes > pool->hard_limit && *bytes - pool->hard_limit >= pp_system_page_bytes())
+        return PP_EXHAUSTED;
     pp_status status = pp_pool_register(pool, *from, *bytes);
     if (status != PP_OK || pool->held) return status;
     uintptr_t page = pp_system_page_bytes() - 1, start = (uintptr_t)*from & ~page;

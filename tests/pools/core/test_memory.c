@@ -185,6 +185,24 @@ static void a_provider_that_is_settled_backs_all_of_its_memory_and_keeps_it(void
     }
 }
 
+static void what_may_not_all_be_committed_is_not_settled(void)
+{
+    for (int kind = 0; kind < KINDS; kind++) {
+        pp_pool *pool = NULL;
+        pp_provider provider;
+        size_t bytes;
+        void *from;
+        CHECK_EQ(make(kind, (pp_pool_config){0}, &pool), PP_OK);
+        pp_pool_range(pool, &bytes);
+        pp_policy_config policy = {.hard_limit = bytes / 2};
+        CHECK_EQ(pp_pool_set_policy(pool, &policy), PP_OK);
+        pp_pool_provider(pool, &provider);
+        CHECK_EQ(provider.settle(provider.context, &from, &bytes), PP_EXHAUSTED);
+        CHECK_EQ(memory_of(pool).registered_bytes, 0);
+        pp_pool_destroy(pool);
+    }
+}
+
 static void memory_that_is_lent_is_settled_as_it_is(void)
 {
     static _Alignas(4096) char lent[2 * BYTES];
@@ -361,6 +379,7 @@ int main(void)
     RUN(too_little_and_misaligned_memory_is_refused);
     RUN(nothing_goes_back_below_a_registered_range);
     RUN(a_provider_that_is_settled_backs_all_of_its_memory_and_keeps_it);
+    RUN(what_may_not_all_be_committed_is_not_settled);
     RUN(memory_that_is_lent_is_settled_as_it_is);
     RUN(compaction_moves_inside_a_registered_range);
     RUN(only_what_can_be_the_pools_is_registered);

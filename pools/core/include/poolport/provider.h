@@ -63,7 +63,8 @@ typedef struct pp_provider {
     /* Version 4. NULL where blocks lie anywhere. Backs all the memory that blocks of a range can ever be in, but for
      * those that come from elsewhere, and keeps its pages until `unsettle` was called as often: for a kernel that
      * registers it as a whole. Its start, and its length in `*bytes`. For a thread that may acquire, except
-     * that `unsettle` by another one may leave the pages kept. PP_UNSUPPORTED, PP_NO_MEMORY, PP_WRONG_THREAD. */
+     * that `unsettle` by another one may leave the pages kept. PP_UNSUPPORTED, PP_NO_MEMORY, PP_WRONG_THREAD,
+     * PP_EXHAUSTED (its hard limit is below the range). */
     pp_status (*settle)(void *context, void **from, size_t *bytes);
     void (*unsettle)(void *context);
 } pp_provider;
