@@ -139,7 +139,8 @@ class NativePort:
     def regions(self) -> tuple[Region, ...]:
         """The pools that ``registered_buffers`` was about so far."""
         rows, count = self._all("pp_region_info[]", lib.pp_port_regions)
-        names = {int(ffi.cast("uintptr_t", native)): pool.name for pool, native in self._providers.items()}
+        known = list(self._providers.items())  # other threads associate meanwhile
+        names = {int(ffi.cast("uintptr_t", native)): pool.name for pool, native in known}
         return read_regions(rows[0:count], names)
 
     def stats(self) -> Any:

@@ -38,8 +38,13 @@ static pp_status begin(const char *backend)
     pp_port_config of_port = {.batch_bytes = PP_SERVE_BATCH_BYTES};
     char reason[PP_REASON_BYTES];
     int os_error;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(backend, names[i]) == 0) of_port.backend = (pp_backend_id)i;
+    size_t count = sizeof names / sizeof *names, which = 0;
+    while (which < count && strcmp(backend, names[which]) != 0) which++;
+    if (which == count) {
+        fprintf(stderr, "back end %s: give auto, io_uring, epoll or iocp\n", backend);
+        return PP_INVALID;
+    }
+    of_port.backend = (pp_backend_id)which;
     pp_status status = pp_slab_create(&of_buffers, &buffers);
     if (status != PP_OK) return status;
     pp_pool_provider(buffers, &provider);

@@ -256,7 +256,10 @@ static unsigned size_class(size_t rows)
 
 static void submit(pp_port *port, const pp_block_send *sends, size_t count)
 {
-    for (size_t i = 0; i < count; i++) pp_send_answer(port, &sends[i]);
+    for (size_t i = 0; i < count; i++) {
+        bool more = i + 1 < count && sends[i + 1].endpoint == sends[i].endpoint;
+        pp_send_answer(port, &sends[i], more);
+    }
     if (count) pp_send_flush_all(port);
 }
 

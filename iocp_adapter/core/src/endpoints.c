@@ -245,9 +245,7 @@ void pp_end_begin(pp_port *port, uint32_t index, pp_close_how how, uint32_t reas
         if (end->disconnect) pp_cancel_slot(port, end->disconnect, reason ? reason : pp_os_cancelled);
         pp_files_cancel(port, index);
         pp_send_drop(port, index, reason ? reason : pp_os_cancelled);
-        bool sent_from_here =
-            end->in_kernel && port->zero_copy_bytes != UINT64_MAX && !(end->flags & PP_FILE);
-        if (PP_UNLIKELY(sent_from_here)) port->backend->abandon(port, index);
+        if (PP_UNLIKELY(end->lent)) port->backend->abandon(port, index);
     }
     pp_end_settle(port, index);
 }

@@ -473,8 +473,9 @@ pp_status pp_send_slot(pp_port *port, pp_operation_kind kind, const pp_send *sen
 void pp_send_append(pp_port *port, uint32_t index, uint32_t slot);
 void pp_send_detach(pp_port *port, uint32_t index, uint32_t slot);
 void pp_send_cancel(pp_port *port, uint32_t slot, uint32_t error);
-/* A send of pp_port_exchange(): at once, or queued until pp_send_flush_all(), or refused. */
-void pp_send_answer(pp_port *port, const pp_block_send *answer);
+/* A send of pp_port_exchange(): at once, or queued until pp_send_flush_all(), or refused. `more`: the next one is for
+ * the same endpoint, and they leave together. */
+void pp_send_answer(pp_port *port, const pp_block_send *answer, bool more);
 /* What is done with one that cannot be. */
 void pp_send_refused(pp_port *port, const pp_send *send, pp_status status);
 void pp_send_flush_all(pp_port *port);

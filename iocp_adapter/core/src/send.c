@@ -367,17 +367,17 @@ static void queue_rest(pp_port *port, uint32_t index, const pp_send *send, int64
     } else {
         port->ends[index].edges &= ~PP_EDGE_OUT;
         if (sent > 0) pp_send_advance(port, index, (uint64_t)sent);
-        if (pp_end_watch(port, index) != PP_OK) pp_send_fail(port, index, PP_ERROR_STATUS + PP_IO);
+        if (pp_end_watch_room(port, index) != PP_OK) pp_send_fail(port, index, PP_ERROR_STATUS + PP_IO);
     }
 }
 
-void pp_send_answer(pp_port *port, const pp_block_send *answer)
+void pp_send_answer(pp_port *port, const pp_block_send *answer, bool more)
 {
     const pp_send send = {answer->endpoint, answer->block, 0, answer->bytes, 0, PP_SEND_TAKE | PP_SEND_QUIET};
     uint32_t index = pp_end_find(port, answer->endpoint);
     pp_end *end = &port->ends[index];
     const pp_provider *provider = end->provider;
-    if (index == PP_NONE || !goes_at_once(port, end, answer->bytes)) {
+    if (index == PP_NONE || more || !goes_at_once(port, end, answer->bytes)) {
         pp_status status = pp_send_queue(port, &send, NULL);
         if (PP_UNLIKELY(status != PP_OK)) pp_send_refused(port, &send, status);
         return;

@@ -144,12 +144,16 @@ bool zero_copy_owns(uint64_t user_data) { return (uint32_t)user_data & MARK && !
 
 /* Where all of it is in the registered memory of the endpoint's provider, the send says so. */
 static void name_region(pp_port *port, const zero_copy_known *known, const uring *ring, uring_sqe *entry,
-                        uint32_t index, const pp_os_span *spans, size_t count)
+                        const zero_copy_send *send)
 {
     if (!known->regions) return;
-    const uring_region *region = uring_regions_find(known->regions, port, ring, port->ends[index].provider);
-    for (size_t i = 0; i < count; i++)
-        if (!region || !uring_region_has(region, spans[i].data, spans[i].bytes)) return;
+    for (uint32_t i = 0; i < send->count; i++)
+        if (!port->slots[send->slots[i]].provider)
+            return; /* the sender's own: it need not be the pool's thread */
+    const pp_provider *provider = port->ends[send->endpoint].provider;
+    const uring_region *region = uring_regions_find(known->regions, port, ring, provider);
+    for (uint32_t i = 0; i < send->count; i++)
+        if (!region || !uring_region_has(region, send->parts[i].iov_base, send->parts[i].iov_len)) return;
     entry->ioprio |= URING_SEND_FIXED_BUFFER;
     entry->buffer = uring_region_place(known->regions, region);
     port->stats.registered_transfers++;
@@ -174,7 +178,7 @@ bool zero_copy_take(pp_port *port, zero_copy *self, uring *ring, const zero_copy
     }
     send->message = (struct msghdr){.msg_iov = send->parts, .msg_iovlen = count};
     uring_places_fill(known->places, ring, port, index, entry);
-    name_region(port, known, ring, entry, index, spans, count);
+    name_region(port, known, ring, entry, send);
     fill_in(entry, &send->message, name_of(self, place));
     uring_commit(ring);
     port->ends[index].in_kernel++; /* until nobody reads the memory any more */

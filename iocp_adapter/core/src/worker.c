@@ -238,5 +238,7 @@ pp_status pp_work_echo(void *context, const pp_work *work)
     pp_status status = pp_port_send(work->port, &back, NULL);
     if (status == PP_OK) return PP_OK;
     work->provider->release(work->provider->context, work->row.block);
-    return status == PP_STALE || status == PP_CLOSED ? PP_OK : status; /* it has gone meanwhile */
+    if (status == PP_STALE || status == PP_CLOSED) return PP_OK; /* it has gone meanwhile */
+    pp_port_end(work->port, work->endpoint, PP_CLOSE_RESET);     /* a stream has no holes */
+    return status;
 }

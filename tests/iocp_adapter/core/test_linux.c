@@ -36,6 +36,31 @@ static void half_an_answer_without_an_operation_for_the_rest_ends_the_connection
     sock_close(fds[0]), sock_close(fds[1]);
 }
 
+/* A connection is reset for the sake of what was sent from it without a copy: not where nothing was. */
+static void a_socket_of_the_programs_goes_on_when_its_endpoint_is_reset(void)
+{
+    pp_port_config config = {.backend = backend, .zero_copy_bytes = 1, .ring_blocks = 8};
+    struct heap heap;
+    int fds[2], os_error;
+    char in[8];
+    pp_port *port;
+    heap_init(&heap, 16, 4096);
+    tcp_pair(fds);
+    CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
+    pp_endpoint endpoint = add(port, fds[0], 1, &heap, 0);
+    CHECK_EQ(pp_port_recv_stream(port, endpoint, 0, NULL), PP_OK);
+    CHECK(nothing_comes(port));
+    CHECK_EQ(pp_port_end(port, endpoint, PP_CLOSE_RESET), PP_OK);
+    while (next(port).event != PP_KIND_CLOSE) continue;
+    end_port(port);
+    sock_block(fds[0], true);
+    CHECK_EQ(sock_write(fds[0], "there", 5), 5);
+    CHECK_EQ(recv(fds[1], in, 5, MSG_WAITALL), 5);
+    CHECK_EQ(sock_write(fds[1], "back", 4), 4);
+    CHECK_EQ(recv(fds[0], in, 4, MSG_WAITALL), 4);
+    sock_close(fds[0]), sock_close(fds[1]);
+}
+
 static void a_child_of_fork_is_refused_and_harms_nothing(void)
 {
     struct heap heap;
@@ -353,6 +378,7 @@ int main(void)
     RUN_ON_ALL(unix_datagrams_wait_for_room);
     RUN_ON_ALL(without_a_connection_they_fail_instead);
     RUN_ON_ALL(half_an_answer_without_an_operation_for_the_rest_ends_the_connection);
+    RUN_ON_ALL(a_socket_of_the_programs_goes_on_when_its_endpoint_is_reset);
     RUN_ON_ALL(a_child_of_fork_is_refused_and_harms_nothing);
     RUN(the_environment_forbids_io_uring);
     RUN(only_a_lasting_refusal_falls_back);

@@ -280,6 +280,23 @@ static void answers_beyond_the_sockets_room_leave_whole_and_in_order(void)
     finish();
 }
 
+static void answers_of_one_batch_to_one_peer_leave_together(void)
+{
+    char in[16];
+    begin_with(4, 4096, 0);
+    pp_block head = block_of(4), body = block_of(4);
+    memcpy(head.data, "head", 4), memcpy(body.data, "body", 4);
+    pp_block_send sends[] = {{endpoint, head.handle, 4}, {endpoint, body.handle, 4}};
+    CHECK_EQ(pp_port_exchange(port, sends, 2, NULL, 0, 0, NULL), 0);
+    CHECK_EQ(sock_read(fds[1], in, sizeof in), 8);
+    CHECK(memcmp(in, "headbody", 8) == 0);
+    pp_port_stats stats;
+    pp_port_read_stats(port, &stats);
+    CHECK_EQ(stats.gathered_sends, 2);
+    CHECK_EQ(heap.live, 0);
+    finish();
+}
+
 static void a_refused_send_is_told_and_its_block_released(void)
 {
     begin_with(4, 4096, 0);
@@ -457,6 +474,7 @@ int main(void)
     RUN_WITH_COPIES(a_queued_block_is_pinned_and_its_release_deferred);
     RUN_ON_ALL(a_block_taken_over_is_released_when_sent);
     RUN_ON_ALL(answers_beyond_the_sockets_room_leave_whole_and_in_order);
+    RUN_ON_ALL(answers_of_one_batch_to_one_peer_leave_together);
     RUN_ON_ALL(a_refused_send_is_told_and_its_block_released);
     RUN_WITH_COPIES(a_dead_peer_fails_every_queued_send_once);
     RUN_ON_ALL(nothing_to_send_completes_at_once);

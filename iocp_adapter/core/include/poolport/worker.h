@@ -72,7 +72,9 @@ typedef struct pp_work {
 } pp_work;
 
 /* The block of a stream's receive, and the descriptor of an accept, are the handler's from now on, also where
- * it fails. It may call everything of the port but dequeue, exchange and destroy, and may block: pp_port_leave()
+ * it fails. Pieces of one stream that several workers have are handled in any order, also by pp_work_echo(): whose
+ * answers must keep it has one worker, or peers that wait for them, or receives each piece by itself
+ * (pp_port_recv()) when the last one is answered. It may call everything of the port but dequeue, exchange and destroy, and may block: pp_port_leave()
  * before lets another thread through where the port's concurrency is limited. Operations that it begins have
  * a `user` below pp_worker_config.told_from, and endpoints that it associates where they are named a pp_named of
  * its own. */
@@ -155,8 +157,9 @@ void pp_worker_read_stats(const pp_worker *worker, pp_worker_stats *out);
 /* What it was given and has not handled is lost: pp_worker_run() handles that first, after pp_worker_stop(), too. */
 void pp_worker_destroy(pp_worker *worker);
 
-/* Handlers for streams of named endpoints: send back what comes, or drop it. Of an accepted connection they take
- * no care: PP_UNSUPPORTED, and the descriptor is whoever's that runs the worker. */
+/* Handlers for streams of named endpoints: send back what comes, or drop it. An echo that the port refuses ends its
+ * connection. Of an accepted connection they take no care: PP_UNSUPPORTED, and the descriptor is whoever's that
+ * runs the worker. */
 pp_status pp_work_echo(void *context, const pp_work *work);
 pp_status pp_work_discard(void *context, const pp_work *work);
 
