@@ -226,6 +226,33 @@ int uring_ask(uring *ring, const uring_sqe *request, uring_cqe *answer)
     return uring_await(ring, answer);
 }
 
+int uring_recall(uring *ring, uint64_t asked)
+{
+    uring_sqe cancel = {.opcode = URING_OP_ASYNC_CANCEL, .fd = -1, .address = asked, .user_data = ~asked};
+    uring_cqe answer;
+    int left = 2, error = uring_ask(ring, &cancel, &answer);
+    for (; !error; error = uring_await(ring, &answer)) {
+        if (answer.user_data == ~asked || !(answer.flags & URING_CQE_MORE)) left--;
+        if (!left) break;
+    }
+    return error;
+}
+
+typedef struct table_request {
+    uint32_t count, flags;
+    uint64_t reserved, data, tags;
+} table_request;
+
+_Static_assert(sizeof(table_request) == 32, "as the kernel has it");
+
+enum { SPARSE = 1 };
+
+int uring_open_table(const uring *ring, unsigned what, uint32_t count)
+{
+    table_request request = {.count = count, .flags = SPARSE};
+    return uring_register(ring, what, &request, sizeof request);
+}
+
 bool uring_overflown(const uring *ring)
 {
     return __atomic_load_n(ring->sq_flags, __ATOMIC_RELAXED) & SQ_CQ_OVERFLOW;

@@ -147,6 +147,11 @@ void uring_seen(uring *ring);
  * minus the error number. */
 int uring_await(uring *ring, uring_cqe *out);
 int uring_ask(uring *ring, const uring_sqe *request, uring_cqe *answer);
+/* Asks a request back that stays armed, by its user_data, and takes all that comes of it. */
+int uring_recall(uring *ring, uint64_t asked);
+
+/* Registers `count` empty places: URING_REGISTER_FILES2, URING_REGISTER_BUFFERS2. 0 or minus the error number. */
+int uring_open_table(const uring *ring, unsigned what, uint32_t count);
 
 /* Completions wait inside the kernel, for want of room or for our thread to enter; uring_enter() delivers
  * them. */

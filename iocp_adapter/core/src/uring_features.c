@@ -31,21 +31,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { ASKED = 1, RECALLED = 2, INTERRUPTIONS = 50 };
+enum { ASKED = 1, INTERRUPTIONS = 50 };
 
 /* ---- asking --------------------------------------------------------------------------- */
-
-/* Ends what is still armed, and takes all that comes of it. */
-static void recall(uring *ring)
-{
-    uring_sqe cancel = {.opcode = URING_OP_ASYNC_CANCEL, .fd = -1, .address = ASKED, .user_data = RECALLED};
-    uring_cqe found;
-    int left = 2;
-    for (int error = uring_ask(ring, &cancel, &found); !error; error = uring_await(ring, &found)) {
-        if (found.user_data == RECALLED || !(found.flags & URING_CQE_MORE)) left--;
-        if (!left) return;
-    }
-}
 
 /* What a request that stays armed came to: minus an error number, or its result. */
 static int ask_many(uring *ring, const uring_sqe *request)
@@ -54,7 +42,7 @@ static int ask_many(uring *ring, const uring_sqe *request)
     int error = uring_ask(ring, request, &answer);
     if (error) return error;
     if (answer.flags & URING_CQE_MORE)
-        recall(ring);
+        uring_recall(ring, ASKED);
     else if (answer.result >= 0)
         return -EOPNOTSUPP;
     return answer.result;

@@ -19,27 +19,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SPARSE = 1, TRIAL_PLACES = 2, PATIENCE_MS = 20, ASKED = 1, RECALLED = 2 };
+enum { TRIAL_PLACES = 2, PATIENCE_MS = 20, ASKED = 1 };
 enum { PLACED = 1, REFUSED = 2 }; /* pp_end.place */
-
-typedef struct table_request {
-    uint32_t count, flags;
-    uint64_t reserved, data, tags;
-} table_request;
 
 typedef struct update_request {
     uint32_t place, reserved;
     uint64_t descriptors;
 } update_request;
 
-_Static_assert(sizeof(table_request) == 32, "as the kernel has it");
 _Static_assert(sizeof(update_request) == 16, "as the kernel has it");
-
-static int open_table(const uring *ring, uint32_t count)
-{
-    table_request request = {.count = count, .flags = SPARSE};
-    return uring_register(ring, URING_REGISTER_FILES2, &request, sizeof request);
-}
 
 static int put(const uring *ring, uint32_t place, int descriptor)
 {
@@ -72,14 +60,6 @@ static int hears_the_end(int peer)
     return poll(&news, 1, PATIENCE_MS) == 1 && read(peer, letters, 1) == 0 ? 0 : -EOPNOTSUPP;
 }
 
-static int recall(uring *ring)
-{
-    uring_cqe answer;
-    uring_sqe cancel = {.opcode = URING_OP_ASYNC_CANCEL, .fd = -1, .address = ASKED, .user_data = RECALLED};
-    int error = uring_ask(ring, &cancel, &answer);
-    return error ? error : uring_await(ring, &answer);
-}
-
 /* A poll of `silent` stays armed at the first place, while `leaving` comes to the second one and goes. */
 static int come_and_go(uring *ring, int silent, int leaving[2])
 {
@@ -98,7 +78,7 @@ static int come_and_go(uring *ring, int silent, int leaving[2])
     close(leaving[0]);
     leaving[0] = -1;
     if (!error) error = hears_the_end(leaving[1]);
-    int recalled = recall(ring);
+    int recalled = uring_recall(ring, ASKED);
     return error ? error : recalled;
 }
 
@@ -107,7 +87,7 @@ int uring_places_try(uring *ring)
     int silent[2], leaving[2] = {-1, -1};
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, silent)) return -errno;
     int error = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, leaving) ? -errno : 0;
-    if (!error) error = open_table(ring, TRIAL_PLACES);
+    if (!error) error = uring_open_table(ring, URING_REGISTER_FILES2, TRIAL_PLACES);
     if (!error) {
         error = come_and_go(ring, silent[0], leaving);
         uring_register(ring, URING_UNREGISTER_FILES, NULL, 0);
@@ -125,7 +105,7 @@ int uring_places_init(uring_places *self, const uring *ring, uint32_t endpoints)
     struct rlimit limit;
     uint32_t count = endpoints < URING_PLACES ? endpoints : URING_PLACES;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < count) count = (uint32_t)limit.rlim_cur;
-    int error = open_table(ring, count);
+    int error = uring_open_table(ring, URING_REGISTER_FILES2, count);
     if (!error) self->count = count;
     return error;
 }

@@ -23,29 +23,15 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { SPARSE = 1 };
-
-typedef struct table_request {
-    uint32_t count, flags;
-    uint64_t reserved, data, tags;
-} table_request;
-
 typedef struct update_request {
     uint32_t place, reserved;
     uint64_t parts, tags;
     uint32_t count, reserved_too;
 } update_request;
 
-_Static_assert(sizeof(table_request) == 32, "as the kernel has it");
 _Static_assert(sizeof(update_request) == 32, "as the kernel has it");
 
 /* ---- the kernel's table ------------------------------------------------------------------- */
-
-int uring_regions_open(const uring *ring, uint32_t count)
-{
-    table_request request = {.count = count, .flags = SPARSE};
-    return uring_register(ring, URING_REGISTER_BUFFERS2, &request, sizeof request);
-}
 
 int uring_regions_put(const uring *ring, uint32_t place, const void *from, size_t bytes)
 {
@@ -80,7 +66,7 @@ int uring_regions_try(uring *ring)
 {
     int bell = eventfd(0, EFD_CLOEXEC);
     if (bell < 0) return -errno;
-    int error = uring_regions_open(ring, 1);
+    int error = uring_open_table(ring, URING_REGISTER_BUFFERS2, 1);
     if (!error) {
         error = write_and_read(ring, bell);
         uring_regions_close(ring);
@@ -93,7 +79,7 @@ int uring_regions_try(uring *ring)
 
 int uring_regions_init(uring_regions *self, const uring *ring)
 {
-    int error = uring_regions_open(ring, URING_REGIONS);
+    int error = uring_open_table(ring, URING_REGISTER_BUFFERS2, URING_REGIONS);
     self->on = !error;
     return error;
 }

@@ -25,8 +25,7 @@ typedef struct uring_regions {
 /* Tries reads and writes on a ring that has no table. 0, or minus the error number that says why not. */
 int uring_regions_try(uring *ring);
 
-/* A table without regions, a region in one of its places, and the end of the table. 0, or minus the error number. */
-int uring_regions_open(const uring *ring, uint32_t count);
+/* A region in one of the places of a table (uring_open_table()), and the end of the table. 0, or minus the error number. */
 int uring_regions_put(const uring *ring, uint32_t place, const void *from, size_t bytes);
 void uring_regions_close(const uring *ring);
 

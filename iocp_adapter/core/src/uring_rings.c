@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ASKED = 1, RECALLED = 2, TRIAL_BUFFERS = 2, TRIAL_BYTES = 16 };
+enum { ASKED = 1, TRIAL_BUFFERS = 2, TRIAL_BYTES = 16 };
 
 /* ---- life ------------------------------------------------------------------------------- */
 
@@ -87,19 +87,6 @@ typedef struct trial {
     bool goes_on; /* it stays armed */
 } trial;
 
-/* Takes back what stays armed, and all that comes of it. */
-static int recall(uring *ring)
-{
-    uring_sqe cancel = {.opcode = URING_OP_ASYNC_CANCEL, .fd = -1, .address = ASKED, .user_data = RECALLED};
-    uring_cqe answer;
-    int left = 2, error = uring_ask(ring, &cancel, &answer);
-    for (; !error; error = uring_await(ring, &answer)) {
-        if (answer.user_data == RECALLED || !(answer.flags & URING_CQE_MORE)) left--;
-        if (!left) break;
-    }
-    return error;
-}
-
 /* The text has come: whether one receive has all of it, from the buffer that it names on. */
 static int receive(uring *ring, trial *self, const uring_sqe *request, const char *buffers)
 {
@@ -110,7 +97,7 @@ static int receive(uring *ring, trial *self, const uring_sqe *request, const cha
     size_t bytes = strlen(self->text), at = (size_t)uring_rings_name(&answer) * TRIAL_BYTES;
     bool received = (size_t)answer.result == bytes && answer.flags & URING_CQE_BUFFER &&
                     at + bytes <= TRIAL_BUFFERS * TRIAL_BYTES && memcmp(buffers + at, self->text, bytes) == 0;
-    if (self->goes_on) error = recall(ring);
+    if (self->goes_on) error = uring_recall(ring, ASKED);
     return error ? error : received ? 0 : -EOPNOTSUPP;
 }
 

@@ -111,7 +111,7 @@ int zero_copy_try_registered(uring *ring)
     struct iovec parts[] = {{bytes, 1}, {bytes + 2, 1}};
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
     uring_sqe registered = {.ioprio = URING_SEND_FIXED_BUFFER};
-    int error = uring_regions_open(ring, 1);
+    int error = uring_open_table(ring, URING_REGISTER_BUFFERS2, 1);
     if (error) return error;
     error = uring_regions_put(ring, 0, bytes, sizeof bytes);
     if (!error) error = attempt(ring, &message, &registered);
