@@ -351,13 +351,14 @@ pp_status pp_books_check(policy *p, pp_fault *fault)
 {
     if (!p->counts) return PP_OK;
     reading now, last = {0};
-    uint64_t begun = pp_system_now_ns(), since = begun;
+    uint64_t begun = 0, since = 0; /* once there was a reading to compare with, however long that one took */
     for (;;) {
         read_books(p, &now);
         if (PP_LIKELY(compare(&now, fault) == PP_OK)) return PP_OK;
         uint64_t at = pp_system_now_ns();
-        if (memcmp(&now, &last, sizeof now) != 0) {
-            if (at - begun > MOVING_NS) return PP_OK;
+        if (!begun || memcmp(&now, &last, sizeof now) != 0) {
+            if (begun && at - begun > MOVING_NS) return PP_OK;
+            if (!begun) begun = at;
             since = at;
         } else if (at - since > RESTING_NS) {
             return PP_CORRUPT;
