@@ -274,12 +274,16 @@ static void a_signal_whose_packet_is_refused_is_told_all_the_same(void)
 static void an_object_that_cannot_be_waited_for_ends_alone(void)
 {
     HANDLE lost = CreateEventW(NULL, TRUE, FALSE, NULL), event = CreateEventW(NULL, TRUE, FALSE, NULL);
-    pp_operation operation;
+    pp_operation operation, third;
     port = new_port();
     CHECK_EQ(wait_for(lost, 1, &operation), PP_OK);
+    CHECK_EQ(wait_for(event, 2, NULL), PP_OK);
+    CHECK_EQ(wait_for(event, 3, &third), PP_OK);
     CHECK(nothing_comes(port));
     CloseHandle(pp_os_object(port->slots[(uint32_t)operation].file));
-    CHECK_EQ(wait_for(event, 2, NULL), PP_OK); /* the thread begins to wait anew */
+    CHECK_EQ(pp_port_cancel(port, third),
+             PP_OK); /* the thread begins to wait anew; no new handle has the old one's number */
+    expect(3, pp_os_cancelled);
     expect(1, ERROR_INVALID_HANDLE);
     CHECK(nothing_comes(port));
     SetEvent(event);
