@@ -293,7 +293,7 @@ static void answers_of_one_batch_to_one_peer_leave_together(void)
     pp_port_stats stats;
     pp_port_read_stats(port, &stats);
     CHECK_EQ(stats.gathered_sends, 2);
-    CHECK_EQ(heap.live, 0);
+    while (heap.live) CHECK(nothing_comes(port)); /* iocp's packets are still to come, where there are some */
     finish();
 }
 
