@@ -5,12 +5,13 @@
 
 Each contender serves in a process of its own and calls a Python handler for every message. ``c`` is the
 minimal server in C, and ``c-epoll`` the engine in a program in C, examples/c/port_echo_server.c;
-``native-epoll`` has its handler in C, and its process is Python's: that has several threads, and each call of
-theirs costs the kernel more (it counts who uses a descriptor). A name such as ``io_uring:COOP_TASKRUN``
+``native-epoll`` has its handler in C, and the process is Python's. A name such as ``io_uring:COOP_TASKRUN``
 is the back end without that feature, ``epoll@65536`` ends a batch at so many bytes, and
 ``io_uring+ring64`` has so many blocks lie ready for the kernel. A client in C keeps one message in
 flight per connection. The rounds are interleaved, so that whatever else the machine does falls on all;
-a figure is the median over the rounds of CPU seconds of the server process per message.
+a figure is the median over the rounds of CPU seconds of the server process per message, as the kernel
+tells them to this one: a thread in the server that answers would make each of its calls dearer, since the
+kernel then counts who uses a descriptor.
 
 With ``--pool-share`` the pool's provider is one that counts every block acquired and released, and
 times every 31st call (timed_provider.c): the share is the blocks per message times what one costs,
@@ -23,7 +24,6 @@ import argparse
 import ctypes
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -49,15 +49,12 @@ BYTES_PER_ROUND = 256 << 20
 MOST_MESSAGES = 60_000
 
 
-def answer_cpu(timed: ctypes.CDLL | None = None) -> None:
-    """Answer each line on standard input with this process's CPU nanoseconds, and what ``timed`` tells."""
+def answer_times(timed: ctypes.CDLL) -> None:
+    """Answer each line on standard input with what ``timed`` tells."""
     times = (ctypes.c_double * 5)()
     for _ in sys.stdin:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        if timed is not None:
-            timed.read_times(times)
-        told = times if timed is not None else ()
-        print(int((usage.ru_utime + usage.ru_stime) * 1e9), *told, flush=True)
+        timed.read_times(times)
+        print(*times, flush=True)
 
 
 def serve_asyncio(loop_of: str) -> None:
@@ -73,7 +70,6 @@ def serve_asyncio(loop_of: str) -> None:
     async def serve() -> None:
         server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0, backlog=1024)
         print(server.sockets[0].getsockname()[1], flush=True)
-        threading.Thread(target=answer_cpu, daemon=True).start()
         await server.serve_forever()
 
     if loop_of == "uvloop":
@@ -122,7 +118,8 @@ def serve_ours(backend: str, library: str | None) -> None:
         registered_buffers=bool(registered),
     )
     print(server.address[1], flush=True)
-    threading.Thread(target=answer_cpu, args=[timed], daemon=True).start()
+    if timed:
+        threading.Thread(target=answer_times, args=[timed], daemon=True).start()
     server.serve_forever()
 
 
@@ -131,6 +128,7 @@ class Contender:
 
     def __init__(self, name: str, peers: Path, timed: Path | None = None):
         self.name = name
+        self.timed = timed is not None
         served, _, feature = name.partition(":")
         command = [sys.executable, __file__, "--serve", served]
         if name == "c":
@@ -155,12 +153,13 @@ class Contender:
 
     def usage(self) -> list[float]:
         """CPU nanoseconds; blocks acquired and released, nanoseconds for each, samples left out."""
-        if self.name.startswith(IN_C):
-            tasks = Path("/proc", str(self.process.pid), "task").glob("*/schedstat")
-            return [sum(float(task.read_text().split()[0]) for task in tasks)]
+        tasks = Path("/proc", str(self.process.pid), "task").glob("*/schedstat")
+        cpu_ns = sum(float(task.read_text().split()[0]) for task in tasks)
+        if not self.timed:
+            return [cpu_ns]
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return [float(word) for word in self.line().split()]
+        return [cpu_ns, *(float(word) for word in self.line().split())]
 
     def round(self, peers: Path, connections: int, size: int, messages: int) -> None:
         before = self.usage()
