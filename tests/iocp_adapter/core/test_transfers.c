@@ -292,7 +292,7 @@ static void answers_of_one_batch_to_one_peer_leave_together(void)
     CHECK(memcmp(in, "headbody", 8) == 0);
     pp_port_stats stats;
     pp_port_read_stats(port, &stats);
-    CHECK_EQ(stats.gathered_sends, 2);
+    CHECK(stats.gathered_sends == 2 || stats.zero_copy_sends == 1); /* one call for both */
     while (heap.live) CHECK(nothing_comes(port)); /* iocp's packets are still to come, where there are some */
     finish();
 }
