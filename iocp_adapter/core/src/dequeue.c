@@ -263,8 +263,8 @@ static void submit(pp_port *port, const pp_block_send *sends, size_t count)
     if (count) pp_send_flush_all(port);
 }
 
-size_t pp_port_exchange(pp_port *port, const pp_block_send *sends, size_t send_count, pp_completion *out,
-                        size_t capacity, int64_t timeout_ns, pp_status *why)
+size_t pp_exchange(pp_port *port, const pp_block_send *sends, size_t send_count, pp_completion *out,
+                   size_t capacity, int64_t timeout_ns, pp_status *why, uint64_t *now_ns)
 {
     pp_sink sink = {out, 0, capacity, 0, port->batch_bytes};
     pp_status status = PP_CLOSED;
@@ -285,10 +285,18 @@ size_t pp_port_exchange(pp_port *port, const pp_block_send *sends, size_t send_c
         }
         if (PP_LIKELY(port->open)) port->backend->flush(port);
         hand_on(port);
+        *now_ns = port->now_ns;
         pp_os_lock_drop(&port->lock);
     }
     if (why) *why = status;
     return sink.count;
+}
+
+size_t pp_port_exchange(pp_port *port, const pp_block_send *sends, size_t send_count, pp_completion *out,
+                        size_t capacity, int64_t timeout_ns, pp_status *why)
+{
+    uint64_t now_ns;
+    return pp_exchange(port, sends, send_count, out, capacity, timeout_ns, why, &now_ns);
 }
 
 size_t pp_port_dequeue(pp_port *port, pp_completion *out, size_t capacity, int64_t timeout_ns, pp_status *why)

@@ -598,6 +598,11 @@ void pp_running_end(pp_port *port, uint64_t thread);
 
 /* ---- dequeue.c ------------------------------------------------------------------------ */
 
+/* pp_port_exchange(), which also tells what time it was: a loop that asks again for each batch of one message pays
+ * twice for it. `*now_ns` is untouched after a fork. */
+size_t pp_exchange(pp_port *port, const pp_block_send *sends, size_t send_count, pp_completion *out,
+                   size_t capacity, int64_t timeout_ns, pp_status *why, uint64_t *now_ns);
+
 /* The same, and another one may go on. Without the lock. */
 void pp_running_leave(pp_port *port, uint64_t thread);
 

@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "os.h"
+#include "engine.h"
 
 enum { BATCH = 256 };
 
@@ -99,20 +99,20 @@ size_t pp_serve_turn(pp_serve *serve, pp_completion *out, size_t capacity, int64
     pp_status unread;
     if (!why) why = &unread;
     *why = PP_OK;
-    uint64_t started = pp_os_now_ns();
-    for (;;) {
+    for (uint64_t started_ns = 0, now_ns = 0;;) {
         if (serve->at == serve->count) {
             size_t sends = serve->sends;
             serve->sends = 0;
             bump(&serve->turns);
             serve->at = 0;
-            serve->count =
-                pp_port_exchange(serve->port, serve->outgoing, sends, serve->rows, BATCH, timeout_ns, why);
+            serve->count = pp_exchange(serve->port, serve->outgoing, sends, serve->rows, BATCH, timeout_ns,
+                                       why, &now_ns);
             if (!serve->count) return 0;
+            if (!started_ns) started_ns = now_ns;
         }
         size_t given = hand_out(serve, out, capacity);
         if (given) return given;
-        if (pp_os_now_ns() - started > PP_SERVE_SLICE_NS) return 0;
+        if (now_ns - started_ns > PP_SERVE_SLICE_NS) return 0;
     }
 }
 
