@@ -30,6 +30,23 @@ static void buddy_destroy(pp_pool *pool)
     pp_system_free_aligned(b);
 }
 
+/* Where blocks of each size are aligned to it, up to 2 MiB; of the caller's memory only as far as pages. */
+static size_t alignment_of(const buddy *b, size_t limit)
+{
+    size_t alignment = limit < ALIGNMENT_MAX ? limit : ALIGNMENT_MAX;
+    while (alignment & (alignment - 1)) alignment &= alignment - 1;
+    size_t page = pp_system_page_bytes();
+    return b->base.lent && alignment > page ? page : alignment;
+}
+
+static size_t buddy_alignment(const pp_pool *pool, size_t bytes)
+{
+    const buddy *b = (const buddy *)pool;
+    size_t most = alignment_of(b, b->region.bytes), alignment = (size_t)1 << b->unit_shift;
+    while (alignment < bytes && alignment < most) alignment *= 2;
+    return alignment < most ? alignment : most;
+}
+
 static const pp_pool_ops buddy_ops = {
     .strategy = "buddy",
     .acquire = pp_buddy_acquire,
@@ -41,6 +58,7 @@ static const pp_pool_ops buddy_ops = {
     .pin = pp_buddy_pin,
     .unpin = pp_buddy_unpin,
     .inspect = pp_buddy_inspect,
+    .alignment = buddy_alignment,
     .stats = pp_buddy_stats,
     .walk = pp_buddy_walk,
     .check = pp_buddy_check,
@@ -71,15 +89,6 @@ static pp_status measure(const pp_buddy_config *config, uint32_t *shift, uint32_
     *units = (uint32_t)(capacity / unit);
     *max = (uint32_t)(limit / unit);
     return PP_OK;
-}
-
-/* Where blocks of each size are aligned to it, up to 2 MiB; of the caller's memory only as far as pages. */
-static size_t alignment_of(const buddy *b, size_t limit)
-{
-    size_t alignment = limit < ALIGNMENT_MAX ? limit : ALIGNMENT_MAX;
-    while (alignment & (alignment - 1)) alignment &= alignment - 1;
-    size_t page = pp_system_page_bytes();
-    return b->base.lent && alignment > page ? page : alignment;
 }
 
 /* Takes the range for the limit, commits the first region. */

@@ -137,6 +137,11 @@ static void destroy(pp_pool *pool)
     pp_system_free_aligned(c);
 }
 
+static size_t alignment(const pp_pool *pool, size_t bytes)
+{
+    return (size_t)1 << ((const compacting *)pool)->granule_shift;
+}
+
 static const pp_pool_ops compacting_ops = {
     .strategy = "compacting",
     .acquire = pp_compact_acquire,
@@ -148,6 +153,7 @@ static const pp_pool_ops compacting_ops = {
     .pin = pp_compact_pin,
     .unpin = pp_compact_unpin,
     .inspect = inspect,
+    .alignment = alignment,
     .stats = pp_compact_stats,
     .walk = walk,
     .check = check,

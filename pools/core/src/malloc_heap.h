@@ -19,7 +19,8 @@ typedef struct malloc_pool {
     pp_counter granted_bytes, peak_granted_bytes;
     uint64_t limit_bytes;
     pp_malloc_functions heap;
-    pp_pool_ops ops; /* malloc_ops under the name of the allocator */
+    const pp_pool *model; /* blocks are aligned as this one's would be; NULL: as the heap does it */
+    pp_pool_ops ops;      /* malloc_ops under the name of the allocator */
     bool c_library;
 } malloc_pool;
 
@@ -27,5 +28,10 @@ typedef struct malloc_pool {
  * library's heap are not part of its statistics. */
 pp_status pp_malloc_create_over(const pp_malloc_config *config, const pp_malloc_functions *heap,
                                 pp_pool **out);
+
+/* As pp_malloc_create() of the C library's heap, for a pool that stands in for `model`, which outlives it: a block
+ * is aligned as one of the model's would be, and to PP_MODEL_ALIGNMENT at least. */
+enum { PP_MODEL_ALIGNMENT = 64 };
+pp_status pp_malloc_create_like(const pp_malloc_config *config, const pp_pool *model, pp_pool **out);
 
 #endif

@@ -40,13 +40,56 @@ static void set_granted(malloc_pool *m, uint64_t bytes)
     if (bytes > pp_read(&m->peak_granted_bytes)) pp_write(&m->peak_granted_bytes, bytes);
 }
 
+/* ---- the heap --------------------------------------------------------------------------- */
+
+/* What lies at an alignment has as many bytes as were asked for. */
+static void *take_memory(const malloc_pool *m, size_t bytes, uint64_t *granted)
+{
+    bool zeros = m->base.scrub;
+    void *data;
+    if (!m->model) {
+        data = zeros ? m->heap.calloc(1, bytes) : m->heap.malloc(bytes);
+        if (data) *granted = m->heap.usable(data);
+        return data;
+    }
+    size_t alignment = m->model->ops->alignment(m->model, bytes);
+    data = pp_system_alloc_aligned(alignment > PP_MODEL_ALIGNMENT ? alignment : PP_MODEL_ALIGNMENT, bytes);
+    if (data && zeros) memset(data, 0, bytes);
+    *granted = bytes;
+    return data;
+}
+
+static void give_memory(const malloc_pool *m, void *data)
+{
+    if (m->model)
+        pp_system_free_aligned(data);
+    else
+        m->heap.free(data);
+}
+
+/* `kept` bytes stay what they are; NULL, and nothing happened. */
+static void *resize_memory(const malloc_pool *m, void *data, size_t kept, size_t bytes, uint64_t *granted)
+{
+    if (!m->model) {
+        void *moved = m->heap.realloc(data, bytes);
+        if (moved) *granted = m->heap.usable(moved);
+        return moved;
+    }
+    if (bytes == *granted) return data;
+    void *moved = take_memory(m, bytes, granted);
+    if (!moved) return NULL;
+    memcpy(moved, data, kept < bytes ? kept : bytes);
+    give_memory(m, data);
+    return moved;
+}
+
 /* ---- giving back ------------------------------------------------------------------------ */
 
 static void free_chunk(malloc_pool *m, uint32_t index)
 {
     chunk *c = chunk_of(m, index);
     set_granted(m, pp_read(&m->granted_bytes) - c->granted);
-    m->heap.free(c->data);
+    give_memory(m, c->data);
     c->data = NULL;
     pp_slots_shut(&m->slots, index);
 }
@@ -130,15 +173,16 @@ static pp_status acquire_locked(malloc_pool *m, size_t bytes, uint32_t tag, pp_b
     drain(m); /* what others released goes back to malloc before more is asked of it */
     if (pp_read(&m->granted_bytes) + bytes > limit_of(m))
         return pp_note_failure(base, bytes, tag, PP_EXHAUSTED);
-    void *data = base->scrub ? m->heap.calloc(1, bytes) : m->heap.malloc(bytes);
+    uint64_t granted;
+    void *data = take_memory(m, bytes, &granted);
     if (!data) return pp_note_failure(base, bytes, tag, PP_NO_MEMORY);
     uint32_t index = take_slot(m);
     if (index == PP_SLOT_NONE) {
-        m->heap.free(data);
+        give_memory(m, data);
         return pp_note_failure(base, bytes, tag, PP_NO_MEMORY);
     }
-    *chunk_of(m, index) = (chunk){data, m->heap.usable(data)};
-    set_granted(m, pp_read(&m->granted_bytes) + chunk_of(m, index)->granted);
+    *chunk_of(m, index) = (chunk){data, granted};
+    set_granted(m, pp_read(&m->granted_bytes) + granted);
     *out = (pp_block){pp_slots_open(&m->slots, index, bytes, tag), data, bytes};
     if (PP_UNLIKELY(base->watched)) {
         pp_slots_set_site(&m->slots, index, pp_site_of(base));
@@ -166,18 +210,18 @@ static pp_status resize_locked(malloc_pool *m, pp_handle handle, size_t bytes, p
     chunk *c = chunk_of(m, index);
     pp_slot *slot = &m->slots.slots[index];
     uint64_t before = pp_slot_requested(slot);
-    uint64_t granted_before = c->granted;
+    uint64_t granted_before = c->granted, granted = granted_before;
     uint64_t others = pp_read(&m->granted_bytes) - granted_before;
     if (bytes > before && others + bytes > limit_of(m)) return PP_EXHAUSTED;
-    void *moved = m->heap.realloc(c->data, bytes);
+    void *moved = resize_memory(m, c->data, before, bytes, &granted);
     if (!moved) return PP_NO_MEMORY;
     if (m->base.scrub && bytes > before) memset((char *)moved + before, 0, bytes - before);
     if (moved != c->data) {
         pp_bump(&m->base.moved_blocks, 1);
         pp_bump(&m->base.moved_bytes, before < bytes ? before : bytes);
     }
-    *c = (chunk){moved, m->heap.usable(moved)};
-    set_granted(m, others + c->granted);
+    *c = (chunk){moved, granted};
+    set_granted(m, others + granted);
     pp_bump(&m->base.requested_bytes, (uint64_t)bytes - before);
     pp_slot_set(slot, PP_BLOCK_OWNED, bytes);
     trace_chunk(m, PP_OP_RESIZE, index, granted_before);
@@ -389,11 +433,15 @@ static void malloc_destroy(pp_pool *pool)
     malloc_pool *m = malloc_pool_of(pool);
     uint32_t fresh = atomic_load_explicit(&m->slots.fresh, memory_order_relaxed);
     /* of an orphan (fork.h) some chunk may be half freed already: there they stay */
-    for (uint32_t index = 0; index < fresh && !pool->orphan; index++) m->heap.free(chunk_of(m, index)->data);
+    for (uint32_t index = 0; index < fresh && !pool->orphan; index++)
+        give_memory(m, chunk_of(m, index)->data);
     pp_slots_end(&m->slots);
     pp_pool_finish(pool);
     pp_system_free_aligned(m);
 }
+
+/* Some allocators do no more for small blocks. */
+static size_t malloc_alignment(const pp_pool *pool, size_t bytes) { return sizeof(void *); }
 
 static const pp_pool_ops malloc_ops = {
     .strategy = "malloc",
@@ -404,6 +452,7 @@ static const pp_pool_ops malloc_ops = {
     .pin = malloc_pin,
     .unpin = malloc_unpin,
     .inspect = malloc_inspect,
+    .alignment = malloc_alignment,
     .stats = malloc_stats,
     .walk = malloc_walk,
     .check = malloc_check,
@@ -416,6 +465,13 @@ pp_status pp_malloc_create(const pp_malloc_config *config, pp_pool **out)
     pp_status status = pp_malloc_functions_load(config->library, &heap);
     if (status == PP_OK) status = pp_malloc_create_over(config, &heap, out);
     if (status == PP_OK) ((malloc_pool *)*out)->c_library = !config->library;
+    return status;
+}
+
+pp_status pp_malloc_create_like(const pp_malloc_config *config, const pp_pool *model, pp_pool **out)
+{
+    pp_status status = pp_malloc_create(config, out);
+    if (status == PP_OK) ((malloc_pool *)*out)->model = model;
     return status;
 }
 

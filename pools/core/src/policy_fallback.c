@@ -7,6 +7,10 @@
  *     by handle  release, resize, pin, unpin, inspect: by the pool id
  *     whole      stats: added up; walk, check: first the strategy, then the fallback
  *
+ * Its blocks are aligned as the strategy's are: who reads files past the system's cache relies on it, and some
+ * processors copy several times more slowly to what begins just behind a page's beginning, as malloc's large
+ * blocks do (docs/engine.md).
+ *
  * The inner pool has no life of its own. Who owns it, where its trace goes, which tags there are, it is told
  * before every call (pp_fallback_ready()). In a trace it is a pool of its own, since its offsets are
  * addresses; pp_pool.fallback_id makes the outer pool's records about its blocks go there.
@@ -17,6 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "malloc_heap.h"
 #include "malloc_levels.h"
 #include "policy_layer.h"
 
@@ -31,7 +36,7 @@ pp_status pp_fallback_open(policy *p)
         .max_bytes = p->config.fallback_limit,
     };
     pp_block first;
-    pp_status status = pp_malloc_create(&config, &p->fallback);
+    pp_status status = pp_malloc_create_like(&config, pool, &p->fallback);
     if (status != PP_OK) return status;
     /* its pool id is known by a handle */
     status = pp_pool_acquire(p->fallback, 1, PP_TAG_NONE, &first);

@@ -393,6 +393,13 @@ static void *sizeclass_range(const pp_pool *pool, size_t *bytes)
     return s->memory;
 }
 
+/* All strides of the pool's classes are multiples of its least alignment. */
+static size_t sizeclass_alignment(const pp_pool *pool, size_t bytes)
+{
+    size_t granted = pp_sizeclass_granted(pool, bytes) | PP_SIZECLASS_PAGE_BYTES;
+    return granted & (0 - granted);
+}
+
 static const pp_pool_ops sizeclass_ops = {
     .strategy = "sizeclass",
     .acquire = sizeclass_acquire,
@@ -404,6 +411,7 @@ static const pp_pool_ops sizeclass_ops = {
     .pin = sizeclass_pin,
     .unpin = sizeclass_unpin,
     .inspect = pp_sc_inspect,
+    .alignment = sizeclass_alignment,
     .stats = pp_sc_stats,
     .walk = pp_sc_walk,
     .check = pp_sc_check,

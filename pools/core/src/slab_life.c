@@ -25,6 +25,8 @@ static void slab_destroy(pp_pool *pool)
     pp_system_free_aligned(s);
 }
 
+static size_t slab_alignment(const pp_pool *pool, size_t bytes) { return ((const slab *)pool)->alignment; }
+
 static const pp_pool_ops slab_ops = {
     .strategy = "slab",
     .acquire = pp_slab_acquire,
@@ -36,6 +38,7 @@ static const pp_pool_ops slab_ops = {
     .pin = pp_slab_pin,
     .unpin = pp_slab_unpin,
     .inspect = pp_slab_inspect,
+    .alignment = slab_alignment,
     .stats = pp_slab_stats,
     .walk = pp_slab_walk,
     .check = pp_slab_check,
@@ -57,6 +60,7 @@ static const pp_pool_ops shared_slab_ops = {
     .pin = pp_shared_slab_pin,
     .unpin = pp_shared_slab_unpin,
     .inspect = pp_slab_inspect,
+    .alignment = slab_alignment,
     .stats = pp_slab_stats,
     .walk = pp_slab_walk,
     .check = pp_slab_check,

@@ -97,6 +97,63 @@ static void *adopt_and_use(void *context)
     return context;
 }
 
+/* Where a block's bytes are, also of one that has no address until it is pinned. */
+static unsigned char *bytes_of(pp_pool *pool, pp_handle handle)
+{
+    void *data;
+    CHECK_EQ(pp_pool_pin(pool, handle, PP_PIN_USER, &data), PP_OK);
+    CHECK_EQ(pp_pool_unpin(pool, handle, PP_PIN_USER), PP_OK);
+    return data;
+}
+
+static void check_aligned(pp_pool *pool, size_t bytes, size_t alignment)
+{
+    pp_block blocks[8], smaller;
+    for (int i = 0; i < 8; i++) {
+        CHECK_EQ(pp_pool_acquire(pool, bytes, 0, &blocks[i]), PP_OK);
+        CHECK_EQ((uintptr_t)bytes_of(pool, blocks[i].handle) % alignment, 0);
+        memset(bytes_of(pool, blocks[i].handle), i, bytes);
+    }
+    CHECK(at_rest(pool).fallback_live_blocks >= 4);
+    CHECK_EQ(pp_pool_resize(pool, blocks[7].handle, bytes / 2, &smaller), PP_OK);
+    CHECK_EQ((uintptr_t)bytes_of(pool, smaller.handle) % (alignment / 2), 0);
+    CHECK_EQ(bytes_of(pool, smaller.handle)[bytes / 2 - 1], 7);
+    for (int i = 0; i < 8; i++) CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
+    CHECK_EQ(at_rest(pool).fallback_live_bytes, 0);
+    pp_pool_destroy(pool);
+}
+
+static void blocks_of_the_fallback_are_aligned_as_the_pools(void)
+{
+    pp_slab_config slab = {.block_bytes = 4096, .block_count = 2};
+    pp_slab_config small = {.block_bytes = 200, .block_count = 2, .alignment = 128, .pool.scrub = 1};
+    pp_sizeclass_config classes = {.capacity_bytes = 1 << 18, .max_block_bytes = 1 << 17};
+    pp_buddy_config buddy = {.capacity_bytes = 1 << 18};
+    pp_compacting_config compacting = {
+        .capacity_bytes = 1 << 16, .segment_bytes = 1 << 16, .alignment = 4096};
+    pp_policy_config falls_back = {.on_exhausted = PP_EXHAUSTION_FALLBACK};
+    pp_pool *pool;
+    CHECK_EQ(pp_slab_create(&slab, &pool), PP_OK);
+    set_policy(pool, falls_back);
+    check_aligned(pool, 4096, 4096);
+    CHECK_EQ(pp_slab_create(&small, &pool), PP_OK);
+    set_policy(pool, falls_back);
+    check_aligned(pool, 200, 128);
+    CHECK_EQ(pp_sizeclass_create(&classes, &pool), PP_OK);
+    set_policy(pool, falls_back);
+    check_aligned(pool, 1 << 16, 4096);
+    CHECK_EQ(pp_buddy_create(&buddy, &pool), PP_OK);
+    set_policy(pool, falls_back);
+    check_aligned(pool, 40000, 1 << 16);
+    CHECK_EQ(pp_compacting_create(&compacting, &pool), PP_OK);
+    set_policy(pool, falls_back);
+    check_aligned(pool, 1 << 14, 4096);
+    pp_malloc_config heap = {.max_bytes = 4 << 12};
+    CHECK_EQ(pp_malloc_create(&heap, &pool), PP_OK);
+    set_policy(pool, falls_back);
+    check_aligned(pool, 4000, 8);
+}
+
 static void who_adopts_a_pool_adopts_its_fallback(void)
 {
     pp_block blocks[ROOM], none;
@@ -212,6 +269,7 @@ int main(void)
     RUN(a_block_of_the_fallback_grows_to_the_pools_limit_and_no_further);
     RUN(a_batch_goes_to_the_strategy_as_a_whole_where_nothing_is_counted);
     RUN(a_fallback_with_the_pools_own_id_serves_alone);
+    RUN(blocks_of_the_fallback_are_aligned_as_the_pools);
     RUN(who_adopts_a_pool_adopts_its_fallback);
     RUN(blocks_of_a_compacting_pools_fallback_are_read_and_written);
     RUN(a_trace_has_the_fallback_as_a_pool_of_its_own);

@@ -90,6 +90,7 @@ typedef struct pp_pool_ops {
     pp_status (*pin)(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data);
     pp_status (*unpin)(pp_pool *pool, pp_handle handle, pp_pin_kind kind);
     pp_status (*inspect)(pp_pool *pool, pp_handle handle, pp_block_info *out);
+    size_t (*alignment)(const pp_pool *pool, size_t bytes); /* of blocks of so many bytes */
     void (*stats)(const pp_pool *pool, pp_stats *out);
     pp_status (*walk)(pp_pool *pool, pp_walk_fn visit, void *context);
     pp_status (*check)(pp_pool *pool, pp_fault *fault);
