@@ -13,6 +13,7 @@ import platform
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from analysis.benchmarks.alignment import MALLOC_OFFSET, receive_cost
 from analysis.commands.terminal import print_json, print_next, print_table
 from analysis.results import document
 from analysis.units import bytes_text
@@ -26,6 +27,18 @@ _EXTRAS = {
     "notebook": ("ipykernel", "nbclient", "nbformat"),
     "bench": ("cmeel",),
 }
+
+
+# What a server has only where it is asked for: whether it would get it.
+_EVERYTHING: dict[str, Any] = {
+    "zero_copy_bytes": 1 << 20,
+    "ring_blocks": 8,
+    "ring_bytes": 4096,
+    "registered_files": True,
+    "registered_buffers": True,
+}
+
+_SLOW_RATIO = 1.5
 
 
 class Finding(NamedTuple):
@@ -47,16 +60,16 @@ def _backends() -> list[Finding]:
 
     findings = []
     for backend in ("auto", "iocp") if os.name == "nt" else ("auto", "io_uring", "epoll"):
-        pool = SlabPool(4096, 4, name="doctor")
+        pool = SlabPool(4096, 64, name="doctor")
         try:
-            server = Server("127.0.0.1", 0, lambda *_: None, provider=pool, backend=backend)
+            server = Server("127.0.0.1", 0, lambda *_: None, provider=pool, backend=backend, **_EVERYTHING)
         except (PortError, OSError) as error:
             findings.append(Finding(f"back end {backend}", False, str(error)))
         else:
-            without = [
-                f"; without {name}: {found.why}" for name, found in server.features.items() if not found.on
-            ]
-            text = f"{server.backend}: {server.reason}{''.join(without)}"
+            features = server.features
+            lacking = [f"; without {name}: {found.why}" for name, found in features.items() if not found.on]
+            counted = f"; {len(features) - len(lacking)} of {len(features)} features" if features else ""
+            text = f"{server.backend}: {server.reason}{counted}{''.join(lacking)}"
             findings.append(Finding(f"back end {backend}", True, text))
             server.close(1.0)
     return findings
@@ -93,6 +106,22 @@ def _huge_pages(outcome: str) -> Finding:
         else "this system has none to give on request"
     )
     return Finding(what, False, f"refused: {remedy}")
+
+
+def _processor() -> list[Finding]:
+    """What a receive costs where malloc's large blocks begin."""
+    what = "unaligned buffers"
+    try:
+        cost = receive_cost()
+    except OSError as error:
+        return [Finding(what, False, f"not measured, since there is no loopback: {error}")]
+    slow = cost.ratio > _SLOW_RATIO
+    text = (
+        f"{'slow' if slow else 'as fast as others'}: a receive of 100 KiB costs {cost.ratio:.1f} times as "
+        f"much {MALLOC_OFFSET} bytes behind a page's beginning, where glibc's large blocks lie, as at it, "
+        "where a pool's lie"
+    )
+    return [Finding(what, not slow, text)]
 
 
 def _allocators() -> list[Finding]:
@@ -149,6 +178,7 @@ def findings() -> list[Finding]:
         Finding("Python", True, python),
         *_backends(),
         *_memory(),
+        *_processor(),
         *_allocators(),
         *_limits(),
         *_extras(),

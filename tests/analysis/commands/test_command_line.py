@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import pytest
 
 import analysis.commands
+from iocp_adapter import CompletionPort
 from pools import SlabPool
 
 from .conftest import Poolport, parsed, says_in_one_sentence
@@ -57,6 +59,22 @@ def test_doctor_tells_of_memory_and_allocators(poolport: Poolport) -> None:
         assert found[what]["text"]
     with SlabPool(4096, 1024, huge_pages=True) as pool:
         assert found["huge pages"]["text"].startswith("refused") == (pool.memory.huge_pages == "refused")
+
+
+def test_doctor_asks_for_all_features_and_counts_those_there_are(poolport: Poolport) -> None:
+    found = {finding["what"]: finding for finding in parsed(poolport("doctor", "--json").stdout)["findings"]}
+    with CompletionPort("auto") as port:
+        known = len(port.features)
+    text = found["back end auto"]["text"]
+    assert "not asked for" not in text
+    assert (f"of {known} features" in text) == bool(known)
+
+
+def test_doctor_measures_unaligned_buffers(poolport: Poolport) -> None:
+    found = {finding["what"]: finding for finding in parsed(poolport("doctor", "--json").stdout)["findings"]}
+    finding = found["unaligned buffers"]
+    ratio = float(re.search(r"costs ([\d.]+) times", finding["text"])[1])
+    assert finding["good"] == (ratio <= 1.5)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="io_uring is of Linux")
