@@ -26,7 +26,7 @@ int exchange_collect(Exchange *self, pp_endpoint endpoint, PyObject *lease, uint
     if (self->send_count == self->send_room && make_room(self) < 0) return -1;
     pp_handle block = lease_calls->detach(lease);
     if (!block) return -1;
-    self->sends[self->send_count++] = (pp_block_send){endpoint, block, bytes};
+    self->sends[self->send_count++] = (pp_block_send){.endpoint = endpoint, .block = block, .bytes = bytes};
     return 0;
 }
 

@@ -16,7 +16,8 @@
  * An answer (pp_send_answer()) to a peer for whom nothing waits goes past the queue: almost all do, and the
  * operation that would stand for one, begun and ended within the call, is counted but takes no slot.
  *
- * A block is pinned while it is queued. One that was taken over is released with
+ * A block is pinned while it is queued, and for an answer that goes past the queue if its address is to be
+ * learnt by that. One that was taken over is released with
  * the last pin; a program that releases a block it did not give away, while it is
  * queued, has its release deferred by the pool.
  *
@@ -382,15 +383,15 @@ void pp_send_answer(pp_port *port, const pp_block_send *answer, bool more)
         if (PP_UNLIKELY(status != PP_OK)) pp_send_refused(port, &send, status);
         return;
     }
-    void *data;
-    pp_status status = provider->pin(provider->context, answer->block, PP_PIN_KERNEL, &data);
+    void *data = answer->data;
+    pp_status status = data ? PP_OK : provider->pin(provider->context, answer->block, PP_PIN_KERNEL, &data);
     if (PP_UNLIKELY(status != PP_OK)) {
         pp_send_refused(port, &send, status);
         return;
     }
     const pp_os_span span = {data, answer->bytes};
     int64_t sent = port->sockets->send(end->descriptor, &span, 1);
-    provider->unpin(provider->context, answer->block, PP_PIN_KERNEL);
+    if (!answer->data) provider->unpin(provider->context, answer->block, PP_PIN_KERNEL);
     if (PP_UNLIKELY(sent != (int64_t)answer->bytes)) {
         queue_rest(port, index, &send, sent);
         return;

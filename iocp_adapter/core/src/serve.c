@@ -65,7 +65,8 @@ static void answer(pp_serve *serve, const pp_completion *row)
     bump(&serve->messages);
     if (answer == PP_ANSWER_KEEP) return;
     if (answer == PP_ANSWER_SEND && length <= received.size) {
-        serve->outgoing[serve->sends++] = (pp_block_send){received.endpoint, received.block, length};
+        serve->outgoing[serve->sends++] =
+            (pp_block_send){received.endpoint, received.block, length, received.data};
         bump(&serve->answers);
         return;
     }

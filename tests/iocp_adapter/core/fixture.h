@@ -52,7 +52,7 @@ struct block {
 struct heap {
     pp_provider table;
     struct block blocks[BLOCKS];
-    unsigned limit, live, pinned, misuses, asked;
+    unsigned limit, live, pinned, pins, misuses, asked;
     size_t last_size, largest; /* largest: more is not to be had; 0: no limit */
 };
 
@@ -107,6 +107,7 @@ static pp_status heap_pin(void *context, pp_handle handle, pp_pin_kind kind, voi
     struct heap *heap = context;
     struct block *block = heap_find(heap, handle);
     if (!block || !block->owned) return PP_STALE;
+    heap->pins++;
     if (block->pins++ == 0) heap->pinned++;
     *data = block->data;
     return PP_OK;

@@ -120,7 +120,7 @@ static void a_half_closed_peer_gets_its_answer_before_the_close(void)
     sock_end_sending(fds[1]);
     pp_completion row = next(port);
     CHECK_EQ(row.result, 8);
-    pp_block_send answer = {endpoint, row.block, 8};
+    pp_block_send answer = {endpoint, row.block, 8, NULL};
     CHECK_EQ(pp_port_exchange(port, &answer, 1, &row, 1, SECONDS(5), NULL), 1);
     CHECK_EQ(row.event, PP_KIND_CLOSE);
     CHECK_EQ(row.key, 9);

@@ -26,7 +26,7 @@ static void half_an_answer_without_an_operation_for_the_rest_ends_the_connection
     CHECK_EQ(pp_port_timer(port, 0, SECONDS(1000), 0, NULL), PP_OK);
     CHECK_EQ(heap_acquire(&heap, EACH, 0, &block), PP_OK);
     memset(block.data, 1, EACH);
-    pp_block_send send = {endpoint, block.handle, EACH};
+    pp_block_send send = {endpoint, block.handle, EACH, NULL};
     CHECK_EQ(pp_port_exchange(port, &send, 1, NULL, 0, 0, NULL), 0);
     CHECK_EQ(heap.live, 0);
     pp_completion row = next(port);

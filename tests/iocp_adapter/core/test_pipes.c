@@ -161,7 +161,7 @@ static void a_self_closing_pipe_answers_and_then_ends(void)
     CHECK_EQ(write_pipe(client, "question", 8), 8);
     pp_completion row = next(port);
     CHECK_EQ(row.result, 8);
-    pp_block_send answer = {endpoint, row.block, 8};
+    pp_block_send answer = {endpoint, row.block, 8, NULL};
     CHECK_EQ(pp_port_exchange(port, &answer, 1, NULL, 0, 0, NULL), 0);
     CHECK_EQ(read_pipe(client, in, sizeof in), 8);
     CloseHandle(client);

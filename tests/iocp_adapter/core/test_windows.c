@@ -18,7 +18,7 @@ static void echo_once(pp_port *port, struct heap *heap, pp_endpoint endpoint, in
     CHECK_EQ(sock_write(peer, "ping", 4), 4);
     pp_completion row = next(port), none;
     CHECK_EQ(row.result, 4);
-    pp_block_send answer = {endpoint, row.block, 4};
+    pp_block_send answer = {endpoint, row.block, 4, NULL};
     pp_port_exchange(port, &answer, 1, &none, 0, 0, NULL);
     CHECK_EQ(sock_read(peer, in, sizeof in), 4);
     while (heap->live > 0 && nothing_comes(port)) {

@@ -191,11 +191,14 @@ typedef struct pp_address {
     char data[PP_ADDRESS_BYTES];
 } pp_address;
 
-/* A send with PP_SEND_TAKE and PP_SEND_QUIET from the block's first byte. */
+/* A send with PP_SEND_TAKE and PP_SEND_QUIET from the block's first byte. `data` is the block's address, of whoever
+ * knows it to own the block and that it cannot move, as that of a row that came with one: what the socket takes
+ * at once is then sent without a pin. NULL otherwise. */
 typedef struct pp_block_send {
     pp_endpoint endpoint;
     pp_handle block;
     uint64_t bytes;
+    void *data;
 } pp_block_send;
 
 typedef enum pp_close_how {

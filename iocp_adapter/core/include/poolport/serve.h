@@ -44,7 +44,8 @@ typedef enum pp_answer {
 } pp_answer;
 
 /* `*length` is received->bytes at first; more than received->size is answered by a reset. The handler
- * may call the port, but neither dequeue nor destroy it. */
+ * may call the port, but neither dequeue nor destroy it; it neither releases nor resizes a block that it does not
+ * keep. */
 typedef pp_answer (*pp_received_fn)(void *context, const pp_received *received, uint64_t *length);
 
 /*   X(name, kind, unit, meaning) */
