@@ -25,7 +25,7 @@
 #include <poolport/slab.h>
 #include <stdatomic.h>
 
-#include "os.h"
+#include "os/os.h"
 
 #define PP_LIKELY(x) __builtin_expect(!!(x), 1)
 #define PP_UNLIKELY(x) __builtin_expect(!!(x), 0)

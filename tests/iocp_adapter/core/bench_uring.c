@@ -12,8 +12,8 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#include "backends/io_uring/buffer_ring.h"
 #include "fixture.h"
-#include "uring_rings.h"
 
 enum { ROUNDS = 15, MOST = 4, READS = 20000, AT_ONCE = 32, FILE_BLOCKS = 4096, BATCHES = 3000, PARTS = 8 };
 enum { OP_SEND = 26, SEND_BUNDLE = 1 << 4, LARGEST = 16384 };

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "os.h"
+#include "os/os.h"
 #include "sockets.h"
 
 #define SECONDS(n) ((int64_t)(n) * 1000000000)

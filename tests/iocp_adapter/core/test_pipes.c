@@ -1,8 +1,8 @@
 /* test_pipes.c - named pipes, which only Windows has: the server's side, the client's, and what others see. */
 #include <stdio.h>
 
+#include "backends/iocp/iocp.h"
 #include "fixture.h"
-#include "iocp_windows.h"
 
 static pp_port *port;
 static pp_endpoint listening;

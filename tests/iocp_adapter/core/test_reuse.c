@@ -1,6 +1,6 @@
 /* test_reuse.c - sockets that serve one connection after another, which only Windows has. */
+#include "backends/iocp/iocp.h"
 #include "fixture.h"
-#include "iocp_windows.h"
 
 static pp_port *port;
 static int fd;

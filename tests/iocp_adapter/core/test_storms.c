@@ -6,9 +6,9 @@
  * tell. A second cancel of the same operation asks nothing. */
 #include <poolport/sim.h>
 
+#include "backends/sim/sim.h"
 #include "engine.h"
 #include "fixture.h"
-#include "sim.h"
 
 enum { TIMERS = 500, SENDS = 500, WAITS = 100, RECEIVES = 20, ALL = TIMERS + SENDS + WAITS + RECEIVES };
 enum { ROUNDS = 10 };

@@ -2,8 +2,8 @@
 #include <pthread.h>
 #include <wchar.h>
 
+#include "backends/iocp/iocp.h"
 #include "fixture.h"
-#include "iocp_windows.h"
 
 static pp_port *port;
 

@@ -2,8 +2,8 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include "backends/iocp/iocp.h"
 #include "fixture.h"
-#include "iocp_windows.h"
 
 static pp_stats operations_of(const pp_port *port)
 {

@@ -11,7 +11,7 @@
  * was made earlier, be it a receive that waits for ever: there a table is of no use, and whether it is so is
  * tried. */
 #define _GNU_SOURCE
-#include "uring_places.h"
+#include "places.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -3,8 +3,8 @@
 #define POOLPORT_URING_AHEAD_H
 
 #include "engine.h"
-#include "ring_linux.h"
-#include "uring_places.h"
+#include "places.h"
+#include "ring.h"
 
 extern const pp_ahead uring_ahead;
 

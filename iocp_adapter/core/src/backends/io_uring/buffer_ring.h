@@ -8,7 +8,7 @@
 #ifndef POOLPORT_URING_RINGS_H
 #define POOLPORT_URING_RINGS_H
 
-#include "ring_linux.h"
+#include "ring.h"
 
 typedef struct uring_rings_one {
     uring_buffer *entries;

@@ -1,5 +1,5 @@
 /* backends_windows.c - the list. */
-#include "backends_windows.h"
+#include "list_windows.h"
 
 const pp_backend *const pp_backends[] = {
     &pp_backend_iocp,

@@ -1,5 +1,5 @@
 /* backends_linux.c - the list: the best first. */
-#include "backends_linux.h"
+#include "list_linux.h"
 
 const pp_backend *const pp_backends[] = {
     &pp_backend_io_uring,

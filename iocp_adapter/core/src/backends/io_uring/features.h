@@ -3,7 +3,7 @@
 #define POOLPORT_URING_FEATURES_H
 
 #include "engine.h"
-#include "ring_linux.h"
+#include "ring.h"
 
 typedef enum uring_feature {
     URING_NODROP,

@@ -20,7 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "iocp_windows.h"
+#include "iocp.h"
 
 enum { PATIENCE_MS = 2000 };
 

@@ -29,7 +29,7 @@
  * Nothing can be asked back from a socket's queue but by ending the connection, so a
  * reset of an endpoint ends it at once (abandon() of the back end). */
 #define _GNU_SOURCE
-#include "uring_zero_copy.h"
+#include "zero_copy.h"
 
 #include <errno.h>
 #include <netinet/in.h>

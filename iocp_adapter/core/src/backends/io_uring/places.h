@@ -3,7 +3,7 @@
 #define POOLPORT_URING_PLACES_H
 
 #include "engine.h"
-#include "ring_linux.h"
+#include "ring.h"
 
 enum { URING_PLACES = 1 << 20 }; /* the most that a kernel takes */
 

@@ -1,6 +1,6 @@
 /* uring_rings.c - see uring_rings.h. */
 #define _GNU_SOURCE
-#include "uring_rings.h"
+#include "buffer_ring.h"
 
 #include <errno.h>
 #include <string.h>

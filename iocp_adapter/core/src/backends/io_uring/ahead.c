@@ -25,13 +25,13 @@
  * When the port ends, the rings are taken from the kernel first, after which no receive that
  * it may still hold finds a block to write to. */
 #define _GNU_SOURCE
-#include "uring_ahead.h"
+#include "ahead.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#include "uring_rings.h"
+#include "buffer_ring.h"
 
 enum { CANCEL = 1 << 30, RING_SHIFT = 27, RING_MASK = 7, LONGEST_BLOCK = 1 << 30, BUNDLED_BELOW = 16384 };
 _Static_assert((int)PP_RINGS <= (int)RING_MASK, "a ring has a name in the user data");

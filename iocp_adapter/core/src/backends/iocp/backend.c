@@ -24,8 +24,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends_windows.h"
-#include "iocp_windows.h"
+#include "backends/list_windows.h"
+#include "iocp.h"
 
 /* So often does a wait without end come up to look for a signal, which does not interrupt it here. */
 enum { LONGEST_WAIT_MS = 500, FIRST_OPERATIONS = 1024, SHUT_MS = 2000 };

@@ -3,9 +3,9 @@
 #define POOLPORT_URING_ZERO_COPY_H
 
 #include "engine.h"
-#include "ring_linux.h"
-#include "uring_places.h"
-#include "uring_regions.h"
+#include "places.h"
+#include "regions.h"
+#include "ring.h"
 
 /* Zero-initialise; of no use before zero_copy_init(). Guarded by the port's lock. */
 typedef struct zero_copy {

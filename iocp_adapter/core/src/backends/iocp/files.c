@@ -3,7 +3,7 @@
  * A packet is posted for each that was taken, also where it succeeded at once: a file's
  * handle is not told to skip. The end of a file is an error to Windows
  * (ERROR_HANDLE_EOF), at once or in the packet; here it is 0 bytes. */
-#include "iocp_windows.h"
+#include "iocp.h"
 
 static uint32_t attach(pp_port *port, uint32_t index)
 {

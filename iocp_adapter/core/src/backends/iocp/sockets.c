@@ -12,7 +12,7 @@
  * ConnectEx wants a bound socket, and SO_UPDATE_CONNECT_CONTEXT. */
 #include <stdlib.h>
 
-#include "iocp_windows.h"
+#include "iocp.h"
 
 enum { ACCEPTS = 32 };
 

@@ -3,7 +3,7 @@
 #define POOLPORT_URING_REGIONS_H
 
 #include "engine.h"
-#include "ring_linux.h"
+#include "ring.h"
 
 enum { URING_REGIONS = 16 };
 

@@ -24,7 +24,7 @@
  * those that the next look at the port finds (state->unposted). */
 #include <stdlib.h>
 
-#include "iocp_windows.h"
+#include "iocp.h"
 
 enum { OBJECTS_A_THREAD = MAXIMUM_WAIT_OBJECTS - 1, STACK_BYTES = 1 << 16, RETRY_MS = 50 };
 

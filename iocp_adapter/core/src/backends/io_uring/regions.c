@@ -13,7 +13,7 @@
  * A region that is refused is used as if nobody had asked, says why (pp_port_regions()), and is not tried
  * again. Blocks outside of it, which a policy took from the heap, are used as any memory. */
 #define _GNU_SOURCE
-#include "uring_regions.h"
+#include "regions.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -10,7 +10,7 @@
  * no such question (PP_UNSUPPORTED). */
 #include <string.h>
 
-#include "iocp_windows.h"
+#include "iocp.h"
 
 #include <winternl.h>
 

@@ -30,7 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "iocp_windows.h"
+#include "iocp.h"
 
 enum { INSTANCES = 8, PIPE_BYTES = 65536, LOOK_AGAIN_MS = 50, PATH_CHARS = 256 };
 

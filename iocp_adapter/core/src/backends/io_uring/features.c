@@ -15,12 +15,12 @@
  * What is found out holds for the life of a port. A lack of descriptors or memory says
  * nothing about the kernel: it ends the creation, and is told as what it is. */
 #define _GNU_SOURCE
-#include "uring_features.h"
+#include "features.h"
 
-#include "uring_places.h"
-#include "uring_regions.h"
-#include "uring_rings.h"
-#include "uring_zero_copy.h"
+#include "buffer_ring.h"
+#include "places.h"
+#include "regions.h"
+#include "zero_copy.h"
 
 #include <errno.h>
 #include <poll.h>

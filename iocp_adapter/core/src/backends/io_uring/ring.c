@@ -5,7 +5,7 @@
  * end publishes it with a store-release after writing the entries, and reads the other
  * end with a load-acquire before reading or overwriting them. */
 #define _GNU_SOURCE
-#include "ring_linux.h"
+#include "ring.h"
 
 #include <errno.h>
 #include <linux/time_types.h>

@@ -8,7 +8,7 @@
  * What TransmitFile does where the file ends before the piece differs between systems, and
  * 0 bytes mean all of it. So the size is asked for first, and the end of the file comes out
  * of the port as an operation that the kernel never had. */
-#include "iocp_windows.h"
+#include "iocp.h"
 
 enum { PIECE_BYTES = 1 << 18 };
 

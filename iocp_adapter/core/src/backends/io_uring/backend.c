@@ -44,13 +44,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "backends_linux.h"
-#include "file_threads.h"
-#include "uring_ahead.h"
-#include "uring_features.h"
-#include "uring_places.h"
-#include "uring_regions.h"
-#include "uring_zero_copy.h"
+#include "ahead.h"
+#include "backends/file_threads.h"
+#include "backends/list_linux.h"
+#include "features.h"
+#include "places.h"
+#include "regions.h"
+#include "zero_copy.h"
 
 typedef struct uring_state {
     uring ring;

@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "os.h"
+#include "os/os.h"
 
 typedef _Atomic uint64_t counter;
 
