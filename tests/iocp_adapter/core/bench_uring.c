@@ -142,11 +142,11 @@ static void gather(void)
 }
 
 /* The same from a ring of buffers; a bundle that is not whole names where it ended, and the rest is not asked for. */
-static void bundle(uring *ring, uring_rings_one *buffers)
+static void bundle(uring *ring, uring_buffer_ring *buffers)
 {
     uring_cqe answer;
-    for (uint16_t i = 0; i < PARTS; i++) uring_rings_put(buffers, letters[i], (uint32_t)part_bytes, i);
-    uring_rings_publish(buffers);
+    for (uint16_t i = 0; i < PARTS; i++) uring_buffer_ring_put(buffers, letters[i], (uint32_t)part_bytes, i);
+    uring_buffer_ring_publish(buffers);
     uring_sqe send = {.opcode = OP_SEND,
                       .flags = URING_SELECT_BUFFER,
                       .ioprio = SEND_BUNDLE,
@@ -164,10 +164,10 @@ static double time_sends(int contender)
 {
     pthread_t reader;
     uring ring;
-    uring_rings_one buffers;
+    uring_buffer_ring buffers;
     tcp_pair(sockets);
     CHECK_EQ(uring_open(&ring, 64, true, true), 0);
-    CHECK_EQ(uring_rings_open(&ring, &buffers, PARTS, 1), 0);
+    CHECK_EQ(uring_buffer_ring_open(&ring, &buffers, PARTS, 1), 0);
     CHECK_EQ(pthread_create(&reader, NULL, discard, NULL), 0);
     double begun = now_ns();
     for (int i = 0; i < BATCHES; i++)
@@ -178,7 +178,7 @@ static double time_sends(int contender)
     double ns = (now_ns() - begun) / BATCHES;
     shutdown(sockets[0], SHUT_WR);
     pthread_join(reader, NULL);
-    uring_rings_close(&ring, &buffers);
+    uring_buffer_ring_close(&ring, &buffers);
     uring_close(&ring, true);
     close(sockets[0]), close(sockets[1]);
     return ns;

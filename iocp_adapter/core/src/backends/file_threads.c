@@ -9,7 +9,7 @@
  * thread never sees these. Four keep a disk's queue filled; more would only queue there.
  *
  * They also send files to sockets, which are never waited for: a piece at a time, once there is room, so that a
- * stream whose peer does not read holds no thread (send_file.c).
+ * stream whose peer does not read holds no thread (transfers/send_file.c).
  *
  * They hold the port's lock except while they are in the call. A job that was cancelled
  * before a thread came to it ends without the call; one that has begun runs to its end.

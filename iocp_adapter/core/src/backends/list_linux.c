@@ -1,4 +1,4 @@
-/* backends_linux.c - the list: the best first. */
+/* list_linux.c - the list: the best first. */
 #include "list_linux.h"
 
 const pp_backend *const pp_backends[] = {

@@ -1,4 +1,4 @@
-/* backends_linux.h - the back ends that Linux has. */
+/* list_linux.h - the back ends that Linux has. */
 #ifndef POOLPORT_BACKENDS_LINUX_H
 #define POOLPORT_BACKENDS_LINUX_H
 

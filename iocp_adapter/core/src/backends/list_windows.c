@@ -1,4 +1,4 @@
-/* backends_windows.c - the list. */
+/* list_windows.c - the list. */
 #include "list_windows.h"
 
 const pp_backend *const pp_backends[] = {

@@ -1,4 +1,4 @@
-/* backends_windows.h - the back ends that Windows has. */
+/* list_windows.h - the back ends that Windows has. */
 #ifndef POOLPORT_BACKENDS_WINDOWS_H
 #define POOLPORT_BACKENDS_WINDOWS_H
 

@@ -4,7 +4,7 @@
  * completes as cancelled. The kernel has it: the kernel is asked, and the completion
  * that follows tells whether the cancel or the result came first; a connection that
  * an accept yields after its cancel is closed, and what a stream's receive had taken from
- * its peer (ahead.c) comes before the end of it. It had completed before: PP_STALE, and
+ * its peer (transfers/ahead.c) comes before the end of it. It had completed before: PP_STALE, and
  * its completion, if nobody took it yet, comes with its result. */
 #include "engine.h"
 

@@ -6,8 +6,8 @@
  *
  *      epoll       an entry with EPOLLONESHOT, taken out when it has told
  *      io_uring    a poll that is not multishot
- *      iocp        IOCTL_AFD_POLL (iocp_watch.c); of events, processes and the like a thread
- *                  that waits for many (iocp_objects.c)
+ *      iocp        IOCTL_AFD_POLL (backends/iocp/watch.c); of events, processes and the like a thread
+ *                  that waits for many (backends/iocp/objects.c)
  *
  * On Unix the wait is for a duplicate. Two waits for one descriptor are then two entries
  * for epoll, which would refuse the second one otherwise; and a number that the program

@@ -1,7 +1,7 @@
 /* os.h - everything the engine asks of an operating system.
  *
- * The only header of the engine behind which platforms differ; os_unix.c and
- * os_windows.c are its twins. Contract, for all of them:
+ * The only header of the engine behind which platforms differ; unix.c and
+ * windows.c are its twins. Contract, for all of them:
  *   - socket calls never block and never raise a signal; they give a count of 0 or
  *     more, or minus the system's error number;
  *   - nothing is printed, nothing aborts;
@@ -13,7 +13,7 @@
 
 struct pp_backend;
 
-/* The back ends of this platform, the best first, ended by NULL (backends_*.c). */
+/* The back ends of this platform, the best first, ended by NULL (backends/list_*.c). */
 extern const struct pp_backend *const pp_backends[];
 
 /* ---- clock, threads, process ---------------------------------------------------- */

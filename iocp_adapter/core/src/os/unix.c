@@ -1,4 +1,4 @@
-/* os_unix.c - os.h for Linux and other Unixes. */
+/* unix.c - os.h for Linux and other Unixes. */
 #define _GNU_SOURCE
 #include "os.h"
 

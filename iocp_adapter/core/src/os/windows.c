@@ -1,4 +1,4 @@
-/* os_windows.c - os.h for Windows. Sockets here are SOCKETs, which a pp_endpoint_config carries as they are. */
+/* windows.c - os.h for Windows. Sockets here are SOCKETs, which a pp_endpoint_config carries as they are. */
 #define WIN32_LEAN_AND_MEAN
 #include "os.h"
 

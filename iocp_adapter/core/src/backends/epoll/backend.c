@@ -1,4 +1,4 @@
-/* backend_epoll.c - readiness from epoll, edge-triggered.
+/* backend.c - readiness from epoll, edge-triggered.
  *
  * Each descriptor is added once, for everything, and stays: an operation costs no
  * epoll_ctl. An edge says that the state has changed since the last report; the
@@ -8,7 +8,7 @@
  *
  * Files are none of its business, read, written or sent: file_threads.c.
  *
- * A descriptor that is somebody else's has an entry for one report (watch.c), whose name
+ * A descriptor that is somebody else's has an entry for one report (operations/watch.c), whose name
  * is that of the operation with bit 63 set, which no name has.
  *
  * A thread that waits is woken through an eventfd, the one entry that carries no

@@ -1,11 +1,11 @@
-/* uring_ahead.c - receives that the ring makes by itself into blocks of a provider.
+/* ahead.c - receives that the ring makes by itself into blocks of a provider.
  *
  * A multishot receive waits for data without a buffer (POLL_FIRST), takes one of its group's
  * ring when there is some, tells it, and waits again. It ends when the ring has none for
  * what is there (ENOBUFS), at the end of the stream, with an error, when it is asked to,
  * when the completion queue is full, with the thread that submitted it, or, where the
  * kernel has that, after a share of the ring's bytes. Without multishot it ends with each
- * piece. Whether it is armed again is ahead.c's.
+ * piece. Whether it is armed again is transfers/ahead.c's.
  *
  * A completion tells of one block, or, where the kernel makes bundles, of as many as it has filled: those
  * that were put into the ring one after the other, from the one that it names on, all full but the last. Each
@@ -50,7 +50,7 @@ typedef struct place {
 enum { NOWHERE = UINT32_MAX };
 
 typedef struct ahead_ring {
-    uring_rings_one buffers;
+    uring_buffer_ring buffers;
     const pp_provider *provider; /* NULL: unused */
     place *places;
     uint32_t free;      /* places without a block */
@@ -115,9 +115,9 @@ static bool clear(pp_port *port, ahead_ring *ring)
     uring *of = ((rings *)port->rings)->ring;
     uint16_t group = ring->buffers.group;
     if (!ring->provider) return true;
-    uring_rings_close(of, &ring->buffers);
+    uring_buffer_ring_close(of, &ring->buffers);
     give_all_back(port, ring);
-    return uring_rings_open(of, &ring->buffers, port->ring_blocks, group) == 0;
+    return uring_buffer_ring_open(of, &ring->buffers, port->ring_blocks, group) == 0;
 }
 
 static uint8_t join(pp_port *port, const pp_provider *provider)
@@ -174,7 +174,7 @@ static void fill(pp_port *port, ahead_ring *ring)
         ring->free = to->next;
         to->block = block;
         to->bytes = ring->bytes = bytes;
-        to->at = uring_rings_put(&ring->buffers, data, (uint32_t)bytes, (uint16_t)at);
+        to->at = uring_buffer_ring_put(&ring->buffers, data, (uint32_t)bytes, (uint16_t)at);
         if (ring->last != NOWHERE)
             ring->places[ring->last].after = at; /* that may be this one, used before */
         to->after = NOWHERE;
@@ -183,7 +183,7 @@ static void fill(pp_port *port, ahead_ring *ring)
     }
     if (ring->available == before) return;
     port->stats.ring_blocks += ring->available - before;
-    uring_rings_publish(&ring->buffers);
+    uring_buffer_ring_publish(&ring->buffers);
 }
 
 static void replenish(pp_port *port)
@@ -219,11 +219,11 @@ static bool arm(pp_port *port, uint32_t index)
     }
     uint64_t share = pp_ahead_share(port) * ring->bytes;
     uint32_t limit = (uint32_t)(share < LONGEST_BLOCK ? share : LONGEST_BLOCK);
-    uring_rings_way way = {.multishot = self->ways.multishot,
-                           .bundles = self->ways.bundles && ring->bytes < BUNDLED_BELOW,
-                           .limit_bytes = self->ways.limited ? limit : 0};
+    uring_buffer_ring_way way = {.multishot = self->ways.multishot,
+                                 .bundles = self->ways.bundles && ring->bytes < BUNDLED_BELOW,
+                                 .limit_bytes = self->ways.limited ? limit : 0};
     uring_places_fill(self->places, self->ring, port, index, entry);
-    uring_rings_fill_receive(entry, ring->buffers.group, &way);
+    uring_buffer_ring_fill_receive(entry, ring->buffers.group, &way);
     entry->user_data = name_of(port, index);
     uring_commit(self->ring);
     end->armed = PP_ARMED;
@@ -324,11 +324,11 @@ static void take_one(pp_port *port, ahead_ring *ring, uint32_t index, uint32_t a
 static void take_blocks(pp_port *port, ahead_ring *ring, uint32_t index, const uring_cqe *completion)
 {
     uint64_t left = completion->result > 0 ? (uint64_t)completion->result : 0;
-    uint32_t at = uring_rings_name(completion), taken = 0;
+    uint32_t at = uring_buffer_ring_name(completion), taken = 0;
     do {
         if (at >= port->ring_blocks || !ring->places[at].block.handle) break;
         const place *from = &ring->places[at];
-        uint64_t room = uring_rings_room(&ring->buffers, from->at, (uint16_t)at, (uint32_t)from->bytes);
+        uint64_t room = uring_buffer_ring_room(&ring->buffers, from->at, (uint16_t)at, (uint32_t)from->bytes);
         uint64_t bytes = left < room ? left : room;
         uint32_t after = from->after;
         take_one(port, ring, index, at, bytes);
@@ -387,7 +387,7 @@ static void close_rings(pp_port *port)
     rings *self = port->rings;
     for (uint8_t at = 1; at <= PP_RINGS; at++) {
         ahead_ring *ring = named(port, at);
-        if (ring->buffers.entries) uring_rings_close(self->ring, &ring->buffers);
+        if (ring->buffers.entries) uring_buffer_ring_close(self->ring, &ring->buffers);
         if (ring->provider) give_all_back(port, ring);
         free(ring->places);
     }
@@ -405,7 +405,7 @@ int uring_ahead_init(pp_port *port, uring *ring, const uring_places *places, con
     for (uint8_t at = 1; at <= PP_RINGS && !error; at++) {
         ahead_ring *one = named(port, at);
         one->places = calloc(port->ring_blocks, sizeof *one->places);
-        error = one->places ? uring_rings_open(ring, &one->buffers, port->ring_blocks, at) : -ENOMEM;
+        error = one->places ? uring_buffer_ring_open(ring, &one->buffers, port->ring_blocks, at) : -ENOMEM;
         if (!error) begin_empty(port, one);
     }
     if (error) close_rings(port);
@@ -417,7 +417,7 @@ void uring_ahead_end(pp_port *port, bool mapped)
     rings *self = port->rings;
     if (!self) return;
     for (uint8_t at = 1; at <= PP_RINGS && !mapped; at++) {
-        uring_rings_forget(&named(port, at)->buffers);
+        uring_buffer_ring_forget(&named(port, at)->buffers);
         named(port, at)->provider = NULL; /* its pool is another one in a child */
     }
     close_rings(port);

@@ -1,6 +1,6 @@
-/* uring_ahead.h - receives that the ring makes by itself into blocks of a provider. */
-#ifndef POOLPORT_URING_AHEAD_H
-#define POOLPORT_URING_AHEAD_H
+/* ahead.h - receives that the ring makes by itself into blocks of a provider. */
+#ifndef POOLPORT_IO_URING_AHEAD_H
+#define POOLPORT_IO_URING_AHEAD_H
 
 #include "engine.h"
 #include "places.h"

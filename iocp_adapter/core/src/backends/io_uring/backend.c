@@ -1,4 +1,4 @@
-/* backend_io_uring.c - io_uring as the port's source of news.
+/* backend.c - io_uring as the port's source of news.
  *
  * What is armed once and stays: a multishot poll for each endpoint, which reports
  * edges just as epoll does, but into a ring that is read without a system call, and a
@@ -10,14 +10,14 @@
  * the system call moves the bytes for less than the preparation, submission and
  * completion of a request, which would take a second entry into the kernel per batch.
  * Where a port has rings of blocks, which idle endpoints share, it is otherwise:
- * uring_ahead.c.
+ * ahead.c.
  *
  *      user data    bit 63    bits 32-62     bits 0-31
  *      poll         1         generation     endpoint, in bit 30 whether it tells of data
- *      receive      1         generation     uring_ahead.c
+ *      receive      1         generation     ahead.c
  *      accept,file  0         generation     slot: the operation's name
- *      others' fds  0         generation     the same, of watch.c: a poll that reports once
- *      zero copy    0         generation     uring_zero_copy.c: bit 31, which no slot has
+ *      others' fds  0         generation     the same, of operations/watch.c: a poll that reports once
+ *      zero copy    0         generation     zero_copy.c: bit 31, which no slot has
  *      others       0         0              IGNORED
  *
  * Files are sent by sendfile() in file_threads.c as under epoll, and not by splice

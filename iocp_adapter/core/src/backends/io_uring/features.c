@@ -1,4 +1,4 @@
-/* uring_features.c - one row for each thing that a kernel's io_uring may have or lack.
+/* features.c - one row for each thing that a kernel's io_uring may have or lack.
  *
  * A row is a name, the environment variable that turns the feature off, what is done
  * without it, and how to find out. Finding out is doing: a poll is armed on a
@@ -141,14 +141,14 @@ static const struct row {
     [URING_FILES] = {"files", SWITCH("FILES"), "threads that wait for the disk, as under epoll", try_files},
     [URING_ZERO_COPY_SEND] = {"zero_copy_send", SWITCH("ZERO_COPY_SEND"), "sends are copied", zero_copy_try},
     [URING_PROVIDED_BUFFERS] = {"provided_buffers", SWITCH("PROVIDED_BUFFERS"),
-                                "a block is acquired when data is there", uring_rings_try},
+                                "a block is acquired when data is there", uring_buffer_ring_try},
     [URING_MULTISHOT_RECEIVE] = {"multishot_receive", SWITCH("MULTISHOT_RECEIVE"),
-                                 "a receive is armed again for each piece", uring_rings_try_multishot},
+                                 "a receive is armed again for each piece", uring_buffer_ring_try_multishot},
     [URING_RECEIVE_LIMIT] = {"receive_limit", SWITCH("RECEIVE_LIMIT"),
                              "whoever has its share of a ring is stopped when that is seen",
-                             uring_rings_try_limit},
+                             uring_buffer_ring_try_limit},
     [URING_RECEIVE_BUNDLES] = {"receive_bundles", SWITCH("RECEIVE_BUNDLES"),
-                               "the kernel tells of each block by itself", uring_rings_try_bundles},
+                               "the kernel tells of each block by itself", uring_buffer_ring_try_bundles},
     [URING_REGISTERED_FILES] = {"registered_files", SWITCH("REGISTERED_FILES"),
                                 "a descriptor is looked up for each request", uring_places_try},
     [URING_REGISTERED_BUFFERS] = {"registered_buffers", SWITCH("REGISTERED_BUFFERS"),

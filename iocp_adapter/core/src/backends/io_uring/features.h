@@ -1,6 +1,6 @@
-/* uring_features.h - what of io_uring this kernel has, and which of it may be used. */
-#ifndef POOLPORT_URING_FEATURES_H
-#define POOLPORT_URING_FEATURES_H
+/* features.h - what of io_uring this kernel has, and which of it may be used. */
+#ifndef POOLPORT_IO_URING_FEATURES_H
+#define POOLPORT_IO_URING_FEATURES_H
 
 #include "engine.h"
 #include "ring.h"

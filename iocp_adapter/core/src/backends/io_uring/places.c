@@ -1,4 +1,4 @@
-/* uring_places.c - see uring_places.h.
+/* places.c - see places.h.
  *
  * For a request that names a descriptor the kernel looks it up, and holds the file until the request
  * completes. For one that names a place of a registered table it does not: the table holds the file. Each

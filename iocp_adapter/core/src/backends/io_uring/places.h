@@ -1,6 +1,6 @@
-/* uring_places.h - descriptors that the ring knows by their place in a table of its own. */
-#ifndef POOLPORT_URING_PLACES_H
-#define POOLPORT_URING_PLACES_H
+/* places.h - descriptors that the ring knows by their place in a table of its own. */
+#ifndef POOLPORT_IO_URING_PLACES_H
+#define POOLPORT_IO_URING_PLACES_H
 
 #include "engine.h"
 #include "ring.h"

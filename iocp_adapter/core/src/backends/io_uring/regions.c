@@ -1,4 +1,4 @@
-/* uring_regions.c - see uring_regions.h.
+/* regions.c - see regions.h.
  *
  * For a transfer to or from memory of the program the kernel finds the pages behind it, pins them, and lets
  * them go when it is done. Of memory that is registered it knows the pages. A pool is registered as a whole,

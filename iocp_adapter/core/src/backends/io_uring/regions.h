@@ -1,6 +1,6 @@
-/* uring_regions.h - the memory of whole pools, registered with the ring. */
-#ifndef POOLPORT_URING_REGIONS_H
-#define POOLPORT_URING_REGIONS_H
+/* regions.h - the memory of whole pools, registered with the ring. */
+#ifndef POOLPORT_IO_URING_REGIONS_H
+#define POOLPORT_IO_URING_REGIONS_H
 
 #include "engine.h"
 #include "ring.h"

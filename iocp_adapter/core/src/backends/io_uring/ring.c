@@ -1,4 +1,4 @@
-/* ring_linux.c - mapping the rings, and the memory ordering they ask for.
+/* ring.c - mapping the rings, and the memory ordering they ask for.
  *
  * Two rings are shared with the kernel. In the submission ring we own the tail and the
  * kernel the head; in the completion ring it is the other way round. Whoever owns an

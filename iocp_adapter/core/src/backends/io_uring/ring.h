@@ -1,10 +1,10 @@
-/* ring_linux.h - io_uring's rings by the system calls themselves.
+/* ring.h - io_uring's rings by the system calls themselves.
  *
  * The interface of the kernel is stated here as far as it is used, because the
  * headers of a distribution may be older than the kernel that runs. One thread at a
  * time prepares and reaps (the port's lock sees to it); entering needs no lock. */
-#ifndef POOLPORT_RING_LINUX_H
-#define POOLPORT_RING_LINUX_H
+#ifndef POOLPORT_IO_URING_RING_H
+#define POOLPORT_IO_URING_RING_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,15 +42,15 @@ typedef struct uring_buffer {
     uint16_t name, tail;
 } uring_buffer;
 
-typedef struct uring_buffer_ring {
+typedef struct uring_buffer_registration {
     uint64_t address;
     uint32_t entries;
     uint16_t group, flags;
     uint64_t reserved[3];
-} uring_buffer_ring;
+} uring_buffer_registration;
 
 _Static_assert(sizeof(uring_buffer) == 16, "as the kernel has it");
-_Static_assert(sizeof(uring_buffer_ring) == 40, "as the kernel has it");
+_Static_assert(sizeof(uring_buffer_registration) == 40, "as the kernel has it");
 
 enum {
     URING_OP_NOP = 0,

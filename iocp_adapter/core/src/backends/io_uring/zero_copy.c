@@ -1,4 +1,4 @@
-/* uring_zero_copy.c - sends that the network reads from our memory.
+/* zero_copy.c - sends that the network reads from our memory.
  *
  * An ordinary send is over when the kernel has copied the bytes. One without a copy
  * has two ends:
@@ -23,7 +23,7 @@
  * An endpoint that has sent everything so is not done before the last notification: until then it can
  * be reset, and its send timeout goes on.
  *
- * Where all of a send is in memory of a pool that is registered (uring_regions.c), the network reads pages that the
+ * Where all of a send is in memory of a pool that is registered (regions.c), the network reads pages that the
  * kernel knows already, and none are locked for the send.
  *
  * Nothing can be asked back from a socket's queue but by ending the connection, so a

@@ -1,6 +1,6 @@
-/* uring_zero_copy.h - sends that the network reads from our memory. */
-#ifndef POOLPORT_URING_ZERO_COPY_H
-#define POOLPORT_URING_ZERO_COPY_H
+/* zero_copy.h - sends that the network reads from our memory. */
+#ifndef POOLPORT_IO_URING_ZERO_COPY_H
+#define POOLPORT_IO_URING_ZERO_COPY_H
 
 #include "engine.h"
 #include "places.h"

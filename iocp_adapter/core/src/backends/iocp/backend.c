@@ -1,7 +1,7 @@
-/* backend_iocp.c - a Windows completion port.
+/* backend.c - a Windows completion port.
  *
  * Windows reports what has been done, not what could be. Sends, accepts and connects
- * are handed over (iocp_sockets.c) and come back as packets. Receives are not: one that
+ * are handed over (sockets.c) and come back as packets. Receives are not: one that
  * waits in the kernel would bind a block for each idle connection. A receive of zero
  * bytes waits instead, its packet is the edge that the engine knows from other kernels,
  * and the bytes are fetched at once into a block acquired then.

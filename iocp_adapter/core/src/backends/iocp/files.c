@@ -1,4 +1,4 @@
-/* iocp_files.c - ReadFile and WriteFile with an offset in the OVERLAPPED.
+/* files.c - ReadFile and WriteFile with an offset in the OVERLAPPED.
  *
  * A packet is posted for each that was taken, also where it succeeded at once: a file's
  * handle is not told to skip. The end of a file is an error to Windows

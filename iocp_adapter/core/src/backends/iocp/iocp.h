@@ -1,4 +1,4 @@
-/* iocp_windows.h - operations as Windows has them: an OVERLAPPED, and what it was for.
+/* iocp.h - operations as Windows has them: an OVERLAPPED, and what it was for.
  *
  * The kernel knows an operation by the address of its OVERLAPPED, which is the first
  * member of an iocp_operation: the pointer that comes out of the port is the operation.
@@ -8,8 +8,8 @@
  * (a listener's 32 accepts) and fewer in another (a send of several messages), so they have
  * a slab of their own. It grows with the most that were ever under way at once, which
  * pp_port_stats.grown tells: nothing is allocated for an operation. */
-#ifndef POOLPORT_IOCP_WINDOWS_H
-#define POOLPORT_IOCP_WINDOWS_H
+#ifndef POOLPORT_IOCP_H
+#define POOLPORT_IOCP_H
 
 #define WIN32_LEAN_AND_MEAN
 #include "engine.h"
@@ -64,7 +64,7 @@ typedef struct iocp_end {
     struct iocp_opening *opening; /* a pipe that is being connected to */
 } iocp_end;
 
-/* A socket that is like a new one (iocp_reuse.c). */
+/* A socket that is like a new one (reuse.c). */
 typedef struct iocp_spare {
     SOCKET socket;
     int family, type, protocol;
@@ -140,7 +140,7 @@ void iocp_filed(pp_port *port, iocp_operation *operation);
 void iocp_file_left(pp_port *port, iocp_operation *operation);
 void iocp_polled(pp_port *port, iocp_operation *operation);
 
-/* ---- iocp_objects.c: iocp_poll() and so on for what is no socket (pp_os_object()) ------------- */
+/* ---- objects.c: iocp_poll() and so on for what is no socket (pp_os_object()) ------------- */
 
 pp_status iocp_wait(pp_port *port, uint32_t slot);
 void iocp_wait_cancel(pp_port *port, uint32_t slot);
@@ -150,7 +150,7 @@ void iocp_waiters_end(iocp_state *state);
 /* A function that Winsock gives out only on request, through a socket; NULL where it has none. */
 void *iocp_extension(SOCKET socket, GUID name);
 
-/* ---- iocp_reuse.c ---------------------------------------------------------------------------- */
+/* ---- reuse.c ---------------------------------------------------------------------------- */
 
 int64_t iocp_disconnect(pp_port *port, uint32_t slot);
 void iocp_disconnected(pp_port *port, iocp_operation *operation);
@@ -159,7 +159,7 @@ SOCKET iocp_spare_like(iocp_state *state, const iocp_end *listening);
 void iocp_close_spares(iocp_state *state);
 void iocp_tell_reuse(const iocp_state *state, pp_feature *out);
 
-/* ---- iocp_pipes.c: what the above do for a pipe; error numbers are the system's -------------- */
+/* ---- pipes.c: what the above do for a pipe; error numbers are the system's -------------- */
 
 uint32_t iocp_pipe_attach(pp_port *port, uint32_t index);
 void iocp_pipe_expect(pp_port *port, uint32_t index);

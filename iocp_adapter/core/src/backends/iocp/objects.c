@@ -1,4 +1,4 @@
-/* iocp_objects.c - whether somebody else's event, process or other object is signalled.
+/* objects.c - whether somebody else's event, process or other object is signalled.
  *
  * What WaitForSingleObject() waits for has no packet of its own, so threads wait, each
  * for up to 63 objects and for news of its own:
@@ -17,7 +17,7 @@
  *
  * A mutex would belong to the thread that waited, which can never give it back, so it is
  * refused; as are files, pipes and directories, whose state says that some operation on
- * them has ended, and not that they are ready (os_windows.c).
+ * them has ended, and not that they are ready (os/windows.c).
  *
  * Threads begin when there is something to wait for, and end with the port. They take
  * their own lock and never the port's. A packet that the system has no memory for joins

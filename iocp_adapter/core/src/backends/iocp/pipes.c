@@ -1,4 +1,4 @@
-/* iocp_pipes.c - named pipes: a server's instances, a client's opening, and bytes both ways.
+/* pipes.c - named pipes: a server's instances, a client's opening, and bytes both ways.
  *
  * A pipe has no listener. Its server makes instances of it, each of which takes one client and is
  * then that connection. An accept therefore keeps several instances waiting (ConnectNamedPipe),

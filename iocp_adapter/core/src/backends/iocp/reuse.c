@@ -1,4 +1,4 @@
-/* iocp_reuse.c - DisconnectEx, and sockets that serve one connection after another.
+/* reuse.c - DisconnectEx, and sockets that serve one connection after another.
  *
  * AcceptEx wants a socket in advance. Making one and closing it costs about as much as the rest of
  * a short connection, and DisconnectEx with TF_REUSE_SOCKET gives one back as it came from

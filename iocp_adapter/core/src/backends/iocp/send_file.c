@@ -1,4 +1,4 @@
-/* iocp_send_file.c - TransmitFile, a piece at a time.
+/* send_file.c - TransmitFile, a piece at a time.
  *
  * Windows sends up to 2^31 - 2 bytes of a file in one call, from the offset in the
  * OVERLAPPED, and reads the file for it. The engine asks for less, as much as it gives to

@@ -1,4 +1,4 @@
-/* iocp_sockets.c - starting operations on Windows sockets.
+/* sockets.c - starting operations on Windows sockets.
  *
  * Each call that starts something has three ends. Pending: a packet will come. Success:
  * a packet comes all the same, unless the socket was told to skip it, which is safe

@@ -1,4 +1,4 @@
-/* iocp_watch.c - whether somebody else's socket is ready, asked of the driver behind Winsock.
+/* watch.c - whether somebody else's socket is ready, asked of the driver behind Winsock.
  *
  * A receive of no bytes would tell, but only of a socket that is associated with this port,
  * which is for life and the owner's to decide; WSAEventSelect would replace the events that
@@ -6,7 +6,7 @@
  * WSAPoll() are made of, leaves the socket alone: the request goes to a handle of our own
  * on the driver, names the socket, and comes out of the port as any other operation.
  *
- * Events and processes are waited for in another way (iocp_objects.c); a pipe or a file has
+ * Events and processes are waited for in another way (objects.c); a pipe or a file has
  * no such question (PP_UNSUPPORTED). */
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* backend_sim.c - a kernel that is a queue of things to say, and a seed.
+/* backend.c - a kernel that is a queue of things to say, and a seed.
  *
  * Every call of the engine and of a test that would make a real kernel report something
  * puts an event into the queue, with a delay in turns. A turn is a look of the engine
@@ -10,7 +10,7 @@
  *      completion seeds    news come only where they are expected; sends, accepts and
  *                          connects are taken over and may be asked back, in vain
  *
- * What somebody asks for comes before what the seed likes: sim_requests.c.
+ * What somebody asks for comes before what the seed likes: requests.c.
  *
  * A send that is taken over is copied when its event is said, from where the engine left
  * it: memory that went back too early is seen by a sanitizer. */

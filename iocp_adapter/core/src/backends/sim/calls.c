@@ -1,4 +1,4 @@
-/* sim_calls.c - the other ends of the simulated kernel's sockets, and what it is asked to do: the calls of a test. */
+/* calls.c - the other ends of the simulated kernel's sockets, and what it is asked to do: the calls of a test. */
 #include "sim.h"
 
 static sim_socket *at(int64_t descriptor) { return (sim_socket *)(intptr_t)descriptor; }

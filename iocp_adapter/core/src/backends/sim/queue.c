@@ -1,4 +1,4 @@
-/* sim_queue.c - what the simulated kernel will say, and the seed that decides when.
+/* queue.c - what the simulated kernel will say, and the seed that decides when.
  *
  * A kernel that is calm says everything in the order in which it came about. */
 #include <stdlib.h>

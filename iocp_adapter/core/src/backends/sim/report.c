@@ -1,4 +1,4 @@
-/* sim_report.c - what the simulated kernel says, when it does: the state of things at that moment.
+/* report.c - what the simulated kernel says, when it does: the state of things at that moment.
  *
  * An operation that was asked back has either outcome, and so may its news come to nothing: what they were about
  * may have happened, or be no more. */

@@ -1,4 +1,4 @@
-/* sim_requests.c - faults that somebody asked for, in place of those that the seed likes.
+/* requests.c - faults that somebody asked for, in place of those that the seed likes.
  *
  * A request waits for an operation of its kind on its socket. Where the simulated kernel is about to do something
  * for one, it looks here first (sim_meet(), sim_delay(), sim_gives_back(), dry()): the oldest request that fits is

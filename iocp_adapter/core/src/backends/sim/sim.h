@@ -133,16 +133,16 @@ uint32_t sim_connect(sim_socket *from, int64_t address);
 
 extern const pp_sockets sim_sockets;
 
-/* ---- sim_report.c ------------------------------------------------------------------- */
+/* ---- report.c ------------------------------------------------------------------- */
 
 sim_socket *sim_socket_of(const pp_port *port, uint32_t index);
 /* Asked back, and the kernel has found it; `result` is set while it has not. */
 bool sim_asked_back(const pp_slot *slot);
 void sim_report(pp_port *port, const sim_event *event);
-/* backend_sim.c: asks for an operation back. */
+/* backend.c: asks for an operation back. */
 void sim_cancel(pp_port *port, uint32_t slot);
 
-/* ---- sim_requests.c ----------------------------------------------------------------- */
+/* ---- requests.c ----------------------------------------------------------------- */
 
 /* What is to become of what the kernel is about to do. */
 typedef struct sim_meeting {
@@ -169,7 +169,7 @@ bool sim_is_dry(int64_t descriptor, uint32_t kind);
 /* At the end of a call: holds it, or lets the one that is held go on. */
 void sim_hold_up(pp_port *port);
 pp_status sim_ask(sim_kernel *kernel, const pp_sim_request *request);
-/* backend_sim.c: from now on nothing but what is asked for. PP_INVALID: there are endpoints. */
+/* backend.c: from now on nothing but what is asked for. PP_INVALID: there are endpoints. */
 pp_status sim_calm(sim_kernel *kernel, bool completes);
 
 #endif

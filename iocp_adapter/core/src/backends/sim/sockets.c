@@ -1,8 +1,8 @@
-/* sim_sockets.c - sockets that are memory: two ends, a buffer for each, a listener's backlog.
+/* sockets.c - sockets that are memory: two ends, a buffer for each, a listener's backlog.
  *
  * Whatever a real socket call may answer, these answer at the seed's pleasure: fewer
  * bytes than there are, nothing although there is something (and news of it later), no
- * descriptor, no memory; and at somebody's request before (sim_requests.c). */
+ * descriptor, no memory; and at somebody's request before (requests.c). */
 #include <stdlib.h>
 #include <string.h>
 
