@@ -1,5 +1,5 @@
-/* list_linux.c - the list: the best first. */
-#include "list_linux.h"
+/* list_linux.c - the back ends of Linux, the best first. */
+#include "backend.h"
 
 const pp_backend *const pp_backends[] = {
     &pp_backend_io_uring,

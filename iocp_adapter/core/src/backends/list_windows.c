@@ -1,5 +1,5 @@
-/* list_windows.c - the list. */
-#include "list_windows.h"
+/* list_windows.c - the back ends of Windows, the best first. */
+#include "backend.h"
 
 const pp_backend *const pp_backends[] = {
     &pp_backend_iocp,

@@ -11,11 +11,6 @@
 
 #include <poolport/port.h>
 
-struct pp_backend;
-
-/* The back ends of this platform, the best first, ended by NULL (backends/list_*.c). */
-extern const struct pp_backend *const pp_backends[];
-
 /* ---- clock, threads, process ---------------------------------------------------- */
 
 uint64_t pp_os_now_ns(void); /* monotonic */

@@ -25,7 +25,6 @@
 #include <unistd.h>
 
 #include "backends/file_threads.h"
-#include "backends/list_linux.h"
 
 enum { EVENTS = 256, SYSCALL_EPOLL_PWAIT2 = 441 };
 static const uint64_t ONCE_BIT = UINT64_C(1) << 63;

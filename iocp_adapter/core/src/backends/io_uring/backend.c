@@ -46,7 +46,6 @@
 
 #include "ahead.h"
 #include "backends/file_threads.h"
-#include "backends/list_linux.h"
 #include "features.h"
 #include "places.h"
 #include "regions.h"

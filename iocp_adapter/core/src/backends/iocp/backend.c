@@ -24,7 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends/list_windows.h"
 #include "iocp.h"
 
 /* So often does a wait without end come up to look for a signal, which does not interrupt it here. */
