@@ -1,4 +1,4 @@
-/* test_uring_rings.c - which provider has a ring, what kind of pool can be behind it, and what the kernel refuses. */
+/* test_buffer_ring.c - which provider has a ring, what kind of pool can be behind it, and what the kernel refuses. */
 #define _GNU_SOURCE
 #include <poolport/compacting.h>
 #include <poolport/slab.h>

@@ -1,4 +1,4 @@
-/* test_sim_requests.c - what the simulated kernel is asked to do, it does: then, to that, and once. */
+/* test_requests.c - what the simulated kernel is asked to do, it does: then, to that, and once. */
 #include <poolport/sim.h>
 #include <pthread.h>
 #include <sched.h>

@@ -1,4 +1,4 @@
-/* test_uring_zero_copy.c - sends that the network reads from the pool's memory. */
+/* test_zero_copy.c - sends that the network reads from the pool's memory. */
 #define _GNU_SOURCE
 #include <grp.h>
 #include <sys/resource.h>

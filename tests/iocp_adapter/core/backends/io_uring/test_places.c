@@ -1,4 +1,4 @@
-/* test_uring_places.c - descriptors that the kernel knows by a place: they are used, and nobody's end is kept from its peer. */
+/* test_places.c - descriptors that the kernel knows by a place: they are used, and nobody's end is kept from its peer. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <sys/resource.h>

@@ -1,4 +1,4 @@
-/* test_uring_features.c - what of io_uring is used, turned off one by one, or refused by the kernel. */
+/* test_features.c - what of io_uring is used, turned off one by one, or refused by the kernel. */
 #define _GNU_SOURCE
 #include <linux/filter.h>
 #include <linux/seccomp.h>

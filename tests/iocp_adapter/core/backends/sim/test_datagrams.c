@@ -1,6 +1,6 @@
-/* test_sim_datagrams.c - many seeds of a kernel that loses, delays, refuses and cancels datagrams in vain.
+/* test_datagrams.c - many seeds of a kernel that loses, delays, refuses and cancels datagrams in vain.
  *
- *     test_sim_datagrams [FIRST [COUNT]]     the seeds; a failing one is printed
+ *     test_datagrams [FIRST [COUNT]]     the seeds; a failing one is printed
  *
  * Each datagram says which one it is and how long. Afterwards:
  *

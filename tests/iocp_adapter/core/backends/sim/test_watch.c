@@ -1,6 +1,6 @@
-/* test_sim_watch.c - many seeds of a kernel that delays, reorders, refuses and cancels waits in vain.
+/* test_watch.c - many seeds of a kernel that delays, reorders, refuses and cancels waits in vain.
  *
- *     test_sim_watch [FIRST [COUNT]]     the seeds; a failing one is printed
+ *     test_watch [FIRST [COUNT]]     the seeds; a failing one is printed
  *
  * What is said to be ready is tried at once. Data that nobody reads must be told, sooner or later, to all who
  * wait for it, and each wait ends once. */

@@ -1,6 +1,6 @@
-/* test_sim.c - many seeds of a simulated kernel, and what must hold after each of them.
+/* test_streams.c - many seeds of a simulated kernel, and what must hold after each of them.
  *
- *     test_sim [FIRST [COUNT]]     the seeds; a failing one is printed
+ *     test_streams [FIRST [COUNT]]     the seeds; a failing one is printed
  *
  * A seed decides what the kernel does (sim.h) and what the program does: accept, connect, send from
  * blocks and from memory, receive, hold blocks so that the pool runs dry, cancel, end, reset, in any

@@ -1,4 +1,4 @@
-/* test_uring_bundles.c - one receive of the kernel's that fills several blocks of a ring: their order, and their way back. */
+/* test_bundles.c - one receive of the kernel's that fills several blocks of a ring: their order, and their way back. */
 #include "ring_cases.h"
 
 enum { LARGE_RING = 16, LONG = 3 * BLOCK - 100, ROUNDS = 200, STREAM_BYTES = 2 << 20 };

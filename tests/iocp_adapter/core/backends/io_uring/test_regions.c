@@ -1,4 +1,4 @@
-/* test_uring_regions.c - pools whose memory the kernel knows as a whole, and limits of what it may lock. */
+/* test_regions.c - pools whose memory the kernel knows as a whole, and limits of what it may lock. */
 #define _GNU_SOURCE
 #include <poolport/compacting.h>
 #include <poolport/malloc_pool.h>

@@ -1,6 +1,6 @@
-/* test_sim_files.c - many seeds of a kernel that delays, reorders, shortens, refuses and cancels in vain.
+/* test_files.c - many seeds of a kernel that delays, reorders, shortens, refuses and cancels in vain.
  *
- *     test_sim_files [FIRST [COUNT]]     the seeds; a failing one is printed
+ *     test_files [FIRST [COUNT]]     the seeds; a failing one is printed
  *
  * Every byte of a file is its place in it, so that whatever order things happen in, what is read is what
  * its place says, or was never written. Afterwards submitted = completed, and the file is closed. */

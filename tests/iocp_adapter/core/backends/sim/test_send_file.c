@@ -1,6 +1,6 @@
-/* test_sim_send_file.c - files between messages, on a kernel that delays, shortens, refuses and cancels in vain.
+/* test_send_file.c - files between messages, on a kernel that delays, shortens, refuses and cancels in vain.
  *
- *     test_sim_send_file [FIRST [COUNT]]     the seeds; a failing one is printed
+ *     test_send_file [FIRST [COUNT]]     the seeds; a failing one is printed
  *
  * Every byte of the file is its place in it, every message is one byte that no place has. What the peer gets is,
  * in the order of submission, a beginning of each: all of it, unless its completion says less. Afterwards

@@ -1,4 +1,4 @@
-/* test_uring_ends.c - the end of a connection that the ring receives from: nobody is left waiting, nothing is taken afterwards. */
+/* test_ends.c - the end of a connection that the ring receives from: nobody is left waiting, nothing is taken afterwards. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/time.h>

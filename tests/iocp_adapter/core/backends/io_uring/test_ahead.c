@@ -1,4 +1,4 @@
-/* test_uring_ahead.c - streams that the kernel receives into a ring of blocks: order, ends, cancels, empty rings. */
+/* test_ahead.c - streams that the kernel receives into a ring of blocks: order, ends, cancels, empty rings. */
 #include "engine.h"
 #include "ring_cases.h"
 

@@ -1,4 +1,4 @@
-/* test_uring_limits.c - rings too small for what goes through them, signals, and cancels that come too early or late. */
+/* test_limits.c - rings too small for what goes through them, signals, and cancels that come too early or late. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>

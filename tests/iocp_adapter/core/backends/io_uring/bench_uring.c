@@ -1,7 +1,7 @@
 /* bench_uring.c - what registered files and buffers, and bundles of sends, cost beside what is done without them.
  *
  *     cmake -B build -DPOOLPORT_PYTHON=OFF -DPOOLPORT_TESTS=ON && cmake --build build
- *     build/tests/iocp_adapter/core/bench_uring
+ *     build/tests/iocp_adapter/core/backends/io_uring/bench_uring
  *
  * Each round measures every contender once, in turn; a figure is the median over the rounds of processor time of
  * the working thread per operation, and of its ratio to the first contender's in the same round. */

@@ -1,4 +1,4 @@
-/* test_windows.c - what only Windows can do to a port: operations that are the kernel's until dequeued. */
+/* test_overlapped.c - what only Windows can do to a port: operations that are the kernel's until dequeued. */
 #include <pthread.h>
 #include <sched.h>
 
