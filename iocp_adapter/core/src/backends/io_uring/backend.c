@@ -13,27 +13,18 @@
  * ahead.c.
  *
  *      user data    bit 63    bits 32-62     bits 0-31
- *      poll         1         generation     endpoint, in bit 30 whether it tells of data
+ *      poll         1         generation     polls.c: endpoint, in bit 30 whether it tells of data
  *      receive      1         generation     ahead.c
  *      accept,file  0         generation     slot: the operation's name
- *      others' fds  0         generation     the same, of operations/watch.c: a poll that reports once
+ *      others' fds  0         generation     the same, of operations/watch.c; polls.c
  *      zero copy    0         generation     zero_copy.c: bit 31, which no slot has
- *      others       0         0              IGNORED
+ *      others       0         0              URING_IGNORED
+ *
+ * What arrives for a generation that has passed is counted and ignored.
  *
  * Files are sent by sendfile() in file_threads.c as under epoll, and not by splice
  * operations of the ring: one of those takes a pipe of two descriptors for each stream,
- * and the kernel gives it to a thread of its own all the same.
- *
- * The kernel may end what is armed at any time (no room for a completion, the thread
- * that submitted it has exited): without MORE it is armed again. Arming a poll reports
- * the present state at once, so polls that ended for want of room are armed again only
- * when everything reported has been taken, and no more of them at a time than the
- * submission queue holds, a quarter of the completion queue: otherwise each would end
- * for want of room again, without end. What arrives for a
- * generation that has passed is counted and ignored. Closing a descriptor ends no
- * poll, so unwatching takes it back; until the kernel has done so it holds the socket.
- * That is what ASYNC_CANCEL is for: POLL_REMOVE gives up on a poll that has just fired
- * and whose thread has not come round to say so, and the peer would never hear of the end. */
+ * and the kernel gives it to a thread of its own all the same. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
@@ -48,6 +39,7 @@
 #include "backends/file_threads.h"
 #include "features.h"
 #include "places.h"
+#include "polls.h"
 #include "regions.h"
 #include "zero_copy.h"
 
@@ -57,91 +49,27 @@ typedef struct uring_state {
     int bell; /* an eventfd, for those who may not touch the ring */
     bool rung;
     uint32_t files; /* reads and writes that the kernel holds */
-    pp_queue rearm; /* endpoints whose poll the kernel has ended */
+    uring_polls polls;
     zero_copy zero_copy;
     uring_places places;
     uring_regions regions;
     file_threads threads; /* instead of the ring's reads and writes */
 } uring_state;
 
-enum { IGNORED = 0, WITHOUT_DATA = 1 << 30 };
-static const uint64_t POLL_BIT = UINT64_C(1) << 63;
-
 /* ---- preparing ----------------------------------------------------------------------------- */
 
 static uring_sqe *prepare(uring_state *state) { return uring_room(&state->ring); }
 
-static uint64_t poll_name(const pp_port *port, uint32_t index)
-{
-    uint64_t without_data = port->ends[index].watched == PP_WATCHED_WITHOUT_DATA ? WITHOUT_DATA : 0;
-    return pp_end_name(port, index) | POLL_BIT | without_data;
-}
-
-static void fill_poll(pp_port *port, uint32_t index, uring_sqe *entry)
-{
-    uring_state *state = port->state;
-    uint32_t data = port->ends[index].watched == PP_WATCHED ? POLLIN : 0;
-    uring_fill_poll(entry, (int)port->ends[index].descriptor, data | POLLOUT | POLLRDHUP);
-    entry->user_data = poll_name(port, index);
-    uring_commit(&state->ring);
-}
-
 static pp_status watch(pp_port *port, uint32_t index)
 {
-    if (port->ends[index].queued_rearm) return PP_OK; /* and armed from there */
-    uring_sqe *entry = prepare(port->state);
-    if (!entry) return PP_NO_MEMORY;
-    fill_poll(port, index, entry);
-    return PP_OK;
-}
-
-static void rearm_later(pp_port *port, uint32_t index)
-{
     uring_state *state = port->state;
-    pp_end *end = &port->ends[index];
-    if (end->queued_rearm) return;
-    end->queued_rearm = 1;
-    end->next_rearm = PP_NONE;
-    if (state->rearm.head == PP_NONE)
-        state->rearm.head = index;
-    else
-        port->ends[state->rearm.tail].next_rearm = index;
-    state->rearm.tail = index;
-}
-
-/* Arms what fits. */
-static void rearm(pp_port *port)
-{
-    uring_state *state = port->state;
-    while (state->rearm.head != PP_NONE) {
-        uring_sqe *entry = uring_next(&state->ring);
-        if (!entry) return;
-        uint32_t index = state->rearm.head;
-        pp_end *end = &port->ends[index];
-        state->rearm.head = end->next_rearm;
-        end->queued_rearm = 0;
-        if (end->life != PP_LIFE_FREE && end->watched) fill_poll(port, index, entry), port->stats.rearmed++;
-        pp_end_recycle(port, index);
-    }
+    return uring_polls_watch(&state->ring, port, index);
 }
 
 static void unwatch(pp_port *port, uint32_t index)
 {
     uring_state *state = port->state;
-    uring_sqe *entry = prepare(state);
-    if (!entry) {
-        /* The poll keeps holding the file: the peer has to learn of the end all the same. */
-        if (port->ends[index].flags & PP_OWN_DESCRIPTOR)
-            shutdown((int)port->ends[index].descriptor, SHUT_RDWR);
-        return;
-    }
-    entry->opcode = URING_OP_ASYNC_CANCEL;
-    entry->fd = -1;
-    entry->address = poll_name(port, index);
-    /* Where an endpoint has been watched with and without data in turn, two polls may have this name. */
-    entry->operation_flags = port->rings ? URING_CANCEL_ALL : 0;
-    entry->user_data = IGNORED;
-    uring_commit(&state->ring);
+    uring_polls_unwatch(&state->ring, port, index);
 }
 
 static pp_status start_accept(pp_port *port, uint32_t slot)
@@ -215,14 +143,7 @@ static bool start_send_file(pp_port *port, uint32_t slot)
 static pp_status start_poll(pp_port *port, uint32_t slot)
 {
     uring_state *state = port->state;
-    uring_sqe *entry = prepare(state);
-    if (!entry) return PP_NO_MEMORY;
-    uring_fill_poll(entry, (int)port->slots[slot].file,
-                    port->slots[slot].kind == PP_KIND_READABLE ? POLLIN : POLLOUT);
-    entry->bytes = 0; /* once */
-    entry->user_data = pp_slot_name(port, slot);
-    uring_commit(&state->ring);
-    return PP_OK;
+    return uring_polls_once(&state->ring, port, slot);
 }
 
 static void cancel(pp_port *port, uint32_t slot)
@@ -238,7 +159,7 @@ static void cancel(pp_port *port, uint32_t slot)
     entry->opcode = URING_OP_ASYNC_CANCEL;
     entry->fd = -1;
     entry->address = pp_slot_name(port, slot);
-    entry->user_data = IGNORED;
+    entry->user_data = URING_IGNORED;
     uring_commit(&state->ring);
 }
 
@@ -263,8 +184,7 @@ static bool await(pp_port *port, int64_t timeout_ns)
 {
     uring_state *state = port->state;
     if (PP_UNLIKELY(port->hears) && timeout_ns != 0) return await_bell(state, timeout_ns);
-    unsigned least =
-        __atomic_load_n(&state->rearm.head, __ATOMIC_RELAXED) == PP_NONE && !uring_ahead_waits(port);
+    unsigned least = !uring_polls_wait(&state->polls) && !uring_ahead_waits(port);
     return uring_enter(&state->ring, least, timeout_ns) == -EINTR;
 }
 
@@ -281,7 +201,7 @@ static void wake(pp_port *port)
     uring_sqe *entry = prepare(state);
     if (!entry) return;
     entry->opcode = URING_OP_NOP;
-    entry->user_data = IGNORED;
+    entry->user_data = URING_IGNORED;
     uring_commit(&state->ring);
     uring_enter(&state->ring, 0, -1);
     state->rung = true;
@@ -296,28 +216,6 @@ static void ring(pp_port *port)
 }
 
 /* ---- harvesting ------------------------------------------------------------------------------- */
-
-static void take_poll(pp_port *port, const uring_cqe *completion)
-{
-    uint32_t index = pp_end_find(port, completion->user_data & ~POLL_BIT & ~(uint64_t)WITHOUT_DATA);
-    uint8_t watched = completion->user_data & WITHOUT_DATA ? PP_WATCHED_WITHOUT_DATA : PP_WATCHED;
-    if (index == PP_NONE || port->ends[index].watched != watched) {
-        port->stats.late_completions++;
-        return;
-    }
-    unsigned edges = 0;
-    int32_t events = completion->result;
-    if (events < 0 && events != -ECANCELED) {
-        edges = PP_EDGE_IN | PP_EDGE_HANGUP; /* the attempt will say what is wrong with the descriptor */
-    } else if (events > 0) {
-        if (events & POLLIN) edges |= PP_EDGE_IN;
-        if (events & POLLOUT) edges |= PP_EDGE_OUT;
-        if (events & (POLLRDHUP | POLLHUP | POLLERR)) edges |= PP_EDGE_HANGUP;
-    }
-    if (!(completion->flags & URING_CQE_MORE) && (events >= 0 || events == -ECANCELED))
-        rearm_later(port, index);
-    pp_ready(port, index, edges);
-}
 
 static void take_accept(pp_port *port, uint32_t slot, const uring_cqe *completion)
 {
@@ -343,24 +241,15 @@ static void take_file(pp_port *port, uint32_t slot, const uring_cqe *completion)
     pp_filed(port, slot, completion->result == -EINTR ? -ECANCELED : completion->result);
 }
 
-static void take_watch(pp_port *port, uint32_t slot, const uring_cqe *completion)
-{
-    int32_t events = completion->result;
-    bool ended_by_itself = events == -ECANCELED && !port->slots[slot].cancelled;
-    if (ended_by_itself && start_poll(port, slot) == PP_OK)
-        port->stats.rearmed++;
-    else
-        pp_watched(port, slot, events < 0 ? (uint32_t)-events : 0);
-}
-
 static void take_operation(pp_port *port, const uring_cqe *completion)
 {
+    uring_state *state = port->state;
     uint32_t slot = pp_slot_find(port, completion->user_data);
     uint8_t kind = slot ? port->slots[slot].kind : PP_KIND_NONE;
     if (kind == PP_KIND_READ || kind == PP_KIND_WRITE)
         take_file(port, slot, completion);
     else if ((kind == PP_KIND_READABLE || kind == PP_KIND_WRITABLE) && port->slots[slot].in_kernel)
-        take_watch(port, slot, completion);
+        uring_polls_told_once(&state->ring, port, slot, completion);
     else
         take_accept(port, slot, completion);
 }
@@ -378,18 +267,19 @@ static void harvest(pp_port *port, bool asked)
         uring_seen(ring);
         if (uring_ahead_owns(completion.user_data))
             uring_ahead_told(port, &completion);
-        else if (completion.user_data & POLL_BIT)
-            take_poll(port, &completion);
+        else if (uring_polls_own(completion.user_data))
+            uring_polls_told(&state->polls, port, &completion);
         else if (zero_copy_owns(completion.user_data))
             zero_copy_told(port, &state->zero_copy, &completion);
-        else if (completion.user_data != IGNORED)
+        else if (completion.user_data != URING_IGNORED)
             take_operation(port, &completion);
     }
     file_threads_reap(&state->threads);
     /* What is armed anew tells again. */
-    port->more = state->rearm.head != PP_NONE || uring_ahead_waits(port) || uring_overflown(ring);
+    port->more = uring_polls_wait(&state->polls) || uring_ahead_waits(port) || uring_overflown(ring);
     if (PP_UNLIKELY(uring_ahead_waits(port)) && !uring_overflown(ring)) uring_ahead_retry(port);
-    if (PP_UNLIKELY(state->rearm.head != PP_NONE) && !uring_peek(ring) && !uring_overflown(ring)) rearm(port);
+    if (PP_UNLIKELY(uring_polls_wait(&state->polls)) && !uring_peek(ring) && !uring_overflown(ring))
+        uring_polls_rearm(&state->polls, ring, port);
 }
 
 /* ---- life --------------------------------------------------------------------------------------- */

@@ -94,6 +94,8 @@ enum {
     URING_SETUP_COOP_TASKRUN = 1 << 8,
     URING_SETUP_TASKRUN_FLAG = 1 << 9,
 
+    URING_IGNORED = 0, /* the user data of what nobody waits for */
+
     URING_FEATURE_SINGLE_MMAP = 1 << 0,
     URING_FEATURE_NODROP = 1 << 1,
     URING_FEATURE_EXT_ARG = 1 << 8
