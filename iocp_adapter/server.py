@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 from iocp_adapter._native import ffi, lib
 from iocp_adapter.connection import Connection
-from iocp_adapter.errors import PortError, PortValueError, error_for
+from iocp_adapter.errors import PortValueError, error_for
 from iocp_adapter.features import Feature, Region
 from iocp_adapter.handler import Handler, Received, received_of
 from iocp_adapter.holding import HoldWatch
@@ -20,14 +19,14 @@ from iocp_adapter.native_handler import NativeHandler, NativeServing
 from iocp_adapter.native_port import CloseReport, NativePort, budget, limit_ns
 from iocp_adapter.options import pool_to_receive, seconds_or_none, whole
 from iocp_adapter.serving import Serving
+from iocp_adapter.shift import Shift
 from iocp_adapter.stats import ServerStats
-from pools import Pool, Unsupported
+from iocp_adapter.tags import tag_of
+from pools import Pool
 
 __all__ = ["Server"]
 
 _LARGEST_COUNT = (1 << 31) - 1
-TAGS_OF_THEIR_OWN = 1 << 16
-"""As many connections have one each by default, and as many share one later."""
 _LARGEST_RECEIVE = (1 << 32) - 1
 
 
@@ -144,7 +143,7 @@ class Server:
             },
             marks,
         )
-        shared = (provider, tag or _tag, max_connections, limits)
+        shared = (provider, tag or tag_of, max_connections, limits)
         self._serving: Serving
         if isinstance(handler, NativeHandler):
             self._serving = NativeServing(self._port, handler, *shared)
@@ -153,10 +152,7 @@ class Server:
         self.provider = provider
         self.address: tuple[str, int] = (host, port)
         """Where the server listens."""
-        self._worker: threading.Thread | None = None
-        self._turning = threading.Lock()
-        """Held by the thread that serves."""
-        self._stopping = False
+        self._shift = Shift(self._serving, provider)
         self._report: CloseReport | None = None
         self._listening: Listening | None = None
         self._listener = 0
@@ -234,30 +230,19 @@ class Server:
         What a handler raises that is no ``Exception``, such as KeyboardInterrupt or SystemExit, ends this
         call with it. Raises ``PortError`` where the server is being served already.
         """
-        if not self._turning.acquire(blocking=False):
-            raise PortError("the server is being served already; one thread serves it, until stop()")
-        try:
-            self._own()
-            self._serving.run(lambda: not self._stopping)
-        finally:
-            self._turning.release()
+        self._shift.serve()
 
     def start(self) -> Server:
         """Serve in a thread of the server's own; returns the server.
 
         There even a SystemExit in a handler costs its connection alone, for nobody waits for the thread.
         """
-        if self._worker is not None:
-            raise PortError("the server has been started already; create another one")
-        self._serving.caught = BaseException
-        self._worker = threading.Thread(target=self.serve_forever, name="poolport-server", daemon=True)
-        self._worker.start()
+        self._shift.start(self.serve_forever)
         return self
 
     def stop(self) -> None:
         """Make ``serve_forever()`` return soon; any thread, a handler or a signal handler may call it."""
-        self._stopping = True
-        lib.pp_port_post(self._port.c, 0, 0, 0)
+        self._shift.stop()
 
     def close(self, timeout: float | None = 5.0) -> CloseReport:
         """Stop accepting, send what is queued, close every connection; then close the port.
@@ -268,33 +253,14 @@ class Server:
         """
         if self._report is not None:
             return self._report
-        self._refuse_in_handler()
+        self._shift.refuse_in_handler()
         bounded = seconds_or_none("timeout", timeout, none="for no limit")
         deadline = time.monotonic() + (threading.TIMEOUT_MAX if bounded is None else bounded)
         self.stop()
-        with self._turn_of_closing(deadline, timeout):
+        with self._shift.of_closing(deadline, timeout):
             return self._close(deadline)
 
-    @contextlib.contextmanager
-    def _turn_of_closing(self, deadline: float, timeout: float | None) -> Iterator[None]:
-        """Once nobody else serves; a signal handler in the serving thread closes between two batches."""
-        own = self._serving.thread == threading.get_ident() and self._turning.locked()
-
-        def left() -> float:
-            return min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
-
-        if self._worker is not None:
-            self._worker.join(left())  # it may not have begun to serve
-        if not own and not self._turning.acquire(timeout=left()):
-            raise PortError(f"a handler has not returned for {timeout} s; make it return, then close")
-        try:
-            yield
-        finally:
-            if not own:
-                self._turning.release()
-
     def _close(self, deadline: float) -> CloseReport:
-        self._own()
         self._drain(deadline)
         if self._serving.holds:
             self._serving.holds.end()
@@ -303,16 +269,6 @@ class Server:
         if self._listening is not None:
             self._listening.close()
         return self._report
-
-    def _refuse_in_handler(self) -> None:
-        if threading.get_ident() == self._serving.thread and self._serving.busy:
-            raise PortError("close() in a handler would wait for itself; call stop() there")
-
-    def _own(self) -> None:
-        """The calling thread serves from now on."""
-        self._serving.thread = threading.get_ident()
-        with contextlib.suppress(Unsupported):
-            self.provider.adopt()
 
     def _drain(self, deadline: float) -> None:
         self._serving.ending = True
@@ -337,15 +293,3 @@ class Server:
         host, port = self.address
         state = "closed" if self._report is not None else f"{len(self._serving.connections)} connections"
         return f"<Server {host}:{port} {self.backend} {state}>"
-
-
-def _tag(number: int, peer: str) -> str:
-    """A label of its own for each of the first connections; later ones share one with their neighbours.
-
-    A pool keeps the text of every tag that a block ever had (debug histories, traces and leak reports refer
-    to it), so that a label for each connection would grow for as long as the server runs.
-    """
-    if number <= TAGS_OF_THEIR_OWN:
-        return f"conn-{number} {peer}"
-    first = number - (number - 1) % TAGS_OF_THEIR_OWN
-    return f"conn-{first} to conn-{first + TAGS_OF_THEIR_OWN - 1}"

@@ -188,13 +188,13 @@ class ServerGroup:
     def close(self, timeout: float | None = 5.0) -> CloseReport:
         """Close all servers at once, as ``Server.close`` does; their pools are the calling thread's then."""
         for server in self.servers:
-            server._refuse_in_handler()
+            server._shift.refuse_in_handler()
         first, *others = self.servers
         with ThreadPoolExecutor(len(self.servers)) as closers:  # all drain in the same time
             rest = closers.map(lambda server: server.close(timeout), others)
             reports = [first.close(timeout), *rest]  # which the calling thread may be serving
         for server in self.servers:
-            server._own()
+            server._shift.own()
         return CloseReport(
             outstanding=tuple(one for report in reports for one in report.outstanding),
             complete=all(report.complete for report in reports),

@@ -169,9 +169,9 @@ def test_not_even_a_system_exit_ends_a_server_that_has_its_own_thread(serve, dia
             client.sendall(b"x")
             client.recv(1)
     while server.stats().handler_errors < 3:
-        assert server._worker.is_alive()
+        assert server._shift.worker.is_alive()
     while server.stats().open:
-        assert server._worker.is_alive()
+        assert server._shift.worker.is_alive()
     assert "SystemExit" in caplog.text
 
 
@@ -271,7 +271,7 @@ def test_what_ended_in_an_interrupted_batch_has_ended(backend, pool, dial):
 
     with Server("127.0.0.1", 0, Interrupted(), provider=pool, backend=backend) as server:
         first, second = dial(server), dial(server)
-        server._own()
+        server._shift.own()
         while server.stats().accepted < 2:
             server._serving.turn(10)
         first.sendall(b"!")
@@ -292,7 +292,7 @@ def test_a_listener_that_ends_says_so(serve, caplog):
     server = serve(echo)
     server._listening.socket.shutdown(socket.SHUT_RDWR)
     while "accepts no more connections" not in caplog.text:
-        assert server._worker.is_alive()
+        assert server._shift.worker.is_alive()
     server.close()
     assert caplog.text.count("accepts no more") == 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from iocp_adapter.server import TAGS_OF_THEIR_OWN
+from iocp_adapter.tags import TAGS_OF_THEIR_OWN
 from pools import SlabPool
 
 from .conftest import Recorder, echo, receive

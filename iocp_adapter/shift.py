@@ -1,0 +1,87 @@
+"""Who serves: one thread at a time, and at last whoever closes.
+
+serve_forever()   the calling thread, until stop()
+start()           a thread of the server's own, until stop()
+close()           the calling thread, once nobody else does, so that what is queued can leave; a signal
+                  handler in the serving thread closes between two batches
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from iocp_adapter._native import lib
+from iocp_adapter.errors import PortError
+from iocp_adapter.serving import Serving
+from pools import Pool, Unsupported
+
+__all__ = ["Shift"]
+
+
+class Shift:
+    """One server's: which thread has it, and how it passes."""
+
+    def __init__(self, serving: Serving, pool: Pool):
+        self._serving = serving
+        self._pool = pool
+        self._held = threading.Lock()
+        """By the thread that serves."""
+        self._stopping = False
+        self.worker: threading.Thread | None = None
+        """The server's own thread, once it was started."""
+
+    def serve(self) -> None:
+        """Serve in the calling thread until ``stop()``."""
+        if not self._held.acquire(blocking=False):
+            raise PortError("the server is being served already; one thread serves it, until stop()")
+        try:
+            self.own()
+            self._serving.run(lambda: not self._stopping)
+        finally:
+            self._held.release()
+
+    def start(self, serve: Callable[[], None]) -> None:
+        """Have a thread of the server's own call ``serve``."""
+        if self.worker is not None:
+            raise PortError("the server has been started already; create another one")
+        self._serving.caught = BaseException
+        self.worker = threading.Thread(target=serve, name="poolport-server", daemon=True)
+        self.worker.start()
+
+    def stop(self) -> None:
+        """Make ``serve()`` return soon. Any thread, a handler and a signal handler."""
+        self._stopping = True
+        lib.pp_port_post(self._serving.port.c, 0, 0, 0)
+
+    def own(self) -> None:
+        """The calling thread serves from now on."""
+        self._serving.thread = threading.get_ident()
+        with contextlib.suppress(Unsupported):
+            self._pool.adopt()
+
+    def refuse_in_handler(self) -> None:
+        """Raises ``PortError`` for who would wait for itself."""
+        if threading.get_ident() == self._serving.thread and self._serving.busy:
+            raise PortError("close() in a handler would wait for itself; call stop() there")
+
+    @contextlib.contextmanager
+    def of_closing(self, deadline: float, timeout: float | None) -> Iterator[None]:
+        """Once nobody else serves. Raises ``PortError`` where that is not so by ``deadline``."""
+        own = self._serving.thread == threading.get_ident() and self._held.locked()
+
+        def left() -> float:
+            return min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+
+        if self.worker is not None:
+            self.worker.join(left())  # it may not have begun to serve
+        if not own and not self._held.acquire(timeout=left()):
+            raise PortError(f"a handler has not returned for {timeout} s; make it return, then close")
+        try:
+            self.own()
+            yield
+        finally:
+            if not own:
+                self._held.release()
