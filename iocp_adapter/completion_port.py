@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from types import TracebackType
 from typing import Any
 
-from iocp_adapter._native import CData, ffi, lib
+from iocp_adapter._native import CData, lib
 from iocp_adapter.addresses import pipe_name
 from iocp_adapter.completion import Completion
 from iocp_adapter.endpoint import PIPE, Endpoint
-from iocp_adapter.errors import PortValueError, error_for
+from iocp_adapter.errors import PortValueError
 from iocp_adapter.features import Region
 from iocp_adapter.files import open_descriptor
 from iocp_adapter.foreign import wait_for
 from iocp_adapter.listening import listen_pipe
-from iocp_adapter.native_port import CloseReport, NativePort, budget, limit_ns, nanoseconds
+from iocp_adapter.native_port import CloseReport, NativePort, budget, delay_ns, limit_ns
 from iocp_adapter.operation import Operation, Submission
 from iocp_adapter.options import LARGEST_64, pool_or_none, seconds_or_none, socket_descriptor, whole
 from iocp_adapter.rows import Pending, Rows, address_of
@@ -27,9 +26,7 @@ from pools import Lease, Pool
 
 __all__ = ["CompletionPort"]
 
-_WORDS = 8
 _MOST_ROWS = 4096
-_LONGEST_SECONDS = 9e9  # 285 years; more would not fit
 
 
 class CompletionPort:
@@ -221,11 +218,9 @@ class CompletionPort:
     def timer(self, delay: float, key: int = 0, user: Any = None) -> Operation:
         """A completion of kind ``timer`` when ``delay`` seconds have passed, never before."""
         whole("key", key, LARGEST_64)
-        if not isinstance(delay, int | float) or not 0 <= delay < float("inf"):
-            raise PortValueError(f"a timer of {delay!r} seconds: give 0 or more")
+        wait_ns = delay_ns(delay)
         call = self._begin(user)
-        delay_ns = -int(-min(delay, _LONGEST_SECONDS) * 1e9 // 1)
-        return call.done(lib.pp_port_timer(call.c, key, delay_ns, call.token, call.out), "timer")
+        return call.done(lib.pp_port_timer(call.c, key, wait_ns, call.token, call.out), "timer")
 
     def wait_readable(
         self, handle: socket.socket | OpenFile | int, key: int = 0, user: Any = None
@@ -262,30 +257,11 @@ class CompletionPort:
         """
         whole("limit", limit, _MOST_ROWS, least=1)
         timeout = seconds_or_none("timeout", timeout)
-        batch = self._rows.batches.begin(limit)
-        try:
-            count = self._fill(batch.rows, limit, timeout)
-            words = memoryview(ffi.buffer(batch.rows)).cast("B").cast("Q")[: count * _WORDS].tolist()
-            it = iter(words)
-            read = self._rows.read
-            return [read(batch, *row) for row in zip(it, it, it, it, it, it, it, it, strict=True)]
-        finally:
-            self._rows.batches.end(batch)
-
-    def _fill(self, rows: CData, limit: int, timeout: float | None) -> int:
-        why = ffi.new("pp_status *")
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            count = lib.pp_port_dequeue(self._native.c, rows, limit, nanoseconds(left), why)
-            if count or why[0] == lib.PP_TIMEOUT:
-                return count
-            if why[0] == lib.PP_CLOSED:
-                raise error_for(lib.PP_CLOSED, "dequeue")
+        return self._rows.dequeue(self._native.c, limit, timeout)
 
     def outstanding(self) -> tuple[Outstanding, ...]:
         """Operations that have not completed."""
-        return self._name_keys(self._native.outstanding())
+        return self._rows.with_keys(self._native.outstanding())
 
     def regions(self) -> tuple[Region, ...]:
         """The pools that ``registered_buffers`` was about so far, and why each is registered or is not."""
@@ -310,18 +286,13 @@ class CompletionPort:
         """
         report = self._native.close(seconds_or_none("timeout", timeout))
         return report._replace(
-            outstanding=self._name_keys(report.outstanding), endpoints=self._name_handles(report.endpoints)
+            outstanding=self._rows.with_keys(report.outstanding),
+            endpoints=self._rows.with_keys(report.endpoints),
         )
 
     def endpoints(self) -> tuple[EndpointInfo, ...]:
         """The table of handles: what each endpoint has moved, since when, and what it is doing."""
-        return self._name_handles(self._native.endpoints())
-
-    def _name_handles(self, found: tuple[EndpointInfo, ...]) -> tuple[EndpointInfo, ...]:
-        return tuple(one._replace(key=self._rows.key_of(one.key)) for one in found)
-
-    def _name_keys(self, found: tuple[Outstanding, ...]) -> tuple[Outstanding, ...]:
-        return tuple(one._replace(key=self._rows.key_of(one.key)) for one in found)
+        return self._rows.with_keys(self._native.endpoints())
 
     def _begin(
         self, user: Any, lease: Lease | None = None, held: Any = None, peer: CData = None

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from iocp_adapter._native import CData, ffi, lib
-from iocp_adapter.errors import error_for
+from iocp_adapter.errors import PortValueError, error_for
 from iocp_adapter.features import Region, read_features, read_regions
 from iocp_adapter.options import LARGEST_64, whole
 from iocp_adapter.stats import EndpointInfo, Outstanding, read_endpoint, read_outstanding, read_stats
 from pools import Pool
 
-__all__ = ["CloseReport", "NativePort", "limit_ns", "nanoseconds"]
+__all__ = ["CloseReport", "NativePort", "delay_ns", "limit_ns", "nanoseconds"]
 
 _BACKENDS = {
     "auto": lib.PP_BACKEND_AUTO,
@@ -22,6 +22,7 @@ _BACKENDS = {
     "sim": lib.PP_BACKEND_SIM,
 }
 _FOREVER_SECONDS = 1 << 32
+_LONGEST_DELAY_SECONDS = 9e9  # 285 years; more would not fit
 _GROWTH = 256
 _LARGEST_MARK = (1 << 63) - 1
 _LIMITS = {
@@ -63,6 +64,13 @@ def nanoseconds(seconds: float | None) -> int:
     if seconds is None or seconds > _FOREVER_SECONDS:
         return -1
     return max(0, -int(-seconds * 1e9 // 1))
+
+
+def delay_ns(seconds: float) -> int:
+    """A timer's delay for the core, rounded up. Raises ``PortValueError``."""
+    if not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        raise PortValueError(f"a timer of {seconds!r} seconds: give 0 or more")
+    return -int(-min(seconds, _LONGEST_DELAY_SECONDS) * 1e9 // 1)
 
 
 def limit_ns(name: str, seconds: float | None) -> int:

@@ -1,4 +1,4 @@
-"""What the rows of a port refer to: operations by a token, endpoints by the address of their name in C.
+"""The rows of a port. They refer to operations by a token, to endpoints by the address of their name in C.
 
 Python's tokens have the uppermost bit, so that a handler in C, which submits on the same port, has all
 numbers below for its own. An endpoint's name in C (``pp_named``) tells such a handler what Python knows
@@ -8,21 +8,26 @@ of it: the program's key, the engine's name, the table of its pool's functions.
 from __future__ import annotations
 
 import itertools
-from typing import Any, NamedTuple
+import time
+from typing import Any, NamedTuple, TypeVar
 
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.addresses import read_address
 from iocp_adapter.batches import Batch, Batches
 from iocp_adapter.completion import Completion
-from iocp_adapter.errors import completion_error
-from iocp_adapter.stats import KINDS
+from iocp_adapter.errors import completion_error, error_for
+from iocp_adapter.native_port import nanoseconds
+from iocp_adapter.stats import KINDS, EndpointInfo, Outstanding
 from pools import Lease, Pool
 
 __all__ = ["FIRST_TOKEN", "Named", "Pending", "Rows", "address_of"]
 
 FIRST_TOKEN = 1 << 63
 """No ``user`` below it is an operation of Python's."""
+_WORDS = 8
 _UNBOUND = (lib.PP_KIND_POST, lib.PP_KIND_TIMER, lib.PP_KIND_READABLE, lib.PP_KIND_WRITABLE)
+
+_Told = TypeVar("_Told", EndpointInfo, Outstanding)
 
 
 class Pending(NamedTuple):
@@ -79,6 +84,22 @@ class Rows:
         named = self.named.get(number)
         return number if named is None else named.key
 
+    def with_keys(self, found: tuple[_Told, ...]) -> tuple[_Told, ...]:
+        """What the core tells of endpoints and operations, with the program's keys in place of its own."""
+        return tuple(one._replace(key=self.key_of(one.key)) for one in found)
+
+    def dequeue(self, port: CData, limit: int, timeout: float | None) -> list[Completion]:
+        """Up to ``limit`` completions; empty when ``timeout`` seconds have passed. Raises ``PortClosed``."""
+        batch = self.batches.begin(limit)
+        try:
+            count = _fill(port, batch.rows, limit, timeout)
+            words = memoryview(ffi.buffer(batch.rows)).cast("B").cast("Q")[: count * _WORDS].tolist()
+            it = iter(words)
+            read = self.read
+            return [read(batch, *row) for row in zip(it, it, it, it, it, it, it, it, strict=True)]
+        finally:
+            self.batches.end(batch)
+
     def read(
         self,
         batch: Batch,
@@ -130,3 +151,15 @@ class Rows:
                 self.batches.forget(self.pending, end.user, batch)
             else:
                 self.batches.forget(self.named, end.key, batch)
+
+
+def _fill(port: CData, rows: CData, limit: int, timeout: float | None) -> int:
+    why = ffi.new("pp_status *")
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        count = lib.pp_port_dequeue(port, rows, limit, nanoseconds(left), why)
+        if count or why[0] == lib.PP_TIMEOUT:
+            return count
+        if why[0] == lib.PP_CLOSED:
+            raise error_for(lib.PP_CLOSED, "dequeue")
