@@ -239,14 +239,24 @@ static void connecting_fails_and_is_late(void)
 
 /* ---- the outcomes of a cancel --------------------------------------------------------------------------------- */
 
-/* A send that is still in the kernel's hands, and asked back. */
-static pp_completion cancelled_send(pp_sim_effect outcome, uint64_t amount, uint64_t turns)
+/* What a kernel that is asked for a send back can do, which has the send for so many turns. */
+static const struct outcome {
+    pp_sim_effect effect;
+    uint64_t amount, turns;
+    bool sent;
+} outcomes[] = {
+    {PP_SIM_CANCEL_WINS, 0, 50, false},
+    {PP_SIM_CANCEL_LOSES, 0, 50, true},
+    {PP_SIM_CANCEL_MISSES, 50, 10, true},  /* it has completed before it is asked for again, */
+    {PP_SIM_CANCEL_MISSES, 10, 50, false}, /* or is found the second time */
+};
+
+static void cancel_a_send(const struct outcome *outcome)
 {
     pp_block block;
     pp_operation name;
-    begin();
-    ask(PP_KIND_SEND, PP_SIM_DELAY, turns);
-    ask(PP_KIND_SEND, outcome, amount);
+    ask(PP_KIND_SEND, PP_SIM_DELAY, outcome->turns);
+    ask(PP_KIND_SEND, outcome->effect, outcome->amount);
     CHECK_EQ(heap_acquire(&heap, 64, 0, &block), PP_OK);
     memset(block.data, 'x', 64);
     pp_send send = {
@@ -258,42 +268,21 @@ static pp_completion cancelled_send(pp_sim_effect outcome, uint64_t amount, uint
     pp_completion row = next(port);
     CHECK_EQ(row.event, PP_KIND_SEND);
     CHECK_EQ(row.user, 4);
+    CHECK_EQ(row.error, outcome->sent ? 0 : pp_os_cancelled);
+    if (outcome->sent) CHECK_EQ(row.result, 64);
     CHECK_EQ(heap.live, 0); /* whatever became of it */
     CHECK(nothing_comes(port));
     CHECK_EQ(pp_port_cancel(port, name), PP_STALE);
-    return row;
+    CHECK_EQ(pp_sim_read(port, ends[1], far_bytes, sizeof far_bytes), outcome->sent ? 64 : 0);
 }
 
-static void it_is_cancelled(void)
+static void a_send_that_is_asked_back_completes_once_in_every_way(void)
 {
-    CHECK_EQ(cancelled_send(PP_SIM_CANCEL_WINS, 0, 50).error, pp_os_cancelled);
-    CHECK_EQ(pp_sim_read(port, ends[1], far_bytes, sizeof far_bytes), 0);
-    finish();
-}
-
-static void or_completes_all_the_same(void)
-{
-    pp_completion row = cancelled_send(PP_SIM_CANCEL_LOSES, 0, 50);
-    CHECK_EQ(row.error, 0);
-    CHECK_EQ(row.result, 64);
-    CHECK_EQ(pp_sim_read(port, ends[1], far_bytes, sizeof far_bytes), 64);
-    finish();
-}
-
-static void or_is_not_found_and_has_completed_before_it_is_asked_for_again(void)
-{
-    pp_completion row = cancelled_send(PP_SIM_CANCEL_MISSES, 50, 10);
-    CHECK_EQ(row.error, 0);
-    CHECK_EQ(row.result, 64);
-    CHECK_EQ(pp_sim_read(port, ends[1], far_bytes, sizeof far_bytes), 64);
-    finish();
-}
-
-static void or_is_found_the_second_time(void)
-{
-    CHECK_EQ(cancelled_send(PP_SIM_CANCEL_MISSES, 10, 50).error, pp_os_cancelled);
-    CHECK_EQ(pp_sim_read(port, ends[1], far_bytes, sizeof far_bytes), 0);
-    finish();
+    for (size_t i = 0; i < sizeof outcomes / sizeof *outcomes; i++) {
+        begin();
+        cancel_a_send(&outcomes[i]);
+        finish();
+    }
 }
 
 /* It takes a connection that nobody waits for any more. */
@@ -499,10 +488,7 @@ int main(void)
     RUN_ON_BOTH(a_send_fails);
     RUN_ON_BOTH(connecting_fails_and_is_late);
     kernel = PP_SIM_COMPLETING;
-    RUN(it_is_cancelled);
-    RUN(or_completes_all_the_same);
-    RUN(or_is_not_found_and_has_completed_before_it_is_asked_for_again);
-    RUN(or_is_found_the_second_time);
+    RUN(a_send_that_is_asked_back_completes_once_in_every_way);
     RUN(what_a_cancelled_accept_yields_is_closed);
     RUN_ON_BOTH(a_file_that_is_read_is_asked_back_in_every_way);
     RUN_ON_BOTH(a_receive_that_finds_the_pool_dry_waits_and_goes_on);
