@@ -1,27 +1,14 @@
 /* test_serve.c - the server's loop in C: what handlers answer, and what comes out of it. */
 #include <poolport/serve.h>
 
-#include "fixture.h"
+#include "connection.h"
 
-static struct heap heap;
-static int fds[2];
-static pp_port *port;
 static pp_endpoint endpoint;
 static pp_serve *serve;
 
-static size_t release_many(void *context, const pp_handle *handles, size_t count)
-{
-    size_t done = 0;
-    for (size_t i = 0; i < count; i++) done += heap_release(context, handles[i]) == PP_OK;
-    return done;
-}
-
 static void begin(pp_received_fn handler, void *context)
 {
-    heap_init(&heap, 16, 4096);
-    heap.table.release_many = release_many;
-    tcp_pair(fds);
-    port = new_port();
+    begin_connection();
     endpoint = add(port, fds[0], 5, &heap, PP_SELF_CLOSING);
     CHECK_EQ(pp_serve_create(port, &heap.table, handler, context, &serve), PP_OK);
     CHECK_EQ(pp_port_recv_stream(port, endpoint, endpoint, NULL), PP_OK);
@@ -30,10 +17,7 @@ static void begin(pp_received_fn handler, void *context)
 static void finish(void)
 {
     pp_serve_destroy(serve);
-    end_port(port);
-    CHECK_EQ(heap.live, 0);
-    CHECK_EQ(heap.misuses, 0);
-    sock_close(fds[0]), sock_close(fds[1]);
+    end_connection();
 }
 
 /* Serves until a row comes that is no data. */

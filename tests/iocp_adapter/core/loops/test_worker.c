@@ -4,13 +4,10 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-#include "fixture.h"
+#include "connection.h"
 
 enum { ROWS = 8, TOLD_FROM = 1000, WAKE = 999 };
 
-static struct heap heap;
-static int fds[2];
-static pp_port *port;
 static pp_named named;
 static pp_worker *worker;
 static pp_completion rows[ROWS];
@@ -31,19 +28,9 @@ static pp_status note(void *context, const pp_work *work)
     return work->row.key == refused_key ? PP_IO : PP_OK;
 }
 
-static size_t release_many(void *context, const pp_handle *handles, size_t count)
-{
-    size_t done = 0;
-    for (size_t i = 0; i < count; i++) done += heap_release(context, handles[i]) == PP_OK;
-    return done;
-}
-
 static void begin(pp_work_fn handler)
 {
-    heap_init(&heap, 16, 4096);
-    heap.table.release_many = release_many;
-    tcp_pair(fds);
-    port = new_port();
+    begin_connection();
     handled = 0, refused_key = 0;
     named = (pp_named){.key = 5, .provider = &heap.table};
     pp_endpoint_config config = {
@@ -63,10 +50,7 @@ static void begin(pp_work_fn handler)
 static void finish(void)
 {
     pp_worker_destroy(worker);
-    end_port(port);
-    CHECK_EQ(heap.live, 0);
-    CHECK_EQ(heap.misuses, 0);
-    sock_close(fds[0]), sock_close(fds[1]);
+    end_connection();
 }
 
 static pp_worker_stats counted(void)
