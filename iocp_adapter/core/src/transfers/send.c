@@ -114,12 +114,17 @@ static void done(pp_port *port, uint32_t slot)
     finish(port, slot, 0);
 }
 
+static void count_sent(pp_port *port, pp_end *end, uint64_t bytes)
+{
+    end->out_ns = port->now_ns;
+    end->sent_bytes += bytes;
+    port->stats.sent_bytes += bytes;
+}
+
 void pp_send_advance(pp_port *port, uint32_t index, uint64_t sent)
 {
     pp_end *end = &port->ends[index];
-    end->out_ns = port->now_ns;
-    end->sent_bytes += sent;
-    port->stats.sent_bytes += sent;
+    count_sent(port, end, sent);
     pp_budget_take(port, index, sent, 0);
     while (sent > 0) {
         uint32_t head = end->send_head;
@@ -401,9 +406,7 @@ void pp_send_answer(pp_port *port, const pp_block_send *answer, bool more)
     port->begun[PP_KIND_SEND]++;
     port->ended[PP_KIND_SEND]++;
     port->stats.sends++;
-    port->stats.sent_bytes += (uint64_t)sent;
-    end->sent_bytes += (uint64_t)sent;
-    end->out_ns = port->now_ns;
+    count_sent(port, end, (uint64_t)sent);
 }
 
 void pp_send_refused(pp_port *port, const pp_send *send, pp_status status)
