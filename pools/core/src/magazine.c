@@ -1,82 +1,56 @@
 /* magazine.c - see magazine.h. */
 #include "magazine.h"
 
-#include <string.h>
-
-pp_status pp_magazines_init(pp_magazines *magazines)
+static size_t all_bytes(const pp_magazines *magazines)
 {
-    magazines->all = pp_system_alloc_aligned(64, PP_MAGAZINES * sizeof *magazines->all);
-    if (!magazines->all) return PP_NO_MEMORY;
-    memset(magazines->all, 0, PP_MAGAZINES * sizeof *magazines->all);
+    size_t page = pp_system_page_bytes();
+    return (PP_MAGAZINES * magazines->bytes_each + page - 1) & ~(page - 1);
+}
+
+pp_status pp_magazines_init(pp_magazines *magazines, size_t bytes_each)
+{
+    magazines->bytes_each = bytes_each;
+    char *all = pp_system_reserve(all_bytes(magazines));
+    if (!all) return PP_NO_MEMORY;
+    if (pp_system_commit(all, all_bytes(magazines)) != PP_OK) {
+        pp_system_unreserve(all, all_bytes(magazines));
+        return PP_NO_MEMORY;
+    }
+    magazines->all = all;
     return PP_OK;
 }
 
 void pp_magazines_end(pp_magazines *magazines)
 {
-    if (magazines->all) pp_system_free_aligned(magazines->all);
+    if (magazines->all) pp_system_unreserve(magazines->all, all_bytes(magazines));
 }
 
-bool pp_magazine_try(pp_magazine *magazine)
+pp_magazine *pp_magazine_enter_next(pp_magazines *magazines, uint32_t home)
 {
-    uint32_t idle = 0;
-    return atomic_compare_exchange_strong_explicit(&magazine->busy, &idle, 1, memory_order_acquire,
-                                                   memory_order_relaxed);
+    for (uint32_t at = home;; at = (at + 1) % PP_MAGAZINES)
+        if (pp_magazine_try(pp_magazine_at(magazines, at))) return pp_magazine_at(magazines, at);
 }
 
-/* Fibonacci hashing: thread identities differ in their middle bits. */
-static uint32_t home_of(uintptr_t self)
+void pp_magazine_begin(pp_magazines *magazines, pp_magazine *magazine)
 {
-    return (uint32_t)((uint64_t)self * UINT64_C(0x9e3779b97f4a7c15) >> 58);
-}
-
-PP_STATIC_ASSERT(PP_MAGAZINES == 1 << 6, "home_of() gives six bits");
-
-pp_magazine *pp_magazine_enter(pp_magazines *magazines)
-{
-    pp_fork_goes_first();
-    for (uint32_t at = home_of(pp_system_self());; at = (at + 1) % PP_MAGAZINES)
-        if (pp_magazine_try(&magazines->all[at])) return &magazines->all[at];
-}
-
-uint32_t pp_magazines_steal(pp_magazines *magazines, pp_magazine *mine)
-{
-    for (uint32_t at = 0; at < PP_MAGAZINES; at++) {
-        pp_magazine *other = &magazines->all[at];
-        if (other == mine) continue;
-        bool inside = false;
-        while (atomic_load_explicit(&other->count, memory_order_relaxed) &&
-               !(inside = pp_magazine_try(other))) {
-            pp_magazine_leave(mine);
-            do pp_system_yield();
-            while (!pp_magazine_try(mine));
-            uint32_t filled = atomic_load_explicit(&mine->count, memory_order_relaxed);
-            if (filled) return filled; /* by whoever was here meanwhile */
-        }
-        if (!inside) continue;
-        uint32_t count = atomic_load_explicit(&other->count, memory_order_relaxed);
-        uint32_t taken = (count + 1) / 2;
-        memcpy(mine->indices, other->indices + count - taken, taken * sizeof *mine->indices);
-        atomic_store_explicit(&mine->count, taken, memory_order_relaxed);
-        atomic_store_explicit(&other->count, count - taken, memory_order_relaxed);
-        pp_magazine_leave(other);
-        if (taken) return taken;
-    }
-    return 0;
+    size_t at = (size_t)((char *)magazine - magazines->all) / magazines->bytes_each;
+    magazine->used = true;
+    atomic_fetch_or_explicit(&magazines->used, UINT64_C(1) << at, memory_order_release);
 }
 
 void pp_magazines_seize(pp_magazines *magazines)
 {
     for (uint32_t at = 0; at < PP_MAGAZINES; at++)
-        while (!pp_magazine_try(&magazines->all[at])) pp_system_yield();
+        while (!pp_magazine_try(pp_magazine_at(magazines, at))) pp_system_yield();
 }
 
 bool pp_magazines_seize_until(pp_magazines *magazines, uint64_t deadline_ns)
 {
     for (uint32_t at = 0; at < PP_MAGAZINES; at++)
-        while (!pp_magazine_try(&magazines->all[at])) {
+        while (!pp_magazine_try(pp_magazine_at(magazines, at))) {
             pp_system_yield();
             if (pp_system_now_ns() < deadline_ns) continue;
-            while (at-- > 0) pp_magazine_leave(&magazines->all[at]);
+            while (at-- > 0) pp_magazine_leave(pp_magazine_at(magazines, at));
             return false;
         }
     return true;
@@ -84,34 +58,64 @@ bool pp_magazines_seize_until(pp_magazines *magazines, uint64_t deadline_ns)
 
 void pp_magazines_let_go(pp_magazines *magazines)
 {
-    for (uint32_t at = 0; at < PP_MAGAZINES; at++) pp_magazine_leave(&magazines->all[at]);
+    for (uint32_t at = 0; at < PP_MAGAZINES; at++) pp_magazine_leave(pp_magazine_at(magazines, at));
 }
 
-uint64_t pp_magazines_cached(const pp_magazines *magazines)
+uint32_t pp_magazines_freeze(pp_magazines *magazines, pp_pool *pool, uint64_t deadline_ns)
 {
-    uint64_t cached = 0;
-    for (uint32_t at = 0; at < PP_MAGAZINES; at++)
-        cached += atomic_load_explicit(&magazines->all[at].count, memory_order_relaxed);
-    return cached;
+    if (!magazines->all) return 0; /* in the middle of being made */
+    if (!pp_magazines_seize_until(magazines, deadline_ns)) return 0;
+    while (!pp_lock_try(&pool->lock)) { /* GCOVR_EXCL_START: a race that no test can decide */
+        pp_system_yield();
+        if (pp_system_now_ns() < deadline_ns) continue;
+        pp_magazines_let_go(magazines);
+        return 0;
+    } /* GCOVR_EXCL_STOP */
+    return 1;
 }
 
-void pp_magazines_stats(const pp_magazines *magazines, pp_stats *out)
+void pp_magazines_thaw(pp_magazines *magazines, pp_pool *pool)
 {
-    uint64_t added = 0, ended = 0, acquired = 0, released = 0;
-    /* Ends first: a reader elsewhere then never sees more of them than beginnings. */
-    for (uint32_t at = 0; at < PP_MAGAZINES; at++) {
-        released += atomic_load_explicit(&magazines->all[at].released, memory_order_acquire);
-        ended += atomic_load_explicit(&magazines->all[at].requested_ended, memory_order_acquire);
+    pp_lock_drop(&pool->lock);
+    if (magazines->all) pp_magazines_let_go(magazines);
+}
+
+/* ---- counting -------------------------------------------------------------------------------------- */
+
+void pp_magazines_ends(const pp_magazines *magazines, pp_magazine_sums *sums)
+{
+    *sums = (pp_magazine_sums){0};
+    for (uint64_t left = pp_magazines_used(magazines); left; left &= left - 1) {
+        pp_magazine *magazine = pp_magazines_first(magazines, left);
+        sums->released += atomic_load_explicit(&magazine->released, memory_order_acquire);
+        sums->requested_ended += atomic_load_explicit(&magazine->requested_ended, memory_order_acquire);
     }
-    for (uint32_t at = 0; at < PP_MAGAZINES; at++) {
-        acquired += pp_read(&magazines->all[at].acquired);
-        added += pp_read(&magazines->all[at].requested_added);
-        out->failed += pp_read(&magazines->all[at].failed);
+}
+
+void pp_magazines_beginnings(const pp_magazines *magazines, pp_magazine_sums *sums)
+{
+    for (uint64_t left = pp_magazines_used(magazines); left; left &= left - 1) {
+        pp_magazine *magazine = pp_magazines_first(magazines, left);
+        int64_t net = pp_magazine_net(magazine);
+        int64_t peak = atomic_load_explicit(&magazine->peak, memory_order_relaxed);
+        sums->acquired += pp_read(&magazine->acquired);
+        sums->requested_added += pp_read(&magazine->requested_added);
+        sums->failed += pp_read(&magazine->failed);
+        sums->cached += atomic_load_explicit(&magazine->count, memory_order_relaxed);
+        sums->peak += peak > net ? peak : net;
     }
-    out->acquired += acquired;
-    out->released += released;
-    out->live_blocks += acquired - released;
-    out->requested_bytes += added - ended;
-    out->cached_blocks += pp_magazines_cached(magazines);
+}
+
+void pp_magazines_add(const pp_magazine_sums *sums, uint64_t most, pp_stats *out)
+{
+    int64_t peak = (int64_t)out->live_blocks + sums->peak; /* what is live by the base alone may be below 0 */
+    out->acquired += sums->acquired;
+    out->released += sums->released;
+    out->failed += sums->failed;
+    out->cached_blocks += sums->cached;
+    out->live_blocks += sums->acquired - sums->released;
+    out->requested_bytes += sums->requested_added - sums->requested_ended;
+    if (peak > (int64_t)most) peak = (int64_t)most;
+    if (peak > (int64_t)out->peak_live_blocks) out->peak_live_blocks = (uint64_t)peak;
     if (out->live_blocks > out->peak_live_blocks) out->peak_live_blocks = out->live_blocks;
 }

@@ -1,19 +1,23 @@
-/* magazine.h - caches of free slots between the threads of a shared pool and its depot.
+/* magazine.h - caches of free blocks between the threads of a shared pool and its depot.
  *
  * After Bonwick and Adams, "Magazines and Vmem" (USENIX 2001): a thread takes blocks from a
  * magazine of its own and goes to the depot, which has a lock, only to fill or empty half
- * of one. Here a magazine holds 2 x PP_MAGAZINE_HALF slot indices: the upper half is the
- * "loaded" magazine and the lower one the "previous", so a thread that alternates around a
- * boundary does not visit the depot each time. The depot is the slot table's free stack.
+ * of one. What a magazine holds its strategy says, and what the depot is:
+ *
+ *   slab           one stack of slot indices, of 2 x PP_MAGAZINE_HALF; the slot table's free stack
+ *   size classes   a stack for each class (sizeclass_shared.h); the classes' caches and spans
+ *
+ * The upper half of such a stack is the "loaded" magazine and the lower one the "previous", so a
+ * thread that alternates around a boundary does not visit the depot each time.
  *
  * Magazines belong to nobody: a thread enters the one that its identity hashes to by one
  * compare-and-swap on `busy`, or the next that is free. A thread that dies therefore leaves
- * nothing to recover, and a thread that finds its magazine and the depot empty takes half
- * of what it finds in the others.
+ * nothing to recover, and a thread that finds its magazine and the depot empty takes
+ * what it finds in the others.
  *
- *   Invariant: a slot index is in exactly one of: a magazine (state CACHED), the depot's
- *   stack (FREE), or the hands of an owner. Everything in a magazine, its counters included,
- *   is touched only between enter and leave, or read relaxed by statistics.
+ *   Invariant: a free block is in exactly one of: a magazine, the depot, or the hands of the thread that is
+ *   moving it. Everything in a magazine, its counters included, is touched only between enter and leave,
+ *   or read relaxed by statistics.
  *   Memory order: enter is acquire and leave is release, so that what one thread did to a
  *   block happens before the next thread hands it out.
  *   Lock order: magazines, then the pool's lock. A thread inside one magazine enters a second
@@ -26,35 +30,76 @@
 
 enum { PP_MAGAZINE_HALF = 32, PP_MAGAZINES = 64 };
 
+/* What every magazine begins with: one cache line. */
 typedef struct pp_magazine {
     _Alignas(64) _Atomic uint32_t busy;
-    _Atomic uint32_t count;
-    uint32_t indices[2 * PP_MAGAZINE_HALF];
+    _Atomic uint32_t count; /* blocks in it */
     pp_counter acquired, released, failed;
     pp_counter requested_added, requested_ended; /* bytes; their difference over all is Q */
+    _Atomic int64_t peak; /* the most of acquired - released since a peak was noted from inside of it */
+    bool used;            /* its bit is set in pp_magazines.used */
 } pp_magazine;
 
+PP_STATIC_ASSERT(sizeof(pp_magazine) == 64, "one cache line");
+
 typedef struct pp_magazines {
-    pp_magazine *all; /* PP_MAGAZINES of them; NULL in pools of one owner */
+    char *all; /* PP_MAGAZINES of them; NULL in pools of one owner */
+    size_t bytes_each;
+    _Atomic uint64_t used; /* bit i: somebody was inside magazine i, and it may hold something */
 } pp_magazines;
 
-pp_status pp_magazines_init(pp_magazines *magazines);
+/* All magazines are zeros at first, `bytes_each` for each with its pp_magazine. PP_NO_MEMORY. */
+pp_status pp_magazines_init(pp_magazines *magazines, size_t bytes_each);
 void pp_magazines_end(pp_magazines *magazines);
 
-/* Enters a magazine; the caller leaves it soon and enters no second one. */
-pp_magazine *pp_magazine_enter(pp_magazines *magazines);
+static inline pp_magazine *pp_magazine_at(const pp_magazines *magazines, uint32_t at)
+{
+    return (pp_magazine *)(void *)(magazines->all + at * magazines->bytes_each);
+}
+
+/* Bit i: somebody was inside magazine i. Any thread. */
+static inline uint64_t pp_magazines_used(const pp_magazines *magazines)
+{
+    return atomic_load_explicit(&((pp_magazines *)magazines)->used, memory_order_acquire);
+}
+
+/* The first of those whose bits are `left`, which is not 0. */
+static inline pp_magazine *pp_magazines_first(const pp_magazines *magazines, uint64_t left)
+{
+    return pp_magazine_at(magazines, (uint32_t)__builtin_ctzll(left));
+}
+
+/* Enters this magazine, if nobody is inside. */
+static inline bool pp_magazine_try(pp_magazine *magazine)
+{
+    uint32_t idle = 0;
+    return atomic_compare_exchange_strong_explicit(&magazine->busy, &idle, 1, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
 
 static inline void pp_magazine_leave(pp_magazine *magazine)
 {
     atomic_store_explicit(&magazine->busy, 0, memory_order_release);
 }
 
-/* Enters this magazine, if nobody is inside. */
-bool pp_magazine_try(pp_magazine *magazine);
+/* The rest of pp_magazine_enter(), where somebody is inside of the one at `home`. */
+pp_magazine *pp_magazine_enter_next(pp_magazines *magazines, uint32_t home);
 
-/* Fills `mine`, which the caller is inside and which is empty, with up to half of the indices of some
- * other magazine that has any; how many. May leave `mine` and enter it again. */
-uint32_t pp_magazines_steal(pp_magazines *magazines, pp_magazine *mine);
+/* Enters a magazine; the caller leaves it soon and enters no second one. Where it finds it not `used`, it
+ * makes it ready and then calls pp_magazine_begin(). */
+static inline pp_magazine *pp_magazine_enter(pp_magazines *magazines)
+{
+    pp_fork_goes_first();
+    /* Fibonacci hashing: thread identities differ in their middle bits. */
+    uint32_t home = (uint32_t)((uint64_t)pp_system_self() * UINT64_C(0x9e3779b97f4a7c15) >> 58);
+    pp_magazine *magazine = pp_magazine_at(magazines, home);
+    return PP_LIKELY(pp_magazine_try(magazine)) ? magazine : pp_magazine_enter_next(magazines, home);
+}
+
+PP_STATIC_ASSERT(PP_MAGAZINES == 1 << 6, "the hash gives six bits, and so many bits say which are used");
+
+/* From now on others look into this magazine. Inside of it. */
+void pp_magazine_begin(pp_magazines *magazines, pp_magazine *magazine);
 
 /* Enters all of them, so that nothing moves; and leaves them. */
 void pp_magazines_seize(pp_magazines *magazines);
@@ -62,10 +107,51 @@ bool pp_magazines_seize_until(pp_magazines *magazines,
                               uint64_t deadline_ns); /* none is entered where it fails */
 void pp_magazines_let_go(pp_magazines *magazines);
 
-/* Slots cached in all magazines. */
-uint64_t pp_magazines_cached(const pp_magazines *magazines);
+/* Around a fork: all of them, and the pool's lock; 0, and nothing, where that was not to be had in time. The
+ * second also where there are none yet. */
+uint32_t pp_magazines_freeze(pp_magazines *magazines, pp_pool *pool, uint64_t deadline_ns);
+void pp_magazines_thaw(pp_magazines *magazines, pp_pool *pool);
 
-/* Adds the magazines' counters to the base's, in `*out`. Any thread. */
-void pp_magazines_stats(const pp_magazines *magazines, pp_stats *out);
+/* ---- counting -------------------------------------------------------------------------------------- */
+
+static inline int64_t pp_magazine_net(const pp_magazine *magazine)
+{
+    return (int64_t)(pp_read(&magazine->acquired) - pp_read(&magazine->released));
+}
+
+static inline void pp_magazine_note_acquire(pp_magazine *magazine, uint64_t requested)
+{
+    pp_bump(&magazine->acquired, 1);
+    pp_bump(&magazine->requested_added, requested);
+}
+
+static inline void pp_magazine_note_release(pp_magazine *magazine, uint64_t requested)
+{
+    int64_t net = pp_magazine_net(magazine);
+    if (PP_UNLIKELY(net > atomic_load_explicit(&magazine->peak, memory_order_relaxed)))
+        atomic_store_explicit(&magazine->peak, net, memory_order_relaxed);
+    pp_bump(&magazine->released, 1);
+    pp_bump(&magazine->requested_ended, requested);
+}
+
+/* What all magazines have counted. Read in two steps, the ends first: a reader elsewhere then never sees more
+ * of them than beginnings. `peak` is their share of the most that was live since peaks were noted: exact
+ * where one thread is at work, and else more by at most what lies in magazines. */
+typedef struct pp_magazine_sums {
+    uint64_t released, requested_ended, acquired, requested_added, failed, cached;
+    int64_t peak;
+} pp_magazine_sums;
+
+void pp_magazines_ends(const pp_magazines *magazines, pp_magazine_sums *sums);
+void pp_magazines_beginnings(const pp_magazines *magazines, pp_magazine_sums *sums);
+
+/* Adds the sums to the base's statistics, in `*out`; `most` is an upper bound of the blocks live at once. */
+void pp_magazines_add(const pp_magazine_sums *sums, uint64_t most, pp_stats *out);
+
+/* The caller has noted the peak that the sums show, and is inside of `magazine`. */
+static inline void pp_magazine_peak_noted(pp_magazine *magazine)
+{
+    atomic_store_explicit(&magazine->peak, pp_magazine_net(magazine), memory_order_relaxed);
+}
 
 #endif

@@ -116,7 +116,7 @@ pp_status pp_slab_create(const pp_slab_config *config, pp_pool **out)
     s->base.fixed_size = s->base.grants_more = 1;
     s->base.canary_room = config->pool.canaries != 0;
     status = pp_slab_furnish(s, config, max);
-    if (status == PP_OK && shared) status = pp_magazines_init(&s->magazines);
+    if (status == PP_OK && shared) status = pp_magazines_init(&s->magazines, sizeof(pp_slab_magazine));
     if (status != PP_OK) {
         slab_destroy(&s->base);
         return status;

@@ -26,6 +26,12 @@ typedef struct slab {
     pp_magazines magazines; /* shared pools only */
 } slab;
 
+/* Of a shared slab: the last index is that of the block that came last. */
+typedef struct pp_slab_magazine {
+    pp_magazine head;
+    uint32_t indices[2 * PP_MAGAZINE_HALF];
+} pp_slab_magazine;
+
 static inline slab *slab_of(pp_pool *pool) { return (slab *)pool; }
 
 static inline char *pp_slab_address(const slab *s, uint32_t index)

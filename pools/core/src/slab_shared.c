@@ -24,14 +24,17 @@ static uint32_t take_from_depot(slab *s, pp_status *why)
 
 void pp_shared_slab_levels(const slab *s, pp_stats *out)
 {
+    pp_magazine_sums sums;
+    pp_magazines_ends(&s->magazines, &sums);
     pp_stats_begin(&s->base, out);
-    pp_magazines_stats(&s->magazines, out);
+    pp_magazines_beginnings(&s->magazines, &sums);
+    pp_magazines_add(&sums, atomic_load_explicit(&((slab *)s)->slots.capacity, memory_order_relaxed), out);
     pp_slab_bound_levels(s, out);
     if (out->requested_bytes > out->live_blocks * s->block_bytes)
         out->requested_bytes = out->live_blocks * s->block_bytes;
 }
 
-/* The most blocks live at once, as seen whenever a magazine is filled. Lock held. */
+/* The most blocks live at once, before what is known of it outside of magazines changes. Lock held. */
 static void note_peak(slab *s)
 {
     pp_stats now;
@@ -39,8 +42,51 @@ static void note_peak(slab *s)
     pp_write(&s->base.peak_live_blocks, now.peak_live_blocks);
 }
 
+static pp_slab_magazine *enter(slab *s)
+{
+    pp_magazine *magazine = pp_magazine_enter(&s->magazines);
+    if (PP_UNLIKELY(!magazine->used)) pp_magazine_begin(&s->magazines, magazine);
+    return (pp_slab_magazine *)magazine;
+}
+
+static uint32_t count_of(const pp_slab_magazine *magazine)
+{
+    return atomic_load_explicit(&((pp_slab_magazine *)magazine)->head.count, memory_order_relaxed);
+}
+
+static void set_count(pp_slab_magazine *magazine, uint32_t count)
+{
+    atomic_store_explicit(&magazine->head.count, count, memory_order_relaxed);
+}
+
+/* Fills `mine`, which the caller is inside and which is empty, with up to half of the indices of some
+ * other magazine that has any; how many. May leave `mine` and enter it again. */
+static uint32_t steal(slab *s, pp_slab_magazine *mine)
+{
+    for (uint64_t left = pp_magazines_used(&s->magazines); left; left &= left - 1) {
+        pp_slab_magazine *other = (pp_slab_magazine *)pp_magazines_first(&s->magazines, left);
+        if (other == mine) continue;
+        bool inside = false;
+        while (count_of(other) && !(inside = pp_magazine_try(&other->head))) {
+            pp_magazine_leave(&mine->head);
+            do pp_system_yield();
+            while (!pp_magazine_try(&mine->head));
+            uint32_t filled = count_of(mine);
+            if (filled) return filled; /* by whoever was here meanwhile */
+        }
+        if (!inside) continue;
+        uint32_t count = count_of(other), taken = (count + 1) / 2;
+        memcpy(mine->indices, other->indices + count - taken, taken * sizeof *mine->indices);
+        set_count(mine, taken);
+        set_count(other, count - taken);
+        pp_magazine_leave(&other->head);
+        if (taken) return taken;
+    }
+    return 0;
+}
+
 /* Puts up to half a magazine of blocks into an empty one: from the depot, or else from other threads. */
-static pp_status refill(slab *s, pp_magazine *magazine)
+static pp_status refill(slab *s, pp_slab_magazine *magazine)
 {
     pp_status why = PP_OK;
     uint32_t count = 0;
@@ -50,39 +96,41 @@ static pp_status refill(slab *s, pp_magazine *magazine)
         if (index == PP_SLOT_NONE) break;
         magazine->indices[count++] = index;
     }
-    atomic_store_explicit(&magazine->count, count, memory_order_relaxed);
+    set_count(magazine, count);
     note_peak(s);
+    pp_magazine_peak_noted(&magazine->head);
     pp_lock_drop(&s->base.lock);
     if (count) return PP_OK;
-    return pp_magazines_steal(&s->magazines, magazine) ? PP_OK : why;
+    return steal(s, magazine) ? PP_OK : why;
 }
 
-/* Sends the older half of a full magazine to the depot. */
-static void flush(slab *s, pp_magazine *magazine)
+/* Sends the first `count` of a magazine to the depot. Lock held. */
+static void send_home(slab *s, pp_slab_magazine *magazine, uint32_t count)
 {
-    pp_lock_take(&s->base.lock);
-    for (uint32_t i = 0; i < PP_MAGAZINE_HALF; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         uint32_t index = magazine->indices[i];
         pp_slots_stack(&s->slots, index, pp_slot_stamp(&s->slots.slots[index]));
     }
+}
+
+/* Sends the older half of a full magazine to the depot. */
+static void flush(slab *s, pp_slab_magazine *magazine)
+{
+    pp_lock_take(&s->base.lock);
+    send_home(s, magazine, PP_MAGAZINE_HALF);
     pp_lock_drop(&s->base.lock);
     memmove(magazine->indices, magazine->indices + PP_MAGAZINE_HALF, PP_MAGAZINE_HALF * sizeof(uint32_t));
-    atomic_store_explicit(&magazine->count, PP_MAGAZINE_HALF, memory_order_relaxed);
+    set_count(magazine, PP_MAGAZINE_HALF);
 }
 
 void pp_shared_slab_empty_magazines(slab *s)
 {
-    for (uint32_t at = 0; at < PP_MAGAZINES; at++) {
-        pp_magazine *magazine = &s->magazines.all[at];
-        if (!atomic_load_explicit(&magazine->count, memory_order_relaxed) || !pp_magazine_try(magazine))
-            continue;
-        uint32_t count = atomic_load_explicit(&magazine->count, memory_order_relaxed);
-        for (uint32_t i = 0; i < count; i++) {
-            uint32_t index = magazine->indices[i];
-            pp_slots_stack(&s->slots, index, pp_slot_stamp(&s->slots.slots[index]));
-        }
-        atomic_store_explicit(&magazine->count, 0, memory_order_relaxed);
-        pp_magazine_leave(magazine);
+    for (uint64_t left = pp_magazines_used(&s->magazines); left; left &= left - 1) {
+        pp_slab_magazine *magazine = (pp_slab_magazine *)pp_magazines_first(&s->magazines, left);
+        if (!count_of(magazine) || !pp_magazine_try(&magazine->head)) continue;
+        send_home(s, magazine, count_of(magazine));
+        set_count(magazine, 0);
+        pp_magazine_leave(&magazine->head);
     }
 }
 
@@ -90,47 +138,33 @@ void pp_shared_slab_empty_magazines(slab *s)
 
 uint32_t pp_shared_slab_freeze(pp_pool *pool, uint64_t deadline_ns)
 {
-    slab *s = slab_of(pool);
-    if (!s->magazines.all) return 0; /* in the middle of being made */
-    if (!pp_magazines_seize_until(&s->magazines, deadline_ns)) return 0;
-    while (!pp_lock_try(&pool->lock)) { /* GCOVR_EXCL_START: a race that no test can decide */
-        pp_system_yield();
-        if (pp_system_now_ns() < deadline_ns) continue;
-        pp_magazines_let_go(&s->magazines);
-        return 0;
-    } /* GCOVR_EXCL_STOP */
-    return 1;
+    return pp_magazines_freeze(&slab_of(pool)->magazines, pool, deadline_ns);
 }
 
-void pp_shared_slab_thaw(pp_pool *pool)
-{
-    pp_lock_drop(&pool->lock);
-    pp_magazines_let_go(&slab_of(pool)->magazines);
-}
+void pp_shared_slab_thaw(pp_pool *pool) { pp_magazines_thaw(&slab_of(pool)->magazines, pool); }
 
 /* ---- acquire ------------------------------------------------------------------------------ */
 
 /* One block from the magazine, or the reason why there is none. Inside the magazine. */
-static pp_status take_one(slab *s, pp_magazine *magazine, size_t bytes, uint32_t tag, pp_block *out)
+static pp_status take_one(slab *s, pp_slab_magazine *magazine, size_t bytes, uint32_t tag, pp_block *out)
 {
-    uint32_t count = atomic_load_explicit(&magazine->count, memory_order_relaxed);
+    uint32_t count = count_of(magazine);
     if (PP_UNLIKELY(count == 0)) {
         pp_status status = refill(s, magazine);
         if (status != PP_OK) {
-            if (!s->base.spare) pp_bump(&magazine->failed, 1);
+            if (!s->base.spare) pp_bump(&magazine->head.failed, 1);
             return status;
         }
-        count = atomic_load_explicit(&magazine->count, memory_order_relaxed);
+        count = count_of(magazine);
     }
     uint32_t index = magazine->indices[count - 1];
-    atomic_store_explicit(&magazine->count, count - 1, memory_order_relaxed);
-    pp_bump(&magazine->acquired, 1);
-    pp_bump(&magazine->requested_added, bytes);
+    set_count(magazine, count - 1);
+    pp_magazine_note_acquire(&magazine->head, bytes);
     pp_slab_open_memory(s, index);
     /* Before the handle becomes known: a release may follow from any thread at once. */
     if (PP_UNLIKELY(s->base.watched)) {
         atomic_store_explicit(&s->slots.slots[index].info, (uint64_t)tag << 40 | bytes, memory_order_relaxed);
-        pp_slab_watch_acquire(s, index, pp_read(&magazine->acquired) - 1, pp_birth_ns(&s->base));
+        pp_slab_watch_acquire(s, index, pp_read(&magazine->head.acquired) - 1, pp_birth_ns(&s->base));
     }
     out->handle = pp_slots_open(&s->slots, index, bytes, tag);
     out->data = s->memory + (size_t)index * s->stride;
@@ -145,10 +179,10 @@ size_t pp_shared_slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, ui
     size_t done = 0;
     pp_status status = pp_slab_refuse(s, bytes);
     if (PP_LIKELY(status == PP_OK)) {
-        pp_magazine *magazine = pp_magazine_enter(&s->magazines);
+        pp_slab_magazine *magazine = enter(s);
         while (done < count && (status = take_one(s, magazine, bytes, tag, &out[done])) == PP_OK) done++;
         if (PP_UNLIKELY(status != PP_OK)) pp_trace_failure(pool, bytes, tag, status);
-        pp_magazine_leave(magazine);
+        pp_magazine_leave(&magazine->head);
     }
     if (why) *why = status;
     return done;
@@ -173,6 +207,7 @@ static pp_status release_unclaimed(slab *s, pp_handle handle)
     uint64_t key = pp_slot_key(slot);
     if (key == pp_slot_key_of(pp_handle_stamp(handle), PP_BLOCK_OWNED_IN_FLIGHT)) {
         pp_slab_trace(s, PP_OP_FREE, handle, 0);
+        note_peak(s);
         pp_note_release(&s->base, pp_slot_requested(slot));
         pp_slot_set(slot, PP_BLOCK_IN_FLIGHT, 0);
         pp_bump(&s->base.deferred_releases, 1);
@@ -206,24 +241,22 @@ pp_status pp_shared_slab_release(pp_pool *pool, pp_handle handle)
     if (PP_UNLIKELY(pool->retains)) return release_retained(s, handle);
     pp_slot *slot = &s->slots.slots[index];
     /* Inside before the claim: who seizes all magazines then finds every cached block in one. */
-    pp_magazine *magazine = pp_magazine_enter(&s->magazines);
+    pp_slab_magazine *magazine = enter(s);
     while (PP_UNLIKELY(!claim(slot, handle))) {
-        pp_magazine_leave(magazine);
+        pp_magazine_leave(&magazine->head);
         pp_status status = release_unclaimed(s, handle);
-        if (status != PP_STOPPED) return status;     /* GCOVR_EXCL_BR_LINE: the other way is a race */
-        magazine = pp_magazine_enter(&s->magazines); /* GCOVR_EXCL_LINE: the same */
+        if (status != PP_STOPPED) return status; /* GCOVR_EXCL_BR_LINE: the other way is a race */
+        magazine = enter(s);                     /* GCOVR_EXCL_LINE: the same */
     }
     uint64_t requested = pp_slot_requested(slot);
     pp_slab_close_memory(s, index, 1);
     pp_slab_trace(s, PP_OP_FREE, handle, 0);
-    if (atomic_load_explicit(&magazine->count, memory_order_relaxed) == 2 * PP_MAGAZINE_HALF)
-        flush(s, magazine);
-    uint32_t count = atomic_load_explicit(&magazine->count, memory_order_relaxed);
+    if (count_of(magazine) == 2 * PP_MAGAZINE_HALF) flush(s, magazine);
+    uint32_t count = count_of(magazine);
     magazine->indices[count] = index;
-    atomic_store_explicit(&magazine->count, count + 1, memory_order_relaxed);
-    pp_bump(&magazine->released, 1);
-    pp_bump(&magazine->requested_ended, requested);
-    pp_magazine_leave(magazine);
+    set_count(magazine, count + 1);
+    pp_magazine_note_release(&magazine->head, requested);
+    pp_magazine_leave(&magazine->head);
     return PP_OK;
 }
 

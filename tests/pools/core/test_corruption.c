@@ -100,8 +100,8 @@ static void magazines(void)
     uint32_t cached = pp_handle_index(blocks[0].handle);
     uint64_t key = pp_slot_key(&slots->slots[cached]);
     CHECK_EQ(key & 0xff, PP_BLOCK_CACHED);
-    pp_magazine *filled = ((slab *)pool)->magazines.all;
-    while (!atomic_load(&filled->count)) filled++;
+    const pp_magazines *all = &((slab *)pool)->magazines;
+    pp_magazine *filled = pp_magazines_first(all, pp_magazines_used(all)); /* the only one */
     SPOIL(pool, filled->count, atomic_load(&filled->count) - 1);
     SPOIL(pool, slots->slots[cached].key, (key & ~UINT64_C(0xff)) | PP_BLOCK_OWNED);
     SHIFT(pool, pool->requested_bytes);

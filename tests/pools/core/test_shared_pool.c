@@ -119,6 +119,22 @@ static void a_shared_pool_keeps_the_books_of_resizes_and_closes(void)
     pp_pool_destroy(shared);
 }
 
+static void the_peak_counts_what_came_and_went_within_a_magazine(void)
+{
+    pp_slab_config config = {.block_bytes = 64, .block_count = 100, .pool.threads = PP_THREADS_SHARED};
+    pp_block blocks[40];
+    CHECK_EQ(pp_slab_create(&config, &shared), PP_OK);
+    CHECK_EQ(pp_pool_acquire_many(shared, 10, 64, 0, blocks, NULL), 10);
+    for (int i = 0; i < 10; i++) CHECK_EQ(pp_pool_release(shared, blocks[i].handle), PP_OK);
+    CHECK_EQ(at_rest(shared).peak_live_blocks, 10);
+    CHECK_EQ(pp_pool_acquire_many(shared, 40, 64, 0, blocks, NULL), 40);
+    CHECK_EQ(pp_pool_pin(shared, blocks[0].handle, PP_PIN_USER, NULL), PP_OK);
+    for (int i = 0; i < 40; i++) CHECK_EQ(pp_pool_release(shared, blocks[i].handle), PP_OK);
+    CHECK_EQ(pp_pool_acquire(shared, 64, 0, blocks), PP_OK);
+    CHECK_EQ(at_rest(shared).peak_live_blocks, 40);
+    pp_pool_destroy(shared);
+}
+
 static _Atomic bool over;
 
 static void *take_and_give(void *context)
@@ -192,6 +208,7 @@ int main(void)
     RUN(threads_share_a_pool_and_nothing_is_lost);
     RUN(what_a_dead_thread_had_cached_is_not_lost);
     RUN(a_shared_pool_keeps_the_books_of_resizes_and_closes);
+    RUN(the_peak_counts_what_came_and_went_within_a_magazine);
     RUN(of_several_threads_that_release_one_block_exactly_one_succeeds);
     RUN(a_check_in_the_middle_of_the_traffic_holds_and_ends);
     return report();

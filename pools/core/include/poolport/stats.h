@@ -31,7 +31,7 @@
     X(moved_blocks, counter, blocks, "blocks moved by compaction or resize")                                 \
     X(moved_bytes, counter, bytes, "bytes moved by compaction or resize")                                    \
     X(live_blocks, gauge, blocks, "blocks in the hands of an owner now")                                     \
-    X(peak_live_blocks, gauge, blocks, "the most blocks live at once; shared slabs look at each refill")     \
+    X(peak_live_blocks, gauge, blocks, "the most blocks live at once; if threads share, or a few more")      \
     X(pinned_blocks, gauge, blocks, "blocks held by at least one pin")                                       \
     X(deferred_blocks, gauge, blocks, "released blocks still held by a pin")                                 \
     X(cached_blocks, gauge, blocks, "free blocks in thread caches or on their way to the owner")             \
