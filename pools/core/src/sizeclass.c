@@ -9,20 +9,13 @@
  * class's cache has it, and not both; granted bytes are the strides of all places that hold an
  * owner's bytes; reserved = granted + free + metadata, where free bytes are all that nobody was
  * granted, the ends of runs that no block fills included. */
-#include "sizeclass_pool.h"
-
 #include <poolport/debug.h>
 #include <string.h>
 
 #include "notify.h"
+#include "sizeclass_shared.h"
 
 enum { CACHE_LINE = 64 };
-
-static pp_status refuse(const sizeclass *s, size_t bytes)
-{
-    if (atomic_load_explicit(&((sizeclass *)s)->base.closed, memory_order_relaxed)) return PP_CLOSED;
-    return bytes - 1 >= s->limit_bytes ? PP_SIZE : PP_OK;
-}
 
 pp_status pp_sc_diagnose(const sizeclass *s, pp_handle handle)
 {
@@ -58,7 +51,7 @@ void pp_sc_trace(sizeclass *s, pp_trace_op op, uint32_t index, uint64_t aux)
         .offset = (uint64_t)(pp_sc_address(s, place) - s->memory),
         .requested = pp_sc_requested(pp_sc_word(s, index)),
         .granted = pp_sc_stride(pp_sc_span(s, place)),
-        .tag = s->tags[index],
+        .tag = pp_sc_tag(s, index),
         .site = s->pins[index].site,
     };
     pp_trace_block(&s->base, op, &event, aux);
@@ -92,12 +85,11 @@ void pp_sc_shut(sizeclass *s, uint32_t index)
 /* As pp_slots_retain(). */
 static void retain(sizeclass *s, uint32_t index)
 {
-    uint64_t word = pp_sc_word(s, index);
-    if (pp_sc_state(word) == PP_BLOCK_OWNED) {
+    if (!pp_sc_pinned(s, index)) {
         pp_bump(&s->base.pinned_blocks, 1);
         pp_bump(&s->base.deferred_releases, (uint64_t)-1);
     }
-    pp_sc_set_word(s, index, word | PP_SLOT_IN_FLIGHT);
+    pp_sc_set_word(s, index, pp_sc_word(s, index) | PP_SLOT_IN_FLIGHT);
     atomic_store_explicit(&s->pins_used, true, memory_order_relaxed);
     s->pins[index].pins[PP_PIN_USER]++;
     pp_sc_trace(s, PP_OP_PIN, index, PP_PIN_USER);
@@ -114,7 +106,8 @@ void pp_sc_end_ownership(sizeclass *s, uint32_t index)
     if (PP_UNLIKELY(s->base.watched_end)) watch_end(s, index);
     uint64_t word = pp_sc_word(s, index);
     pp_sc_note_release(s, pp_sc_requested(word), PP_ROOM_BLOCK);
-    if (PP_UNLIKELY(pp_sc_state(word) == PP_BLOCK_OWNED_IN_FLIGHT)) {
+    /* in a shared pool it may be in flight only to keep others from it */
+    if (PP_UNLIKELY(pp_sc_state(word) == PP_BLOCK_OWNED_IN_FLIGHT) && pp_sc_pinned(s, index)) {
         pp_sc_set_word(s, index, word & (PP_HANDLE_STAMP | PP_SLOT_IN_FLIGHT | PP_SLOT_MOVED));
         pp_bump(&s->base.deferred_releases, 1);
         pp_bump(&s->base.deferred_blocks, 1);
@@ -218,7 +211,8 @@ static void label(sizeclass *s, uint32_t index, uint32_t tag, uint32_t site)
     s->quick_limit = 0;
     if (tag) atomic_store_explicit(&s->tags_used, true, memory_order_relaxed);
     if (site) atomic_store_explicit(&s->pins_used, true, memory_order_relaxed);
-    s->tags[index] = tag;
+    if (s->shared) atomic_store_explicit(&s->shared->labelled, true, memory_order_relaxed);
+    pp_sc_set_tag(s, index, tag);
     s->pins[index].site = site;
 }
 
@@ -248,15 +242,26 @@ static inline void open_place(sizeclass *s, pp_handle handle, char *address, uin
     pp_sc_note_acquire(s, bytes, charge);
 }
 
-static pp_status acquire_one(sizeclass *s, size_t bytes, uint32_t tag, pp_block *out)
+static PP_FAST pp_status hand_out(sizeclass *s, size_t bytes, uint32_t tag, pp_block *out)
 {
     pp_status why = PP_OK;
     uint32_t index = pp_sc_take_place(s, bytes, &why);
-    if (PP_UNLIKELY(index == PP_RUN_NONE)) return pp_note_failure(&s->base, bytes, tag, why);
+    if (PP_UNLIKELY(index == PP_RUN_NONE)) return why;
     uint32_t stride = pp_sc_stride(pp_sc_span(s, index));
     open_place(s, pp_sc_handle(s, index), pp_sc_address(s, index), stride, pp_sc_charge(stride), bytes, out);
     if (PP_UNLIKELY(tag | s->labelled | s->base.watched)) attend(s, index, tag, out);
     return PP_OK;
+}
+
+pp_status pp_sc_hand_out(sizeclass *s, size_t bytes, uint32_t tag, pp_block *out)
+{
+    return hand_out(s, bytes, tag, out);
+}
+
+static pp_status acquire_one(sizeclass *s, size_t bytes, uint32_t tag, pp_block *out)
+{
+    pp_status status = hand_out(s, bytes, tag, out);
+    return PP_LIKELY(status == PP_OK) ? PP_OK : pp_note_failure(&s->base, bytes, tag, status);
 }
 
 static PP_SLOW pp_status acquire_slowly(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
@@ -264,7 +269,7 @@ static PP_SLOW pp_status acquire_slowly(pp_pool *pool, size_t bytes, uint32_t ta
     sizeclass *s = sizeclass_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    status = refuse(s, bytes);
+    status = pp_sc_refuse(s, bytes);
     if (status == PP_OK) status = acquire_one(s, bytes, tag, out);
     pp_leave(pool);
     return status;
@@ -293,7 +298,7 @@ static size_t sizeclass_acquire_many(pp_pool *pool, size_t count, size_t bytes, 
     size_t done = 0;
     pp_status status = pp_enter(pool);
     if (status == PP_OK) {
-        status = refuse(s, bytes);
+        status = pp_sc_refuse(s, bytes);
         while (status == PP_OK && done < count && (status = acquire_one(s, bytes, tag, &out[done])) == PP_OK)
             done++;
         pp_leave(pool);
@@ -303,12 +308,6 @@ static size_t sizeclass_acquire_many(pp_pool *pool, size_t count, size_t bytes, 
 }
 
 /* ---- pins --------------------------------------------------------------------------------------------- */
-
-static bool pinned(const sizeclass *s, uint32_t index)
-{
-    const uint32_t *pins = s->pins[index].pins;
-    return (pins[0] | pins[1] | pins[2]) != 0;
-}
 
 static pp_status sizeclass_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data)
 {
@@ -331,7 +330,7 @@ static pp_status sizeclass_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind
     return status;
 }
 
-static pp_status unpin_locked(sizeclass *s, pp_handle handle, pp_pin_kind kind)
+pp_status pp_sc_unpin_inside(sizeclass *s, pp_handle handle, pp_pin_kind kind)
 {
     uint32_t index = pp_handle_index(handle);
     if (!pp_sc_owned(s, handle)) { /* unless released, and kept by its pins */
@@ -343,7 +342,7 @@ static pp_status unpin_locked(sizeclass *s, pp_handle handle, pp_pin_kind kind)
     if (*pins == 0) return PP_NOT_PINNED;
     --*pins;
     pp_sc_trace(s, PP_OP_UNPIN, index, kind);
-    if (pinned(s, index)) return PP_OK;
+    if (pp_sc_pinned(s, index)) return PP_OK;
     uint64_t word = pp_sc_word(s, index);
     pp_bump(&s->base.pinned_blocks, (uint64_t)-1);
     if (pp_sc_state(word) == PP_BLOCK_OWNED_IN_FLIGHT) {
@@ -359,14 +358,14 @@ static pp_status sizeclass_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind ki
 {
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    status = unpin_locked(sizeclass_of(pool), handle, kind);
+    status = pp_sc_unpin_inside(sizeclass_of(pool), handle, kind);
     pp_leave(pool);
     return status;
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------ */
 
-static void sizeclass_announce(pp_pool *pool)
+void pp_sc_announce(pp_pool *pool)
 {
     sizeclass *s = sizeclass_of(pool);
     s->announced_bytes = pp_sc_table_bytes(s);
@@ -374,19 +373,20 @@ static void sizeclass_announce(pp_pool *pool)
                    s->announced_bytes);
 }
 
-static void sizeclass_destroy(pp_pool *pool)
+void pp_sc_destroy(pp_pool *pool)
 {
     sizeclass *s = sizeclass_of(pool);
     pp_memory_forget(s->memory, (size_t)pp_runs_level(&s->runs.grown) << PP_RUN_SHIFT);
     pp_region_close(pool, &s->region);
     pp_system_unreserve(s->tables, s->tables_bytes);
     pp_classes_end(&s->table);
+    pp_sc_shared_end(s);
     if (s->stamp_key) pp_drop_pool_id((uint32_t)(s->stamp_key >> 56));
     pp_pool_finish(pool);
     pp_system_free_aligned(s);
 }
 
-static void *sizeclass_range(const pp_pool *pool, size_t *bytes)
+void *pp_sc_range(const pp_pool *pool, size_t *bytes)
 {
     const sizeclass *s = (const sizeclass *)pool;
     *bytes = s->region.bytes;
@@ -416,9 +416,9 @@ static const pp_pool_ops sizeclass_ops = {
     .walk = pp_sc_walk,
     .check = pp_sc_check,
     .trim = pp_sc_trim,
-    .announce = sizeclass_announce,
-    .destroy = sizeclass_destroy,
-    .range = sizeclass_range,
+    .announce = pp_sc_announce,
+    .destroy = pp_sc_destroy,
+    .range = pp_sc_range,
     .demand = pp_sc_demand,
     .reclaim = pp_sc_reclaim,
 };
@@ -462,7 +462,9 @@ pp_status pp_sizeclass_create(const pp_sizeclass_config *config, pp_pool **out)
     if (!s) return PP_NO_MEMORY;
     memset(s, 0, sizeof *s);
     pp_status status = pp_classes_init(&s->table, config, limit);
-    if (status == PP_OK && (status = pp_pool_init(&s->base, &sizeclass_ops, &config->pool)) != PP_OK)
+    bool shared = config->pool.threads == PP_THREADS_SHARED;
+    const pp_pool_ops *ops = shared ? &pp_shared_sizeclass_ops : &sizeclass_ops;
+    if (status == PP_OK && (status = pp_pool_init(&s->base, ops, &config->pool)) != PP_OK)
         pp_classes_end(&s->table);
     if (status != PP_OK) {
         pp_system_free_aligned(s);
@@ -475,8 +477,9 @@ pp_status pp_sizeclass_create(const pp_sizeclass_config *config, pp_pool **out)
     size_t page = pp_system_page_bytes();
     status = furnish(s, &config->pool, (uint32_t)(((capacity + page - 1) & ~(page - 1)) >> PP_RUN_SHIFT));
     if (status == PP_OK) status = pp_sc_ready_records(s, 1);
+    if (status == PP_OK && shared) status = pp_sc_shared_init(s, capacity);
     if (status != PP_OK) {
-        sizeclass_destroy(&s->base);
+        pp_sc_destroy(&s->base);
         return status;
     }
     atomic_store_explicit(&s->records, 1, memory_order_relaxed); /* record 0 is nobody's */

@@ -1,5 +1,5 @@
 /* sizeclass_books.c - what the pool tells about itself: statistics and walk. */
-#include "sizeclass_pool.h"
+#include "sizeclass_shared.h"
 
 #include <string.h>
 
@@ -20,12 +20,15 @@ static void describe(const sizeclass *s, uint32_t place, uint64_t now_ns, pp_blo
         if (outside) out->state = PP_BLOCK_CACHED;
         return;
     }
-    uint32_t index = out->state == PP_BLOCK_CACHED ? s->partners[place] : place;
-    word = pp_sc_word(s, index);
+    uint32_t index = place;
+    if (out->state == PP_BLOCK_CACHED) { /* whose word nobody changes meanwhile: it is moved */
+        index = s->partners[place];
+        word = pp_sc_word(s, index);
+    }
     out->state = pp_home_has(&s->home, index) ? PP_BLOCK_CACHED : pp_sc_state(word);
-    out->handle = pp_sc_handle(s, index);
+    out->handle = s->stamp_key | (word & PP_HANDLE_STAMP) | index;
     out->requested = pp_sc_requested(word);
-    out->tag = s->tags[index];
+    out->tag = pp_sc_tag(s, index);
     out->site = s->pins[index].site;
     memcpy(out->pins, s->pins[index].pins, sizeof out->pins);
     if (!s->base.ages) return;
@@ -39,8 +42,11 @@ pp_status pp_sc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
     sizeclass *s = sizeclass_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (pp_sc_held(s, handle))
-        describe(s, pp_sc_place(s, pp_handle_index(handle)), pp_system_coarse_ns(), out);
+    pp_block_info info = {0};
+    bool held = pp_sc_held(s, handle);
+    if (held) describe(s, pp_sc_place(s, pp_handle_index(handle)), pp_system_coarse_ns(), &info);
+    if (held && info.handle == handle) /* in a shared pool others may have released it by now */
+        *out = info;
     else
         status = pp_sc_diagnose(s, handle);
     pp_leave(pool);
@@ -116,7 +122,7 @@ static void count_free(const sizeclass *s, pp_stats *out)
 {
     uint64_t room = pp_runs_level(&s->runs.grown) - pp_runs_level(&s->runs.frontier);
     uint64_t edge = pp_runs_level(&s->runs.edge), largest = pp_runs_level(&s->runs.largest);
-    out->free_extents = pp_runs_level(&s->runs.free_runs) + (room && !edge);
+    out->free_extents += pp_runs_level(&s->runs.free_runs) + (room && !edge);
     out->largest_free_bytes = (largest > edge + room ? largest : edge + room) << PP_RUN_SHIFT;
     uint32_t records = atomic_load_explicit(&((sizeclass *)s)->records, memory_order_acquire);
     for (uint32_t number = 1; number < records; number++) {
@@ -134,6 +140,9 @@ static void count_free(const sizeclass *s, pp_stats *out)
         out->free_extents += cached;
         if (cached && class->stride > out->largest_free_bytes) out->largest_free_bytes = class->stride;
     }
+    if (!s->shared) return;
+    uint64_t largest_cached = pp_sc_largest_in_magazines(s);
+    if (largest_cached > out->largest_free_bytes) out->largest_free_bytes = largest_cached;
 }
 
 /* The room before the peaks, by which a reader elsewhere has it from the peak it had: so what he sees was
@@ -164,12 +173,18 @@ uint64_t pp_sc_granted(const sizeclass *s)
 void pp_sc_stats(const pp_pool *pool, pp_stats *out)
 {
     const sizeclass *s = (const sizeclass *)pool;
-    pp_stats_begin(pool, out);
-    out->granted_bytes = pp_sc_granted(s);
-    out->peak_granted_bytes = pp_read(&s->peak_granted_bytes);
-    out->cached_blocks = pp_read(&s->withheld_blocks);
-    pp_sc_add_pending(s, out);
     uint64_t memory = (uint64_t)pp_runs_level(&s->runs.grown) << PP_RUN_SHIFT;
+    if (s->shared) {
+        pp_sc_shared_levels(s, out);
+        out->free_extents = out->cached_blocks; /* each is one */
+        out->cached_blocks += pp_read(&s->withheld_blocks);
+    } else {
+        pp_stats_begin(pool, out);
+        out->granted_bytes = pp_sc_granted(s);
+        out->peak_granted_bytes = pp_read(&s->peak_granted_bytes);
+        out->cached_blocks = pp_read(&s->withheld_blocks);
+        pp_sc_add_pending(s, out);
+    }
     out->metadata_bytes = pp_sc_table_bytes(s);
     out->free_bytes = memory - out->granted_bytes;
     out->reserved_bytes = out->granted_bytes + out->free_bytes + out->metadata_bytes;

@@ -6,6 +6,7 @@
  *   sizeclass_runs.c      the pages they stand on
  *   sizeclass_resize.c    in place, or by moving
  *   sizeclass_remote.c    blocks that other threads release
+ *   sizeclass_shared.c    the calls of a pool that many threads use; sizeclass_magazines.c, its magazines
  *   sizeclass_books.c     statistics, walk
  *   sizeclass_reclaim.c   memory of free blocks back to the system
  *
@@ -146,7 +147,7 @@ typedef struct sizeclass {
     pp_runs runs;
 
     /* per block; see above */
-    uint32_t *tags;
+    _Atomic uint32_t *tags;
     pp_slot_pins *pins;
     uint64_t *births;       /* ns and ordinal; NULL without ages */
     uint64_t *discarded;    /* per record; bit k: the pages of free block k were given back to the system */
@@ -159,6 +160,7 @@ typedef struct sizeclass {
     size_t tables_bytes;
     pp_region region;
     _Alignas(64) pp_home_head remote_head; /* record with remote releases */
+    struct pp_sc_shared *shared;           /* sizeclass_shared.h; NULL in pools of one owner */
 } sizeclass;
 
 static inline sizeclass *sizeclass_of(pp_pool *pool) { return (sizeclass *)pool; }
@@ -213,6 +215,22 @@ static inline uint64_t pp_sc_reworded(uint64_t word, uint32_t state, uint64_t re
 {
     return (word & PP_HANDLE_STAMP) | (uint64_t)(state & ~(uint32_t)PP_BLOCK_OWNED) << PP_SLOT_STATE_SHIFT |
            requested;
+}
+
+static inline bool pp_sc_pinned(const sizeclass *s, uint32_t index)
+{
+    const uint32_t *pins = s->pins[index].pins;
+    return (pins[0] | pins[1] | pins[2]) != 0;
+}
+
+static inline uint32_t pp_sc_tag(const sizeclass *s, uint32_t index)
+{
+    return atomic_load_explicit(&s->tags[index], memory_order_relaxed);
+}
+
+static inline void pp_sc_set_tag(sizeclass *s, uint32_t index, uint32_t tag)
+{
+    atomic_store_explicit(&s->tags[index], tag, memory_order_relaxed);
 }
 
 static inline pp_handle pp_sc_handle(const sizeclass *s, uint32_t index)
@@ -405,6 +423,15 @@ static inline uint32_t pp_sc_take_place(sizeclass *s, size_t bytes, pp_status *w
     return pp_handle_index(top->handle);
 }
 
+/* Puts a free block into its class's cache. */
+static inline void pp_sc_push(sizeclass *s, pp_class *class, pp_entry entry)
+{
+    if (PP_UNLIKELY(pp_sc_top(class) == class->end)) pp_sc_flush(s, class);
+    pp_entry *top = pp_sc_top(class) + 1;
+    *top = entry;
+    pp_sc_set_top(class, top);
+}
+
 /* Makes a place free whose word was set so already. */
 static inline void pp_sc_give_place(sizeclass *s, uint32_t place)
 {
@@ -413,14 +440,21 @@ static inline void pp_sc_give_place(sizeclass *s, uint32_t place)
         pp_sc_close_run(s, span);
         return;
     }
-    pp_class *class = &s->table.classes[span->class_number];
-    if (PP_UNLIKELY(pp_sc_top(class) == class->end)) pp_sc_flush(s, class);
-    pp_entry *top = pp_sc_top(class) + 1;
-    *top = (pp_entry){pp_sc_handle(s, place), pp_sc_address(s, place)};
-    pp_sc_set_top(class, top);
+    pp_sc_push(s, &s->table.classes[span->class_number],
+               (pp_entry){pp_sc_handle(s, place), pp_sc_address(s, place)});
 }
 
-/* Ends an ownership that is known to be there. */
+/* PP_CLOSED, PP_SIZE or PP_OK. Any thread. */
+static inline pp_status pp_sc_refuse(const sizeclass *s, size_t bytes)
+{
+    if (atomic_load_explicit(&((sizeclass *)s)->base.closed, memory_order_relaxed)) return PP_CLOSED;
+    return bytes - 1 >= s->limit_bytes ? PP_SIZE : PP_OK;
+}
+
+/* One block that pp_sc_refuse() lets pass; PP_EXHAUSTED, PP_NO_MEMORY, which are not noted. Inside the pool. */
+pp_status pp_sc_hand_out(sizeclass *s, size_t bytes, uint32_t tag, pp_block *out);
+
+/* Ends an ownership that is known to be there; of a block of a shared pool that is held (sizeclass_shared.c). */
 void pp_sc_end_ownership(sizeclass *s, uint32_t index);
 
 /* Shuts a block that nobody owns or pins any more: the generation moves on. */
@@ -449,10 +483,18 @@ void pp_sc_add_pending(const sizeclass *s, pp_stats *out);
 /* ---- the table's functions that live elsewhere ------------------------------------------------------ */
 
 pp_status pp_sc_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
+/* The same inside the pool; in a shared one of a block that is held. */
+pp_status pp_sc_resize_inside(sizeclass *s, pp_handle handle, size_t bytes, pp_block *out);
 pp_status pp_sc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out);
 pp_status pp_sc_walk(pp_pool *pool, pp_walk_fn visit, void *context);
 pp_status pp_sc_check(pp_pool *pool, pp_fault *fault);
 void pp_sc_stats(const pp_pool *pool, pp_stats *out);
+
+/* sizeclass.c */
+pp_status pp_sc_unpin_inside(sizeclass *s, pp_handle handle, pp_pin_kind kind);
+void pp_sc_announce(pp_pool *pool);
+void pp_sc_destroy(pp_pool *pool);
+void *pp_sc_range(const pp_pool *pool, size_t *bytes);
 
 /* sizeclass_reclaim.c */
 uint64_t pp_sc_trim(pp_pool *pool, uint64_t keep_bytes);

@@ -7,7 +7,7 @@
  * kept that page has none when it comes free.)
  *
  * What is kept lies at the low end, where the next requests are served. */
-#include "sizeclass_pool.h"
+#include "sizeclass_shared.h"
 
 /* What one call may still do. */
 typedef struct budget {
@@ -78,7 +78,10 @@ uint64_t pp_sc_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, u
     budget b = {keep_bytes, max_bytes, 0};
     *more = 0;
     if (pool->held) return 0;
-    pp_sc_drain(s);
+    if (!s->shared)
+        pp_sc_drain(s);
+    else if (keep_bytes == 0)
+        pp_sc_empty_magazines(s);
     pp_sc_flush_all(s, 0);
     uint32_t frontier = pp_runs_level(&s->runs.frontier), page = 0;
     for (uint32_t pages; page < frontier && b.freed < b.max; page += pages) {
@@ -108,9 +111,13 @@ uint64_t pp_sc_demand(const pp_pool *pool, uint64_t *calls)
 {
     const sizeclass *s = (const sizeclass *)pool;
     pp_stats now;
-    pp_stats_begin(pool, &now);
-    now.granted_bytes = pp_sc_granted(s);
-    if (pp_home_any(&s->remote_head)) pp_sc_add_pending(s, &now);
+    if (s->shared) {
+        pp_sc_shared_levels(s, &now);
+    } else {
+        pp_stats_begin(pool, &now);
+        now.granted_bytes = pp_sc_granted(s);
+        if (pp_home_any(&s->remote_head)) pp_sc_add_pending(s, &now);
+    }
     *calls = now.acquired + now.released;
     return now.granted_bytes;
 }

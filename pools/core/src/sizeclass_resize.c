@@ -118,11 +118,11 @@ static pp_status move_block(sizeclass *s, pp_handle handle, uint32_t from, size_
     return in_place(s, index, bytes, before);
 }
 
-static pp_status resize_locked(sizeclass *s, pp_handle handle, size_t bytes, pp_block *out)
+pp_status pp_sc_resize_inside(sizeclass *s, pp_handle handle, size_t bytes, pp_block *out)
 {
     if (!pp_sc_held(s, handle)) return pp_note_misuse(&s->base, pp_sc_diagnose(s, handle));
     uint32_t index = pp_handle_index(handle), place = pp_sc_place(s, index);
-    bool held = pp_sc_state(pp_sc_word(s, index)) == PP_BLOCK_OWNED_IN_FLIGHT;
+    bool held = pp_sc_state(pp_sc_word(s, index)) == PP_BLOCK_OWNED_IN_FLIGHT && pp_sc_pinned(s, index);
     pp_span *span = pp_sc_span(s, place);
     pp_status status;
     if (span->class_number == PP_CLASS_RUN)
@@ -145,7 +145,7 @@ pp_status pp_sc_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *
     if (bytes - 1 >= s->limit_bytes) return PP_SIZE;
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    status = resize_locked(s, handle, bytes, out);
+    status = pp_sc_resize_inside(s, handle, bytes, out);
     pp_leave(pool);
     return status;
 }

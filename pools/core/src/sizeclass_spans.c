@@ -14,7 +14,7 @@
  *
  *   Invariants: a span is listed if and only if it has a free block outside the cache; an empty
  *   span is in a group that has a block in use or in the cache. */
-#include "sizeclass_pool.h"
+#include "sizeclass_shared.h"
 
 #include <string.h>
 
@@ -92,6 +92,7 @@ uint64_t pp_sc_table_bytes(const sizeclass *s)
     size_t count = list_per_record((sizeclass *)s, tables);
     uint64_t records = atomic_load_explicit(&((sizeclass *)s)->records, memory_order_relaxed),
              bytes = sizeof *s + s->table.caches_bytes;
+    if (s->shared) bytes += pp_sc_magazine_bytes(s);
     for (size_t i = 0; i < count; i++) {
         const _Atomic bool *used = tables[i].used;
         if (!used || atomic_load_explicit((_Atomic bool *)used, memory_order_relaxed))

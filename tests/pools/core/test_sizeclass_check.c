@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "sizeclass_pool.h"
+#include "sizeclass_shared.h"
 
 static sizeclass *s;
 static pp_block small[3], large, tiny;
@@ -193,6 +193,36 @@ static void after_its_last_generation_a_block_begins_with_the_first(void)
     sound();
 }
 
+static void finds_what_is_wrong_with_a_magazine(void)
+{
+    pp_pool *pool;
+    pp_sizeclass_config config = {.capacity_bytes = 4 << 20, .pool.threads = PP_THREADS_SHARED};
+    pp_block blocks[4];
+    CHECK_EQ(pp_sizeclass_create(&config, &pool), PP_OK);
+    s = sizeclass_of(pool);
+    for (int i = 0; i < 4; i++) CHECK_EQ(pp_pool_acquire(pool, 100, 0, &blocks[i]), PP_OK);
+    for (int i = 1; i < 4; i++) CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
+    const pp_magazines *all = &s->shared->magazines;
+    pp_class_magazine *m = (pp_class_magazine *)pp_magazines_first(all, pp_magazines_used(all));
+    pp_rack *rack = &m->racks[pp_class_of(&s->table, 100)];
+    CHECK(pp_rack_count(rack) >= 3);
+    sound();
+    BROKEN(rack->end, rack->bottom + 2, "more blocks in a magazine's rack than fit");
+    BROKEN(rack->bottom->handle, 1, "more blocks in a magazine's rack than fit");
+    BROKEN(rack->bottom[1], rack->bottom[2], "in the cache twice");
+    BROKEN(rack->bottom[1].handle, blocks[0].handle, "not a free block of its class");
+    BROKEN(rack->bottom[1].handle, rack->bottom[1].handle + (UINT64_C(1) << 32), "another generation");
+    BROKEN(rack->bottom[1].address, rack->bottom[1].address + 8, "another address");
+    BROKEN(m->head.count, 2, "blocks in a magazine: the counter differs");
+    BROKEN(m->stored, m->stored + 8, "bytes in a magazine: the counters differ");
+    BROKEN(m->granted_ended, m->granted_ended + 8, "bytes in a magazine: the counters differ");
+    BROKEN(m->head.released, m->head.released - 1, "acquired - released");
+    BROKEN(m->head.requested_added, m->head.requested_added - 1, "requested bytes");
+    BROKEN(s->room, pp_read(&s->room) + 1, "granted bytes");
+    BROKEN(s->room, pp_read(&s->room) + PP_ROOM_BLOCK, "the room below their peak");
+    pp_pool_destroy(pool);
+}
+
 int main(void)
 {
     build();
@@ -206,5 +236,6 @@ int main(void)
     RUN(after_its_last_generation_a_block_begins_with_the_first);
     RUN(finds_free_neighbours_that_were_not_merged); /* the last: it leaves the pool so */
     pp_pool_destroy(&s->base);
+    RUN(finds_what_is_wrong_with_a_magazine);
     return report();
 }

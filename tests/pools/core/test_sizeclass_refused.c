@@ -14,9 +14,9 @@ static void sound(pp_pool *pool)
     }
 }
 
-static void creating_leaves_nothing_behind(void)
+static void creating_leaves_nothing_behind_of(pp_threads threads)
 {
-    pp_sizeclass_config config = {.capacity_bytes = 16 << 20, .pool.ages = 1};
+    pp_sizeclass_config config = {.capacity_bytes = 16 << 20, .pool = {.ages = 1, .threads = threads}};
     int refusals = 0;
     for (long allowed = 0;; allowed++, refusals++) {
         pp_pool *pool = (pp_pool *)1;
@@ -34,12 +34,18 @@ static void creating_leaves_nothing_behind(void)
     CHECK(refusals > 10);
 }
 
+static void creating_leaves_nothing_behind(void)
+{
+    creating_leaves_nothing_behind_of(PP_THREADS_OWNER);
+    creating_leaves_nothing_behind_of(PP_THREADS_SHARED);
+}
+
 /* One block of each of several sizes, with the n-th call of the system refused. */
-static void acquiring_fails_cleanly_and_works_afterwards(void)
+static void acquiring_fails_cleanly_of(pp_threads threads)
 {
     static const size_t sizes[] = {16, 100, 5000, 40000, 1 << 20};
     for (long allowed = 0; allowed < 40; allowed++) {
-        pp_sizeclass_config config = {.capacity_bytes = 64 << 20};
+        pp_sizeclass_config config = {.capacity_bytes = 64 << 20, .pool.threads = threads};
         pp_pool *pool = NULL;
         pp_block block;
         uint64_t live = 0;
@@ -62,6 +68,12 @@ static void acquiring_fails_cleanly_and_works_afterwards(void)
         sound(pool);
         pp_pool_destroy(pool);
     }
+}
+
+static void acquiring_fails_cleanly_and_works_afterwards(void)
+{
+    acquiring_fails_cleanly_of(PP_THREADS_OWNER);
+    acquiring_fails_cleanly_of(PP_THREADS_SHARED);
 }
 
 /* Pages are there, but the tables that describe what stands on them cannot grow. */
