@@ -394,7 +394,7 @@ void *pp_sc_range(const pp_pool *pool, size_t *bytes)
 }
 
 /* All strides of the pool's classes are multiples of its least alignment. */
-static size_t sizeclass_alignment(const pp_pool *pool, size_t bytes)
+size_t pp_sc_alignment(const pp_pool *pool, size_t bytes)
 {
     size_t granted = pp_sizeclass_granted(pool, bytes) | PP_SIZECLASS_PAGE_BYTES;
     return granted & (0 - granted);
@@ -411,7 +411,7 @@ static const pp_pool_ops sizeclass_ops = {
     .pin = sizeclass_pin,
     .unpin = sizeclass_unpin,
     .inspect = pp_sc_inspect,
-    .alignment = sizeclass_alignment,
+    .alignment = pp_sc_alignment,
     .stats = pp_sc_stats,
     .walk = pp_sc_walk,
     .check = pp_sc_check,

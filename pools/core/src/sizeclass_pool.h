@@ -486,6 +486,7 @@ pp_status pp_sc_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *
 /* The same inside the pool; in a shared one of a block that is held. */
 pp_status pp_sc_resize_inside(sizeclass *s, pp_handle handle, size_t bytes, pp_block *out);
 pp_status pp_sc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out);
+size_t pp_sc_alignment(const pp_pool *pool, size_t bytes);
 pp_status pp_sc_walk(pp_pool *pool, pp_walk_fn visit, void *context);
 pp_status pp_sc_check(pp_pool *pool, pp_fault *fault);
 void pp_sc_stats(const pp_pool *pool, pp_stats *out);

@@ -392,6 +392,7 @@ const pp_pool_ops pp_shared_sizeclass_ops = {
     .pin = shared_pin,
     .unpin = shared_unpin,
     .inspect = pp_sc_inspect,
+    .alignment = pp_sc_alignment,
     .stats = pp_sc_stats,
     .walk = pp_sc_walk,
     .check = pp_sc_check,

@@ -123,16 +123,19 @@ static void check_aligned(pp_pool *pool, size_t bytes, size_t alignment)
     pp_pool_destroy(pool);
 }
 
-static void blocks_of_the_fallback_are_aligned_as_the_pools(void)
+static void check_alignments(pp_threads threads)
 {
-    pp_slab_config slab = {.block_bytes = 4096, .block_count = 2};
-    pp_slab_config small = {.block_bytes = 200, .block_count = 2, .alignment = 128, .pool.scrub = 1};
+    pp_slab_config slab = {.block_bytes = 4096, .block_count = 2, .pool.threads = threads};
+    pp_slab_config small = {.block_bytes = 200, .block_count = 2, .alignment = 128};
     pp_sizeclass_config classes = {.capacity_bytes = 1 << 18, .max_block_bytes = 1 << 17};
-    pp_buddy_config buddy = {.capacity_bytes = 1 << 18};
+    pp_buddy_config buddy = {.capacity_bytes = 1 << 18, .pool.threads = threads};
     pp_compacting_config compacting = {
         .capacity_bytes = 1 << 16, .segment_bytes = 1 << 16, .alignment = 4096};
+    pp_malloc_config heap = {.max_bytes = 4 << 12, .pool.threads = threads};
     pp_policy_config falls_back = {.on_exhausted = PP_EXHAUSTION_FALLBACK};
     pp_pool *pool;
+    small.pool = (pp_pool_config){.threads = threads, .scrub = 1};
+    classes.pool.threads = compacting.pool.threads = threads;
     CHECK_EQ(pp_slab_create(&slab, &pool), PP_OK);
     set_policy(pool, falls_back);
     check_aligned(pool, 4096, 4096);
@@ -148,10 +151,15 @@ static void blocks_of_the_fallback_are_aligned_as_the_pools(void)
     CHECK_EQ(pp_compacting_create(&compacting, &pool), PP_OK);
     set_policy(pool, falls_back);
     check_aligned(pool, 1 << 14, 4096);
-    pp_malloc_config heap = {.max_bytes = 4 << 12};
     CHECK_EQ(pp_malloc_create(&heap, &pool), PP_OK);
     set_policy(pool, falls_back);
-    check_aligned(pool, 4000, 8);
+    check_aligned(pool, 4000, sizeof(void *));
+}
+
+static void blocks_of_the_fallback_are_aligned_as_the_pools(void)
+{
+    check_alignments(PP_THREADS_OWNER);
+    check_alignments(PP_THREADS_SHARED);
 }
 
 static void who_adopts_a_pool_adopts_its_fallback(void)
