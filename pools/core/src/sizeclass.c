@@ -448,6 +448,7 @@ static pp_status furnish(sizeclass *s, const pp_pool_config *config, uint32_t pa
     if (status != PP_OK) return status;
     pp_runs_init(runs, s->memory, pages, runs->tags, runs->next, runs->prev);
     s->stamp_key = (uint64_t)pp_next_pool_id() << 56;
+    s->home.pool_stamp = (uint32_t)(s->stamp_key >> 32);
     return PP_OK;
 }
 

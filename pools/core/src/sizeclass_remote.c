@@ -1,14 +1,15 @@
-/* sizeclass_remote.c - way_home.h for the size classes; a word of its bits is a span here.
+/* sizeclass_remote.c - way_home.h for the size classes; a span is some of its groups.
  *
  * A span cannot go back to the runs while a block of it is on its way home: that block is not free yet. */
 #include "sizeclass_pool.h"
 
+static bool known(const void *table, pp_handle handle) { return pp_sc_known(table, handle); }
 static bool owned(const void *table, pp_handle handle) { return pp_sc_owned(table, handle); }
 static pp_status diagnose(const void *table, pp_handle handle) { return pp_sc_diagnose(table, handle); }
 
 pp_status pp_sc_release_remote(sizeclass *s, pp_handle handle)
 {
-    pp_status status = pp_home_send(&s->home, &s->remote_head, s, handle, owned, diagnose);
+    pp_status status = pp_home_send(&s->home, &s->remote_head, s, handle, known, owned, diagnose);
     if (status == PP_OK && !atomic_load_explicit(&s->remote_used, memory_order_relaxed))
         atomic_store_explicit(&s->remote_used, true, memory_order_relaxed);
     return status;
@@ -38,9 +39,10 @@ void pp_sc_add_pending(const sizeclass *s, pp_stats *out)
     pp_home_pending pending = {0};
     uint32_t records = atomic_load_explicit(&((sizeclass *)s)->records, memory_order_acquire);
     for (uint32_t number = 1; number < records; number++) {
-        uint64_t bits = atomic_load_explicit(&s->home.bits[number], memory_order_relaxed);
-        for (; PP_UNLIKELY(bits); bits &= bits - 1) {
-            uint32_t index = number << PP_SPAN_SHIFT | (uint32_t)__builtin_ctzll(bits);
+        uint32_t first = number << PP_SPAN_SHIFT;
+        for (uint32_t index = first; index < first + PP_SPAN_BLOCKS; index++) {
+            if (!pp_home_has_near(&s->home, index)) index |= PP_HOME_GROUP - 1;
+            if (!pp_home_has(&s->home, index)) continue;
             uint64_t word = pp_sc_word(s, index);
             pending.blocks++;
             pending.requested += pp_sc_requested(word);

@@ -29,17 +29,16 @@ struct table {
     const _Atomic bool *used; /* NULL: always */
 };
 
-enum { PER_RECORD_MAX = 10, PER_PAGE = 3 };
+enum { PER_RECORD_MAX = 9, PER_PAGE = 3 };
 
 static size_t list_per_record(sizeclass *s, struct table tables[PER_RECORD_MAX])
 {
     size_t count = 0;
     tables[count++] = (struct table){(void **)&s->spans, sizeof(pp_span), NULL};
     tables[count++] = (struct table){(void **)&s->slots, 8 * PP_SPAN_BLOCKS, NULL};
-    tables[count++] = (struct table){(void **)&s->home.bits, 8, NULL};
-    tables[count++] = (struct table){(void **)&s->home.word_next, 4, NULL};
+    tables[count++] = (struct table){(void **)&s->home.links, 4 * (PP_SPAN_BLOCKS / PP_HOME_GROUP), NULL};
     tables[count++] = (struct table){(void **)&s->discarded, 8, NULL};
-    tables[count++] = (struct table){(void **)&s->home.stamps, 4 * PP_SPAN_BLOCKS, &s->remote_used};
+    tables[count++] = (struct table){(void **)&s->home.claims, 4 * PP_SPAN_BLOCKS, &s->remote_used};
     tables[count++] = (struct table){(void **)&s->tags, 4 * PP_SPAN_BLOCKS, &s->tags_used};
     tables[count++] = (struct table){(void **)&s->pins, sizeof(pp_slot_pins) * PP_SPAN_BLOCKS, &s->pins_used};
     tables[count++] = (struct table){(void **)&s->partners, 4 * PP_SPAN_BLOCKS, &s->moves_used};

@@ -8,7 +8,7 @@
 /* One array inside the reservation. */
 struct span {
     void **start;
-    size_t bytes_each; /* per slot, or per 64 slots */
+    size_t bytes_each; /* per slot, or per group of them */
     uint32_t per;
 };
 
@@ -18,9 +18,8 @@ static size_t list_spans(pp_slots *slots, struct span spans[8])
     spans[count++] = (struct span){(void **)&slots->slots, sizeof(pp_slot), 1};
     spans[count++] = (struct span){(void **)&slots->stack, sizeof(uint32_t), 1};
     spans[count++] = (struct span){(void **)&slots->pins, sizeof(pp_slot_pins), 1};
-    spans[count++] = (struct span){(void **)&slots->home.stamps, sizeof(uint32_t), 1};
-    spans[count++] = (struct span){(void **)&slots->home.bits, sizeof(uint64_t), 64};
-    spans[count++] = (struct span){(void **)&slots->home.word_next, sizeof(uint32_t), 64};
+    spans[count++] = (struct span){(void **)&slots->home.claims, sizeof(uint32_t), 1};
+    spans[count++] = (struct span){(void **)&slots->home.links, sizeof(uint32_t), PP_HOME_GROUP};
     if (slots->births_wanted) spans[count++] = (struct span){(void **)&slots->births, 16, 1};
     if (slots->extra_bytes) spans[count++] = (struct span){&slots->extra, slots->extra_bytes, 1};
     return count;
@@ -50,7 +49,7 @@ pp_status pp_slots_init(pp_slots *slots, uint32_t max, bool births, uint32_t ext
         *spans[i].start = at;
         at += span_bytes(&spans[i], max);
     }
-    slots->pool_stamp = pp_next_pool_id() << 24;
+    slots->pool_stamp = slots->home.pool_stamp = pp_next_pool_id() << 24;
     return PP_OK;
 }
 
@@ -110,12 +109,18 @@ pp_status pp_slots_diagnose(const pp_slots *slots, pp_handle handle)
 
 /* ---- the way home ------------------------------------------------------------------- */
 
+static bool known(const void *table, pp_handle handle)
+{
+    const pp_slots *slots = table;
+    return pp_handle_index(handle) < atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_relaxed);
+}
+
 static bool owned(const void *table, pp_handle handle) { return pp_slots_owned(table, handle); }
 static pp_status diagnose(const void *table, pp_handle handle) { return pp_slots_diagnose(table, handle); }
 
 pp_status pp_slots_release_remote(pp_slots *slots, pp_handle handle)
 {
-    return pp_home_send(&slots->home, &slots->remote_head, slots, handle, owned, diagnose);
+    return pp_home_send(&slots->home, &slots->remote_head, slots, handle, known, owned, diagnose);
 }
 
 struct homecoming {
@@ -144,11 +149,12 @@ void pp_slots_pending(const pp_slots *slots, uint64_t *blocks, uint64_t *request
 {
     uint32_t fresh = atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_acquire);
     *blocks = *requested = 0;
-    for (uint32_t word = 0; word * 64 < fresh; word++) {
-        uint64_t bits = atomic_load_explicit(&slots->home.bits[word], memory_order_relaxed);
-        for (; bits; bits &= bits - 1) {
+    for (uint32_t group = 0; group < fresh; group += PP_HOME_GROUP) {
+        if (PP_LIKELY(!pp_home_has_near(&slots->home, group))) continue;
+        for (uint32_t index = group; index < group + PP_HOME_GROUP; index++) {
+            if (!pp_home_has(&slots->home, index)) continue;
             ++*blocks;
-            *requested += pp_slot_requested(&slots->slots[word * 64 + (uint32_t)__builtin_ctzll(bits)]);
+            *requested += pp_slot_requested(&slots->slots[index]);
         }
     }
 }

@@ -1,13 +1,15 @@
 /* way_home.h - the way home for blocks that other threads release ("remote").
  *
- *   bits[w]      64 blocks a word; a set bit: released, not yet taken home
- *   stamps[i]    the stamp the releaser's handle had: the claim; its pool id is another once it is settled
- *   head         a stack of those words that are not zero, through word_next[]
+ *   claims[i]    the stamp the releaser's handle had; its pool id is another once the claim is settled
+ *   links[g]     of the PP_HOME_GROUP blocks whose claims are one cache line: 0 while the group is not on the list
+ *   head         a stack of the groups in which there are claims, through links[]
  *
- * A releaser compares the stamp, claims its generation by a CAS of stamps[i], and sets
- * the bit with a fetch_or. Whoever finds its own stamp claimed released twice and is told so,
+ * A releaser compares the stamp, claims its generation by a CAS of claims[i], and reads the group's link: most
+ * find that the group is on the list already, and are done. The claim is all that there is to know of
+ * a block on its way, so that one locked instruction sends it there, and the owner finds sixteen with each line that
+ * it reads. Whoever finds its own stamp claimed released twice and is told so,
  * whether or not the owner has taken the block home meanwhile. The owner knows of those that have
- * arrived, by stack and bit; one that is under way between claim and push does not stop its own release
+ * arrived, by list and claim; one that is under way between claim and push does not stop its own release
  * (see below). A settled claim keeps its generation, so that a releaser who was interrupted between
  * looking and claiming cannot mistake it for what it saw before, nor for a claim that nobody made, which is
  * 0; it has an id that the pool has not, so that it does not refuse the generation that has the same stamp,
@@ -18,20 +20,23 @@
  * claimed, or ended; and the CAS of one who looked at an earlier generation fails, for it expects
  * what was there before this claim. Where the owner's own release had ended the ownership already, a later
  * generation's claim may be there, and only a CAS leaves that alone.
- * Whoever turns a word from zero to non-zero pushes the word on the stack with a CAS:
- * at most once for 64 releases that arrive together.
- * The owner takes the whole stack with one exchange, reads each word's successor,
- * and only then exchanges the word with zero.
- *   Invariant: a word is on the stack at most once, because it is pushed only on its
- *   change from zero, and becomes zero only after it was taken off. The stack is never
+ * Who finds the link 0 makes it another number by a CAS, and if that was its own doing pushes the group.
+ * The owner takes the whole stack with one exchange, and of each group exchanges the link with 0 before it looks
+ * for claims.
+ *   Invariant: a group is on the stack at most once, because it is pushed only on its link's
+ *   change from zero, which becomes zero only after it was taken off. The stack is never
  *   popped one by one, so there is no ABA.
- *   Memory order: fetch_or is acq_rel and the owner's exchange acquire, so what the
+ *   No claim is left behind. The releaser writes the claim and then reads the link, the owner writes the link and
+ *   then reads the claim, and all four are sequentially consistent: whoever reads a link that the owner has
+ *   not yet made 0 has made its claim before, and the owner, who looks after, finds it. Who reads 0 pushes, and
+ *   perhaps for nothing: the owner may have found the claim already, and then finds none in the group.
+ *   Memory order: the claim's CAS is a release and the owner's look at it an acquire, so what the
  *   releaser did to the block happens before the owner hands it out again; the push is
- *   release, the take acquire, so word_next[] is seen. stamps[] is made visible by the bit.
+ *   release, the take acquire, so links[] is seen.
  *   A release that races with the owner's own release of the same block passes the check
- *   and is found when the word is taken home: the stamp no longer fits, and it is counted as
+ *   and is found when the group is taken home: the stamp no longer fits, and it is counted as
  *   a double release. It cannot hide a later, rightful release, which claims another stamp,
- *   and it cannot corrupt the table, since a bit has no second instance.
+ *   and it cannot corrupt the table, since a block has no second claim.
  *
  * What a block is described by is its table's: slots.h has one, the size classes another. The functions
  * here that need to know are given functions of the table, and are inlined where they are called. */
@@ -40,15 +45,22 @@
 
 #include "pool_base.h"
 
+enum { PP_HOME_GROUP = 16, PP_HOME_LINE = 64 };
+
 /* The arrays are the table's, and zero at first. Every thread reads this, so the head, which releasing threads
  * write, stands apart from it, in a cache line of its own. */
 typedef struct pp_way_home {
-    _Atomic uint32_t *stamps;
-    _Atomic uint64_t *bits;
-    _Atomic uint32_t *word_next;
+    _Atomic uint32_t *claims; /* starts a cache line */
+    _Atomic uint32_t *links;  /* one for PP_HOME_GROUP claims: 0; the next group + 1; PP_HOME_LAST */
+    uint32_t pool_stamp;      /* pool id << 24 */
 } pp_way_home;
 
-typedef _Atomic uint32_t pp_home_head; /* word + 1; 0 empty */
+PP_STATIC_ASSERT(PP_HOME_GROUP * sizeof(uint32_t) == PP_HOME_LINE,
+                 "the claims of a group are one cache line");
+
+#define PP_HOME_LAST UINT32_MAX
+
+typedef _Atomic uint32_t pp_home_head; /* group + 1; 0 empty */
 
 /* Is any block on its way? Any thread. */
 static inline bool pp_home_any(const pp_home_head *head)
@@ -56,85 +68,84 @@ static inline bool pp_home_any(const pp_home_head *head)
     return atomic_load_explicit((pp_home_head *)head, memory_order_relaxed) != 0;
 }
 
-/* Is this one? Any thread. */
+/* Is it a claim that is not settled? */
+static inline bool pp_home_claimed(const pp_way_home *home, uint32_t claim)
+{
+    return (claim ^ home->pool_stamp) >> 24 == 0;
+}
+
+/* Are there any of this block's group? Any thread. */
+static inline bool pp_home_has_near(const pp_way_home *home, uint32_t index)
+{
+    return atomic_load_explicit(&home->links[index / PP_HOME_GROUP], memory_order_relaxed) != 0;
+}
+
+/* Is this one on its way? Any thread. */
 static inline bool pp_home_has(const pp_way_home *home, uint32_t index)
 {
-    uint64_t word = atomic_load_explicit(&home->bits[index / 64], memory_order_relaxed);
-    return (word >> (index % 64)) & 1;
+    return pp_home_has_near(home, index) &&
+           pp_home_claimed(home, atomic_load_explicit(&home->claims[index], memory_order_relaxed));
 }
 
 /* A claim once it is settled. Its id is not 0, since no pool has 255 (pp_next_pool_id()). */
 static inline uint32_t pp_home_settled(uint32_t stamp) { return stamp ^ 0xff000000u; }
 
-/* What a table knows of a handle: whether it names a block that somebody owns, and if it does not, why not. */
+/* What a table knows of a handle: whether it has such a block, whether somebody owns that by this handle, and if nobody
+ * does, why not. */
+typedef bool (*pp_home_known_fn)(const void *table, pp_handle handle);
 typedef bool (*pp_home_owned_fn)(const void *table, pp_handle handle);
 typedef pp_status (*pp_home_diagnose_fn)(const void *table, pp_handle handle);
 
-/* Makes this generation's remote release happen at most once. */
-static inline pp_status pp_home_claim(pp_way_home *home, const void *table, pp_handle handle,
-                                      pp_home_owned_fn owned, pp_home_diagnose_fn diagnose)
+static inline void pp_home_push(pp_way_home *home, pp_home_head *head, uint32_t group)
 {
-    _Atomic uint32_t *claimed = &home->stamps[pp_handle_index(handle)];
-    uint32_t stamp = pp_handle_stamp(handle);
-    uint32_t seen = atomic_load_explicit(claimed, memory_order_acquire);
-    do {
-        if (seen == stamp) return PP_DOUBLE_RELEASE;
-        if (!owned(table, handle)) return diagnose(table, handle);
-    } while (!atomic_compare_exchange_weak_explicit(claimed, &seen, stamp, memory_order_acq_rel,
-                                                    memory_order_acquire));
-    return PP_OK;
-}
-
-static inline void pp_home_push(pp_way_home *home, pp_home_head *head, uint32_t word)
-{
+    uint32_t off = 0;
+    if (!atomic_compare_exchange_strong(&home->links[group], &off, PP_HOME_LAST)) return;
     uint32_t next = atomic_load_explicit(head, memory_order_relaxed);
     do {
-        atomic_store_explicit(&home->word_next[word], next, memory_order_relaxed);
-    } while (!atomic_compare_exchange_weak_explicit(head, &next, word + 1, memory_order_release,
+        atomic_store_explicit(&home->links[group], next ? next : PP_HOME_LAST, memory_order_relaxed);
+    } while (!atomic_compare_exchange_weak_explicit(head, &next, group + 1, memory_order_release,
                                                     memory_order_relaxed));
 }
 
 /* Sends a block home: PP_OK, PP_DOUBLE_RELEASE, or what `diagnose` says. Any thread but the owner. */
 static inline pp_status pp_home_send(pp_way_home *home, pp_home_head *head, const void *table,
-                                     pp_handle handle, pp_home_owned_fn owned, pp_home_diagnose_fn diagnose)
+                                     pp_handle handle, pp_home_known_fn known, pp_home_owned_fn owned,
+                                     pp_home_diagnose_fn diagnose)
 {
-    if (!owned(table, handle)) return diagnose(table, handle);
-    pp_status status = pp_home_claim(home, table, handle, owned, diagnose);
-    if (status != PP_OK) return status;
-    uint32_t index = pp_handle_index(handle);
-    uint64_t bit = UINT64_C(1) << (index % 64);
-    uint64_t before = atomic_fetch_or_explicit(&home->bits[index / 64], bit, memory_order_acq_rel);
-    if (before == 0) pp_home_push(home, head, index / 64);
+    if (PP_UNLIKELY(!known(table, handle))) return diagnose(table, handle);
+    uint32_t index = pp_handle_index(handle), stamp = pp_handle_stamp(handle);
+    _Atomic uint32_t *claim = &home->claims[index];
+    uint32_t seen = atomic_load_explicit(claim, memory_order_acquire);
+    do { /* makes this generation's remote release happen at most once */
+        if (PP_UNLIKELY(!owned(table, handle))) return diagnose(table, handle);
+        if (PP_UNLIKELY(seen == stamp)) return PP_DOUBLE_RELEASE;
+    } while (PP_UNLIKELY(!atomic_compare_exchange_weak_explicit(claim, &seen, stamp, memory_order_seq_cst,
+                                                                memory_order_acquire)));
+    uint32_t group = index / PP_HOME_GROUP;
+    if (PP_UNLIKELY(atomic_load(&home->links[group]) == 0)) pp_home_push(home, head, group);
     return PP_OK;
 }
 
 /* Of a block that has perhaps been handed out again: another generation's claim may have taken its place. */
-static inline void pp_home_settle(pp_way_home *home, uint32_t index, uint32_t stamp)
+static inline void pp_home_settle(const pp_way_home *home, uint32_t index, uint32_t stamp)
 {
-    atomic_compare_exchange_strong_explicit(&home->stamps[index], &stamp, pp_home_settled(stamp),
+    atomic_compare_exchange_strong_explicit(&home->claims[index], &stamp, pp_home_settled(stamp),
                                             memory_order_release, memory_order_relaxed);
 }
 
-/* Asks for the lines that taking these blocks home will write. Another processor has them all, and one after the
+/* Asks for the lines that taking a group home will write. Another processor has them all, and one after the
  * other they would be most of what it costs. */
 static inline void pp_home_expect(const pp_way_home *home, const void *records, size_t record_bytes,
-                                  uint32_t word, uint64_t bits)
+                                  uint32_t group)
 {
-    enum { LINE = 64, STAMPS = LINE / sizeof *home->stamps };
-    uint32_t per_line = LINE / (uint32_t)record_bytes;
-    uint64_t line = (UINT64_C(1) << per_line) - 1;
-    for (uint64_t rest = bits; rest;) {
-        uint32_t first = (uint32_t)__builtin_ctzll(rest) & ~(per_line - 1);
-        PP_WILL_WRITE((const char *)records + ((size_t)word * 64 + first) * record_bytes);
-        rest &= ~(line << first);
-    }
-    for (uint32_t first = 0; first < 64; first += STAMPS)
-        if (bits >> first & 0xffff) PP_WILL_WRITE(&home->stamps[(size_t)word * 64 + first]);
+    const char *first = (const char *)records + (size_t)group * PP_HOME_GROUP * record_bytes;
+    PP_WILL_WRITE(&home->claims[(size_t)group * PP_HOME_GROUP]);
+    for (size_t at = 0; at < PP_HOME_GROUP * record_bytes; at += PP_HOME_LINE) PP_WILL_WRITE(first + at);
 }
 
 /* Takes all blocks home that were sent: calls `take` with the handle of each, which says whether it named an
  * owned one. Returns how many did; `*refused` counts the others, late double releases. `records`: what the table
- * describes its blocks by, `record_bytes` each, a power of two from 8 to 32. Owner. */
+ * describes its blocks by, `record_bytes` each, a power of two from 4 to 64. Owner. */
 static inline size_t pp_home_drain(pp_way_home *home, pp_home_head *head, const void *records,
                                    size_t record_bytes, bool (*take)(void *context, pp_handle handle),
                                    void *context, size_t *refused)
@@ -142,21 +153,23 @@ static inline size_t pp_home_drain(pp_way_home *home, pp_home_head *head, const 
     size_t drained = 0;
     *refused = 0;
     if (PP_LIKELY(!pp_home_any(head))) return 0;
+    const pp_way_home of = *home; /* here: what the loop stores cannot change it */
     uint32_t at = atomic_exchange_explicit(head, 0, memory_order_acquire);
+    if (at) pp_home_expect(&of, records, record_bytes, at - 1);
     while (at != 0) {
-        uint32_t word = at - 1;
-        at = atomic_load_explicit(&home->word_next[word], memory_order_relaxed);
-        uint64_t bits = atomic_exchange_explicit(&home->bits[word], 0, memory_order_acquire);
-        pp_home_expect(home, records, record_bytes, word, bits);
-        for (; bits; bits &= bits - 1) {
-            uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            uint32_t stamp = atomic_load_explicit(&home->stamps[index], memory_order_acquire);
+        uint32_t group = at - 1;
+        at = atomic_exchange(&of.links[group], 0);
+        if (at == PP_HOME_LAST) at = 0;
+        if (at) pp_home_expect(&of, records, record_bytes, at - 1);
+        for (uint32_t index = group * PP_HOME_GROUP; index < (group + 1) * PP_HOME_GROUP; index++) {
+            uint32_t stamp = atomic_load(&of.claims[index]);
+            if (!pp_home_claimed(&of, stamp)) continue;
             if (PP_LIKELY(take(context, (uint64_t)stamp << 32 | index))) {
                 drained++; /* and no generation begins, to be claimed, before the owner is done here */
-                atomic_store_explicit(&home->stamps[index], pp_home_settled(stamp), memory_order_release);
+                atomic_store_explicit(&of.claims[index], pp_home_settled(stamp), memory_order_release);
             } else {
                 ++*refused;
-                pp_home_settle(home, index, stamp);
+                pp_home_settle(&of, index, stamp);
             }
         }
     }

@@ -20,12 +20,12 @@ OURS = ["slab", "sizeclass", "sizeclass-learned", "buddy", "compacting", "compac
 # SHA-256 of each strategy's trace of the recorded program, but for the version of its writer. The same on
 # every system; a change of what a strategy does with the requests, or of the format, changes its line.
 GOLDEN = {
-    "slab": "05eedc063bed0e0ff88ee4f7ee4ba0c4e0bc56954f8d6d55c7c160ba41b73bbd",
-    "sizeclass": "ccbab626854f710b38544725b160db3e646a96da7b133a1f8d71bb36432c85a9",
-    "sizeclass-learned": "8a882ca9a802dc8129d986ef2eb6955193da0702b0dac8ca355549765d901b67",
-    "buddy": "30e6878a426830e3f7fa0b2ddc72c94950f59b04d129243585d71e203494a04e",
-    "compacting": "56e51bd883f15230b42fb056f0d8c427ed73ea6227c389f0ef880d5c0104cf8f",
-    "compacting-off": "51c608d9d90a34cdfe165df52c7d90e866082cca36f451ccd6769814020de86b",
+    "slab": "6008304ecca698813771eb5307dc1af17b803b35d14181b0a8e4951698c1e39d",
+    "sizeclass": "9fa8c0822a6eba5fa2f199ea19f3d1bf4918a0d14107bf5f0be00bfb7040f94e",
+    "sizeclass-learned": "d31983402ffa50abaef5b5aa9c4535156ce22c193e26aae73f3bffb6a0d2f282",
+    "buddy": "8281652e558c6c987bee2686bb0f41b93888f65e472bf30cf2672a5ceac807d0",
+    "compacting": "3640827154617a11424312b4e9992e1757294d3bc0a2fe2c473d6af8c8713a9f",
+    "compacting-off": "6a0af30f9c4e15cac243e8404924c890909387382f57da252215064a067973f6",
 }
 
 

@@ -1,5 +1,5 @@
 /* The claim of way_home.h, with releasers interrupted where a scheduler would not do it on request: the table
- * here runs the rest of the world each time it has answered whether a handle is owned. */
+ * here runs the rest of the world each time it has answered whether a handle is known, or owned. */
 #include "check.h"
 #include "way_home.h"
 
@@ -8,14 +8,14 @@ enum { BLOCK_INDEX = 70, BLOCKS = 128, POOL_STAMP = 5 << 24 };
 typedef struct table {
     pp_way_home home;
     pp_home_head head;
-    _Atomic uint32_t stamps[BLOCKS];
-    _Atomic uint64_t bits[BLOCKS / 64];
-    _Atomic uint32_t word_next[BLOCKS / 64];
+    _Alignas(PP_HOME_LINE) _Atomic uint32_t claims[BLOCKS];
+    _Atomic uint32_t links[BLOCKS / PP_HOME_GROUP];
     uint32_t stamp; /* of the one block, while it is owned; else 0 */
     uint32_t next;  /* its next owner's */
     uint32_t looks; /* until the interruption */
     pp_status (*meanwhile)(struct table *table);
     pp_status other; /* what became of that */
+    bool keeps;      /* what comes home stays owned: other blocks have the same stamp */
     uint64_t records[BLOCKS];
 } table;
 
@@ -23,9 +23,9 @@ typedef struct table {
 static void open_table(table *t, uint32_t generation)
 {
     *t = (table){.next = POOL_STAMP | generation};
-    t->home.stamps = t->stamps;
-    t->home.bits = t->bits;
-    t->home.word_next = t->word_next;
+    t->home.claims = t->claims;
+    t->home.links = t->links;
+    t->home.pool_stamp = POOL_STAMP;
 }
 
 static pp_handle hand_out(table *t)
@@ -34,12 +34,21 @@ static pp_handle hand_out(table *t)
     return (uint64_t)t->stamp << 32 | BLOCK_INDEX;
 }
 
+static bool look(table *t, bool answer)
+{
+    if (t->looks && --t->looks == 0) t->other = t->meanwhile(t);
+    return answer;
+}
+
+static bool known(const void *context, pp_handle handle)
+{
+    return look((table *)context, pp_handle_index(handle) < BLOCKS);
+}
+
 static bool owned(const void *context, pp_handle handle)
 {
     table *t = (table *)context;
-    bool answer = pp_handle_stamp(handle) == t->stamp;
-    if (t->looks && --t->looks == 0) t->other = t->meanwhile(t);
-    return answer;
+    return look(t, pp_handle_stamp(handle) == t->stamp);
 }
 
 static pp_status diagnose(const void *context, pp_handle handle)
@@ -49,14 +58,14 @@ static pp_status diagnose(const void *context, pp_handle handle)
 
 static pp_status send(table *t, pp_handle handle)
 {
-    return pp_home_send(&t->home, &t->head, t, handle, owned, diagnose);
+    return pp_home_send(&t->home, &t->head, t, handle, known, owned, diagnose);
 }
 
 static bool take(void *context, pp_handle handle)
 {
     table *t = context;
     if (pp_handle_stamp(handle) != t->stamp) return false;
-    t->stamp = 0;
+    if (!t->keeps) t->stamp = 0;
     return true;
 }
 
@@ -96,6 +105,38 @@ static void a_claim_refuses_no_generation_with_the_same_stamp(void)
         CHECK_EQ(send(&t, hand_out(&t)), PP_OK);
         CHECK_EQ(drain(&t, &refused), 1);
     }
+}
+
+static void blocks_of_many_groups_come_home_together(void)
+{
+    table t;
+    size_t refused;
+    open_table(&t, 1);
+    for (uint32_t index = 3; index < BLOCKS; index += 9) { /* some of each group */
+        t.stamp = POOL_STAMP | 1;
+        CHECK_EQ(send(&t, (uint64_t)t.stamp << 32 | index), PP_OK);
+    }
+    t.keeps = true;
+    CHECK_EQ(drain(&t, &refused), 14);
+    CHECK_EQ(refused, 0);
+    for (uint32_t index = 0; index < BLOCKS; index++) CHECK(!pp_home_has(&t.home, index));
+}
+
+/* The owner finds a claim while its maker is about to push the group, who then pushes it for nothing. */
+static void a_claim_that_is_found_before_its_group_is_pushed_comes_home_once(void)
+{
+    table t;
+    size_t refused;
+    open_table(&t, 1);
+    pp_handle handle = hand_out(&t);
+    CHECK_EQ(send(&t, handle), PP_OK);
+    CHECK_EQ(drain(&t, &refused), 1);
+    pp_home_push(&t.home, &t.head, BLOCK_INDEX / PP_HOME_GROUP);
+    pp_home_push(&t.home, &t.head, BLOCK_INDEX / PP_HOME_GROUP); /* and another one, who comes second */
+    CHECK(pp_home_any(&t.head) && !pp_home_has(&t.home, BLOCK_INDEX));
+    CHECK_EQ(drain(&t, &refused), 0);
+    CHECK_EQ(refused, 0);
+    CHECK(!pp_home_any(&t.head));
 }
 
 /* ---- interrupted ------------------------------------------------------------------------------------ */
@@ -193,6 +234,8 @@ static void levels_are_corrected_for_no_more_blocks_than_live(void)
 int main(void)
 {
     RUN(a_block_comes_home_once);
+    RUN(blocks_of_many_groups_come_home_together);
+    RUN(a_claim_that_is_found_before_its_group_is_pushed_comes_home_once);
     RUN(a_claim_refuses_no_generation_with_the_same_stamp);
     RUN(a_late_second_releaser_is_refused_wherever_it_was_interrupted);
     RUN(of_two_at_once_the_first_to_claim_succeeds);
