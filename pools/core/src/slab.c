@@ -75,17 +75,60 @@ static void end_ownership(slab *s, uint32_t index)
     pp_slots_shut(&s->slots, index);
 }
 
-static void take_home(void *context, uint32_t index)
+/* Taking many blocks home: what the loop changes with each. */
+typedef struct homecoming {
+    slab *s;
+    uint32_t top;              /* of the free stack */
+    uint64_t plain, requested; /* blocks that had only to be stacked, and are not in the counters yet */
+} homecoming;
+
+/* Now and then, so that a reader elsewhere misses few of those that are no longer on their way. */
+static inline void count_home(homecoming *of)
 {
-    slab *s = context;
-    end_ownership(s, index);
+    pp_pool *base = &of->s->base;
+    pp_bump(&base->released, of->plain);
+    pp_bump(&base->remote_releases, of->plain);
+    pp_write(&base->requested_bytes, pp_read(&base->requested_bytes) - of->requested);
+    of->plain = of->requested = 0;
+}
+
+static PP_SLOW bool take_home_slowly(homecoming *of, pp_handle handle)
+{
+    slab *s = of->s;
+    if (!pp_slots_owned(&s->slots, handle)) return false;
+    s->slots.top = of->top;
+    end_ownership(s, pp_handle_index(handle));
+    of->top = s->slots.top;
     pp_bump(&s->base.remote_releases, 1);
+    return true;
+}
+
+static inline bool take_home(void *context, pp_handle handle)
+{
+    homecoming *of = context;
+    slab *s = of->s;
+    uint32_t index = pp_handle_index(handle);
+    pp_slot *slot = &s->slots.slots[index];
+    uint64_t key = pp_slot_owned_key(handle);
+    if (PP_UNLIKELY(pp_slot_key(slot) != key || s->base.watched_end)) return take_home_slowly(of, handle);
+    of->requested += pp_slot_requested(slot);
+    if (++of->plain == PP_HOME_GROUP) count_home(of);
+    pp_slab_close_memory(s, index, 1);
+    pp_slot_shut(slot, pp_slot_key_after(key), of->top);
+    s->slots.stack[of->top++] = index;
+    return true;
 }
 
 size_t pp_slab_drain(slab *s)
 {
     size_t refused;
-    size_t drained = pp_slots_drain(&s->slots, take_home, s, &refused);
+    pp_slots *slots = &s->slots;
+    if (PP_LIKELY(!pp_slots_any_remote(slots))) return 0;
+    homecoming of = {s, slots->top, 0, 0};
+    size_t drained = pp_home_drain(&slots->home, &slots->remote_head, slots->slots, sizeof *slots->slots,
+                                   take_home, &of, &refused);
+    slots->top = of.top;
+    count_home(&of);
     while (PP_UNLIKELY(refused)) /* GCOVR_EXCL_BR_LINE: releases that raced with the owner's own */
         refused--, pp_note_misuse(&s->base, PP_DOUBLE_RELEASE); /* GCOVR_EXCL_LINE: the same */
     return drained;
@@ -99,10 +142,17 @@ static pp_status release_one(slab *s, pp_handle handle)
     return PP_OK;
 }
 
+/* By a thread that is not the owner. */
+static inline pp_status send_home(slab *s, pp_handle handle)
+{
+    pp_status status = pp_slots_release_remote(&s->slots, handle);
+    return PP_LIKELY(status == PP_OK) ? PP_OK : pp_note_misuse(&s->base, status);
+}
+
 static PP_SLOW pp_status release_slowly(pp_pool *pool, pp_handle handle)
 {
     slab *s = slab_of(pool);
-    if (pp_enter(pool) != PP_OK) return pp_note_misuse(pool, pp_slots_release_remote(&s->slots, handle));
+    if (pp_enter(pool) != PP_OK) return send_home(s, handle);
     pp_status status = release_one(s, handle);
     pp_leave(pool);
     return status;
@@ -157,9 +207,18 @@ pp_status pp_slab_release(pp_pool *pool, pp_handle handle)
     return pool->retains ? release_retained(pool, handle) : release_slowly(pool, handle);
 }
 
+/* Where blocks go from thread to thread it is the releaser whom all wait for. */
+static PP_SLOW pp_status send_home_and_tell(slab *s, pp_handle handle)
+{
+    pp_status status = send_home(s, handle);
+    pp_came_back(&s->base);
+    return status;
+}
+
 pp_status pp_slab_give_back(pp_pool *pool, pp_handle handle)
 {
     if (PP_LIKELY(release_plain(pool, handle))) return pp_came_back_well(pool);
+    if (!pp_owned_by_caller(pool)) return send_home_and_tell(slab_of(pool), handle);
     return pp_release_and_tell(pool, handle);
 }
 
@@ -205,8 +264,7 @@ size_t pp_slab_release_many(pp_pool *pool, const pp_handle *handles, size_t coun
             i += run;
             if (i == count) break;
         }
-        pp_status status = mine ? release_one(s, handles[i])
-                                : pp_note_misuse(pool, pp_slots_release_remote(&s->slots, handles[i]));
+        pp_status status = mine ? release_one(s, handles[i]) : send_home(s, handles[i]);
         if (PP_LIKELY(status == PP_OK))
             done++;
         else if (first == PP_OK)
@@ -289,9 +347,9 @@ pp_status pp_slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *o
 {
     slab *s = slab_of(pool);
     pp_slots *slots = &s->slots;
-    uint32_t top = slots->top;
+    uint32_t top; /* not looked at before it is known that nobody else is inside */
     if (PP_UNLIKELY(!pp_enters_freely(pool) || bytes - 1 >= s->block_bytes ||
-                    (pool->watched | pool->closed) || top == 0))
+                    (pool->watched | pool->closed) || (top = slots->top) == 0))
         return acquire_slowly(pool, bytes, tag, out);
     uint32_t index = slots->stack[--top];
     slots->top = top;
