@@ -10,6 +10,7 @@ from typing import Any
 from iocp_adapter._native import CData, lib
 from iocp_adapter.addresses import pipe_name
 from iocp_adapter.completion import Completion
+from iocp_adapter.descriptors import carries_datagrams, refusal
 from iocp_adapter.endpoint import PIPE, Endpoint
 from iocp_adapter.errors import PortValueError
 from iocp_adapter.features import Region
@@ -130,10 +131,12 @@ class CompletionPort:
         ``pipe``: the descriptor is a named pipe's, which only Windows has; see ``listen_pipe``.
         """
         family = sock.family if isinstance(sock, socket.socket) else socket.AF_INET
+        descriptor = socket_descriptor(sock)
+        datagrams = not pipe and self.backend != "sim" and carries_datagrams(descriptor)
         name = self._associate(
             key,
             pool_or_none(provider),
-            descriptor=socket_descriptor(sock),
+            descriptor=descriptor,
             tag=provider.tag(tag) if provider is not None and tag else 0,
             flags=(lib.PP_OWN_DESCRIPTOR if own else 0) | (lib.PP_PIPE if pipe else 0),
             budget=budget(high_bytes, low_bytes, high_sends, low_sends),
@@ -142,7 +145,7 @@ class CompletionPort:
             receive_ns=limit_ns("receive_timeout", receive_timeout),
             send_ns=limit_ns("send_timeout", send_timeout),
         )
-        return Endpoint(self, name, key, provider, PIPE if pipe else family)
+        return Endpoint(self, name, key, provider, PIPE if pipe else family, datagrams=datagrams)
 
     def _associate(self, key: int, provider: Pool | None, **config: Any) -> int:
         """The core's name of an endpoint, whose rows carry what stands for it in ``self._rows``."""
@@ -151,8 +154,11 @@ class CompletionPort:
         named = self._rows.name(key, provider, table)
         try:
             named.endpoint = self._native.associate(key=address_of(named), provider=table, **config)
-        except BaseException:
+        except BaseException as error:
             del self._keys[address_of(named)]
+            if isinstance(error, PortValueError):
+                simulated = self.backend == "sim"
+                raise refusal(config["descriptor"], self.endpoints(), simulated=simulated) from None
             raise
         return int(named.endpoint)
 

@@ -23,6 +23,7 @@ PIPE = -1
 """In place of a socket's family: a named pipe."""
 _RECEIVES = "it takes a socket or pipe with no receive and no accept under way; wait, or cancel_all()"
 _NEEDS_PROVIDER = "it takes an endpoint with a pool for the data: give associate() a provider"
+_TAKES_MESSAGES = "the socket's datagrams would be cut, and an empty one would end it; use recvfrom()"
 _TAKES_FILE = "it takes a file; see CompletionPort.open_file()"
 _TAKES_STREAM = "it takes a socket or pipe; for a file there is write_at()"
 _LAST_OFFSET = (1 << 63) - 1
@@ -36,13 +37,23 @@ class Endpoint:
     or ``PortValueError``.
     """
 
-    __slots__ = ("_family", "_name", "_pool", "_port", "key")
+    __slots__ = ("_datagrams", "_family", "_name", "_pool", "_port", "key")
 
-    def __init__(self, port: CompletionPort, name: int, key: int, pool: Pool | None, family: int):
+    def __init__(
+        self,
+        port: CompletionPort,
+        name: int,
+        key: int,
+        pool: Pool | None,
+        family: int,
+        *,
+        datagrams: bool = False,
+    ):
         self._port = port
         self._name = name
         self._pool = pool
         self._family = family
+        self._datagrams = datagrams
         self.key = key
 
     def accept(self, user: Any = None) -> Operation:
@@ -82,6 +93,7 @@ class Endpoint:
         The completion carries the lease. The lease stays the program's; releasing it meanwhile
         is deferred by its pool until the operation has ended.
         """
+        self._refuse_datagrams("recv")
         block, lease, held = self._room(into)
         call = self._port._begin(user, lease, held)
         status = lib.pp_port_recv(call.c, self._name, block, call.token, call.out)
@@ -92,6 +104,7 @@ class Endpoint:
 
         Each completion carries a lease of the endpoint's pool, acquired when the data was there.
         """
+        self._refuse_datagrams("recv_stream")
         call = self._port._begin(user)
         status = lib.pp_port_recv_stream(call.c, self._name, call.token, call.out)
         return call.done(status, "recv_stream", _NEEDS_PROVIDER if self._pool is None else _RECEIVES)
@@ -240,6 +253,15 @@ class Endpoint:
     def queued_bytes(self) -> int:
         """Bytes that wait to be sent."""
         return lib.pp_port_queued(self._port._native.c, self._name)
+
+    def __repr__(self) -> str:
+        info = self._port._native.endpoint(self._name)
+        state = "ended" if info is None else f"{info.kind}, descriptor {info.descriptor}"
+        return f"<Endpoint {self.key} {state}>"
+
+    def _refuse_datagrams(self, what: str) -> None:
+        if self._datagrams:
+            raise error_for(lib.PP_INVALID, f"{what} on endpoint {self.key}", _TAKES_MESSAGES)
 
     @staticmethod
     def _descriptor_of(file: Endpoint) -> int:

@@ -16,10 +16,11 @@ __all__ = ["Operation", "Submission"]
 class Operation:
     """The name of a submitted operation."""
 
-    __slots__ = ("_name", "_port")
+    __slots__ = ("_name", "_port", "_what")
 
-    def __init__(self, port: CompletionPort, name: int):
+    def __init__(self, port: CompletionPort, name: int, what: str):
         self._port = port
+        self._what = what
         self._name = name
 
     def cancel(self) -> bool:
@@ -32,6 +33,9 @@ class Operation:
         if status not in {lib.PP_OK, lib.PP_STALE}:
             raise error_for(status, "cancel")
         return status == lib.PP_OK
+
+    def __repr__(self) -> str:
+        return f"<Operation {self._name:#x} {self._what}>"
 
 
 class Submission:
@@ -50,4 +54,4 @@ class Submission:
         if status:
             self.port._pending.pop(self.token, None)
             raise error_for(status, what, invalid=takes)
-        return Operation(self.port, self.out[0])
+        return Operation(self.port, self.out[0], what)

@@ -56,6 +56,18 @@ def test_ipv6_addresses_are_those_of_python(port, pool, udp):
     assert theirs.recvfrom(100) == (b"back", ours.getsockname())
 
 
+def test_a_receive_of_streams_is_refused_where_it_would_cut_datagrams(port, pool, udp):
+    ours, theirs = udp(), udp()
+    for endpoint in (port.associate(ours, 3, pool), port.associate(theirs.fileno(), 4, pool)):
+        for begin in (endpoint.recv_stream, lambda taking=endpoint: taking.recv(bytearray(64))):
+            with pytest.raises(PortValueError, match=r"use recvfrom\(\)"):
+                begin()
+    endpoint.recvfrom(bytearray(64))
+    ours.sendto(bytes(100), theirs.getsockname())
+    got = port.dequeue(5)
+    assert (got.result, got.truncated) == (64, True)
+
+
 @only_unix
 def test_unix_datagrams_have_paths_for_addresses(port, sockets, tmp_path):
     ours, theirs = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
