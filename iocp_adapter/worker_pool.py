@@ -22,7 +22,9 @@ from types import TracebackType
 from iocp_adapter.completion import Completion
 from iocp_adapter.completion_port import CompletionPort
 from iocp_adapter.errors import PortClosed, PortError, PortValueError
+from iocp_adapter.handler import refuse_coroutine
 from iocp_adapter.native_handler import NativeHandler
+from iocp_adapter.options import whole
 from iocp_adapter.workers import Crew, NativeCrew, PythonCrew, ThreadStats, Worker, WorkerStats
 
 __all__ = ["WorkerPool"]
@@ -31,6 +33,9 @@ _log = logging.getLogger("iocp_adapter")
 
 _MOST_THREADS = 1024
 _LARGEST_BATCH = 4096
+_SHORT_LIFE_SECONDS = 1.0
+_FIRST_PAUSE_SECONDS = 0.01
+_MOST_DOUBLINGS = 9
 
 
 class WorkerPool:
@@ -61,14 +66,12 @@ class WorkerPool:
         on_error: Callable[[Completion, BaseException], object] | None = None,
         name: str = "poolport-worker",
     ):
-        most = minimum if maximum is None else maximum
-        if not 1 <= minimum <= most <= _MOST_THREADS:
-            raise PortValueError(
-                f"minimum={minimum} and maximum={most} of a worker pool: "
-                f"give 1 to {_MOST_THREADS}, the smaller one first"
-            )
-        if not 1 <= batch <= _LARGEST_BATCH:
-            raise PortValueError(f"batch={batch} of a worker pool: give 1 to {_LARGEST_BATCH}")
+        _refuse(port, handler, on_error)
+        whole("minimum", minimum, _MOST_THREADS, least=1)
+        most = minimum if maximum is None else whole("maximum", maximum, _MOST_THREADS, least=1)
+        if most < minimum:
+            raise PortValueError(f"minimum={minimum} above maximum={most}: give the smaller one as minimum")
+        whole("batch", batch, _LARGEST_BATCH, least=1)
         for what, seconds in (("idle_seconds", idle_seconds), ("stall_seconds", stall_seconds)):
             if not 0 < seconds < threading.TIMEOUT_MAX:
                 raise PortValueError(f"{what}={seconds} of a worker pool: give more than 0")
@@ -87,6 +90,8 @@ class WorkerPool:
         self._workers: set[Worker] = set()
         self._started = self._peak = self._grown = self._shrunk = 0
         self._handled_by_the_gone = self._errors_of_the_gone = 0
+        self._short_lives = 0
+        """Workers that ended by mishap soon after they were started, one after the other."""
         self._closing = False
         with self._lock:
             for _ in range(minimum):
@@ -172,6 +177,7 @@ class WorkerPool:
         self._started += 1
         try:
             worker = self._crew.worker(self._failed)
+            worker.began = time.monotonic()
             worker.scouts = scouts
             name = f"{self._name}-{self._started}"
             worker.thread = threading.Thread(target=self._run, args=(worker,), name=name, daemon=True)
@@ -224,7 +230,14 @@ class WorkerPool:
                 self._peak = max(self._peak, self._count())
 
     def _replace(self, worker: Worker) -> None:
+        """At once where it had lived; what ends one as soon as it begins would end the next one, too."""
         with self._lock:
+            lived = time.monotonic() - worker.began
+            self._short_lives = self._short_lives + 1 if lived < _SHORT_LIFE_SECONDS else 0
+            pause = _FIRST_PAUSE_SECONDS * 2 ** min(self._short_lives - 1, _MOST_DOUBLINGS)
+            until = time.monotonic() + (pause if self._short_lives else 0.0)
+            while not self._closing and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
             self._forget(worker)
             if not self._closing and self._count() < self._minimum:
                 self._start()
@@ -283,6 +296,17 @@ class WorkerPool:
     def __repr__(self) -> str:
         stats = self.stats()
         return f"<WorkerPool {stats.threads} threads ({self._minimum} to {self._maximum}), {stats.busy} busy>"
+
+
+def _refuse(port: object, handler: object, on_error: object) -> None:
+    """Raises ``PortValueError`` for what no worker could work with."""
+    if not isinstance(port, CompletionPort):
+        raise PortValueError(f"port={port!r} of a worker pool: give a CompletionPort")
+    functions = {} if isinstance(handler, NativeHandler) else {"handler": handler}
+    for what, function in (functions if on_error is None else functions | {"on_error": on_error}).items():
+        if not callable(function):
+            raise PortValueError(f"{what}={function!r} of a worker pool: give a function of a completion")
+        refuse_coroutine(what, function)
 
 
 class _Blocking:

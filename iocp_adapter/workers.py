@@ -70,6 +70,8 @@ class Worker:
     """What all workers have in common."""
 
     thread: threading.Thread
+    began: float
+    """When it was started, of ``time.monotonic()``."""
     scouts: bool
     """It looks whether there is work, and is none of the pool's workers yet."""
 

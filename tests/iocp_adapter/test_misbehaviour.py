@@ -153,6 +153,22 @@ def test_a_handler_without_received_is_refused(pool):
         Server("127.0.0.1", 0, object(), provider=pool)
 
 
+async def later(*_):
+    pass
+
+
+@pytest.mark.parametrize("where", ["received", "connected", "disconnected"])
+def test_a_handler_that_nobody_would_await_is_refused(pool, where):
+    class Late(Recorder):
+        pass
+
+    setattr(Late, where, later)
+    with pytest.raises(PortValueError, match="async function"):
+        Server("127.0.0.1", 0, Late(), provider=pool)
+    with pytest.raises(PortValueError, match="async function"):
+        Server("127.0.0.1", 0, later, provider=pool)
+
+
 def exits(*_):
     raise SystemExit(3)
 

@@ -142,6 +142,51 @@ def test_a_worker_that_ends_by_mishap_is_replaced(port, caplog):
         assert workers.stats().threads == 1
 
 
+def test_workers_that_die_as_soon_as_they_live_are_not_replaced_without_end(port, caplog):
+    died = []
+
+    def dequeue_many(limit, timeout):
+        died.append(time.monotonic())
+        raise MemoryError("no room for a batch")
+
+    port.dequeue_many = dequeue_many
+    with WorkerPool(port, print) as workers:
+        until(lambda: len(died) == 5)
+        assert died[4] - died[0] > 0.14  # 10, 20, 40 and 80 ms
+        assert workers.close(30)
+    assert len(died) <= 6
+    assert workers.stats().threads == 0
+
+
+async def later(*_):
+    pass
+
+
+class Later:
+    async def __call__(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"port": 5}, "port=5 of a worker pool: give a CompletionPort"),
+        ({"handler": None}, "handler=None of a worker pool: give a function"),
+        ({"handler": later}, "async"),
+        ({"handler": Later()}, "async"),
+        ({"on_error": "x"}, "on_error='x'"),
+        ({"on_error": later}, "async"),
+        ({"minimum": 0}, r"minimum=0: give 1 to 1024$"),
+        ({"maximum": 0}, r"maximum=0: give 1 to 1024$"),
+        ({"minimum": 3, "maximum": 2}, "minimum=3 above maximum=2"),
+        ({"batch": 1.5}, "batch=1.5: give 1 to 4096"),
+    ],
+)
+def test_what_no_worker_could_work_with_is_refused_before_there_is_one(port, arguments, told):
+    with pytest.raises(PortValueError, match=told):
+        WorkerPool(**{"port": port, "handler": print} | arguments)
+
+
 def test_it_does_not_grow_where_nothing_waits(port):
     gate, at_work, done = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
 
@@ -250,5 +295,5 @@ def test_a_handler_that_waits_lets_another_one_through(backend):
     ],
 )
 def test_bounds_that_make_no_sense_are_refused(port, bounds):
-    with pytest.raises(PortValueError, match="of a worker pool"):
+    with pytest.raises(PortValueError, match="|".join(bounds)):
         WorkerPool(port, print, **bounds)
