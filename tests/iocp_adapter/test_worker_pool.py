@@ -152,9 +152,9 @@ def test_workers_that_die_as_soon_as_they_live_are_not_replaced_without_end(port
     port.dequeue_many = dequeue_many
     with WorkerPool(port, print) as workers:
         until(lambda: len(died) == 5)
-        assert died[4] - died[0] > 0.14  # 10, 20, 40 and 80 ms
+        assert died[4] - died[0] > 0.1  # 10, 20, 40 and 80 ms, by a clock that may be coarse
         assert workers.close(30)
-    assert len(died) <= 6
+    assert len(died) < 12  # of which the last would come after ten seconds
     assert workers.stats().threads == 0
 
 
