@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
 from iocp_adapter._native import lib
 from iocp_adapter.errors import PortValueError, file_error
 
-__all__ = ["open_descriptor"]
+__all__ = ["open_descriptor", "refuse_directory"]
 
 _MODES = {
     "r": lib.PP_FILE_READ,
@@ -32,4 +34,15 @@ def open_descriptor(path: str | os.PathLike[str], mode: str) -> int:
     descriptor = lib.pp_port_file_open(name_bytes, _MODES[mode])
     if descriptor < 0:
         raise file_error(-descriptor, os.fspath(path))
+    try:
+        refuse_directory(descriptor, os.fspath(path))
+    except BaseException:
+        lib.pp_port_file_close(descriptor)
+        raise
     return descriptor
+
+
+def refuse_directory(descriptor: int, path: str) -> None:
+    """Raises ``IsADirectoryError`` for what has no bytes; Windows opens none in the first place."""
+    if os.name != "nt" and stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        raise file_error(errno.EISDIR, path)

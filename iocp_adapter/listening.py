@@ -46,6 +46,8 @@ def refuse_address(host: str, port: int) -> None:
     if not isinstance(host, str):
         raise PortValueError(f"host={host!r}: give a str such as '127.0.0.1'")
     tcp_port(port)
+    if port and (pipe_name(host) is not None or unix_path(host) is not None):
+        raise PortValueError(f"port={port} of {host}: such an address has no port; give 0")
 
 
 def listen(host: str, port: int, backlog: int) -> Listening:

@@ -8,18 +8,17 @@ from typing import Any, NamedTuple
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.errors import PortValueError, error_for
 from iocp_adapter.native_port import NativePort, nanoseconds
+from iocp_adapter.options import whole
 from iocp_adapter.serving import BATCH_ROWS, Serving
 from pools import Pool
 
 __all__ = ["DISCARD", "ECHO", "NativeHandler", "NativeServing"]
 
+_LAST_ADDRESS = (1 << (8 * ffi.sizeof("void *"))) - 1
 
-class NativeHandler(NamedTuple):
-    """Functions in C: what a ``Server`` or a ``WorkerPool`` takes for its handler.
 
-    They are called without the GIL by the serving thread, or by all workers; ``ECHO`` and ``DISCARD``
-    are two that ship.
-    """
+class _Functions(NamedTuple):
+    """What a ``NativeHandler`` is made of."""
 
     name: str
     address: int = 0
@@ -30,6 +29,28 @@ class NativeHandler(NamedTuple):
     """Whatever must live as long as the server or the pool, such as the library that the function is in."""
     work: int = 0
     """The address of a ``pp_work_fn`` of ``poolport/worker.h``, for a ``WorkerPool``."""
+
+
+class NativeHandler(_Functions):
+    """Functions in C: what a ``Server`` or a ``WorkerPool`` takes for its handler.
+
+    They are called without the GIL by the serving thread, or by all workers; ``ECHO`` and ``DISCARD``
+    are two that ship. Raises ``PortValueError`` for what is no address.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls, name: str, address: int = 0, context: int = 0, keep: Any = None, work: int = 0
+    ) -> NativeHandler:
+        for what, value in (("address", address), ("context", context), ("work", work)):
+            whole(f"{what} of handler {name!r}", value, _LAST_ADDRESS, means="none")
+        if not address and not work:
+            raise PortValueError(
+                f"handler {name!r} has no function: give the address of a pp_received_fn for a server, "
+                "or as work= that of a pp_work_fn for a worker pool"
+            )
+        return super().__new__(cls, name, address, context, keep, work)
 
 
 def _address(function: CData) -> int:

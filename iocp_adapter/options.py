@@ -75,7 +75,9 @@ def tcp_port(value: Any) -> int:
 def pool_to_receive(provider: Any) -> Pool:
     """The pool that buffers come from. Raises ``PortValueError``."""
     if isinstance(provider, Pool):
-        return provider
+        if not provider.closed:
+            return provider
+        raise PortValueError(f"provider={provider!r}: the pool is closed; give an open one")
     raise PortValueError(f"provider={provider!r}: give a pool, such as pools.SlabPool(16384, 1024)")
 
 

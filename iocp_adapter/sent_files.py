@@ -8,6 +8,7 @@ from typing import Protocol
 
 from iocp_adapter._native import lib
 from iocp_adapter.errors import PortValueError, file_error
+from iocp_adapter.files import open_descriptor, refuse_directory
 
 __all__ = ["OpenFile", "PathFile", "file_descriptor", "part_of_file"]
 
@@ -26,12 +27,7 @@ class PathFile:
     __slots__ = ("descriptor",)
 
     def __init__(self, path: str | os.PathLike[str]):
-        name = os.fsencode(path)
-        if b"\0" in name:
-            raise PortValueError(f"path {path!r}: a file's name has no zero bytes")
-        self.descriptor = lib.pp_port_file_open(name, lib.PP_FILE_READ)
-        if self.descriptor < 0:
-            raise file_error(-self.descriptor, os.fspath(path))
+        self.descriptor = open_descriptor(path, "r")
 
     def close(self) -> None:
         lib.pp_port_file_close(self.descriptor)
@@ -53,6 +49,7 @@ def part_of_file(descriptor: int, offset: int, count: int | None) -> dict[str, i
     size = lib.pp_port_file_size(descriptor)
     if size < 0:
         raise file_error(-size, f"descriptor {descriptor}")
+    refuse_directory(descriptor, f"descriptor {descriptor}")
     if not isinstance(offset, int) or not isinstance(count, int | None):
         raise PortValueError(f"count={count!r} from offset={offset!r} of a file: give whole numbers")
     wanted = max(size - offset, 0) if count is None else count

@@ -129,6 +129,11 @@ class Server:
             "send_ns": limit_ns("write_timeout", write_timeout),
         }
         refuse_address(host, port)
+        if backend == "sim":
+            raise PortValueError(
+                "backend='sim' of a server: the simulated kernel has no addresses to listen at; "
+                "give a CompletionPort a SimulatedPeer, or take another back end"
+            )
         self._port = NativePort(
             backend,
             0,

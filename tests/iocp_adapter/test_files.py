@@ -125,6 +125,13 @@ def test_reading_what_is_only_written_is_an_error_of_the_operation(port, path):
     assert error.strerror
 
 
+def test_a_directory_is_no_file(port, tmp_path):
+    with pytest.raises((IsADirectoryError, PermissionError)) as refused:  # Windows says the latter
+        port.open_file(tmp_path)
+    assert refused.value.filename == str(tmp_path)
+    assert port.stats().endpoints == 0
+
+
 def test_what_no_file_has_is_refused(port, path, pair):
     file = port.open_file(path, "w+")
     for offset in (-1, (1 << 63) - 1, 1 << 64):

@@ -8,7 +8,7 @@ import socket
 import psutil
 import pytest
 
-from iocp_adapter import CompletionPort, PortValueError, Server
+from iocp_adapter import CompletionPort, NativeHandler, PortValueError, Server
 
 from .conftest import echo, only_unix
 
@@ -50,11 +50,35 @@ def test_options_of_a_server_are_checked_before_anything_is_opened(backend, pool
         ("127.0.0.1", 99999, r"port=99999: give 0 \(any free one\) to 65535"),
         ("127.0.0.1", "80", r"port='80'"),
         (None, 80, r"host=None"),
+        (
+            "unix:/tmp/there-is-none",
+            77,
+            r"port=77 of unix:/tmp/there-is-none: such an address has no port; give 0",
+        ),
     ],
 )
 def test_an_address_that_is_none_is_refused(pool, host, number, told):
     with pytest.raises(PortValueError, match=told):
         Server(host, number, echo, provider=pool)
+
+
+def test_the_simulated_kernel_has_no_address_to_listen_at(pool):
+    with pytest.raises(PortValueError, match="SimulatedPeer"):
+        Server("127.0.0.1", 0, echo, provider=pool, backend="sim")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"address": -5}, {"address": "0x10"}, {"work": -1}, {"address": 1 << 64}, {"work": 4096, "context": -1}],
+)
+def test_what_is_no_address_of_a_function_is_refused(given):
+    with pytest.raises(PortValueError, match=r"handler 'mine'=.*: give 0 \(none\)"):
+        NativeHandler("mine", **given)
+
+
+def test_a_native_handler_without_a_function_is_refused():
+    with pytest.raises(PortValueError, match=r"pp_received_fn.*pp_work_fn"):
+        NativeHandler("mine", context=4096)
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "1"])

@@ -142,3 +142,24 @@ def test_a_file_that_is_not_there_is_an_error_of_the_call(serve, path):
         client.sendall(b"?")
         assert client.recv(100) == b"none"
     assert seen == [(FileNotFoundError, str(path)), (PortValueError, None)]
+
+
+def test_a_directory_is_not_sent(serve, port, pair, tmp_path):
+    seen = []
+
+    def handler(connection, lease, length):
+        try:
+            connection.send_file(tmp_path)
+        except (IsADirectoryError, PermissionError) as error:  # Windows says the latter
+            seen.append(error.filename)
+        connection.send(b"none")
+
+    with socket.create_connection(serve(handler).address, timeout=10) as client:
+        client.sendall(b"?")
+        assert client.recv(100) == b"none"
+    assert seen == [str(tmp_path)]
+    if os.name != "nt":  # where no descriptor of a directory is to be had
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        with pytest.raises(IsADirectoryError):
+            port.associate(pair()[0]).send_file(descriptor)
+        os.close(descriptor)
