@@ -24,6 +24,7 @@ from iocp_adapter.errors import (
     PortError,
     PortFull,
     PortValueError,
+    PortWrongThread,
     StaleEndpoint,
 )
 from iocp_adapter.features import Feature, Region
@@ -68,6 +69,7 @@ __all__ = [
     "PortStatistic",
     "PortStats",
     "PortValueError",
+    "PortWrongThread",
     "Region",
     "Server",
     "ServerGroup",

@@ -26,6 +26,7 @@ class Library(Protocol):
 
     PP_OK: int
     PP_UNSUPPORTED: int
+    PP_WRONG_THREAD: int
     PP_STALE: int
     PP_INVALID: int
     PP_EXHAUSTED: int

@@ -7,6 +7,7 @@ import os
 import socket
 
 from iocp_adapter._native import ffi, lib
+from pools import WrongThread
 
 __all__ = [
     "BackendUnavailable",
@@ -15,6 +16,7 @@ __all__ = [
     "PortError",
     "PortFull",
     "PortValueError",
+    "PortWrongThread",
     "StaleEndpoint",
     "completion_error",
     "error_for",
@@ -49,6 +51,10 @@ class PortValueError(PortError, ValueError):
     """An argument is out of range, or an endpoint cannot do this: the text says which, and what it takes."""
 
 
+class PortWrongThread(PortError, WrongThread):
+    """The endpoint's pool belongs to one thread, and this is another one."""
+
+
 class StaleEndpoint(PortError):
     """The endpoint or operation has ended."""
 
@@ -64,6 +70,7 @@ _EXCEPTIONS: dict[str, type[PortError]] = {
     "INVALID": PortValueError,
     "SIZE": PortValueError,
     "STALE": StaleEndpoint,
+    "WRONG_THREAD": PortWrongThread,
 }
 
 _SENTENCES: dict[str, str] = {
@@ -72,6 +79,7 @@ _SENTENCES: dict[str, str] = {
     "INVALID": "an argument is out of range, or this endpoint cannot do it now",
     "STALE": "the endpoint has ended",
     "SIZE": "the size is zero or too large",
+    "WRONG_THREAD": "the pool belongs to another thread; create it with thread_safe=True, or give bytes",
 }
 
 

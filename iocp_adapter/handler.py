@@ -20,7 +20,8 @@ class Handler(Protocol):
 
     ``connected(connection)``, which comes first, and
     ``disconnected(connection, reason)``, which comes last; the reason is None for an orderly end,
-    otherwise the exception that ended the connection, be it a handler's.
+    otherwise the exception that ended the connection, be it a handler's: without its traceback, which is
+    in the log, for that would keep the lease.
 
     All calls come from the serving thread. An exception costs the connection it was raised for
     and nothing else, and is logged.

@@ -233,7 +233,8 @@ class Server:
         """Serve in the calling thread until ``stop()``.
 
         What a handler raises that is no ``Exception``, such as KeyboardInterrupt or SystemExit, ends this
-        call with it. Raises ``PortError`` where the server is being served already.
+        call with it. Raises ``PortError`` where the server is being served already or closed, or its pool of
+        one thread is another server's, and ``PortClosed`` in a child of the server's process.
         """
         self._shift.serve()
 
@@ -241,6 +242,7 @@ class Server:
         """Serve in a thread of the server's own; returns the server.
 
         There even a SystemExit in a handler costs its connection alone, for nobody waits for the thread.
+        Raises what ``serve_forever()`` does.
         """
         self._shift.start(self.serve_forever)
         return self
@@ -258,6 +260,7 @@ class Server:
         """
         if self._report is not None:
             return self._report
+        self._shift.refuse_child()
         self._shift.refuse_in_handler()
         bounded = seconds_or_none("timeout", timeout, none="for no limit")
         deadline = time.monotonic() + (threading.TIMEOUT_MAX if bounded is None else bounded)
@@ -273,6 +276,7 @@ class Server:
         self._serving.run_down()
         if self._listening is not None:
             self._listening.close()
+        self._shift.closed = True
         return self._report
 
     def _drain(self, deadline: float) -> None:
@@ -287,6 +291,7 @@ class Server:
             serving.turn(left)
 
     def __enter__(self) -> Server:
+        self._shift.refuse_ended()
         return self
 
     def __exit__(

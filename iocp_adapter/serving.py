@@ -38,6 +38,8 @@ _SENT = (lib.PP_KIND_SEND, lib.PP_KIND_SEND_FILE)
 _POST = lib.PP_KIND_POST
 _TIMER = lib.PP_KIND_TIMER
 _KIND = lib.PP_KIND_MASK
+_OF_CLOSED = lib.PP_ERROR_STATUS + lib.PP_CLOSED
+_OF_THE_POOL = (_OF_CLOSED, lib.PP_ERROR_STATUS + lib.PP_WRONG_THREAD)
 
 
 class Placement(Protocol):
@@ -56,6 +58,20 @@ def _measure(data: Lease | bytes | bytearray | memoryview) -> tuple[Lease | byte
         return data, data.size
     kept = bytes_of(data)
     return kept, len(kept)
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Whoever keeps an exception would keep the frames of its traceback, and with a handler's its lease."""
+    chain: list[BaseException | None] = [error]
+    seen = set()
+    while chain:
+        one = chain.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = None
+        chain += [one.__cause__, one.__context__]
+        chain += one.exceptions if isinstance(one, BaseExceptionGroup) else []
 
 
 class Serving(Exchange):
@@ -94,11 +110,15 @@ class Serving(Exchange):
         """Of those refused, the ones that were to be served here."""
         self._last_number = 0
         self._connected: Callable[[Connection], object] | None = getattr(handler, "connected", None)
-        self._disconnected: Callable[[Connection, Exception | None], object] | None
+        self._disconnected: Callable[[Connection, BaseException | None], object] | None
         self._disconnected = getattr(handler, "disconnected", None)
         self._tag = tag
         self._max_connections = max_connections
         self._limits = limits
+        self._raised: dict[int, BaseException] = {}
+        """What a connection was reset for here, until its end, which the engine knows no reason of."""
+        self._told: set[int] = set()
+        """Errors of the pool that were logged."""
         self._held: dict[int, object] = {}
         self._holds = itertools.count(1)
         self._peer = ffi.new("char[]", _PEER_BYTES)
@@ -150,7 +170,10 @@ class Serving(Exchange):
         elif kind in _SENT:
             self._let_go(user)
             if error >= lib.PP_ERROR_STATUS and (connection := self.connections.get(key)):
-                _log.error("a send on %r failed, it is closed: %s", connection, completion_error(error))
+                reason = completion_error(error)
+                _log.error("a send on %r failed, it is closed: %s", connection, reason)
+                if reason is not None:
+                    self._raised.setdefault(key, reason)
                 connection.abort()
 
     def _accept(self, descriptor: int, error: int, more: bool) -> None:
@@ -234,16 +257,33 @@ class Serving(Exchange):
         connection.closed = True
         self.ended += 1
         self.errors += bool(error)
+        reason = self._raised.pop(key, None) or completion_error(error)
+        self._tell_once(connection, error)
         if self._disconnected is not None:
             try:
-                self._disconnected(connection, completion_error(error))
+                self._disconnected(connection, reason)
             except self.caught as raised:
                 self._failed(connection, "disconnected", raised)
+
+    def _tell_once(self, connection: Connection, error: int) -> None:
+        """Of what is the matter with the pool, and so with every connection: all would be reset unheard."""
+        if error in _OF_THE_POOL and error not in self._told:
+            self._told.add(error)
+            remedy = (
+                "the pool is closed; close it after the server"
+                if error == _OF_CLOSED
+                else "another thread has taken the pool; create it with thread_safe=True"
+            )
+            _log.error(
+                "%r was reset, and others will be: %s: %s", connection, completion_error(error), remedy
+            )
 
     def _failed(self, connection: Connection, what: str, error: BaseException) -> None:
         self.handler_errors += 1
         _log.error("the handler's %s raised; %r is closed", what, connection, exc_info=error)
         if not connection.closed:
+            _forget_frames(error)
+            self._raised.setdefault(connection.number, error)
             connection.abort()
 
     # ---- what connections ask for --------------------------------------------------------------

@@ -9,16 +9,21 @@ close()           the calling thread, once nobody else does, so that what is que
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 from iocp_adapter._native import lib
-from iocp_adapter.errors import PortError
+from iocp_adapter.errors import PortClosed, PortError
 from iocp_adapter.serving import Serving
 from pools import Pool, Unsupported
 
 __all__ = ["Shift"]
+
+
+_served: dict[tuple[int, Pool], Shift] = {}
+"""By process and pool of one thread: who serves with it."""
 
 
 class Shift:
@@ -30,26 +35,39 @@ class Shift:
         self._held = threading.Lock()
         """By the thread that serves."""
         self._stopping = False
+        self._process = os.getpid()
+        self.closed = False
+        """The server is."""
         self.worker: threading.Thread | None = None
         """The server's own thread, once it was started."""
 
     def serve(self) -> None:
         """Serve in the calling thread until ``stop()``."""
+        self.refuse_ended()
         if not self._held.acquire(blocking=False):
             raise PortError("the server is being served already; one thread serves it, until stop()")
         try:
+            self._claim()
             self.own()
             self._serving.run(lambda: not self._stopping)
         finally:
+            self._give_up()
             self._held.release()
 
     def start(self, serve: Callable[[], None]) -> None:
         """Have a thread of the server's own call ``serve``."""
+        self.refuse_ended()
         if self.worker is not None:
             raise PortError("the server has been started already; create another one")
+        self._claim()
         self._serving.caught = BaseException
-        self.worker = threading.Thread(target=serve, name="poolport-server", daemon=True)
-        self.worker.start()
+        worker = threading.Thread(target=serve, name="poolport-server", daemon=True)
+        try:
+            worker.start()
+        except RuntimeError:  # the system has no thread left
+            self._give_up()
+            raise
+        self.worker = worker
 
     def stop(self) -> None:
         """Make ``serve()`` return soon. Any thread, a handler and a signal handler."""
@@ -57,10 +75,42 @@ class Shift:
         lib.pp_port_post(self._serving.port.c, 0, 0, 0)
 
     def own(self) -> None:
-        """The calling thread serves from now on."""
+        """The calling thread serves from now on, with the pool unless another server's thread has it."""
         self._serving.thread = threading.get_ident()
-        with contextlib.suppress(Unsupported):
-            self._pool.adopt()
+        if self._owner() in {None, self}:
+            with contextlib.suppress(Unsupported):
+                self._pool.adopt()
+
+    def _owner(self) -> Shift | None:
+        return _served.get((os.getpid(), self._pool))
+
+    def _claim(self) -> None:
+        """Keep other servers from taking the pool of one thread away. Raises ``PortError``."""
+        if self._owner() is None:
+            try:
+                self._pool.adopt()
+            except Unsupported:  # which is what a thread-safe pool says
+                return
+        if _served.setdefault((os.getpid(), self._pool), self) is not self:
+            raise PortError(
+                f"pool {self._pool.name!r} belongs to one thread, which is that of another server: "
+                "create it with thread_safe=True, or give each server a pool of its own"
+            )
+
+    def _give_up(self) -> None:
+        if self._owner() is self:
+            del _served[os.getpid(), self._pool]
+
+    def refuse_child(self) -> None:
+        """Raises ``PortClosed`` in a process that was forked from the server's."""
+        if self._process != os.getpid():
+            raise PortClosed(f"the server belongs to the parent process {self._process}; create another one")
+
+    def refuse_ended(self) -> None:
+        """Raises ``PortError`` where nothing can be served any more."""
+        self.refuse_child()
+        if self.closed:
+            raise PortError("the server is closed; create another one")
 
     def refuse_in_handler(self) -> None:
         """Raises ``PortError`` for who would wait for itself."""

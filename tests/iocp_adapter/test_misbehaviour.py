@@ -107,10 +107,36 @@ def test_an_exception_costs_its_connection_and_nothing_else(serve, dial, caplog,
         dial(server).sendall(b"x")
     assert handler.ended.acquire(timeout=10)
     assert handler.events[-1][:2] == ("disconnected", 2)
+    assert isinstance(handler.events[-1][2], RuntimeError)
     good.sendall(b"still here")
     assert receive(good, 10) == b"still here"
     assert server.stats().handler_errors == 1
     assert any("raised" in record.message for record in caplog.records)
+
+
+def test_who_keeps_the_reason_of_an_end_keeps_no_block(serve, dial, pool, caplog):
+    caplog.set_level(logging.CRITICAL, logger="iocp_adapter")  # or the test itself keeps what is logged
+    reasons, ended = [], threading.Event()
+
+    class Bad:
+        def received(self, connection, lease, length):
+            _seen = lease.view[:length]
+            try:
+                raise KeyError("first")
+            except KeyError:
+                raise ValueError("then") from None
+
+        def disconnected(self, connection, reason):
+            reasons.append(reason)
+            ended.set()
+
+    server = serve(Bad())
+    dial(server).sendall(b"x")
+    assert ended.wait(10)
+    server.close()
+    assert isinstance(reasons[0], ValueError)
+    assert isinstance(reasons[0].__context__, KeyError)
+    assert pool.stats().live_blocks == 0
 
 
 def test_an_exception_in_disconnected_is_survived(serve, dial, caplog):
