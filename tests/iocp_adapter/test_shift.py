@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 
@@ -74,8 +75,8 @@ def test_a_pool_that_a_thread_takes_away_is_told_once(backend, owned, dial, capl
             assert recorder.began.acquire(timeout=10)
             owned.adopt()
             client.sendall(b"x")
-            with pytest.raises(ConnectionError):
-                client.recv(1)
+            with contextlib.suppress(ConnectionError):
+                assert client.recv(1) == b""
             assert recorder.ended.acquire(timeout=10)
         assert server.stats().errors == 2
     told = [record for record in caplog.records if "thread_safe=True" in record.getMessage()]
