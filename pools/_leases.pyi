@@ -10,6 +10,10 @@ from pools.pool import Pool
 class Lender:
     lost_leases: int
     _records_sites: bool
+    _most_bytes: int
+    _least_block: int
+    _powers: bool
+    _waits: bool
     def acquire(self, size: int | None = None, tag: str | int = 0) -> Lease: ...
     def acquire_many(self, count: int, size: int | None = None, tag: str | int = 0) -> Batch: ...
     def lease(
@@ -83,6 +87,7 @@ class Pin:
 class Export:
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+def write_unraisable(error: BaseException, where: object, /) -> None: ...
 def set_up(
     error_for: Callable[[int, str, str, Any], BaseException],
     site_text: Callable[[CodeType | None, int], str],

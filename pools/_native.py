@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from pools import _pools  # type: ignore[attr-defined]  # compiled; it has no stub but this Protocol
 
 if TYPE_CHECKING:
-    from pools._leases import Batch, Export, Lease, Lender, Pin, set_up
+    from pools._leases import Batch, Export, Lease, Lender, Pin, set_up, write_unraisable
 
 __all__ = [
     "Batch",
@@ -31,6 +31,7 @@ __all__ = [
     "lib",
     "second_module",
     "set_up",
+    "write_unraisable",
 ]
 
 CData: TypeAlias = Any
@@ -43,6 +44,8 @@ class Library(Protocol):
     PP_OK: int
     PP_EXISTS: int
     PP_EXHAUSTED: int
+    PP_QUOTA: int
+    PP_TIMEOUT: int
     PP_SIZE: int
     PP_ALIGNMENT: int
     PP_FOREIGN: int
@@ -196,6 +199,6 @@ if not TYPE_CHECKING:
     Batch, Export, Lease, Lender, Pin = (
         _leases.Batch, _leases.Export, _leases.Lease, _leases.Lender, _leases.Pin
     )  # fmt: skip
-    set_up = _leases.set_up
+    set_up, write_unraisable = _leases.set_up, _leases.write_unraisable
     if hasattr(_leases, "homes_forked") and hasattr(os, "register_at_fork"):  # a free-threaded interpreter
         os.register_at_fork(after_in_child=_leases.homes_forked)

@@ -10,6 +10,7 @@ from pools.errors import PoolValueError, error_for
 from pools.lease import Lease
 from pools.memory import OwnMemory
 from pools.options import RegionOptions, create
+from pools.parameters import text, whole
 from pools.pool import Pool
 
 __all__ = ["BuddyPool"]
@@ -40,6 +41,7 @@ class BuddyPool(OwnMemory, Pool):
     """
 
     strategy = "buddy"
+    _larger = "create the pool with a larger capacity or max_capacity"
 
     def __init__(
         self,
@@ -60,9 +62,10 @@ class BuddyPool(OwnMemory, Pool):
             "min_block": min_block,
             "merge": merge,
         }
+        of = f" of pool {text('name', name)!r}"
         for what in ("capacity", "max_capacity", "min_block"):
-            if not 0 < about[what] < _RANGE:
-                raise PoolValueError(f"{what}={about[what]} of pool {name!r}: {_REMEDY}")
+            about[what] = whole(what, about[what], 1, _RANGE - 1, of, _REMEDY)
+        about["block_size"] = whole("block_size", block_size, 1, _RANGE - 1, of)
         if merge not in ("lazy", "eager"):
             raise PoolValueError(f"merge={merge!r} of pool {name!r}: choose 'lazy' or 'eager'")
         config = ffi.new("pp_buddy_config *")
@@ -88,10 +91,9 @@ class BuddyPool(OwnMemory, Pool):
         it is not free), ``PoolClosed``, ``WrongThread`` or ``OutOfMemory``.
         """
         frame = sys._getframe(1)
-        if not (0 <= offset < _RANGE and 0 < size < _RANGE):
-            raise PoolValueError(
-                f"reserve of {size} bytes at {offset} of pool {self.name!r}: stay within its capacity"
-            )
+        of = f" of a reserve of pool {self.name!r}"
+        offset = whole("offset", offset, 0, _RANGE - 1, of, "stay within its capacity")
+        size = whole("size", size, 1, _RANGE - 1, of, "stay within its capacity")
         self._sweep()
         mark = ffi.new("pp_site_mark *")
         if self._records_sites:
@@ -103,11 +105,16 @@ class BuddyPool(OwnMemory, Pool):
             status = lib.pp_buddy_reserve(self._c, offset, size, number, block)
         finally:
             lib.pp_swap_site(mark)
+        if status == lib.PP_ALIGNMENT:
+            unit = self._least_block
+            raise error_for(
+                status,
+                f"reserve of {size} bytes at {offset} of pool {self.name!r}",
+                f"give a multiple of {unit}",
+                why=f"offset {offset} is not a multiple of {unit}",
+            )
         if status:
             remedy = "" if status == lib.PP_WRONG_THREAD else "walk() tells which extents are free"
             raise self._error(status, f"reserve of {size} bytes at {offset}", remedy)
         address = int(ffi.cast("uintptr_t", block.data))
         return self.lease(block.handle, address, block.size, frame.f_code, frame.f_lasti)
-
-    def _remedy_when_exhausted(self) -> str:
-        return "release blocks sooner, or create the pool with a larger capacity or max_capacity"

@@ -6,11 +6,13 @@ import threading
 from typing import NamedTuple
 
 from pools._native import ffi, lib
-from pools.errors import PoolCorrupt, PoolValueError, error_for
+from pools.errors import PoolCorrupt, error_for
+from pools.parameters import whole
 
 __all__ = ["BuddyLevels", "BuddyMap"]
 
 _LIMIT = 1 << 63
+_ALIGNMENT = lib.PP_ALIGNMENT
 
 
 class BuddyLevels(NamedTuple):
@@ -42,8 +44,8 @@ class BuddyMap:
     def __init__(self, length: int, unit: int = 1, *, max_length: int | None = None):
         limit = length if max_length is None else max_length
         for what, value in (("length", length), ("unit", unit), ("max_length", limit)):
-            if not 0 < value < _LIMIT:
-                raise PoolValueError(f"{what}={value} of a BuddyMap: give a number from 1 to 2**63 - 1")
+            whole(what, value, 1, _LIMIT - 1, " of a BuddyMap")
+        self._unit = unit
         config = ffi.new("pp_buddy_map_config *", {"length": length, "max_length": limit, "unit": unit})
         out = ffi.new("pp_buddy_map **")
         status = lib.pp_buddy_map_create(config, out)
@@ -96,7 +98,10 @@ class BuddyMap:
             raise error_for(
                 status,
                 f"reserve of {length} offsets at {offset}",
-                "stay within what levels() tells to be free",
+                f"give a multiple of {self._unit}"
+                if status == _ALIGNMENT
+                else "stay within what levels() tells to be free",
+                why=f"offset {offset} is not a multiple of {self._unit}" if status == _ALIGNMENT else "",
             )
 
     def resize(self, offset: int, length: int) -> None:
@@ -148,8 +153,4 @@ class BuddyMap:
 
 
 def _checked(number: int) -> int:
-    if not 0 <= number < _LIMIT:
-        raise PoolValueError(
-            f"{number} as an offset or length of a BuddyMap: give a number from 0 to 2**63 - 1"
-        )
-    return number
+    return whole("offset or length", number, 0, _LIMIT - 1, " of a BuddyMap")

@@ -11,6 +11,7 @@ from pools.compaction import AutoCompact, Compaction, Forecast, PinnedBlock
 from pools.errors import PoolValueError, error_for
 from pools.memory import OwnMemory
 from pools.options import RegionOptions, create
+from pools.parameters import function, text, whole
 from pools.pinning import CompactingLease
 from pools.pool import Pool
 
@@ -18,9 +19,14 @@ __all__ = ["CompactingPool"]
 
 OnMove = Callable[[int, int, int, int], object]
 _PINS_LISTED_FIRST = 256
+_RANGE = 1 << 63
+_CAPACITY_MAX = 1 << 42  # at the largest alignment, of 4 KiB
+_SEGMENT_MAX = 1 << 30
 
 
-def _set_policy(config: CData, policy: AutoCompact, name: str) -> None:
+def _set_policy(config: CData, policy: object, name: str) -> None:
+    if not isinstance(policy, AutoCompact):
+        raise TypeError(f"auto_compact={policy!r} of pool {name!r}: give AutoCompact(), or None for never")
     if not (
         0 < policy.cpu_percent <= 100 and 0 <= policy.index_percent < 100 and 0 < policy.burst_seconds < 1e6
     ):
@@ -56,6 +62,8 @@ class CompactingPool(OwnMemory, Pool):
     """
 
     strategy = "compacting"
+    _sooner = "compact(), create the pool with auto_compact=AutoCompact(), release blocks sooner"
+    _larger = "create the pool with a larger capacity"
     _lease_class = CompactingLease
 
     def __init__(
@@ -78,11 +86,15 @@ class CompactingPool(OwnMemory, Pool):
             "segment_size": segment_size,
             "keep_bytes": keep_bytes,
         }
-        for what in ("capacity", "alignment", "segment_size", "keep_bytes"):
-            if not 0 <= about[what] < 1 << 63:
-                raise PoolValueError(
-                    f"{what}={about[what]} of pool {name!r}: give a number from 0 to 2**63 - 1"
-                )
+        of = f" of pool {text('name', name)!r}"
+        for what, low, high in (
+            ("block_size", 1, _RANGE - 1),
+            ("capacity", 1, _CAPACITY_MAX),
+            ("alignment", 0, _SEGMENT_MAX),
+            ("segment_size", 0, _SEGMENT_MAX),
+            ("keep_bytes", 0, _RANGE - 1),
+        ):
+            about[what] = whole(what, about[what], low, high, of)
         config = ffi.new("pp_compacting_config *")
         config.capacity_bytes = capacity
         config.alignment = alignment
@@ -117,10 +129,8 @@ class CompactingPool(OwnMemory, Pool):
         Raises ``PoolValueError``, ``WrongThread``, ``OutOfMemory``, or what the on-move callback raised.
         """
         for what, bound in (("max_bytes", max_bytes), ("max_ns", max_ns)):
-            if bound is not None and not 0 < bound < 1 << 63:
-                raise PoolValueError(
-                    f"{what}={bound} of a compaction: give 1 to 2**63 - 1, or None for no bound"
-                )
+            if bound is not None:
+                whole(what, bound, 1, _RANGE - 1, " of a compaction")
         self._sweep()
         done = ffi.new("pp_compaction *")
         status = lib.pp_pool_compact(self._c, max_bytes or 0, max_ns or 0, done)
@@ -181,6 +191,7 @@ class CompactingPool(OwnMemory, Pool):
         this pool but release leases. What it raises first is raised by the ``compact()`` that moved,
         or by the next one. None: no longer.
         """
+        function("callback", callback, f" of on_move of pool {self.name!r}")
         moved = ffi.NULL if callback is None else lib.pp_python_moved
         status = lib.pp_compacting_on_move(self._c, moved, self._self_handle)
         if status:
@@ -194,11 +205,3 @@ class CompactingPool(OwnMemory, Pool):
             self._on_move(handle, old, new, size)
         except BaseException as error:  # it cannot pass through the core: compact() raises it
             self._move_error = self._move_error or error
-
-    # ---- what is special about it ---------------------------------------------------------
-
-    def _remedy_when_exhausted(self) -> str:
-        return (
-            "compact(), create the pool with auto_compact=AutoCompact() or a larger capacity, "
-            "or release blocks sooner"
-        )

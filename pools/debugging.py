@@ -10,6 +10,7 @@ from pools._native import CData, ffi, lib
 from pools.errors import PoolValueError, error_for
 from pools.faults import Operation, history_of
 from pools.lease import Lease
+from pools.parameters import whole
 
 __all__ = ["Debug", "block_history", "debug_from"]
 
@@ -86,8 +87,8 @@ class Debug:
             "history": (self.history, 0, lib.PP_DEBUG_HISTORY_MAX),
         }
         for name, (value, low, high) in limits.items():
-            if value is not None and not low <= value <= high:
-                raise PoolValueError(f"Debug({name}={value}): give a number from {low} to {high}")
+            if value is not None:
+                whole(name, value, low, high, " of Debug()")
         config = ffi.new("pp_debug_config *")
         config.canaries = self.canaries
         config.poison = self.poison

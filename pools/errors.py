@@ -164,11 +164,13 @@ def _values_of(name: str, refusal: Refusal) -> str:
     return f" ({of_tag}{refusal.live} of {refusal.limit} {refusal.unit} live)"
 
 
-def error_for(status: int, what: str, remedy: str = "", pool: CData | None = None) -> PoolError:
+def error_for(
+    status: int, what: str, remedy: str = "", pool: CData | None = None, why: str = ""
+) -> PoolError:
     """The exception for a status other than OK; raises what a callback raised, if that ended the call.
 
     ``what`` names the call and its values; ``remedy`` overrides the usual one, which of an orphaned ``pool``
-    is another.
+    is another; ``why`` overrides the core's sentence where more is known.
     """
     name = str(ffi.string(lib.pp_status_name(status)), "ascii")
     if name in {"WRONG_THREAD", "CLOSED"} and pool is not None and lib.pp_pool_orphaned(pool):
@@ -180,7 +182,7 @@ def error_for(status: int, what: str, remedy: str = "", pool: CData | None = Non
     if refusal is not None:
         what += _values_of(name, refusal)
     error = _EXCEPTIONS.get(name, PoolError)(
-        f"{what}: {status_text(status)}" + (f"; {remedy}" if remedy else "")
+        f"{what}: {why or status_text(status)}" + (f"; {remedy}" if remedy else "")
     )
     error.status = name
     if refusal is not None and isinstance(error, QuotaExceeded):

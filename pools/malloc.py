@@ -7,12 +7,14 @@ from importlib import metadata
 from typing import Any, Unpack
 
 from pools._native import CData, ffi, lib
-from pools.errors import PoolValueError, Unsupported, error_for
+from pools.errors import Unsupported, error_for
 from pools.options import PoolOptions, create
+from pools.parameters import text, whole
 from pools.pool import Pool
 
 __all__ = ["MallocPool"]
 
+_RANGE = 1 << 63
 _INSTALL = {
     "mimalloc": "pip install cmeel-mimalloc, or install libmimalloc",
     "jemalloc": "install libjemalloc2, and start Python with "
@@ -37,6 +39,7 @@ class MallocPool(Pool):
     """
 
     strategy = "malloc"
+    _larger = "create the pool with a larger max_bytes"
 
     def __init__(
         self,
@@ -48,10 +51,11 @@ class MallocPool(Pool):
         **options: Unpack[PoolOptions],
     ):
         wanted = None if library is None else os.fspath(library)
-        if not 0 <= max_bytes < 1 << 63:
-            raise PoolValueError(
-                f"max_bytes={max_bytes} of a MallocPool: give 0 for no limit, or up to 2**63 - 1"
-            )
+        of = " of a MallocPool"
+        if name is not None:
+            text("name", name, of)
+        whole("block_size", block_size, 1, _RANGE - 1, of)
+        whole("max_bytes", max_bytes, 0, _RANGE - 1, of, "give 0 for no limit, or up to 2**63 - 1")
         config = ffi.new("pp_malloc_config *")
         config.max_bytes = max_bytes
         about: dict[str, Any] = {
@@ -70,9 +74,6 @@ class MallocPool(Pool):
         self.strategy = str(ffi.string(lib.pp_pool_strategy(native)), "ascii")
         about["name"] = name or self.strategy
         super().__init__(native, strict=options.get("strict", False), about=about)
-
-    def _remedy_when_exhausted(self) -> str:
-        return "release blocks sooner, or create the pool with a larger max_bytes"
 
 
 def _create(config: Any, library: str | None, out: Any) -> int:

@@ -7,6 +7,7 @@ import math
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict
 
+from pools import parameters
 from pools._native import CData, ffi, lib
 from pools.errors import PoolValueError, error_for
 
@@ -106,10 +107,8 @@ class OwnMemory:
 
 
 def _set_idle(native: CData, seconds: float | None, name: str) -> None:
-    if seconds is not None and (math.isnan(seconds) or not _IDLE_MIN <= seconds <= _IDLE_MAX):
-        raise PoolValueError(
-            f"idle_seconds={seconds} of pool {name!r}: give {_IDLE_MIN} to {_IDLE_MAX:.0f}, or None"
-        )
+    if seconds is not None:
+        seconds = parameters.seconds("idle_seconds", seconds, _IDLE_MIN, _IDLE_MAX, f" of pool {name!r}")
     status = lib.pp_pool_set_idle(native, 0 if seconds is None else math.ceil(seconds * 1e9))
     if status:
         raise error_for(
@@ -163,7 +162,8 @@ def lend(config: CData, options: Mapping[str, Any], name: str) -> Loan | None:
         buffer = ffi.from_buffer("char[]", memory, require_writable=True)
     except (TypeError, BufferError, ValueError) as error:
         raise PoolValueError(
-            f"memory={type(memory).__name__} of pool {name!r}: lend a writable, contiguous buffer ({error})"
+            f"memory= of pool {name!r}: a {type(memory).__name__} cannot be lent ({error}); "
+            "lend a writable, contiguous buffer"
         ) from error
     loan = Loan(buffer, name)
     config.pool.memory = buffer

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from pools._native import CData, ffi, lib
 from pools.debugging import Debug, attach, debug_from
 from pools.memory import MemoryOptions, claim, lend
+from pools.parameters import yes_or_no
 from pools.policy import Policy, PolicyOptions, policy_of
 
 __all__ = ["PoolOptions", "RegionOptions", "create"]
@@ -48,15 +49,18 @@ def create(
     unknown = options.keys() - get_type_hints(accepted).keys()
     if unknown:
         raise TypeError(f"unknown keyword argument {min(unknown)!r} of a pool")
+    of = f" of pool {about['name']!r}"
+    flags = {what: _flag(options, what, of) for what in ("thread_safe", "scrub", "huge_pages", "strict")}
+    ages = _flag(options, "ages", of, True)
     encoded = ffi.NULL if name is None else ffi.new("char[]", name.encode())
     config.pool.name = encoded
-    config.pool.threads = lib.PP_THREADS_SHARED if options.get("thread_safe") else lib.PP_THREADS_OWNER
-    config.pool.scrub = bool(options.get("scrub"))
-    config.pool.ages = bool(options.get("ages", True))
-    config.pool.huge_pages = bool(options.get("huge_pages"))
-    about["thread_safe"] = bool(options.get("thread_safe"))
-    about["scrub"] = bool(options.get("scrub"))
-    about["ages"] = bool(options.get("ages", True))  # for the pool itself, which takes it out
+    config.pool.threads = lib.PP_THREADS_SHARED if flags["thread_safe"] else lib.PP_THREADS_OWNER
+    config.pool.scrub = flags["scrub"]
+    config.pool.ages = ages
+    config.pool.huge_pages = flags["huge_pages"]
+    about["thread_safe"] = flags["thread_safe"]
+    about["scrub"] = flags["scrub"]
+    about["ages"] = ages  # for the pool itself, which takes it out
     debug = debug_from(options.get("debug"))
     if debug:
         about["debug"] = dataclasses.asdict(debug)
@@ -71,6 +75,11 @@ def create(
         if lent:
             lent.finish()
         raise
+
+
+def _flag(options: PoolOptions, what: str, of: str, usual: bool = False) -> bool:
+    value = options.get(what)
+    return usual if value is None else yes_or_no(what, value, of)
 
 
 def _construct(

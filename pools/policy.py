@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypedDict
 
-from pools._native import CData, ffi, lib
-from pools.errors import PoolValueError, error_for
+from pools._native import CData, ffi, lib, write_unraisable
+from pools.errors import PoolError, PoolValueError, error_for
+from pools.parameters import function, seconds
 from pools.quotas import Crossing, Quota, bounded, fill_quota, impose_quota, tag_text
 from pools.refusals import interrupt
+from pools.stats import read_stats
 
 __all__ = ["PolicyOptions", "policy_of"]
 
-_RANGE = 1 << 63
 _FOREVER = 2**64 - 1
+_WATCHED = ("high_watermark", "low_watermark", "quota", "tag_quota")
+_LIMITS = ("soft_limit", "hard_limit", "fallback_limit")
 
 
 class PolicyOptions(TypedDict, total=False):
@@ -33,7 +35,8 @@ class PolicyOptions(TypedDict, total=False):
     """The same of every tag, or of the tags named."""
     high_watermark: int | None
     low_watermark: int | None
-    """Of the pool's live bytes; the same as ``Quota(high=, low=)``."""
+    """Of the pool's live bytes; the same as ``Quota(high=, low=)``. Without ``on_watermark`` it is
+    ``quota_levels(pool).above`` that tells."""
     on_watermark: Callable[[Crossing], object] | None
     """Called at each crossing, in the thread whose call caused it, which may be a release."""
     soft_limit: int | None
@@ -52,17 +55,9 @@ def _keep(_kind: type[BaseException], error: BaseException, _trace: types.Traceb
     interrupt(error)
 
 
-def _tell(_kind: type[BaseException], error: BaseException, _trace: types.TracebackType | None) -> None:
+def _tell(_kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
     """A release cannot fail because somebody was told of it."""
-    sys.unraisablehook(
-        types.SimpleNamespace(
-            exc_type=type(error),
-            exc_value=error,
-            exc_traceback=error.__traceback__,
-            err_msg="Exception ignored in on_watermark",
-            object=None,
-        )
-    )
+    write_unraisable(error.with_traceback(trace), "on_watermark")
 
 
 @ffi.def_extern(onerror=_keep, error=-1)  # type: ignore[untyped-decorator]
@@ -116,8 +111,12 @@ class Policy:
         self.about: dict[str, Any] = {}
         """What belongs into a trace."""
         self.crossed: Callable[[Crossing], object] | None = options.get("on_watermark")
-        if self.crossed is not None and not callable(self.crossed):
-            raise PoolValueError(f"on_watermark={self.crossed!r}: give a function of a Crossing, or None")
+        function("on_watermark", self.crossed)
+        if self.crossed is not None and all(options.get(name) is None for name in _WATCHED):
+            raise PoolValueError(
+                "on_watermark=: the pool counts nothing that it could be called for; give high_watermark= "
+                "too, or marks in quota= or tag_quota="
+            )
         self.exhausted: Callable[[int, str], object] | None = None
         self._tags: Mapping[str, Quota | int] = {}
         self.hard_limit = bounded("hard_limit", options.get("hard_limit"))
@@ -128,7 +127,7 @@ class Policy:
         self.handle = config.context = ffi.new_handle(self)
         if self.crossed is not None:
             config.crossed = lib.pp_python_crossed
-        for name in ("on_exhausted", "timeout", "quota", "tag_quota", "soft_limit", "hard_limit"):
+        for name in ("on_exhausted", "timeout", "quota", "tag_quota", *_LIMITS):
             value = options.get(name)
             if value is not None:
                 self.about[name] = value if isinstance(value, (int, float, str)) else repr(value)
@@ -145,14 +144,14 @@ class Policy:
             self.exhausted = exhausted
             config.on_exhausted = lib.PP_EXHAUSTION_CALL
             config.exhausted = lib.pp_python_exhausted
-        elif exhausted in choices:
-            config.on_exhausted = choices[str(exhausted)]
+        elif isinstance(exhausted, str) and exhausted in choices:
+            config.on_exhausted = choices[exhausted]
         else:
             raise PoolValueError(
                 f"on_exhausted={exhausted!r}: give 'raise', 'wait', 'grow', 'fallback' or a function"
             )
-        if timeout is not None and not 0 <= timeout < _RANGE / 1e9:
-            raise PoolValueError(f"timeout={timeout}: give seconds from 0, or None to wait without end")
+        if timeout is not None:
+            timeout = seconds("timeout", timeout, 0, 9e9)
         if timeout is not None and exhausted != "wait":
             raise PoolValueError(f"timeout={timeout}: only a pool with on_exhausted='wait' waits")
         config.timeout_ns = _FOREVER if timeout is None else int(timeout * 1e9)
@@ -209,11 +208,7 @@ class Policy:
         try:
             status = lib.pp_pool_set_policy(native, self.config)
             if status:
-                raise error_for(
-                    status,
-                    f"policy of pool {name!r} (hard_limit {self.hard_limit or None})",
-                    "hard_limit is at least what the pool commits from the beginning",
-                )
+                raise self._refused(status, native, name)
             for tag, quota in self._tags.items():
                 if not isinstance(tag, str) or not tag:
                     raise PoolValueError(
@@ -225,6 +220,18 @@ class Policy:
             lib.pp_pool_destroy(native)
             raise
         return ffi.gc(native, self._outlive)
+
+    def _refused(self, status: int, native: CData, name: str) -> PoolError:
+        levels = read_stats(native)
+        least = levels.granted_bytes + levels.free_bytes
+        if not 0 < self.hard_limit < least:
+            return error_for(status, f"policy of pool {name!r}")
+        return error_for(
+            status,
+            f"hard_limit={self.hard_limit} of pool {name!r}",
+            f"give {least} or more",
+            why=f"the pool commits {least} bytes from the beginning",
+        )
 
     def _outlive(self, native: CData) -> None:
         """Bound to the C pool's pointer, so that callbacks find this object as long as there is a pool."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from pools._native import CData, ffi, lib
-from pools.errors import PoolValueError, error_for
+from pools.errors import PoolError, PoolValueError, error_for
+from pools.parameters import text, whole
 
 if TYPE_CHECKING:
     from pools.pool import Pool
@@ -81,9 +82,7 @@ def bounded(name: str, value: int | None) -> int:
     """A bound as C has it, 0 for none. Raises ``PoolValueError``."""
     if value is None:
         return 0
-    if not isinstance(value, int) or not 0 < value < _RANGE:
-        raise PoolValueError(f"{name}={value!r}: give a number from 1 to 2**63 - 1, or None for no bound")
-    return value
+    return whole(name, value, 1, _RANGE - 1)
 
 
 def fill_quota(quota: CData, wanted: Quota | int | None, what: str) -> None:
@@ -100,12 +99,22 @@ def fill_quota(quota: CData, wanted: Quota | int | None, what: str) -> None:
 
 
 def _intern(native: CData, tag: str) -> int:
-    data = tag.encode("utf-8", "surrogatepass")
+    data = text("tag", tag).encode("utf-8", "surrogatepass")
     out = ffi.new("uint32_t *")
     status = lib.pp_pool_tag(native, data, len(data), out)
     if status:
         raise error_for(status, f"a tag of {len(data)} bytes", "use 1 to 4096 bytes of UTF-8")
     return int(out[0])
+
+
+def _refused(status: int, what: str, tag: str) -> PoolError:
+    if status != _UNSUPPORTED:
+        return error_for(status, what)
+    if tag:
+        return error_for(status, what, "create it with tag_quota=", why="the pool counts nothing by tag")
+    return error_for(
+        status, what, "create it with quota=", why="the pool was created without a quota, and counts nothing"
+    )
 
 
 def impose_quota(native: CData, quota: Quota | int | None, tag: str, name: str) -> None:
@@ -115,7 +124,7 @@ def impose_quota(native: CData, quota: Quota | int | None, tag: str, name: str) 
     fill_quota(wanted, quota, what)
     status = lib.pp_pool_set_quota(native, _intern(native, tag) if tag else 0, wanted)
     if status:
-        raise error_for(status, f"{what} of pool {name!r}", _REMEDY if status == _UNSUPPORTED else "")
+        raise _refused(status, f"{what} of pool {name!r}", tag)
 
 
 def set_quota(pool: Pool, quota: Quota | int | None, tag: str = "") -> None:
@@ -135,7 +144,8 @@ def quota_levels(pool: Pool, tag: str = "") -> QuotaLevels:
     out = ffi.new("pp_quota_levels *")
     status = lib.pp_pool_quota_levels(pool.native, _intern(pool.native, tag) if tag else 0, out)
     if status:
-        raise error_for(status, f"quota_levels of pool {pool.name!r}", _REMEDY)
+        what = f"quota_levels of tag {tag!r}" if tag else "quota_levels"
+        raise _refused(status, f"{what} of pool {pool.name!r}", tag)
     bounds = out.quota
     return QuotaLevels(
         Quota(
@@ -152,4 +162,3 @@ def quota_levels(pool: Pool, tag: str = "") -> QuotaLevels:
 
 
 _UNSUPPORTED = lib.PP_UNSUPPORTED
-_REMEDY = "create the pool with quota=, or for tags with tag_quota="

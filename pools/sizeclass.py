@@ -11,6 +11,7 @@ from pools.errors import PoolValueError, error_for
 from pools.learning import CLASSES_MAX, histogram, learn_classes
 from pools.memory import OwnMemory
 from pools.options import RegionOptions, create
+from pools.parameters import text, whole
 from pools.pool import Pool
 from pools.trace import Trace
 
@@ -39,6 +40,7 @@ class SizeClassPool(OwnMemory, Pool):
     """
 
     strategy = "sizeclass"
+    _larger = "create the pool with a larger capacity"
 
     def __init__(
         self,
@@ -105,33 +107,40 @@ class SizeClassPool(OwnMemory, Pool):
         """
         return learn_classes(histogram(source), classes, alignment)
 
-    def _remedy_when_exhausted(self) -> str:
-        return "release blocks sooner, or create the pool with a larger capacity"
-
 
 def _check_configuration(
     name: str, max_block: int, capacity: int, classes: Sequence[int] | None, alignment: int
 ) -> None:
-    if not 0 < max_block <= _BLOCK_MAX:
-        raise PoolValueError(f"max_block={max_block} of pool {name!r}: give 1 to {_BLOCK_MAX} bytes")
-    if not max_block <= capacity <= _CAPACITY_MAX:
-        raise PoolValueError(
-            f"capacity={capacity} of pool {name!r}: give max_block={max_block} to {_CAPACITY_MAX} bytes"
-        )
+    of = f" of pool {text('name', name)!r}"
+    whole("max_block", max_block, 1, _BLOCK_MAX, of)
+    whole(
+        "capacity",
+        capacity,
+        max_block,
+        _CAPACITY_MAX,
+        of,
+        f"give max_block={max_block} to {_CAPACITY_MAX} bytes",
+    )
+    whole("alignment", alignment, 0, 4096, of, "give 0 or a power of two from 8 to 4096")
     if alignment and (alignment & (alignment - 1) or not 8 <= alignment <= 4096):
         raise PoolValueError(
             f"alignment={alignment} of pool {name!r}: give 0 or a power of two from 8 to 4096"
         )
     if classes is None:
         return
+    if isinstance(classes, (str, bytes)) or not isinstance(classes, Sequence):
+        raise TypeError(f"classes={classes!r}{of}: give a list of block sizes in bytes")
     if not 0 < len(classes) <= CLASSES_MAX:
         raise PoolValueError(f"{len(classes)} classes of pool {name!r}: give 1 to {CLASSES_MAX}")
-    for before, size in zip((0, *classes), classes, strict=False):
-        if not before < size <= max_block:
-            raise PoolValueError(
-                f"class {size} after {before} of pool {name!r}: "
-                f"give ascending sizes from 1 to max_block={max_block}"
-            )
+    for index, (before, size) in enumerate(zip((0, *classes), classes, strict=False)):
+        whole(
+            f"classes[{index}]",
+            size,
+            before + 1,
+            max_block,
+            of,
+            f"give ascending sizes from 1 to max_block={max_block}",
+        )
 
 
 def _classes_of(pool: Any) -> tuple[int, ...]:

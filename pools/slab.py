@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from pools._native import ffi, lib
-from pools.errors import PoolValueError, error_for
+from pools.errors import error_for
 from pools.memory import OwnMemory
 from pools.options import RegionOptions, create
+from pools.parameters import text, whole
 from pools.pool import Pool
 
 __all__ = ["SlabPool"]
+
+_BLOCK_MAX = 1 << 30
+_COUNT_MAX = 1 << 28
 
 
 class SlabPool(OwnMemory, Pool):
@@ -29,6 +33,7 @@ class SlabPool(OwnMemory, Pool):
     """
 
     strategy = "slab"
+    _larger = "create the pool with a larger block_count or max_count"
 
     def __init__(
         self,
@@ -49,17 +54,21 @@ class SlabPool(OwnMemory, Pool):
             "alignment": alignment,
             "guaranteed": guaranteed,
         }
-        for what in ("block_size", "block_count", "max_count", "alignment", "guaranteed"):
-            if not 0 <= about[what] < 1 << 63:
-                raise PoolValueError(
-                    f"{what}={about[what]} of pool {name!r}: give a number from 0 to 2**63 - 1"
-                )
+        of = f" of pool {text('name', name)!r}"
+        for what, low, high in (
+            ("block_size", 1, _BLOCK_MAX),
+            ("block_count", 1, _COUNT_MAX),
+            ("max_count", 1, _COUNT_MAX),
+            ("alignment", 0, _COUNT_MAX),
+            ("guaranteed", 0, _COUNT_MAX),
+        ):
+            about[what] = whole(what, about[what], low, high, of)
         config = ffi.new("pp_slab_config *")
-        config.block_bytes = block_size
-        config.block_count = block_count
+        config.block_bytes = about["block_size"]
+        config.block_count = about["block_count"]
         config.max_count = about["max_count"]
-        config.alignment = alignment
-        config.guaranteed_count = guaranteed
+        config.alignment = about["alignment"]
+        config.guaranteed_count = about["guaranteed"]
         status, native = create(lib.pp_slab_create, config, name, options, about)
         if status:
             raise error_for(
@@ -72,6 +81,3 @@ class SlabPool(OwnMemory, Pool):
             )
         super().__init__(native, strict=options.get("strict", False), about=about)
         self.block_size = block_size
-
-    def _remedy_when_exhausted(self) -> str:
-        return "release blocks sooner, or create the pool with a larger block_count or max_count"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 import threading
 
@@ -140,3 +141,32 @@ def test_callbacks_live_as_long_as_anything_of_the_pool():
     del view
     gc.collect()
     assert [crossing.rising for crossing in seen] == [True, False]
+
+
+@pytest.mark.parametrize("exhausted", ["raise", "wait"])
+@pytest.mark.parametrize(
+    ("quota", "told"),
+    [
+        (Quota(blocks=1), "it asks for 2 blocks, the quota is 1;"),
+        (Quota(bytes=100), "it asks for 128 bytes, the quota is 100;"),
+    ],
+)
+def test_a_request_larger_than_its_quota_is_told_both(exhausted, quota, told):
+    pool = SlabPool(64, 8, quota=quota, on_exhausted=exhausted)
+    with pytest.raises(QuotaExceeded, match=told):
+        pool.acquire_many(2)
+
+
+def test_the_interpreters_own_hook_tells_what_on_watermark_raises():
+    program = """if True:
+        from pools import SlabPool
+        with SlabPool(64, 8, high_watermark=64, on_watermark=lambda crossing: 1 / 0) as pool:
+            pool.acquire().release()
+        print("went on")
+    """
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "went on\n"
+    assert run.stderr.count("ZeroDivisionError: division by zero") == 2
+    assert "on_watermark" in run.stderr
+    assert "in <lambda>" in run.stderr  # the traceback leads into the function
+    assert "TypeError" not in run.stderr

@@ -10,10 +10,14 @@ import time
 import pytest
 
 from pools import (
+    BuddyPool,
+    CompactingPool,
+    MallocPool,
     PoolClosed,
     PoolExhausted,
     PoolTimeout,
     Quota,
+    SizeClassPool,
     SlabPool,
 )
 
@@ -120,3 +124,42 @@ def test_threads_that_wait_are_all_served():
             thread.join()
         stats = pool.stats()
         assert (stats.acquired, stats.live_blocks, stats.failed) == (1200, 0, 0)
+
+
+# ---- what no release can bring about ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("create", "count", "size", "most"),
+    [
+        (lambda: SlabPool(4096, 2, on_exhausted="wait"), 3, None, 2),
+        (lambda: SlabPool(4096, 2, max_count=4, on_exhausted="wait"), 5, 1, 4),
+        (lambda: BuddyPool(1 << 20, on_exhausted="wait"), 3, 1 << 19, 2),
+        (lambda: BuddyPool(1 << 20, on_exhausted="wait"), 2, (1 << 19) + 1, 1),
+        (lambda: CompactingPool(1 << 20, on_exhausted="wait"), 257, 4096, 256),
+        (lambda: SizeClassPool(4096, capacity=1 << 20, on_exhausted="wait"), 257, 4096, 256),
+        (lambda: MallocPool(max_bytes=1 << 20, on_exhausted="wait"), 257, 4096, 256),
+    ],
+)
+def test_a_batch_larger_than_the_pool_does_not_wait(create, count, size, most):
+    with create() as pool:
+        with pytest.raises(
+            PoolExhausted, match=rf"{count} x .* an empty pool has {most} such block"
+        ) as caught:
+            pool.acquire_many(count, size)
+        assert not isinstance(caught.value, PoolTimeout)
+        assert pool.stats().live_blocks == pool.stats().waits == 0
+
+
+def test_a_batch_that_just_fits_is_served():
+    with SlabPool(4096, 2, on_exhausted="wait") as pool:
+        pool.acquire_many(2).release()
+    with BuddyPool(5000, 64, on_exhausted="wait") as pool:  # which has a whole page more
+        pool.acquire_many(100, 64).release()
+
+
+def test_a_timeout_tells_the_levels_and_who_holds_the_most():
+    pool = SlabPool(64, 2, on_exhausted="wait", timeout=0.001)
+    told = r"2 of 2 blocks live.*'hoarder' holds the most, 128 bytes"
+    with pool.acquire_many(2, tag="hoarder"), pytest.raises(PoolTimeout, match=told):
+        pool.acquire()

@@ -1,4 +1,5 @@
 /* lease_bytes.c - what a lease lets its owner do with the bytes of the block. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "leases.h"
@@ -63,8 +64,14 @@ int lease_buffer(PyObject *op, Py_buffer *out, int flags)
 static bool inside(Lease *self, const char *what, Py_ssize_t offset, Py_ssize_t bytes)
 {
     if (offset >= 0 && bytes >= 0 && bytes <= self->size && offset <= self->size - bytes) return true;
-    raise_status(PP_SIZE, self->pool, "stay within the block", "%s of %zd bytes at %zd of a block of %zd of",
-                 what, bytes, offset, self->size);
+    if (offset < 0 || offset > self->size)
+        raise_because(PP_SIZE, self->pool, "the offset is outside of the block", "stay within the block",
+                      "%s at offset %zd of a block of %zd bytes of", what, offset, self->size);
+    else
+        raise_because(PP_SIZE, self->pool,
+                      bytes < 0 ? "the size is negative" : "the bytes reach beyond the block",
+                      "stay within the block", "%s of %zd bytes at offset %zd of a block of %zd bytes of",
+                      what, bytes, offset, self->size);
     return false;
 }
 
@@ -83,10 +90,10 @@ static PyObject *read_bytes(Lease *self, PyObject *args, PyObject *kwargs)
     if (!lease_live(self, "read")) return NULL;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:read", names, &given, &size)) return NULL;
     if (read_offset(given, &offset) < 0) return NULL;
-    Py_ssize_t bytes = 0; /* with an offset below 0 they are none, of which it tells */
+    Py_ssize_t bytes = 0; /* where the offset is outside, of which it tells */
     if (size != Py_None)
         bytes = PyNumber_AsSsize_t(size, NULL);
-    else if (offset >= 0)
+    else if (offset >= 0 && offset <= self->size)
         bytes = self->size - offset;
     if (bytes == -1 && PyErr_Occurred()) return NULL;
     if (!inside(self, "read", offset, bytes)) return NULL;
@@ -143,6 +150,12 @@ static PyObject *refuse_resize(Lease *self, pp_status status, PyObject *size)
         if (error) PyErr_SetObject((PyObject *)Py_TYPE(error), error);
         Py_XDECREF(error);
         return NULL;
+    }
+    if (status == PP_SIZE) {
+        char remedy[64];
+        PyOS_snprintf(remedy, sizeof remedy, "give 1 to %" PRIu64 " bytes", (uint64_t)self->pool->max_bytes);
+        return raise_because(status, self->pool, "the size is outside of what this pool serves", remedy,
+                             "resize to %S bytes of a block of", size);
     }
     return raise_status(status, self->pool, NULL, "resize to %S bytes of a block of", size);
 }

@@ -99,6 +99,8 @@ typedef struct Lender {
     PyTypeObject *lease_type;
     PyObject *tags; /* dict of text to number */
     size_t default_size, max_bytes;
+    unsigned long long most_bytes, least_block; /* what can be live at once, 0: unknown; of each at least */
+    char powers, waits;                         /* blocks are powers of two; requests wait for a release */
     unsigned long long lost_leases;
     char records_sites; /* blocks carry the line that acquired them */
     known_site sites[KNOWN_SITES];
@@ -280,6 +282,10 @@ PyObject *pin_new(PyObject *lease, PyObject *unused);
 /* Raises what pools.errors.error_for() gives for the status. What happened is told as `format` and then
  * " pool <name>"; `remedy` is NULL for the usual one. Always NULL. */
 PyObject *raise_status(pp_status status, Lender *pool, const char *remedy, const char *format, ...);
+
+/* The same where `why` tells more than the status's own sentence. */
+PyObject *raise_because(pp_status status, Lender *pool, const char *why, const char *remedy,
+                        const char *format, ...);
 
 /* pools.lease.site_text(). */
 PyObject *site_text(PyObject *code, int instruction);

@@ -6,23 +6,40 @@
 /* Set by pools/lease.py. */
 static PyObject *error_for, *text_of_site, *warn_of_lost;
 
-PyObject *raise_status(pp_status status, Lender *pool, const char *remedy, const char *format, ...)
+static PyObject *raise_about(pp_status status, Lender *pool, const char *why, const char *remedy,
+                             const char *format, va_list values)
 {
-    va_list values;
-    va_start(values, format);
     PyObject *what = PyUnicode_FromFormatV(format, values);
-    va_end(values);
     PyObject *name = what ? PyObject_GetAttrString((PyObject *)pool, "name") : NULL;
     PyObject *full = name ? PyUnicode_FromFormat("%U pool %R", what, name) : NULL;
     PyObject *native = pool->home ? pool->home->keep : Py_None;
     PyObject *error =
-        full ? PyObject_CallFunction(error_for, "iOsO", (int)status, full, remedy ? remedy : "", native)
+        full ? PyObject_CallFunction(error_for, "iOsOs", (int)status, full, remedy ? remedy : "", native, why)
              : NULL;
     if (error) PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     Py_XDECREF(error);
     Py_XDECREF(full);
     Py_XDECREF(name);
     Py_XDECREF(what);
+    return NULL;
+}
+
+PyObject *raise_status(pp_status status, Lender *pool, const char *remedy, const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    raise_about(status, pool, "", remedy, format, values);
+    va_end(values);
+    return NULL;
+}
+
+PyObject *raise_because(pp_status status, Lender *pool, const char *why, const char *remedy,
+                        const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    raise_about(status, pool, why, remedy, format, values);
+    va_end(values);
     return NULL;
 }
 
@@ -69,8 +86,19 @@ static PyObject *set_up(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* The interpreter's own way to tell of what cannot be raised. */
+static PyObject *write_unraisable(PyObject *module, PyObject *args)
+{
+    PyObject *error, *where;
+    if (!PyArg_ParseTuple(args, "OO:write_unraisable", &error, &where)) return NULL;
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    PyErr_WriteUnraisable(where);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"set_up", set_up, METH_VARARGS, NULL},
+    {"write_unraisable", write_unraisable, METH_VARARGS, NULL},
 #ifdef Py_GIL_DISABLED
     {"homes_forked", homes_forked, METH_NOARGS, NULL},
 #endif

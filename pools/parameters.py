@@ -1,0 +1,64 @@
+"""What parameters may be: a wrong one is refused here, by its name and value."""
+
+from __future__ import annotations
+
+import operator
+
+from pools.errors import PoolValueError
+
+__all__ = ["function", "seconds", "text", "whole", "yes_or_no"]
+
+_SPELLED_OUT = 1 << 20
+
+
+def _number(number: int) -> str:
+    for power, after in ((number, ""), (number + 1, " - 1")):
+        if number >= _SPELLED_OUT and power & (power - 1) == 0:
+            return f"2**{power.bit_length() - 1}{after}"
+    return str(number)
+
+
+def whole(name: str, value: object, low: int, high: int, of: str = "", remedy: str = "") -> int:
+    """A whole number from ``low`` to ``high``.
+
+    ``of`` says whose parameter it is. Raises ``TypeError`` or ``PoolValueError``.
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # which is what is asked here
+    except TypeError:
+        raise TypeError(
+            f"{name}={value!r}{of}: give a whole number, which {type(value).__name__} is not"
+        ) from None
+    if not low <= number <= high:
+        remedy = remedy or f"give a number from {_number(low)} to {_number(high)}"
+        raise PoolValueError(f"{name}={value}{of}: {remedy}")
+    return number
+
+
+def seconds(name: str, value: object, low: float, high: float, of: str = "") -> float:
+    """A number of seconds, or None. Raises ``TypeError`` or ``PoolValueError``."""
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name}={value!r}{of}: give a number of seconds, or None")
+    if not low <= float(value) <= high:  # and so no NaN
+        raise PoolValueError(f"{name}={value}{of}: give {low} to {high:.0f} seconds, or None")
+    return float(value)
+
+
+def text(name: str, value: object, of: str = "") -> str:
+    """A text. Raises ``TypeError``."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r}{of}: give a text")
+    return value
+
+
+def yes_or_no(name: str, value: object, of: str = "") -> bool:
+    """True or False. Raises ``TypeError`` for anything else: the text "no" would be true."""
+    if not isinstance(value, int) or value not in (0, 1):
+        raise TypeError(f"{name}={value!r}{of}: give True or False")
+    return bool(value)
+
+
+def function(name: str, value: object, of: str = "") -> None:
+    """Something that can be called, or None. Raises ``TypeError``."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name}={value!r}{of}: give a function, or None")
