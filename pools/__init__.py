@@ -10,6 +10,7 @@ A pool hands out blocks as leases; a lease has a writable ``view`` and goes back
         lease.view[:5] = b"hello"
 """
 
+from pools._native import version as __version__
 from pools.buddy import BuddyPool
 from pools.buddy_map import BuddyLevels, BuddyMap
 from pools.compacting import CompactingPool
@@ -97,6 +98,7 @@ __all__ = [
     "Unsupported",
     "Walk",
     "WrongThread",
+    "__version__",
     "block_history",
     "get_cmake_dir",
     "get_include",

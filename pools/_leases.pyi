@@ -87,6 +87,8 @@ class Pin:
 class Export:
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+version: str
+
 def write_unraisable(error: BaseException, where: object, /) -> None: ...
 def set_up(
     error_for: Callable[[int, str, str, Any], BaseException],

@@ -14,10 +14,18 @@ from importlib.machinery import ExtensionFileLoader
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from pools import _pools  # type: ignore[attr-defined]  # compiled; it has no stub but this Protocol
+try:
+    from pools import _pools  # type: ignore[attr-defined]  # compiled; it has no stub but this Protocol
+except ImportError as error:
+    if error.name != "pools" or not os.path.isdir(os.path.join(os.path.dirname(__file__), "bindings")):
+        raise
+    raise ImportError(
+        f"{os.path.dirname(__file__)} is poolport's source tree and is not built: run from another folder, "
+        "so that an installed poolport is found, or build this one by `pip install -e .`"
+    ) from None
 
 if TYPE_CHECKING:
-    from pools._leases import Batch, Export, Lease, Lender, Pin, set_up, write_unraisable
+    from pools._leases import Batch, Export, Lease, Lender, Pin, set_up, version, write_unraisable
 
 __all__ = [
     "Batch",
@@ -31,6 +39,7 @@ __all__ = [
     "lib",
     "second_module",
     "set_up",
+    "version",
     "write_unraisable",
 ]
 
@@ -199,6 +208,6 @@ if not TYPE_CHECKING:
     Batch, Export, Lease, Lender, Pin = (
         _leases.Batch, _leases.Export, _leases.Lease, _leases.Lender, _leases.Pin
     )  # fmt: skip
-    set_up, write_unraisable = _leases.set_up, _leases.write_unraisable
+    set_up, write_unraisable, version = _leases.set_up, _leases.write_unraisable, _leases.version
     if hasattr(_leases, "homes_forked") and hasattr(os, "register_at_fork"):  # a free-threaded interpreter
         os.register_at_fork(after_in_child=_leases.homes_forked)

@@ -37,11 +37,13 @@ class Operation(NamedTuple):
     """Who pins; empty for what is no pin."""
     tag: str
     site: str
+    """Where the block was acquired: the core is not told where it is released."""
 
     def __str__(self) -> str:
         amount = f"{self.size} bytes" if not self.pin else self.pin
         line = f"{self.seconds_ago:.3f} s ago {self.what} by thread {self.thread}, {amount}"
-        return line + (f", tag {self.tag!r}" if self.tag else "") + (f", at {self.site}" if self.site else "")
+        line += f", tag {self.tag!r}" if self.tag else ""
+        return line + (f", at {self.site}" if self.site and self.what == "acquired" else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,9 @@ class Fault:
     def __str__(self) -> str:
         block = f"block {self.handle & 0xFFFF_FFFF} of pool {self.pool!r} ({self.requested} bytes requested"
         block += f", {self.size} usable, tag {self.tag or '(none)'!r}"
-        if self.history:
-            block += f", acquired {self.age_seconds:.3f} s ago"
-        block += f", acquired at {self.site})" if self.site else ")"
+        when = f" {self.age_seconds:.3f} s ago" if self.history else ""
+        at = f" at {self.site}" if self.site else ""
+        block += f", acquired{when}{at})" if when or at else ")"
         last = self.first + self.count - 1
         where = f"byte {self.first}" if self.count == 1 else f"bytes {self.first} to {last}"
         lines = [f"{self.kind} of {block}: {where} now hold {self.seen.hex(' ')}"]

@@ -28,7 +28,10 @@ class Leak(NamedTuple):
     granted: int
     state: str
     exported: bool
-    """Released, but a memoryview of it is still alive."""
+    """Its lease was released while a memoryview of it was alive, which still is: nobody forgot the release.
+
+    ``state`` is nevertheless ``owned``, since the core is told when the last view is gone.
+    """
 
 
 def sites_of_leases(pool: Pool) -> dict[int, str]:

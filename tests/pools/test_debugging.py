@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
 import sys
 import threading
@@ -329,3 +330,20 @@ def test_a_pool_under_debug_behaves_as_one_without(shared, debug, steps):
         watched.check()
         assert not plain.close()
         assert not watched.close()
+
+
+def test_a_report_tells_the_site_of_the_acquisition_only_there():
+    pool = SlabPool(4096, 4, debug=Debug(history=8, poison=True))
+    lease = pool.acquire(tag="recv")
+    address = address_of(lease)
+    lease.release()
+    put(address, 0, b"G")
+    with pytest.raises(BlockCorrupted) as caught:
+        pool.check()
+    text = str(caught.value)
+    head, acquired = text.splitlines()[1:3]
+    released = text.splitlines()[-1]
+    here = r"\(.*test_debugging\.py:[0-9]+\)"
+    assert re.search(rf"acquired \d+\.\d+ s ago at test_\w+ {here}\): byte", head)
+    assert re.search(rf"s ago acquired by thread \d+, .*, at test_\w+ {here}$", acquired)
+    assert re.search(r"s ago released by thread \d+, 4096 bytes, tag 'recv'$", released)

@@ -89,6 +89,15 @@ def test_a_program_in_c_needs_only_gcc(tmp_path: Path, capsys: pytest.CaptureFix
     assert_it_works(program, None)
 
 
+def test_the_program_in_the_documentation_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[2] / "docs" / "embedding.md"
+    source, program = tmp_path / "sizeclass.c", tmp_path / "sizeclass"
+    source.write_text(page.read_text(encoding="utf-8").split("```c\n")[1].split("```")[0], encoding="utf-8")
+    flags = says(capsys, "--cflags"), says(capsys, "--libs")
+    run(tool("gcc"), *C11, source, *flags[0], "-x", "none", *flags[1], "-o", program)
+    assert run(program).startswith("asked for 1000 bytes, got 1024 at ")
+
+
 def test_pkg_config_finds_the_library(tree: Path, tmp_path: Path) -> None:
     def flags(kind: str) -> list[str]:
         search = {"PKG_CONFIG_PATH": str(tree / "lib" / "pkgconfig")}

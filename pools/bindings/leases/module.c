@@ -1,4 +1,5 @@
 /* module.c - the module pools._leases: its types, and what they leave to Python. */
+#include <poolport/version.h>
 #include <stdarg.h>
 
 #include "leases.h"
@@ -113,7 +114,8 @@ PyMODINIT_FUNC PyInit__leases(void)
     PyObject *module = PyModule_Create(&definition);
     if (!module) return NULL;
     if (home_and_export_types(module) < 0 || lender_types(module) < 0 || lease_types(module) < 0 ||
-        batch_types(module) < 0 || pin_types(module) < 0 || add_lease_calls(module) < 0)
+        batch_types(module) < 0 || pin_types(module) < 0 || add_lease_calls(module) < 0 ||
+        PyModule_AddStringConstant(module, "version", PP_VERSION) < 0)
         Py_CLEAR(module);
 #ifdef Py_GIL_DISABLED
     if (module) PyUnstable_Module_SetGIL(module, Py_MOD_GIL_NOT_USED);
