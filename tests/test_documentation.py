@@ -49,6 +49,13 @@ def test_the_examples_run(page: Path, tmp_path: Path) -> None:
     assert run.returncode == 0, f"{run.stderr}\n{program}"
 
 
+def test_the_page_of_the_readme_s_example_names_the_block_that_was_kept(tmp_path: Path) -> None:
+    examples = _EXAMPLE.findall(PAGES[0].read_text(encoding="utf-8"))
+    (traced,) = [example for example in examples if "Trace(" in example]
+    subprocess.run([sys.executable, "-c", traced], cwd=tmp_path, check=True, timeout=300)
+    assert "kept leaked 1 block" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_its_links_lead_somewhere(page: Path) -> None:
     for target in _LINK.findall(page.read_text(encoding="utf-8")):
