@@ -75,6 +75,11 @@ def __getattr__(name: str) -> object:
     return loaded if attribute is None else getattr(loaded, attribute)
 
 
+def __dir__() -> list[str]:
+    """Only what is for use, in a completion as in `__all__`."""
+    return sorted(__all__)
+
+
 def load(path: str | PathLike[str], *, partial: bool = False) -> Trace:
     """Read a trace file.
 

@@ -63,6 +63,11 @@ def count_text(value: float | None) -> str:
     return _three_digits(value)
 
 
+def things_text(count: int, noun: str) -> str:
+    """1, block -> '1 block'; 1234, block -> '1,234 blocks'."""
+    return f"{count_text(count)} {noun}" + ("" if count == 1 else "s")
+
+
 def percent_text(ratio: float | None) -> str:
     """0.1234 -> '12.3 %'."""
     if ratio is None or math.isnan(ratio):

@@ -27,6 +27,7 @@ from matplotlib.colors import to_rgb
 from analysis import units
 from analysis.figures import style
 from analysis.figures.bytes_by_tag import TagColours, choose_colours
+from analysis.layout import Op
 from analysis.metrics import Metrics
 from analysis.tenures import Tenures
 from analysis.trace import Trace
@@ -39,6 +40,8 @@ _ROWS, _COLUMNS = 360, 720
 _BORDERS_DRAWN = 24
 _WORTH_LEAVING_OUT = 0.25
 _FREE = "#eef1f4"
+_LEAKS_LINED, _LEAKS_NAMED = 50, 3
+_NAMES_APART = 0.2  # of the axis
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,40 @@ def occupancy(
     style.time_axis(ax, trace)
     style.title(ax, finding(metrics, number))
     _legend(ax, colours, shares)
+    _mark_leaks(metrics, ax, number, places)
+
+
+def _mark_leaks(metrics: Metrics, ax: Axes, pool: int, places: AddressMap) -> None:
+    """Point at the leaked blocks, each a line of a few pixels at most."""
+    trace, tenures = metrics.trace, metrics.trace.tenures
+    records = trace.where(Op.LEAK)
+    records = records[trace.records["pool"][records] == pool]
+    leaked = np.isin(tenures.block, trace.records["block"][records]) & (tenures.end == len(trace.records))
+    lost = np.flatnonzero(leaked & (tenures.pool == pool))
+    times = np.append(trace.times, trace.end_ns)
+    heights = places.place(tenures.offset[lost]) + tenures.granted[lost] / 2
+    ends = times[tenures.held[lost]]
+    for start, end, y in list(zip(tenures.start[lost], ends, heights, strict=True))[:_LEAKS_LINED]:
+        ax.plot((times[max(start, 0)], end), (y, y), color=style.QUANTITY["leak"], linewidth=1.4)
+    named: list[float] = []
+    for end, y, tag in zip(ends, heights, tenures.tag[lost], strict=True):
+        if len(named) == _LEAKS_NAMED or any(abs(y - other) < _NAMES_APART * places.span for other in named):
+            continue  # its name would lie on another's
+        named.append(float(y))
+        name = units.label_text(trace.tag_text(int(tag)).partition(" ")[0], 20)
+        ax.annotate(
+            f"leak: {name}",
+            (float(end), float(y)),
+            (-16, -30 if y > places.span / 2 else 30),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=9,
+            fontweight="bold",
+            color=style.QUANTITY["leak"],
+            bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": style.QUANTITY["leak"]},
+            arrowprops={"arrowstyle": "-|>", "color": style.INK, "linewidth": 1.2},
+        )
 
 
 def _mixed(shares: Float64s, colours: list[str]) -> Float64s:
@@ -225,10 +262,12 @@ def finding(metrics: Metrics, pool: int | None = None) -> str:
     times = np.append(trace.times, trace.end_ns)
     lasted = times[tenures.held] - times[np.maximum(tenures.start, 0)]
     held = float((tenures.granted * (lasted / max(trace.duration_ns, 1)))[tenures.pool == number].sum())
-    used = units.percent_text(held / max(places.span + places.untouched, 1))
-    span = units.bytes_text(places.span + places.untouched)
+    used = units.percent_text(held / max(places.span, 1))  # of what is drawn, as beside the picture
+    span = units.bytes_text(places.span)
     if places.compressed:
         ranges = units.count_text(len(places.start))
         return f"Blocks touched {span} of pages in {ranges} separate ranges, and held {used} of it on average"
-    never = f"; {units.bytes_text(places.untouched)} above were never used" if places.untouched else ""
-    return f"Blocks held {used} of the pool's {span} on average{never}"
+    if places.untouched:
+        never = units.bytes_text(places.untouched)
+        return f"Blocks held {used} of these {span} on average; the {never} above were never used"
+    return f"Blocks held {used} of the pool's {span} on average"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from analysis import units
@@ -16,6 +17,9 @@ from analysis.metrics import Metrics, outstanding, tag_group
 _TOP = 6
 _LEAKED_SHOWN = 3
 _WORTH_A_COLOUR = 0.3
+_SPIKE_SHARE = 0.01  # of the time: what is shorter is too thin to see, and does not decide the scale
+_SPIKE_TIMES = 1.6  # as high as all the rest, at least
+_THIN = 0.01  # of the axis: a leak's band below this gets a line
 
 
 @dataclass(frozen=True)
@@ -105,24 +109,54 @@ def outstanding_by_tag(
     bands = [(label, rows.bytes_of[label], colours.colour_of[label]) for label in order]
     if rows.others.any():
         bands.append((colours.others or "others", rows.others, colours.others_colour))
+    height = (top or reach(metrics)) * 1.04
     edges = np.cumsum([np.zeros(len(rows.times)), *(values for _, values, _ in bands)], axis=0)
     labels = []
     for (label, values, colour), (low, high) in zip(bands, pairwise(edges), strict=True):
         ax.fill_between(rows.times, low, high, step="post", color=colour, alpha=0.85, linewidth=0)
+        if colour == leak_colour and 0 < values.max() < _THIN * height:
+            line = np.where(values > 0, high, np.nan)
+            ax.step(rows.times, line, where="post", color=colour, linewidth=2.0, clip_on=False)
         leaked = "leak: " if colour == leak_colour else ""
         name = units.label_text(colours.short_of.get(label, label), 16)
         text = f"{leaked}{name} {units.bytes_text(values.max())}"
         labels.append((float((low + high).mean()) / 2, text, style.GREY if colour == style.OTHER else colour))
-    ax.set_ylim(0, (top or reach(metrics)) * 1.04)
+    ax.set_ylim(0, height)
+    _name_spike(ax, rows.times, edges[-1])
     style.byte_axis(ax.yaxis)
     style.time_axis(ax, metrics.trace)
     style.title(ax, finding(metrics))
     style.direct_labels(ax, labels)
 
 
+def _name_spike(ax: Axes, times: npt.NDArray[np.int64], stack: npt.NDArray[np.int64]) -> None:
+    """Say how high a spike is that leaves the axes."""
+    at = int(stack.argmax())
+    if stack[at] > ax.get_ylim()[1]:
+        early = times[at] < (times[0] + times[-1]) / 2
+        text = f"to {units.bytes_text(stack[at])}"
+        ax.annotate(
+            f"↑ {text}" if early else f"{text} ↑",
+            (float(times[at]), 1.0),
+            (-4 if early else 4, -2),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            va="top",
+            ha="left" if early else "right",
+            fontsize=8,
+            color=style.GREY,
+        )
+
+
 def reach(metrics: Metrics) -> float:
-    """The highest level that is drawn, in bytes."""
-    return float(metrics.levels.requested[metrics.instants].max()) or 1.0
+    """What the axis reaches, in bytes: the highest level, but for spikes too short to see."""
+    levels = metrics.levels.requested[metrics.instants]
+    highest = float(levels.max())
+    lasted = np.diff(np.append(metrics.trace.times[metrics.instants], metrics.trace.end_ns))
+    order = np.argsort(levels, kind="stable")[::-1]
+    passed = int(np.searchsorted(np.cumsum(lasted[order]), _SPIKE_SHARE * lasted.sum(), side="right"))
+    usual = float(levels[order[min(passed, len(order) - 1)]])
+    return (usual * 1.1 if 0 < usual * _SPIKE_TIMES < highest else highest) or 1.0
 
 
 def finding(metrics: Metrics) -> str:

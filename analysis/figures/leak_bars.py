@@ -22,15 +22,21 @@ def leaks(metrics: Metrics, ax: Axes) -> None:
         style.nothing(ax, "No leaked block, and none that looks forgotten")
         return
     colour = style.QUANTITY["leak"] if certain else style.ORANGE
-    room = int(style.columns_of(ax) * 1.5)
+    room = style.columns_of(ax)
     for row, leak in enumerate(shown):
         ax.barh(row, leak.requested, height=0.2, color=colour)
-        for text, up, size, ink in (
-            (_what(leak), 0.48, 9.5, style.INK),
-            (_where(leak), 0.24, 8.0, style.GREY),
+        for text, up, size, ink, fit in (
+            (_what(leak), 0.48, 9.5, style.INK, 1.5),
+            (_where(leak), 0.24, 8.0, style.GREY, 1.85),
         ):
             label = ax.text(
-                0, row - up, units.label_text(text, room), va="center", fontsize=size, color=ink, clip_on=True
+                0,
+                row - up,
+                units.label_text(text, int(room * fit)),
+                va="center",
+                fontsize=size,
+                color=ink,
+                clip_on=True,
             )
             label.set_in_layout(False)
     ax.set_ylim(max(len(shown), _ROWS_AT_LEAST) - 0.6, -0.8)
@@ -42,7 +48,7 @@ def leaks(metrics: Metrics, ax: Axes) -> None:
 
 
 def _what(leak: Leak) -> str:
-    blocks = "1 block" if leak.blocks == 1 else f"{units.count_text(leak.blocks)} blocks"
+    blocks = units.things_text(leak.blocks, "block")
     amount = units.bytes_text(leak.requested)
     return (
         f"{units.label_text(leak.tag, 32)}: {amount} in {blocks}, held {units.duration_text(leak.oldest_ns)}"
@@ -63,9 +69,12 @@ def finding(metrics: Metrics) -> str:
         amount = units.bytes_text(sum(leak.requested for leak in found))
         tags = len({leak.tag for leak in found})
         whose = units.label_text(found[0].tag, 32) if tags == 1 else f"{tags} tags"
-        verb = "leaked by" if certain else "look forgotten by"
-        return f"{units.count_text(blocks)} {'block' if blocks == 1 else 'blocks'} ({amount}) {verb} {whose}"
+        verb = "leaked by" if certain else f"look{'s' if blocks == 1 else ''} forgotten by"
+        return f"{units.things_text(blocks, 'block')} ({amount}) {verb} {whose}"
     live = int(metrics.levels.blocks[-1])
     if live:
-        return f"No pool was closed within the trace; {units.count_text(live)} blocks are live at its end"
+        are = "is" if live == 1 else "are"
+        return (
+            f"No pool was closed within the trace; {units.things_text(live, 'block')} {are} live at its end"
+        )
     return "Nothing leaked: every block came back"

@@ -56,14 +56,19 @@ def _leaks(metrics: Metrics, row: Summary) -> list[Finding]:
         return [Finding("bad", _leaked(metrics, row))]
     if row.suspected_blocks:
         tags = ", ".join(units.label_text(leak.tag) for leak in metrics.suspected_leaks[:_TAGS_NAMED])
+        blocks = units.things_text(row.suspected_blocks, "block")
+        looks = "looks forgotten: it is" if row.suspected_blocks == 1 else "look forgotten: they are"
         text = (
-            f"{units.count_text(row.suspected_blocks)} blocks ({units.bytes_text(row.suspected_bytes)}) look "
-            f"forgotten: they are far older than others of {tags}, whose number grows."
+            f"{blocks} ({units.bytes_text(row.suspected_bytes)}) {looks} far older than others of {tags}, "
+            "whose number grows."
         )
         return [Finding("bad", text)]
     live = int(metrics.levels.blocks[-1])
     if live:
-        text = f"{units.count_text(live)} blocks are live at the trace's end, and no pool was closed in it."
+        are = "is" if live == 1 else "are"
+        text = (
+            f"{units.things_text(live, 'block')} {are} live at the trace's end, and no pool was closed in it."
+        )
         return [Finding("note", text)]
     return [Finding("good", "Every block came back.")]
 
@@ -72,8 +77,8 @@ def _leaked(metrics: Metrics, row: Summary) -> str:
     """Who leaked how much, held how long, from where."""
     shown = ", ".join(units.label_text(tag) for tag in row.leaked_tags[:_TAGS_NAMED])
     more = len(row.leaked_tags) - _TAGS_NAMED
-    named = f"{shown} and {more} more tags" if more > 0 else shown
-    blocks = "1 block" if row.leaked_blocks == 1 else f"{units.count_text(row.leaked_blocks)} blocks"
+    named = f"{shown} and {units.things_text(more, 'more tag')}" if more > 0 else shown
+    blocks = units.things_text(row.leaked_blocks, "block")
     leaks = metrics.certain_leaks
     oldest = units.duration_text(max(leak.oldest_ns for leak in leaks))
     sites = list(dict.fromkeys(leak.site.partition("\n")[0] for leak in leaks if leak.site))
@@ -84,7 +89,7 @@ def _leaked(metrics: Metrics, row: Summary) -> str:
 def _refusals(row: Summary) -> list[Finding]:
     if not row.failures:
         return []
-    requests = "1 request" if row.failures == 1 else f"{units.count_text(row.failures)} requests"
+    requests = units.things_text(row.failures, "request")
     return [Finding("bad", f"{requests} got no block.")]
 
 

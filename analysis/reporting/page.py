@@ -41,6 +41,7 @@ _templates.filters.update(
     amount=units.bytes_text,
     duration=units.duration_text,
     count=units.count_text,
+    things=units.things_text,
     percent=units.percent_text,
 )
 
@@ -86,7 +87,8 @@ def _identity(metrics: Metrics, row: Summary) -> dict[str, Any]:
         when = datetime.fromtimestamp(opened / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if opened else ""
     except (OverflowError, ValueError, OSError):
         when = ""
-    pools = [f"{info.name} ({info.strategy})" for info in metrics.trace.pools.values()]
+    # A pool that was attached twice has two numbers and one name.
+    pools = list(dict.fromkeys(f"{info.name} ({info.strategy})" for info in metrics.trace.pools.values()))
     notes = sorted((key, value) for key, value in row.notes.items() if key not in _KNOWN_NOTES)
     return {
         "label": row.label,

@@ -22,6 +22,7 @@ from analysis.figures import (
 from analysis.metrics import Metrics
 
 _WIDTH = 12.0
+_BETWEEN_PANELS = 0.1  # inches on each side, or the last tick of one meets the first of the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ QUESTIONS = (
         "Where it lay",
         "Addresses upwards, time to the right, coloured by who held them: solid where held all the time, "
         "pale where hardly ever. Thin lines that go on to the right while their surroundings empty are "
-        "what keeps memory from being given back.",
+        "what keeps memory from being given back. An arrow points at what leaked.",
         figures.occupancy,
         address_by_time.finding,
         by_tag=True,
@@ -100,10 +101,10 @@ QUESTIONS = (
 
 
 def asked(question: Question, traces: Sequence[Metrics]) -> bool:
-    """Whether the figure has anything to show."""
+    """Whether the figure shows more than its title: bars want others to be held against."""
     if question.name != "leaks":
         return True
-    return any(metrics.certain_leaks or metrics.suspected_leaks for metrics in traces)
+    return any(len(metrics.certain_leaks or metrics.suspected_leaks) > 1 for metrics in traces)
 
 
 def panels(question: Question, traces: Sequence[Metrics], palette: dict[str, str]) -> Figure:
@@ -115,6 +116,8 @@ def panels(question: Question, traces: Sequence[Metrics], palette: dict[str, str
     rows = -(-len(traces) // columns)
     extra = 0.5 if len(traces) == 1 else 1.0
     figure = style.new_figure(_WIDTH, rows * (question.height + extra))
+    if columns > 1:
+        figure.set_layout_engine("constrained", w_pad=_BETWEEN_PANELS)
     shared: dict[str, Any] = {}
     if question.reach is not None and len(traces) > 1:
         shared["top"] = max(question.reach(metrics) for metrics in traces)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 import analysis
-from analysis import figures
+from analysis import figures, units
 from analysis.figures import address_by_time, style
 from analysis.metrics import Metrics, Series, outstanding
 from analysis.reporting.images import data_uris
@@ -125,6 +125,68 @@ def test_what_no_block_reached_is_left_out_of_the_picture(
     places = address_by_time.address_map(trace, 1)
     assert (places.span, places.untouched) == (4096, (1 << 20) - 4096)
     assert "never used" in address_by_time.finding(Metrics(trace))
+
+
+def test_the_picture_and_its_title_count_of_the_same_whole(
+    tmp_path: Path, builder: synthetic.TraceBuilder
+) -> None:
+    builder.region(0, 0, 1 << 20)
+    builder.alloc(0, 1, 0, 4096)
+    builder.free(25, 1, 0, 4096)
+    builder.process(100, 1, 1)
+    ax = figures.occupancy(analysis.load(builder.write(tmp_path / "a.pptrace")))
+    assert "held 25.0 % of these 4 KiB" in ax.get_title(loc="left").replace("\u00a0", " ")
+    assert any(text.endswith("free 75.0 %") for text in texts_of(ax.figure))
+
+
+def test_a_leaked_block_is_pointed_at_however_thin_it_is(
+    tmp_path: Path, builder: synthetic.TraceBuilder
+) -> None:
+    builder.region(0, 0, 1 << 30)
+    builder.alloc(0, 1, (1 << 30) - 4096, 4096, tag="others")
+    builder.free(5, 1, (1 << 30) - 4096, 4096)
+    builder.alloc(10, 2, 1 << 29, 64, tag="conn-7 127.0.0.1:5")
+    builder.event(synthetic.LEAK, 100, block=2, requested=64, granted=64, tag="conn-7 127.0.0.1:5")
+    metrics = Metrics(analysis.load(builder.write(tmp_path / "a.pptrace")))
+    ax = figures.occupancy(metrics)
+    (arrow,) = [text for text in ax.texts if text.get_text() == "leak: conn-7"]
+    assert arrow.xy == (100, (1 << 29) + 32)
+    (line,) = ax.lines
+    assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([10, 100], [(1 << 29) + 32] * 2)
+
+
+def test_a_spike_too_short_to_see_does_not_flatten_the_rest(
+    tmp_path: Path, builder: synthetic.TraceBuilder
+) -> None:
+    builder.alloc(0, 1, 0, 4096, tag="stays")
+    builder.alloc(500, 2, 8192, 5 << 20, tag="short")
+    builder.free(501, 2, 8192, 5 << 20)
+    builder.free(1000, 1, 0, 4096)
+    metrics = Metrics(analysis.load(builder.write(tmp_path / "a.pptrace")))
+    ax = figures.outstanding_by_tag(metrics)
+    assert 4096 < ax.get_ylim()[1] < 8192
+    assert any(f"to {units.bytes_text((5 << 20) + 4096)}" in text for text in texts_of(ax.figure))
+
+
+def test_a_leak_s_band_is_seen_beside_a_thousand_times_as_much(
+    tmp_path: Path, builder: synthetic.TraceBuilder
+) -> None:
+    builder.alloc(0, 1, 0, 4 << 20, tag="large")
+    builder.alloc(10, 2, 8 << 20, 4096, tag="lost")
+    builder.free(90, 1, 0, 4 << 20)
+    builder.event(synthetic.LEAK, 100, block=2, requested=4096, granted=4096, tag="lost")
+    ax = figures.outstanding_by_tag(analysis.load(builder.write(tmp_path / "a.pptrace")))
+    (line,) = ax.lines
+    assert line.get_linewidth() >= 2
+    assert np.nanmax(line.get_ydata()) == 4096
+
+
+def test_ticks_of_neighbours_stay_apart(leaky: Path) -> None:
+    ax, beside = analysis.report([leaky, leaky]).figures["leaks"].axes
+    ax.figure.draw_without_rendering()
+    right = max(label.get_window_extent().x1 for label in ax.get_xticklabels())
+    left = min(label.get_window_extent().x0 for label in beside.get_xticklabels())
+    assert right + 4 < left, "pixels"
 
 
 def test_bands_of_tags_add_up_to_what_is_live(leaky: Path) -> None:

@@ -92,6 +92,34 @@ def test_the_page_names_what_leaked(report: analysis.Report, html: str) -> None:
         assert units.duration_text(leak.oldest_ns) in text
 
 
+def test_one_leak_is_told_without_a_bar(tmp_path: Path) -> None:
+    path = synthetic.workload(5, steps=600, leak=1).builder.write(tmp_path / "one.pptrace")
+    report = analysis.report(path)
+    page = Page(report.save(tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "leaks" not in report.figures
+    assert page.text.count("What was not given back") == 1
+    assert "serve (server.py:10)" in page.text
+
+
+def test_a_pool_that_was_attached_twice_is_listed_once(
+    tmp_path: Path, builder: synthetic.TraceBuilder
+) -> None:
+    builder.pool(2, name="recv", strategy="slab")
+    builder.alloc(1, 1, 0, 100, pool=2)
+    builder.free(2, 1, 0, 100, pool=2)
+    saved = analysis.report(builder.write(tmp_path / "a.pptrace")).save(tmp_path / "r.html")
+    assert Page(saved.read_text(encoding="utf-8")).text.count("recv (slab)") == 1
+
+
+def test_one_block_is_no_plural(tmp_path: Path, builder: synthetic.TraceBuilder) -> None:
+    builder.region(0, 0, 4 << 16)
+    builder.alloc(1, 1, 65536, 100)
+    path = builder.write(tmp_path / "a.pptrace")
+    text = Page(analysis.report(path).save(tmp_path / "r.html").read_text(encoding="utf-8")).text
+    assert "1 block is live" in text
+    assert not re.search(r"\b1 (block|segment|request|record)s\b", text)
+
+
 def test_several_traces_stand_side_by_side(leaky: Path, tmp_path: Path) -> None:
     report = analysis.report([leaky, malloc_like(tmp_path)])
     text = Page(report.save(tmp_path / "r.html").read_text(encoding="utf-8")).text
@@ -116,6 +144,8 @@ def test_texts_of_the_trace_are_escaped(tmp_path: Path, builder: synthetic.Trace
     builder.pool(2, name=evil, strategy=evil)
     builder.region(0, 0, 4096, pool=2)
     builder.alloc(1, 1, 0, 100, tag=evil, stack=evil, pool=2)
+    builder.alloc(1, 2, 100, 50, tag="other", pool=2)
+    builder.event(synthetic.LEAK, 9, block=2, requested=50, granted=50, tag="other", pool=2)
     builder.event(synthetic.FAIL, 2, requested=5000, aux=1, tag=evil, pool=2)
     builder.event(synthetic.LEAK, 9, block=1, requested=100, granted=100, tag=evil, stack=evil, pool=2)
     path = builder.write(tmp_path / "evil.pptrace")

@@ -116,6 +116,11 @@ except analysis.MissingExtra as error:
     assert run.stdout.strip() == f'{missing} is not installed: run pip install "poolport[analysis]" 4'
 
 
+def test_a_completion_offers_what_is_for_use() -> None:
+    assert dir(analysis) == sorted(analysis.__all__)
+    assert all(hasattr(analysis, name) for name in analysis.__all__)
+
+
 def test_importing_the_package_loads_none_of_the_extra() -> None:
     program = "import sys, analysis; print(sorted({'numpy', 'matplotlib', 'jinja2'} & set(sys.modules)))"
     run = subprocess.run(
