@@ -32,10 +32,11 @@ class MissingExtra(AnalysisError):
 
     exit_code = 4
 
-    def __init__(self, package: str, extra: str = "analysis") -> None:
-        """Name the package that was missed and the extra that brings it."""
-        super().__init__(f'{package} is not installed: run pip install "poolport[{extra}]"')
-        self.package = package
+    def __init__(self, *packages: str, extra: str = "analysis") -> None:
+        """Name the packages that were missed, and the extras that bring them, divided by commas."""
+        verb = "is" if len(packages) == 1 else "are"
+        super().__init__(f'{", ".join(packages)} {verb} not installed: run pip install "poolport[{extra}]"')
+        self.packages = packages
         self.extra = extra
 
 

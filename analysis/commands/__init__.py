@@ -28,6 +28,11 @@ __all__ = ["build_parser", "main"]
 
 _COMMANDS = ("demo", "bench", "replay", "report", "compare", "serve", "doctor", "completion")
 _INTERRUPTED = 130
+_EXIT_CODES = (
+    "Exit codes: 0 good; 1 a check failed, or something got worse; 2 the call was wrong, or its output "
+    "cannot be written; 3 an input cannot be read; "
+    "4 the machine lacks something, or an extra is not installed."
+)
 
 
 class Command(Protocol):
@@ -58,13 +63,17 @@ class _PrintVersion(argparse.Action):
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = argparse.ArgumentParser(
-        prog="poolport", description="Memory pools for completion-based I/O: run, measure, report."
+        prog="poolport",
+        description="Memory pools for completion-based I/O: run, measure, report.",
+        epilog=_EXIT_CODES,
     )
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in _COMMANDS:
         module = cast("Command", importlib.import_module(f"analysis.commands.{name}"))
-        command = commands.add_parser(module.NAME, help=module.HELP, description=module.HELP)
+        command = commands.add_parser(
+            module.NAME, help=module.HELP, description=module.HELP, epilog=_EXIT_CODES
+        )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser
@@ -103,8 +112,16 @@ def _nobody_reads(error: Exception) -> bool:
     return False
 
 
+def _open_closed_streams() -> None:
+    """Let what was closed before the start (``>&-``) lead nowhere, and keep its number from other files."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # for the process's life
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
+    _open_closed_streams()
     try:
         arguments = build_parser().parse_args(argv)
         code = int(arguments.run(arguments))

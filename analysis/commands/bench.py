@@ -192,7 +192,7 @@ def _run_bars(arguments: argparse.Namespace) -> int:
     else:
         _print_bars(standings)
         print(_environment_text(arguments))
-    print_next("poolport bench steady", json_output=arguments.json)
+    print_next("poolport bench steady")
     return 0
 
 
@@ -226,5 +226,5 @@ def run(arguments: argparse.Namespace) -> int:
         for workload in workloads:
             _print_workload(workload, [row for row in rows if row.workload == workload])
         print(_environment_text(arguments))
-    print_next("poolport demo", json_output=arguments.json)
+    print_next("poolport demo")
     return 0

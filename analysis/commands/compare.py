@@ -14,16 +14,27 @@ NAME = "compare"
 HELP = "compare two traces, or two --json results of bench, replay or demo; exit code 1 where it got worse"
 
 
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of per cent, 0 or more")
+    return value
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("before", type=Path, metavar="BEFORE", help="a .pptrace file, or a result in JSON")
     parser.add_argument("after", type=Path, metavar="AFTER", help="another one of the same kind")
     parser.add_argument(
         "--threshold",
-        type=float,
+        type=_percent,
         default=10.0,
         metavar="PERCENT",
-        help="changes up to this are none; percentage points where the value is a share (default: 10)",
+        help="changes up to this are none; percentage points where the value is a share (default: 10; "
+        "--json gives it as a ratio, 0.1)",
     )
     parser.add_argument("--measures", metavar="A,B", help="what to compare (default: all that both tell)")
     parser.add_argument("--json", action="store_true", help="print the changes as JSON")
@@ -86,5 +97,5 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.before.suffix == ".pptrace"
         else "poolport bench --bars"
     )
-    print_next(following, json_output=arguments.json)
+    print_next(following)
     return int(bool(result.regressions))

@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         import shtab  # noqa: PLC0415  # an extra
     except ModuleNotFoundError as error:
-        raise MissingExtra("shtab", "cli") from error
+        raise MissingExtra("shtab", extra="cli") from error
     print(shtab.complete(build_parser(), shell=arguments.shell))
     note(f'next: eval "$(poolport completion {arguments.shell})"')
     return 0

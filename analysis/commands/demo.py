@@ -7,15 +7,18 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.commands.report import print_summaries
-from analysis.commands.terminal import note, print_json, print_next, progress, warn
+from analysis.commands.terminal import note, print_json, print_next, progress, require_extras, warn
 from analysis.demo.runs import Run, run_strategy
 from analysis.demo.traffic import plan_traffic
 from analysis.errors import AnalysisError, OutputError
 from analysis.results import document
 from analysis.strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from analysis.trace import Trace
 
 NAME = "demo"
 HELP = "echo real traffic over loopback once per strategy, and report what it did to the memory"
@@ -132,6 +135,12 @@ def _results(arguments: argparse.Namespace, runs: list[Run], summaries: Any) -> 
     return document("demo", seed=arguments.seed, leak=arguments.leak, results=rows)
 
 
+def _placed(trace: Trace, output: Path) -> Trace:
+    """The trace under the path that it will have when all runs are done, for the page to name."""
+    trace.path = str(output / Path(trace.path).name)
+    return trace
+
+
 def _produce(arguments: argparse.Namespace, place: Path) -> tuple[dict[str, Any], Any]:
     """Run everything into a directory; the results and the report."""
     import analysis  # noqa: PLC0415  # its extras are asked for only now
@@ -155,7 +164,8 @@ def _produce(arguments: argparse.Namespace, place: Path) -> tuple[dict[str, Any]
                 )
             )
         tell("drawing the report")
-        report = analysis.report([run.trace for run in runs], title="The same traffic under each strategy")
+        traces = [_placed(analysis.load(run.trace), arguments.output) for run in runs]
+        report = analysis.report(traces, title="The same traffic under each strategy")
         report.save(place / "report.html")
     results = _results(arguments, runs, report.summaries)
     import json  # noqa: PLC0415
@@ -166,9 +176,13 @@ def _produce(arguments: argparse.Namespace, place: Path) -> tuple[dict[str, Any]
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; exit code 1 where a message came back wrong."""
+    require_extras("analysis", "cli")  # the second also for the progress
     output: Path = arguments.output
     _require_place(output, arguments.force)
-    made = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        made = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    except OSError as error:  # a file system that refuses what the permissions allow
+        raise OutputError(f"{str(output)!r} cannot be made: {error.strerror or error}.") from error
     try:
         results, report = _produce(arguments, made)
         summaries = tuple(report.summaries)
@@ -186,7 +200,7 @@ def run(arguments: argparse.Namespace) -> int:
     failed = [row for row in results["results"] if not row["verified"]]
     for row in failed:
         warn(f"{row['strategy']}: {row['failures']} messages failed; first: {row['first_failure']}")
-    print_next(f"open {output / 'report.html'}, then: poolport bench", json_output=arguments.json)
+    print_next(f"open {output / 'report.html'}, then: poolport bench")
     if failed:
         raise AnalysisError("messages were lost or came back wrong; the table and the warnings say how many")
     return 0

@@ -199,5 +199,5 @@ def run(arguments: argparse.Namespace) -> int:
             [(finding.what, "yes" if finding.good else "no", finding.text) for finding in found],
             texts=3,
         )
-    print_next("poolport demo", json_output=arguments.json)
+    print_next("poolport demo")
     return 0 if usable else 4

@@ -17,7 +17,7 @@ from analysis.commands.terminal import (
     print_next,
     print_table,
     progress,
-    require_tables,
+    require_extras,
     shell_words,
     warn,
 )
@@ -159,7 +159,7 @@ def _following(result: Replay, output: Path) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Replay, and print every row, also those that ours lose."""
-    require_tables(json_output=arguments.json)
+    require_extras("analysis", "cli")  # the second also for the progress
     output: Path = arguments.output or Path(f"{arguments.trace.stem}-replay")
     with progress("reading the trace") as tell:
         result = analysis.replay(
@@ -183,5 +183,5 @@ def run(arguments: argparse.Namespace) -> int:
     elif result.rows:
         _print_rows(result)
         note(f"wrote {len(result.rows)} trace(s): {output}")
-    print_next(_following(result, output), json_output=arguments.json)
+    print_next(_following(result, output))
     return 0

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import analysis
 from analysis.atomic_file import require_writable
-from analysis.commands.terminal import note, print_json, print_next, print_table, require_tables, warn
+from analysis.commands.terminal import note, print_json, print_next, print_table, require_extras, warn
 from analysis.comparison import comparison
+from analysis.errors import TraceError
 from analysis.results import document
 from analysis.summaries import Summary
 
@@ -36,9 +37,19 @@ def print_summaries(title: str, summaries: tuple[Summary, ...]) -> None:
     )
 
 
+def _require_there(path: Path) -> None:
+    """Name a trace that is missing before anything is said about the output."""
+    try:
+        path.stat()
+    except OSError as error:
+        raise TraceError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Write the page and print the table."""
-    require_tables(json_output=arguments.json)
+    require_extras("analysis", *[] if arguments.json else ["cli"])
+    for path in arguments.traces:
+        _require_there(path)
     require_writable(arguments.output, force=arguments.force)
     report = analysis.report([analysis.load(path, partial=arguments.partial) for path in arguments.traces])
     report.save(arguments.output, force=arguments.force)
@@ -51,5 +62,5 @@ def run(arguments: argparse.Namespace) -> int:
     for summary in summaries:
         for text in summary.warnings:
             warn(f"{summary.label}: {text}")
-    print_next(f"open {arguments.output}", json_output=arguments.json)
+    print_next(f"open {arguments.output}")
     return 0

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from analysis.commands.terminal import note, print_json, print_next, print_table, require_tables
+from analysis.errors import UsageError
 from analysis.results import document
 from analysis.strategies import STRATEGIES
 from analysis.units import bytes_text, count_text
@@ -26,7 +27,7 @@ _POLL_SECONDS = 0.1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1; or unix:PATH, pipe:NAME")
-    parser.add_argument("--port", type=int, required=True, help="0 for any free port")
+    parser.add_argument("--port", type=int, help="0 for any free port; unix:PATH and pipe:NAME have none")
     parser.add_argument("--backend", choices=("auto", "io_uring", "epoll", "iocp"), default="auto")
     parser.add_argument("--strategy", choices=tuple(STRATEGIES), default=next(iter(STRATEGIES)))
     parser.add_argument("--handler", choices=("echo", "discard"), default="echo")
@@ -39,11 +40,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the statistics as JSON")
 
 
+def _is_local(host: str) -> bool:
+    """Whether the address is of this machine alone, and so has no port."""
+    return host.startswith(("unix:", "pipe:", "\\\\.\\pipe\\"))
+
+
+def _address_text(host: str, port: int) -> str:
+    return host if _is_local(host) else f"{host}:{port}"
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Serve; the statistics come last."""
     from iocp_adapter import DISCARD, ECHO, Connection, ServerGroup  # noqa: PLC0415  # compiled: only when it is needed
     from pools import Lease, Pool  # noqa: PLC0415
 
+    if arguments.port is None and not _is_local(arguments.host):
+        raise UsageError(f"no port on {arguments.host!r}: give --port, with 0 for any that is free")
     require_tables(json_output=arguments.json)
 
     def echo(connection: Connection, lease: Lease, length: int) -> None:
@@ -71,15 +83,15 @@ def run(arguments: argparse.Namespace) -> int:
             signal.signal(number, ask_to_stop)
     server = ServerGroup(
         arguments.host,
-        arguments.port,
+        arguments.port or 0,
         handler,
         workers=arguments.workers,
         provider=provider,
         backend=arguments.backend,
     )
     server.start()
-    host, port = server.address
-    note(f"listening on {host}:{port} backend={server.backend} strategy={arguments.strategy}")
+    where = _address_text(*server.address)
+    note(f"listening on {where} backend={server.backend} strategy={arguments.strategy}")
     started = time.monotonic()
     while not stop.wait(_POLL_SECONDS):  # a wait without a timeout would not see the signal on Windows
         pass
@@ -117,5 +129,5 @@ def run(arguments: argparse.Namespace) -> int:
         workers = f" in {arguments.workers} workers" if arguments.workers > 1 else ""
         title = f"{arguments.handler} on {server.backend} with {arguments.strategy}{workers}"
         print_table(title, ["", "total"], rows)
-    print_next("poolport demo", json_output=arguments.json)
+    print_next("poolport demo")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shlex
@@ -22,26 +23,45 @@ __all__ = [
     "print_next",
     "print_table",
     "progress",
+    "require_extras",
     "require_tables",
     "shell_words",
     "warn",
 ]
+
+_PACKAGES = {"analysis": ("numpy", "matplotlib", "jinja2"), "cli": ("rich",)}
+"""What each extra brings that a command's work needs."""
 
 
 def _console(*, stderr: bool = False) -> Console:
     try:
         from rich.console import Console  # noqa: PLC0415  # an extra
     except ModuleNotFoundError as error:
-        raise MissingExtra("rich", "cli") from error
+        raise MissingExtra("rich", extra="cli") from error
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else 140
     return Console(stderr=stderr, highlight=False, soft_wrap=False, width=width)
 
 
+def require_extras(*extras: str) -> None:
+    """Raise ``MissingExtra`` now rather than after the work, for all that these extras lack at once."""
+    lacking = {extra: [name for name in _PACKAGES[extra] if not _is_installed(name)] for extra in extras}
+    if any(lacking.values()):
+        packages = [name for names in lacking.values() for name in names]
+        raise MissingExtra(*packages, extra=",".join(extra for extra, names in lacking.items() if names))
+
+
 def require_tables(*, json_output: bool) -> None:
     """Raise ``MissingExtra`` now rather than after the work, where the result needs a table."""
     if not json_output:
-        _console()
+        require_extras("cli")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -89,9 +109,9 @@ def shell_words(words: Sequence[object]) -> str:
     return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
 
 
-def print_next(text: str, *, json_output: bool) -> None:
-    """The last line of a command: what is worth running next."""
-    print(f"next: {text}", file=sys.stderr if json_output else sys.stdout, flush=True)
+def print_next(text: str) -> None:
+    """The last line of a command: what is worth running next, which is no part of its result."""
+    note(f"next: {text}")
 
 
 class Progress:

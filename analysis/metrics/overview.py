@@ -43,15 +43,19 @@ class Fragmentation:
     unusable: Float64s | None
 
 
+def _why_empty(trace: Trace) -> str:
+    if trace.complete:
+        return "attach a pool with pool.attach(trace) before the run."
+    return f"what is left of it has {len(trace.records):,} records. {' '.join(trace.warnings)}"
+
+
 class Metrics:
     """The metrics of one trace. Everything is computed when first asked for."""
 
     def __init__(self, trace: Trace, label: str | None = None) -> None:
         """Take a trace; `label` names it in figures and tables. TraceError where it holds no allocation."""
         if not len(trace.where(Op.ALLOC, Op.FREE, Op.LEAK)):
-            raise TraceError(
-                f"{trace.path!r} holds no allocation: attach a pool with pool.attach(trace) before the run."
-            )
+            raise TraceError(f"{trace.path!r} holds no allocation: {_why_empty(trace)}")
         self.trace = trace
         self.label = trace.label if label is None else label
 

@@ -109,6 +109,10 @@ def requests_of(trace: Trace, pool: int | None = None) -> Requests:
     fails = trace.where(Op.FAIL)
     fails = fails[trace.records["pool"][fails] == number]
     if not len(spans.start) and not len(fails):
+        if not trace.pool_numbers:
+            raise TraceError(
+                f"{trace.path!r} holds no request: no pool was attached to it with pool.attach(trace)."
+            )
         if pool is not None and pool not in trace.pools:
             raise UsageError(f"pool {pool} is not in {trace.path!r}; it has {_pools_text(trace)}")
         raise TraceError(f"{trace.path!r} holds no request of pool {trace.pool_name(number)!r}.")

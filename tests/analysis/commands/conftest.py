@@ -41,6 +41,21 @@ def poolport(tmp_path: Path) -> Poolport:
     return run
 
 
+def without(modules: list[str], place: Path) -> dict[str, str]:
+    """An environment in which these modules are not installed."""
+    hidden = place / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Hide:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {modules!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Hide())\n"
+    )
+    return {"PYTHONPATH": str(hidden)}
+
+
 def parsed(output: str) -> dict[str, Any]:
     """A command's JSON, after it was held against the published schema."""
     document: dict[str, Any] = json.loads(output)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,7 @@ def test_each_subcommand_explains_itself(poolport: Poolport, command: str) -> No
     result = poolport(command, "--help")
     assert result.returncode == 0
     assert command in result.stdout
+    assert "3 an input cannot be read" in " ".join(result.stdout.split())
 
 
 def test_no_subcommand_is_a_usage_error(poolport: Poolport) -> None:
@@ -106,6 +108,17 @@ def test_an_output_that_nobody_reads_is_no_error() -> None:
         errors = process.stderr.read()
     assert process.wait(60) == 0
     assert "Traceback" not in errors
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix closes descriptors")
+def test_a_closed_output_is_no_defect() -> None:
+    command = 'exec "$0" -c "import sys; from analysis.commands import main; sys.exit(main())" doctor'
+    closed = subprocess.run(
+        ["sh", "-c", f"{command} >&-", sys.executable], stderr=subprocess.PIPE, text=True, check=False
+    )
+    heard = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, text=True, check=False)
+    assert closed.returncode == heard.returncode
+    assert closed.stderr == heard.stderr
 
 
 def serve(*arguments: str) -> tuple[subprocess.Popen[str], int]:
@@ -187,6 +200,39 @@ def test_serve_adds_up_what_its_workers_did(native: bool) -> None:
     assert document["server"]["messages"] == document["server"]["accepted"] == 6
     assert document["pool"]["acquired"] >= 6
     assert document["leaked_blocks"] == 0
+
+
+def test_an_address_on_the_network_needs_a_port(poolport: Poolport) -> None:
+    says_in_one_sentence(poolport("serve"), 2, "127.0.0.1", "--port")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Unix sockets are of Unix")
+def test_a_unix_socket_needs_no_port(tmp_path: Path) -> None:
+    host = f"unix:{tmp_path / 'echo'}"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from analysis.commands import main; sys.exit(main())",
+            "serve",
+            "--host",
+            host,
+            "--json",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith(f"listening on {host} backend=")
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(host.removeprefix("unix:"))
+        peer.sendall(b"hello")
+        assert peer.recv(5, socket.MSG_WAITALL) == b"hello"
+    tell_to_stop(process, STOPS[-1])
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert parsed(output)["server"]["messages"] == 1
 
 
 def test_a_wrong_number_of_workers_is_said_in_one_sentence(poolport: Poolport) -> None:

@@ -48,9 +48,18 @@ def test_every_change_is_printed_and_a_smaller_threshold_finds_more(
     paths = (result(tmp_path / "a.json", p99_ns=10), result(tmp_path / "b.json", ns_per_op=105, p99_ns=5))
     told = poolport("compare", *paths)
     assert told.returncode == 0
-    for text in ("ns_per_op", "p99_ns", "+5.0 %", "1 better, 0 worse", "next: "):
+    for text in ("ns_per_op", "p99_ns", "+5.0 %", "1 better, 0 worse"):
         assert text in told.stdout
+    assert "next: " in told.stderr
     assert poolport("compare", *paths, "--threshold", "2").returncode == 1
+
+
+@pytest.mark.parametrize("text", ["-5", "nan", "much"])
+def test_a_threshold_that_is_none_is_quoted_as_it_was_given(
+    poolport: Poolport, tmp_path: Path, text: str
+) -> None:
+    path = result(tmp_path / "a.json")
+    says_in_one_sentence(poolport("compare", path, path, "--threshold", text), 2, f"'{text}'", "0 or more")
 
 
 def test_rows_that_only_one_has_are_named(poolport: Poolport, tmp_path: Path) -> None:

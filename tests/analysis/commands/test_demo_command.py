@@ -76,6 +76,12 @@ def test_the_leaked_connection_is_named_everywhere(finished: Path) -> None:
         assert summary.leaked_blocks == 1
 
 
+def test_the_page_names_the_traces_where_they_lie(finished: Path) -> None:
+    page = (finished / "out" / "report.html").read_text("utf-8")
+    for strategy in STRATEGIES:
+        assert f"{Path('out') / strategy}.pptrace</code>" in page
+
+
 def test_the_trace_carries_the_run(finished: Path) -> None:
     trace = analysis.load(finished / "out" / "slab.pptrace")
     assert trace.complete
@@ -100,6 +106,13 @@ def test_an_existing_output_is_kept_unless_forced(poolport: Poolport, tmp_path: 
 def test_an_impossible_output_is_refused_before_any_run(poolport: Poolport, tmp_path: Path) -> None:
     says_in_one_sentence(poolport(*QUICK, "--output", tmp_path / "no" / "such"), 2, "does not exist")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="Linux has it, and nobody can write there")
+def test_a_place_that_refuses_is_named_as_it_was_given(poolport: Poolport) -> None:
+    result = poolport(*QUICK, "--output", "/proc/x")
+    says_in_one_sentence(result, 2, "'/proc/x' cannot be made")
+    assert ".x." not in result.stderr
 
 
 @pytest.mark.parametrize(

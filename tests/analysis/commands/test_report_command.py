@@ -10,7 +10,7 @@ import pytest
 from analysis import layout
 from pools import SlabPool, Trace
 
-from .conftest import Poolport, parsed, says_in_one_sentence
+from .conftest import Poolport, parsed, says_in_one_sentence, without
 
 
 @pytest.fixture
@@ -33,7 +33,8 @@ def test_a_trace_becomes_one_page(poolport: Poolport, trace: Path) -> None:
     result = poolport("report", trace)
     assert result.returncode == 0, result.stderr
     assert "Leaked blocks" in result.stdout
-    assert result.stdout.strip().splitlines()[-1] == "next: open report.html"
+    assert "next" not in result.stdout, "what to run next is no part of the result"
+    assert result.stderr.strip().splitlines()[-1] == "next: open report.html"
     assert "kept for ever" in (trace.parent / "report.html").read_text("utf-8")
 
 
@@ -46,6 +47,7 @@ def test_an_existing_page_is_kept_unless_forced(poolport: Poolport, trace: Path)
     page = trace.parent / "report.html"
     page.write_text("mine")
     says_in_one_sentence(poolport("report", trace), 2, "exists already")
+    says_in_one_sentence(poolport("report", "absent.pptrace"), 3, "absent.pptrace")
     assert page.read_text() == "mine"
     assert poolport("report", trace, "--force").returncode == 0
     assert page.read_text("utf-8") != "mine"
@@ -75,23 +77,25 @@ def test_an_unwritable_output_is_refused_before_any_work(
 
 
 @pytest.mark.parametrize(
-    ("module", "extra"), [("numpy", "analysis"), ("jinja2", "analysis"), ("rich", "cli")]
+    ("modules", "extras"),
+    [
+        (["numpy"], "analysis"),
+        (["jinja2"], "analysis"),
+        (["rich"], "cli"),
+        (["matplotlib", "rich"], "analysis,cli"),
+    ],
 )
 def test_a_missing_extra_is_named(
-    poolport: Poolport, trace: Path, tmp_path: Path, module: str, extra: str
+    poolport: Poolport, trace: Path, tmp_path: Path, modules: list[str], extras: str
 ) -> None:
-    hidden = tmp_path / "hidden"
-    hidden.mkdir()
-    (hidden / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Hide:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.partition('.')[0] == {module!r}:\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Hide())\n"
-    )
-    result = poolport("report", trace, env={"PYTHONPATH": str(hidden)})
-    says_in_one_sentence(result, 4, f"poolport[{extra}]")
+    env = without(modules, tmp_path)
+    for command in (("report", trace), ("replay", trace), ("demo", "--quick")):
+        says_in_one_sentence(poolport(*command, env=env), 4, f"poolport[{extras}]", *modules)
+    assert not (tmp_path / "demo").exists(), "no run whose report could not be drawn"
+
+
+def test_what_needs_no_table_needs_no_table_printer(poolport: Poolport, trace: Path, tmp_path: Path) -> None:
+    assert poolport("report", trace, "--json", env=without(["rich"], tmp_path)).returncode == 0
 
 
 def test_what_is_there_of_a_cut_trace_is_read_when_asked_for(poolport: Poolport, tmp_path: Path) -> None:
@@ -108,4 +112,9 @@ def test_what_is_there_of_a_cut_trace_is_read_when_asked_for(poolport: Poolport,
     assert result.returncode == 0, result.stderr
     assert "cut off" in result.stderr
     says_in_one_sentence(poolport("replay", cut, "--strategies", "slab"), 3, "--partial")
+    early = tmp_path / "early.pptrace"
+    early.write_bytes(whole[: layout.HEADER_BYTES + 100])
+    said = poolport("report", early, "--partial", "-o", "early.html")
+    says_in_one_sentence(said, 3, "holds no allocation", "cut off")
+    assert "attach" not in said.stderr
     assert poolport("replay", cut, "--strategies", "slab", "--reps", "0", "--partial").returncode == 0
