@@ -25,7 +25,7 @@
 enum { CHUNK_ACCOUNTS = 1 << PP_TAGS_SHIFT };
 
 #define MOVING_NS UINT64_C(10000000)
-#define RESTING_NS UINT64_C(200000000)
+#define RESTING_NS UINT64_C(500000000)
 
 /* ---- accounts -------------------------------------------------------------------------------- */
 
