@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,9 @@ def test_an_impossible_output_is_refused_before_any_run(poolport: Poolport, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="Linux has it, and nobody can write there")
+@pytest.mark.skipif(
+    os.name == "nt" or not Path("/proc/self").is_dir(), reason="Linux has it, and nobody can write there"
+)
 def test_a_place_that_refuses_is_named_as_it_was_given(poolport: Poolport) -> None:
     result = poolport(*QUICK, "--output", "/proc/x")
     says_in_one_sentence(result, 2, "'/proc/x' cannot be made")
