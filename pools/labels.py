@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import CodeType
+from typing import NoReturn
 
 from pools._native import CData, Lender, ffi, lib
 from pools.errors import error_for
@@ -21,34 +22,20 @@ class Labels(Lender):
     _sites_wanted = False
     """Whether sites are kept though there is no trace."""
 
-    def tag(self, text: str) -> int:
-        """Intern a label; the same text gives the same number, which every call takes for ``tag``.
-
-        The text is kept for as long as the pool lives, some 260 bytes for each that is new; so let what
-        comes and goes without end share labels. Raises ``PoolValueError`` for an empty text or one longer
-        than 4096 bytes of UTF-8, ``PoolError`` for one more than 16.7 million texts.
-        """
+    def _refuse_tag(self, text: object, status: int) -> NoReturn:
         if not isinstance(text, str):
             raise TypeError(
                 f"tag {text!r} ({type(text).__name__}) for pool {self.name!r}: give a text, or to acquire() "
                 "and its like a number that tag() gave; leave it out for none"
             )
-        known = self._tags.get(text)
-        if known is not None:
-            return known
-        data = text.encode("utf-8", "surrogatepass")
-        out = ffi.new("uint32_t *")
-        status = lib.pp_pool_tag(self._c, data, len(data), out)
         if status == _NO_MEMORY:
             raise error_for(
                 status,
                 f"tag {len(self._tags) + 1} of pool {self.name!r}",
                 "let blocks share tags: each is kept",
             )
-        if status:
-            raise error_for(status, f"a tag of {len(data)} bytes", "use 1 to 4096 bytes of UTF-8")
-        self._tags[text] = out[0]
-        return int(out[0])
+        size = len(text.encode("utf-8", "surrogatepass"))
+        raise error_for(status, f"a tag of {size} bytes", "use 1 to 4096 bytes of UTF-8")
 
     def tag_text(self, tag: int) -> str:
         """The text of a tag number; empty for 0 and for numbers never given."""

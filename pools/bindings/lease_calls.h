@@ -14,7 +14,7 @@
 #include <poolport/block.h>
 
 #define PP_LEASE_CALLS "pools._native._leases._calls"
-#define PP_LEASE_CALLS_VERSION 1
+#define PP_LEASE_CALLS_VERSION 2
 
 typedef struct pp_lease_calls {
     unsigned version;
@@ -25,6 +25,9 @@ typedef struct pp_lease_calls {
 
     /* Is it a lease, of the base type, of this pool? */
     bool (*is_of)(PyObject *candidate, PyObject *pool);
+
+    /* The number that pool.tag(text) gives: 0; or -1 with an exception. */
+    int (*tag)(PyObject *pool, PyObject *text, uint32_t *out);
 
     /* The rest is for leases. The block's handle; 0 where it has been released or detached. */
     pp_handle (*handle)(PyObject *lease);

@@ -12,6 +12,12 @@ static PyObject *wrap(PyObject *pool, const pp_block *block)
     return (PyObject *)made;
 }
 
+static int tag(PyObject *pool, PyObject *text, uint32_t *out)
+{
+    if (((Lender *)pool)->home) return lender_read_tag((Lender *)pool, text, out);
+    return PyErr_Format(PyExc_ValueError, "this pool was never initialised"), -1;
+}
+
 static bool is_of(PyObject *candidate, PyObject *pool)
 {
     return Py_TYPE(candidate) == lease_type && (PyObject *)((Lease *)candidate)->pool == pool;
@@ -39,6 +45,7 @@ int add_lease_calls(PyObject *module)
         .version = PP_LEASE_CALLS_VERSION,
         .wrap = wrap,
         .is_of = is_of,
+        .tag = tag,
         .handle = lease_handle_of,
         .size = lease_length,
         .shared = shared,

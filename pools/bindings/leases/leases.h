@@ -175,6 +175,9 @@ extern PyTypeObject *home_type, *export_type, *lender_type, *lease_type, *batch_
 /* Creates the types of one file and adds the public ones to the module; -1 with an exception. */
 int home_and_export_types(PyObject *module);
 int lender_types(PyObject *module);
+
+/* The number of a tag that a caller gave, a text or a number (NULL: none); or -1 with an exception. */
+int lender_read_tag(Lender *self, PyObject *tag, uint32_t *out);
 int lease_types(PyObject *module);
 int batch_types(PyObject *module);
 int pin_types(PyObject *module);

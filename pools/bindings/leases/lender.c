@@ -1,6 +1,6 @@
 /* lender.c - the base class of pools.Pool: handing out, and taking back many.
  *
- * Whatever runs Python code (a tag met for the first time, the site of a traced pool, an argument's
+ * Whatever runs Python code (a tag that is refused, the site of a traced pool, an argument's
  * __index__) comes before the block is acquired, and so does every allocation. The site is marked only
  * around the core's call, and for this thread: others acquire while it waits there, and so may what a
  * callback of the pool's runs. */
@@ -64,15 +64,35 @@ static int read_tag_number(Lender *self, PyObject *tag, uint32_t *out)
     return -1;
 }
 
-static int read_tag(Lender *self, PyObject *tag, uint32_t *out)
+/* The number of a text, which the pool is asked for once. A new reference; or NULL with an exception. */
+static PyObject *number_of(Lender *self, PyObject *text)
+{
+    char *bytes;
+    Py_ssize_t length;
+    uint32_t number = 0;
+    if (!PyUnicode_Check(text)) return PyObject_CallMethod((PyObject *)self, "_refuse_tag", "Oi", text, 0);
+    PyObject *known = PyDict_GetItemWithError(self->tags, text);
+    Py_XINCREF(known);
+    if (known || PyErr_Occurred()) return known;
+    PyObject *data = PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
+    if (!data || PyBytes_AsStringAndSize(data, &bytes, &length) < 0) {
+        Py_XDECREF(data);
+        return NULL;
+    }
+    pp_status status = pp_pool_tag(self->home->pool, bytes, (size_t)length, &number);
+    Py_DECREF(data);
+    if (status) return PyObject_CallMethod((PyObject *)self, "_refuse_tag", "Oi", text, (int)status);
+    PyObject *made = PyLong_FromUnsignedLong(number);
+    if (made && PyDict_SetItem(self->tags, text, made) < 0) Py_CLEAR(made);
+    return made;
+}
+
+int lender_read_tag(Lender *self, PyObject *tag, uint32_t *out)
 {
     *out = 0;
     if (!tag) return 0;
     if (PyLong_Check(tag)) return read_tag_number(self, tag, out);
-    PyObject *number = NULL;
-    if (PyUnicode_Check(tag)) number = PyDict_GetItemWithError(self->tags, tag);
-    Py_XINCREF(number);
-    if (!number && !PyErr_Occurred()) number = PyObject_CallMethod((PyObject *)self, "tag", "O", tag);
+    PyObject *number = number_of(self, tag);
     if (!number) return -1;
     *out = (uint32_t)PyLong_AsUnsignedLong(number);
     Py_DECREF(number);
@@ -117,7 +137,7 @@ static long long site_number(Lender *self, PyObject *code, int instruction)
 /* Reads what is asked for and sees to what precedes every acquire; 0, or -1 with an exception. */
 static int begin(Lender *self, PyObject *size, PyObject *tag, request *out)
 {
-    if (read_size(self, size, &out->bytes) < 0 || read_tag(self, tag, &out->tag) < 0) return -1;
+    if (read_size(self, size, &out->bytes) < 0 || lender_read_tag(self, tag, &out->tag) < 0) return -1;
     if (self->home->dropped) home_sweep(self->home);
     if (current_site(&out->code, &out->instruction) < 0) return -1;
     out->site = 0;
@@ -332,7 +352,12 @@ static PyObject *lender_tag_number(PyObject *op, PyObject *tag)
 {
     uint32_t number;
     if (!((Lender *)op)->home) return not_initialised();
-    return read_tag((Lender *)op, tag, &number) < 0 ? NULL : PyLong_FromUnsignedLong(number);
+    return lender_read_tag((Lender *)op, tag, &number) < 0 ? NULL : PyLong_FromUnsignedLong(number);
+}
+
+static PyObject *lender_tag(PyObject *op, PyObject *text)
+{
+    return ((Lender *)op)->home ? number_of((Lender *)op, text) : not_initialised();
 }
 
 static PyObject *lender_sweep(PyObject *op, PyObject *unused)
@@ -410,6 +435,12 @@ static PyMethodDef lender_methods[] = {
     {"release_many", lender_release_many, METH_O,
      "release_many($self, batch, /)\n--\n\nGive back a whole batch in one call, or each lease of an iterable."
      "\n\nEvery good block is released; then the first failure, if any, is raised."},
+    {"tag", lender_tag, METH_O,
+     "tag($self, text, /)\n--\n\nIntern a label; the same text gives the same number, which every call takes "
+     "for tag.\n\nThe text is kept for as long as the pool lives, some 260 bytes for each that is new; so "
+     "let "
+     "what\ncomes and goes without end share labels. Raises PoolValueError for an empty text or one "
+     "longer\nthan 4096 bytes of UTF-8, PoolError for one more than 16.7 million texts."},
     {"_bind", lender_bind, METH_VARARGS, NULL},
     {"_tag_number", lender_tag_number, METH_O, NULL},
     {"_sweep", lender_sweep, METH_NOARGS, NULL},
