@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from iocp_adapter._native import Sender, lib
 
@@ -21,19 +21,9 @@ class Connection(Sender):
     ``data`` is the handler's own; the engine does not touch it.
     """
 
-    __slots__ = ("data", "number", "peer", "tag")
+    __slots__ = ()
 
     _serving: Serving
-
-    def __init__(self, serving: Serving, number: int, endpoint: int, peer: str, tag: str):
-        super().__init__(serving, endpoint)
-        self.number = number
-        """1 for the first connection of the server, and so on."""
-        self.peer = peer
-        """``127.0.0.1:45678``; empty where the system knows none."""
-        self.tag = tag
-        """The label of every block that was acquired for this connection."""
-        self.data: Any = None
 
     def send_file(
         self, file: str | os.PathLike[str] | OpenFile, offset: int = 0, count: int | None = None

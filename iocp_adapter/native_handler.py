@@ -83,7 +83,7 @@ class NativeServing(Serving):
         port: NativePort,
         handler: NativeHandler,
         provider: Pool,
-        tag: Callable[[int, str], str],
+        tag: Callable[[int, str], str] | None,
         max_connections: int,
         limits: dict[str, Any],
     ):

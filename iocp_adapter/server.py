@@ -21,7 +21,6 @@ from iocp_adapter.options import pool_to_receive, seconds_or_none, whole
 from iocp_adapter.serving import Serving
 from iocp_adapter.shift import Shift
 from iocp_adapter.stats import ServerStats
-from iocp_adapter.tags import tag_of
 from pools import Pool
 
 __all__ = ["Server"]
@@ -148,7 +147,7 @@ class Server:
             },
             marks,
         )
-        shared = (provider, tag or tag_of, max_connections, limits)
+        shared = (provider, tag, max_connections, limits)
         self._serving: Serving
         if isinstance(handler, NativeHandler):
             self._serving = NativeServing(self._port, handler, *shared)

@@ -128,7 +128,7 @@ class ServerGroup:
             self.close(0.0)
             raise
         if followers:
-            first._serving.placement = _FewestFirst(first, followers)
+            first._serving.place_with(_FewestFirst(first, followers))
 
     # ---- what one sees -----------------------------------------------------------------
 

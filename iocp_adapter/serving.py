@@ -11,7 +11,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from iocp_adapter._native import Exchange, ffi, lib
 from iocp_adapter.connection import Connection
@@ -30,12 +30,10 @@ _log = logging.getLogger("iocp_adapter")
 
 BATCH_ROWS = 256
 """The most completions of one crossing."""
-_PEER_BYTES = 64
-_LISTENER_KEY = 0
 _ACCEPT = lib.PP_KIND_ACCEPT
-_CLOSE = lib.PP_KIND_CLOSE
 _SENT = (lib.PP_KIND_SEND, lib.PP_KIND_SEND_FILE)
 _POST = lib.PP_KIND_POST
+_MORE = lib.PP_MORE
 _TIMER = lib.PP_KIND_TIMER
 _KIND = lib.PP_KIND_MASK
 _OF_CLOSED = lib.PP_ERROR_STATUS + lib.PP_CLOSED
@@ -84,7 +82,7 @@ class Serving(Exchange):
         port: NativePort,
         handler: object,
         provider: Pool,
-        tag: Callable[[int, str], str],
+        tag: Callable[[int, str], str] | None,
         max_connections: int,
         limits: dict[str, Any],
     ):
@@ -97,31 +95,29 @@ class Serving(Exchange):
         """Until the listener's end has been told."""
         self.ending = False
         """The listener was told to end."""
-        self.refuse = False
-        """Close every new connection at once."""
-        self.flags = 0
-        """Of the endpoints, besides those that every connection has: ``PP_PIPE`` or 0."""
         self.holds: HoldWatch | None = None
         """Tells what is held for too long."""
-        self.placement: Placement | None = None
-        """Asked for every connection that is accepted; without one they are served here."""
-        self.accepted = self.refused = self.ended = self.errors = self.handler_errors = 0
+        self._placement: Placement | None = None
+        self.refused = self.errors = self.handler_errors = 0
         self.dropped = 0
         """Of those refused, the ones that were to be served here."""
-        self._last_number = 0
-        self._connected: Callable[[Connection], object] | None = getattr(handler, "connected", None)
         self._disconnected: Callable[[Connection, BaseException | None], object] | None
         self._disconnected = getattr(handler, "disconnected", None)
-        self._tag = tag
         self._max_connections = max_connections
-        self._limits = limits
+        self.gated = bool(max_connections)
         self._raised: dict[int, BaseException] = {}
         """What a connection was reset for here, until its end, which the engine knows no reason of."""
         self._told: set[int] = set()
         """Errors of the pool that were logged."""
         self._held: dict[int, object] = {}
         self._holds = itertools.count(1)
-        self._peer = ffi.new("char[]", _PEER_BYTES)
+        flags = lib.PP_OWN_DESCRIPTOR | lib.PP_SELF_CLOSING
+        config = ffi.new(
+            "pp_endpoint_config *", {"provider": port.provider(provider), "flags": flags, **limits}
+        )
+        connected = getattr(handler, "connected", None)
+        about = int(ffi.cast("uintptr_t", config))
+        self._admit_with(about, Connection, self._raised, tag, connected, self._disconnected)
 
     # ---- the loop ------------------------------------------------------------------------
 
@@ -146,9 +142,9 @@ class Serving(Exchange):
 
     def _abandon_row(self, key: int, event: int, result: int, error: int, user: int) -> None:
         """Give back what a row carries that an interrupted loop has not reached; what has ended, has."""
-        if event & _KIND in {_CLOSE, _TIMER}:
+        if event & _KIND == _TIMER:
             self._other(key, event, result, error, user)
-        accepted = event & _KIND == _ACCEPT and event & lib.PP_MORE and not error
+        accepted = event & _KIND == _ACCEPT and event & _MORE and not error
         if accepted or (event & _KIND == _POST and user):
             close_descriptor(result, self.flags)
         if event & _KIND in _SENT:
@@ -159,9 +155,7 @@ class Serving(Exchange):
     def _other(self, key: int, event: int, result: int, error: int, user: int) -> None:
         kind = event & _KIND
         if kind == _ACCEPT:
-            self._accept(result, error, bool(event & lib.PP_MORE))
-        elif kind == _CLOSE:
-            self._close(key, error)
+            self._not_accepted(error, bool(event & _MORE))
         elif kind == _POST and user:  # from the loop that accepts; one without a number only wakes
             self._welcome(result, user)
         elif kind == _TIMER:
@@ -176,92 +170,71 @@ class Serving(Exchange):
                     self._raised.setdefault(key, reason)
                 connection.abort()
 
-    def _accept(self, descriptor: int, error: int, more: bool) -> None:
-        if error:
-            if more:
-                self.refused += 1
-                _log.warning("a connection was refused: %s; raise the limit", completion_error(error))
-            elif not self.ending:
-                why = completion_error(error)
-                _log.error("the server accepts no more connections: %s; close it and create another one", why)
+    def _not_accepted(self, error: int, more: bool) -> None:
+        if not error:
             return
-        open_now = self.placement.open() if self.placement else len(self.connections)
-        if self._max_connections and open_now >= self._max_connections:
+        if more:
             self.refused += 1
-            close_descriptor(descriptor, self.flags)
-            return
-        self._last_number += 1
-        if not (self.placement and self.placement.give(descriptor, self._last_number)):
-            self._welcome(descriptor, self._last_number)
+            _log.warning("a connection was refused: %s; raise the limit", completion_error(error))
+        elif not self.ending:
+            why = completion_error(error)
+            _log.error("the server accepts no more connections: %s; close it and create another one", why)
 
-    def _welcome(self, descriptor: int, number: int) -> None:
-        """Serve a connection from now on."""
-        if self.refuse:
-            self._drop(descriptor)
-            return
-        self.accepted += 1
-        size = lib.pp_socket_peer(descriptor, self._peer, _PEER_BYTES)
-        peer = str(ffi.buffer(self._peer, size)[:], "ascii") if size else ""
-        text = None
-        try:
-            text = self._label(number, peer)
-            endpoint = self._associate(descriptor, number, text)
-        except BaseException as error:
-            self._drop(descriptor)
-            if not isinstance(error, self.caught):
-                raise
-            self.handler_errors += text is None
-            _log.exception("connection %d from %s was closed at once", number, peer)
-            return
-        connection = self.connections[number] = Connection(self, number, endpoint, peer, text)
-        if self._connected is not None:
-            try:
-                self._connected(connection)
-            except self.caught as error:
-                self._failed(connection, "connected", error)
+    def place_with(self, placement: Placement) -> None:
+        """Ask it for every connection that is accepted; without one they are served here."""
+        self._placement = placement
+        self.gated = True
 
-    def _label(self, number: int, peer: str) -> str:
-        text = self._tag(number, peer)
-        if isinstance(text, str):
-            return text
+    def _accepted(self, descriptor: int) -> None:
+        """A connection that is nobody's yet, where somebody may have it or nobody."""
+        if self._max_connections:
+            open_now = self._placement.open() if self._placement else len(self.connections)
+            if open_now >= self._max_connections:
+                self.refused += 1
+                close_descriptor(descriptor, self.flags)
+                return
+        self.last_number += 1
+        if not (self._placement and self._placement.give(descriptor, self.last_number)):
+            self._welcome(descriptor, self.last_number)
+
+    def _refuse_label(self, number: int, peer: str, label: object) -> NoReturn:
         raise PortValueError(
-            f"tag({number}, {peer!r}) returned {text!r}: return a str, an empty one for none"
+            f"tag({number}, {peer!r}) returned {label!r}: return a str, an empty one for none"
         )
+
+    def _refuse_descriptor(self, descriptor: int, status: int) -> NoReturn:
+        raise error_for(status, f"associate descriptor {descriptor}")
+
+    def _not_welcome(
+        self, descriptor: int, number: int, peer: str, error: BaseException, of_label: bool
+    ) -> None:
+        """The descriptor is the caller's still."""
+        self._drop(descriptor)
+        if not isinstance(error, self.caught):
+            raise error
+        self.handler_errors += of_label
+        _log.error("connection %d from %s was closed at once", number, peer, exc_info=error)
+
+    def _deaf(self, number: int, status: int) -> None:
+        _log.error("receiving on connection %d: %s", number, error_for(status, "recv_stream"))
 
     def _drop(self, descriptor: int) -> None:
         self.dropped += 1
         self.refused += 1
         close_descriptor(descriptor, self.flags)
 
-    def _associate(self, descriptor: int, number: int, tag: str) -> int:
-        endpoint = self.port.associate(
-            descriptor=descriptor,
-            key=number,
-            provider=self.port.provider(self.provider),
-            tag=self.provider.tag(tag) if tag else 0,
-            flags=lib.PP_OWN_DESCRIPTOR | lib.PP_SELF_CLOSING | self.flags,
-            **self._limits,
-        )
-        status = lib.pp_port_recv_stream(self.port.c, endpoint, endpoint, ffi.NULL)
-        if status:
-            # The descriptor is the engine's now: ending the endpoint closes it.
-            lib.pp_port_end(self.port.c, endpoint, lib.PP_CLOSE_RESET)
-            _log.error("receiving on connection %d: %s", number, error_for(status, "recv_stream"))
-        return endpoint
+    def _listener_ended(self) -> None:
+        self.listening = False
 
-    def _close(self, key: int, error: int) -> None:
-        if key == _LISTENER_KEY:
-            self.listening = False
-            return
-        connection = self.connections.pop(key)
-        connection.closed = True
-        self.ended += 1
-        self.errors += bool(error)
-        reason = self._raised.pop(key, None) or completion_error(error)
-        self._tell_once(connection, error)
+    def _departed(self, connection: Connection, error: int) -> None:
+        """A connection has ended by an error, or somebody wants to know of it."""
+        if error:
+            self.errors += 1
+            self._tell_once(connection, error)
+        raised_here = self._raised.pop(connection.number, None)
         if self._disconnected is not None:
             try:
-                self._disconnected(connection, reason)
+                self._disconnected(connection, raised_here or completion_error(error))
             except self.caught as raised:
                 self._failed(connection, "disconnected", raised)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
-from iocp_adapter.tags import TAGS_OF_THEIR_OWN
+import pytest
+
+from iocp_adapter import Connection
+from iocp_adapter._native import OWN_LABELS
 from pools import SlabPool
 
 from .conftest import Recorder, echo, receive
@@ -30,15 +33,15 @@ def test_blocks_carry_their_connections_tag(serve, dial):
 def test_tags_do_not_grow_with_every_connection_for_ever(serve, dial, pool):
     recorder = Recorder()
     server = serve(recorder)
-    server._serving._last_number = TAGS_OF_THEIR_OWN - 1  # so many were here before
+    server._serving.last_number = OWN_LABELS - 1  # so many were here before
     for _ in range(20):
         with dial(server) as client:
             client.sendall(b"x")
             assert client.recv(1) == b"x"
         assert recorder.ended.acquire(timeout=10)
     of_its_own, shared = sorted(pool._tags)
-    assert of_its_own.startswith(f"conn-{TAGS_OF_THEIR_OWN} 127.0.0.1:")
-    assert shared == f"conn-{TAGS_OF_THEIR_OWN + 1} to conn-{2 * TAGS_OF_THEIR_OWN}"
+    assert of_its_own.startswith(f"conn-{OWN_LABELS} 127.0.0.1:")
+    assert shared == f"conn-{OWN_LABELS + 1} to conn-{2 * OWN_LABELS}"
 
 
 def test_the_tag_is_the_servers_to_choose(serve, dial):
@@ -65,6 +68,24 @@ def test_a_lease_that_is_neither_sent_nor_kept_is_released(serve, dial, pool):
         client.sendall(b"x")
         assert seen.acquire(timeout=10)
     assert pool.stats().live_blocks <= 1
+
+
+def test_an_empty_label_is_none(serve, dial):
+    tags = []
+
+    def look(connection, lease, length):
+        tags.append((connection.tag, lease.tag, connection.data))
+        connection.send(lease, length)
+
+    client = dial(serve(look, tag=lambda number, peer: ""))
+    client.sendall(b"x")
+    assert receive(client, 1) == b"x"
+    assert tags == [("", "", None)]
+
+
+def test_a_connection_is_made_by_its_server_alone():
+    with pytest.raises(TypeError, match="made by the server"):
+        Connection()
 
 
 def test_a_kept_lease_keeps_its_contents(serve, dial, pool):

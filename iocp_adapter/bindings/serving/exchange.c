@@ -61,21 +61,24 @@ static Sender *find(Exchange *self, uint64_t key)
     return NULL;
 }
 
-/* The handler has raised, or its data could not be given to it or taken back. What is caught costs the
- * connection: 0. Anything else stays set: -1. */
-static int tell_failure(Exchange *self, Sender *connection)
+PyObject *take_exception(void)
 {
-    if (!PyErr_ExceptionMatches(self->caught)) return -1;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
     if (traceback) PyException_SetTraceback(value, traceback);
-    PyObject *told = PyObject_CallMethod((PyObject *)self, "_failed", "OsO", connection, "received", value);
-    Py_XDECREF(told);
     Py_XDECREF(traceback);
-    Py_XDECREF(value);
     Py_XDECREF(type);
-    return told ? 0 : -1;
+    return value;
+}
+
+int tell_failure(Exchange *self, Sender *connection, const char *what)
+{
+    if (!PyErr_ExceptionMatches(self->caught)) return -1;
+    PyObject *error = take_exception();
+    int outcome = done(PyObject_CallMethod((PyObject *)self, "_failed", "OsO", connection, what, error));
+    Py_XDECREF(error);
+    return outcome;
 }
 
 /* Releases a lease while an exception is set, which stays. */
@@ -92,18 +95,18 @@ static int call_handler(Exchange *self, Sender *connection, PyObject *lease, uin
     PyObject *length = PyLong_FromUnsignedLongLong(bytes);
     if (!length) {
         release_after(lease);
-        return tell_failure(self, connection);
+        return tell_failure(self, connection, "received");
     }
     PyObject *result = PyObject_CallFunctionObjArgs(self->received, connection, lease, length, NULL);
     bool returned = result != NULL;
     Py_DECREF(length);
     Py_XDECREF(result);
-    if (!returned && tell_failure(self, connection) < 0) {
+    if (!returned && tell_failure(self, connection, "received") < 0) {
         release_after(lease);
         return -1;
     }
     bool ends = lease_calls->handle(lease) && !(returned && lease_calls->shared(lease));
-    return ends && lease_calls->release(lease) < 0 ? tell_failure(self, connection) : 0;
+    return ends && lease_calls->release(lease) < 0 ? tell_failure(self, connection, "received") : 0;
 }
 
 static int deliver(Exchange *self, const pp_completion *row)
@@ -124,7 +127,7 @@ static int deliver(Exchange *self, const pp_completion *row)
         Py_DECREF(lease);
     } else {
         give_back(self, block.handle);
-        outcome = tell_failure(self, connection);
+        outcome = tell_failure(self, connection, "received");
     }
     Py_DECREF((PyObject *)connection);
     return outcome;
@@ -132,21 +135,29 @@ static int deliver(Exchange *self, const pp_completion *row)
 
 static bool carries_data(const pp_completion *row) { return row->event == RECEIVED && !row->error; }
 
+static bool brings_a_connection(const pp_completion *row)
+{
+    return row->event == (PP_KIND_ACCEPT | PP_MORE) && !row->error;
+}
+
+/* A connection that comes or goes, or anything else that is not data. */
+static int attend(Exchange *self, const pp_completion *row)
+{
+    if (brings_a_connection(row)) return exchange_accept(self, (int64_t)row->result);
+    if (row->event == PP_KIND_CLOSE) return exchange_depart(self, row->key, row->error);
+    return done(PyObject_CallMethod((PyObject *)self, "_other", "KIKIK", (unsigned long long)row->key,
+                                    (unsigned)row->event, (unsigned long long)row->result,
+                                    (unsigned)row->error, (unsigned long long)row->user));
+}
+
 static int serve(Exchange *self)
 {
-    while (self->at < self->count) {
+    int outcome = 0;
+    while (outcome >= 0 && self->at < self->count) {
         const pp_completion row = self->rows[self->at++];
-        if (carries_data(&row)) {
-            if (deliver(self, &row) < 0) return -1;
-            continue;
-        }
-        PyObject *done = PyObject_CallMethod((PyObject *)self, "_other", "KIKIK", (unsigned long long)row.key,
-                                             (unsigned)row.event, (unsigned long long)row.result,
-                                             (unsigned)row.error, (unsigned long long)row.user);
-        if (!done) return -1;
-        Py_DECREF(done);
+        outcome = carries_data(&row) ? deliver(self, &row) : attend(self, &row);
     }
-    return 0;
+    return outcome;
 }
 
 /* Gives back what the rows carry that were not served. The exception stays set. */
@@ -160,11 +171,13 @@ static void abandon(Exchange *self)
             give_back(self, row.block);
             continue;
         }
-        PyObject *done = PyObject_CallMethod(
-            (PyObject *)self, "_abandon_row", "KIKIK", (unsigned long long)row.key, (unsigned)row.event,
-            (unsigned long long)row.result, (unsigned)row.error, (unsigned long long)row.user);
-        if (!done) PyErr_WriteUnraisable((PyObject *)self);
-        Py_XDECREF(done);
+        int outcome = row.event == PP_KIND_CLOSE
+                          ? exchange_depart(self, row.key, row.error)
+                          : done(PyObject_CallMethod((PyObject *)self, "_abandon_row", "KIKIK",
+                                                     (unsigned long long)row.key, (unsigned)row.event,
+                                                     (unsigned long long)row.result, (unsigned)row.error,
+                                                     (unsigned long long)row.user));
+        if (outcome < 0) PyErr_WriteUnraisable((PyObject *)self);
     }
     PyErr_Restore(type, value, traceback);
 }
@@ -184,8 +197,8 @@ static int serve_all(Exchange *self, size_t count)
 
 static bool ready(const Exchange *self)
 {
-    if (self->port && !self->busy) return true;
-    PyErr_SetString(PyExc_ValueError, self->port
+    if (self->port && self->connection_type && !self->busy) return true;
+    PyErr_SetString(PyExc_ValueError, self->busy
                                           ? "a handler cannot turn the loop that has called it: let it return"
                                           : "this loop was never initialised: call super().__init__()");
     return false;
@@ -221,6 +234,15 @@ static PyObject *exchange_flush(PyObject *op, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *exchange_welcome_one(PyObject *op, PyObject *args)
+{
+    long long descriptor;
+    unsigned long long number;
+    if (!PyArg_ParseTuple(args, "LK:_welcome", &descriptor, &number)) return NULL;
+    if (exchange_welcome((Exchange *)op, descriptor, number) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *get_thread(PyObject *op, void *unused)
 {
     return PyLong_FromUnsignedLong(atomic_load_explicit(&((Exchange *)op)->thread, memory_order_relaxed));
@@ -238,6 +260,17 @@ static PyObject *get_messages(PyObject *op, void *unused)
 {
     return PyLong_FromUnsignedLongLong(
         atomic_load_explicit(&((Exchange *)op)->messages, memory_order_relaxed));
+}
+
+static PyObject *get_accepted(PyObject *op, void *unused)
+{
+    return PyLong_FromUnsignedLongLong(
+        atomic_load_explicit(&((Exchange *)op)->accepted, memory_order_relaxed));
+}
+
+static PyObject *get_ended(PyObject *op, void *unused)
+{
+    return PyLong_FromUnsignedLongLong(atomic_load_explicit(&((Exchange *)op)->ended, memory_order_relaxed));
 }
 
 static PyObject *get_rows_address(PyObject *op, void *unused)
@@ -273,6 +306,35 @@ static int exchange_init(PyObject *op, PyObject *args, PyObject *kwargs)
     return 0;
 }
 
+/* The reference that a member had is given up last. */
+static void put(PyObject **place, PyObject *value)
+{
+    PyObject *before = *place;
+    Py_INCREF(value);
+    *place = value;
+    Py_XDECREF(before);
+}
+
+static PyObject *exchange_admit_with(PyObject *op, PyObject *args)
+{
+    Exchange *self = (Exchange *)op;
+    PyObject *address, *type, *raised, *label, *connected, *disconnected;
+    if (!PyArg_ParseTuple(args, "OO!O!OOO:_admit_with", &address, &PyType_Type, &type, &PyDict_Type, &raised,
+                          &label, &connected, &disconnected))
+        return NULL;
+    const pp_endpoint_config *config = PyLong_AsVoidPtr(address);
+    if (!config || !PyType_IsSubtype((PyTypeObject *)type, sender_type))
+        return PyErr_Occurred() ? NULL
+                                : PyErr_Format(PyExc_ValueError, "%R of no address, or no Sender", type);
+    self->admission = *config;
+    put((PyObject **)&self->connection_type, type);
+    put(&self->raised, raised);
+    put(&self->label, label);
+    put(&self->connected, connected);
+    put(&self->disconnected, disconnected);
+    Py_RETURN_NONE;
+}
+
 static int exchange_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Exchange *self = (Exchange *)op;
@@ -282,6 +344,11 @@ static int exchange_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->received);
     Py_VISIT(self->caught);
     Py_VISIT(self->connections);
+    Py_VISIT(self->raised);
+    Py_VISIT(self->label);
+    Py_VISIT(self->connected);
+    Py_VISIT(self->disconnected);
+    Py_VISIT((PyObject *)self->connection_type);
     return 0;
 }
 
@@ -291,6 +358,10 @@ static int exchange_clear(PyObject *op)
     Exchange *self = (Exchange *)op;
     Py_CLEAR(self->received);
     Py_CLEAR(self->connections);
+    Py_CLEAR(self->raised);
+    Py_CLEAR(self->label);
+    Py_CLEAR(self->connected);
+    Py_CLEAR(self->disconnected);
     return 0;
 }
 
@@ -305,6 +376,7 @@ static void exchange_dealloc(PyObject *op)
     Py_CLEAR(self->caught);
     Py_CLEAR(self->pool);
     Py_CLEAR(self->keep);
+    Py_CLEAR(self->connection_type);
     PyObject_GC_Del(op);
     Py_DECREF((PyObject *)type);
 }
@@ -320,12 +392,24 @@ static PyMethodDef methods[] = {
     {"flush", exchange_flush, METH_NOARGS,
      "flush($self, /)\n--\n\nHand over what was collected now; nothing in other threads than the serving "
      "one."},
+    {"_admit_with", exchange_admit_with, METH_VARARGS,
+     "_admit_with($self, config, connection, raised, label, connected, disconnected, /)\n--\n\n"
+     "How connections are admitted: the address of a pp_endpoint_config, which is copied; the type of a\n"
+     "connection; what they were reset for here, by number; and the program's functions, or None."},
+    {"_welcome", exchange_welcome_one, METH_VARARGS,
+     "_welcome($self, descriptor, number, /)\n--\n\nServe a connection from now on."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef members[] = {
     {"connections", T_OBJECT_EX, offsetof(Exchange, connections), READONLY, "The open ones, by number."},
     {"busy", T_BOOL, offsetof(Exchange, busy), READONLY, "Whether handlers are being called."},
+    {"flags", T_UINT, offsetof(Exchange, flags), 0,
+     "Of the endpoints, besides those that every connection has: PP_PIPE or 0."},
+    {"gated", T_BOOL, offsetof(Exchange, gated), 0,
+     "Whether _accepted() is asked about each connection that is accepted."},
+    {"refuse", T_BOOL, offsetof(Exchange, refuse), 0, "Close every new connection at once."},
+    {"last_number", T_ULONGLONG, offsetof(Exchange, last_number), 0, "Of the latest connection."},
     {"caught", T_OBJECT_EX, offsetof(Exchange, caught), 0, "What a handler raises at its connection's cost."},
     {NULL, 0, 0, 0, NULL},
 };
@@ -334,6 +418,8 @@ static PyGetSetDef attributes[] = {
     {"thread", get_thread, set_thread, "The thread whose sends are collected; others cross by themselves.",
      NULL},
     {"messages", get_messages, NULL, "Receives that were given to the handler.", NULL},
+    {"accepted", get_accepted, NULL, "Connections that came here.", NULL},
+    {"ended", get_ended, NULL, "Connections that have ended.", NULL},
     {"rows_address", get_rows_address, NULL, "Where serve_rows() reads them.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

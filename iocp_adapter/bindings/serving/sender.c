@@ -41,7 +41,7 @@ static PyObject *sender_send(PyObject *op, PyObject *const *args, Py_ssize_t cou
     Exchange *exchange = self->exchange;
     PyObject *given[2] = {NULL, NULL};
     if (sort_arguments(args, count, names, given) < 0) return NULL;
-    if (!exchange) return PyErr_Format(PyExc_ValueError, "this connection was never initialised");
+    if (!exchange) return PyErr_Format(PyExc_ValueError, "this connection is being collected as garbage");
     if (exchange->pool && lease_calls->is_of(given[0], exchange->pool) && exchange_is_mine(exchange)) {
         Py_ssize_t bytes = length_of(given[0], given[1]);
         if (bytes >= 0) {
@@ -54,30 +54,39 @@ static PyObject *sender_send(PyObject *op, PyObject *const *args, Py_ssize_t cou
                                       given[1] ? given[1] : Py_None, NULL);
 }
 
-static int sender_init(PyObject *op, PyObject *args, PyObject *kwargs)
+static PyObject *sender_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    Sender *self = (Sender *)op;
-    PyObject *exchange;
-    unsigned long long endpoint;
-    if (!PyArg_ParseTuple(args, "O!K:Sender", exchange_type, &exchange, &endpoint)) return -1;
-    PyObject *before = (PyObject *)self->exchange;
-    Py_INCREF(exchange);
-    self->exchange = (Exchange *)exchange;
+    return PyErr_Format(PyExc_TypeError, "a connection is made by the server that has accepted it");
+}
+
+PyObject *sender_make(PyTypeObject *type, Exchange *exchange, unsigned long long number, pp_endpoint endpoint,
+                      PyObject *peer, PyObject *tag)
+{
+    Sender *self = (Sender *)PyType_GenericNew(type, NULL, NULL);
+    if (!self) return NULL;
+    Py_INCREF((PyObject *)exchange);
+    Py_INCREF(peer);
+    Py_INCREF(tag);
+    self->exchange = exchange;
+    self->number = number;
     self->endpoint = endpoint;
-    Py_XDECREF(before);
-    return 0;
+    self->peer = peer;
+    self->tag = tag;
+    return (PyObject *)self;
 }
 
 static int sender_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(((Sender *)op)->exchange);
+    Py_VISIT(((Sender *)op)->data);
     return 0;
 }
 
 static int sender_clear(PyObject *op)
 {
     Py_CLEAR(((Sender *)op)->exchange);
+    Py_CLEAR(((Sender *)op)->data);
     return 0;
 }
 
@@ -86,6 +95,8 @@ static void sender_dealloc(PyObject *op)
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
     sender_clear(op);
+    Py_CLEAR(((Sender *)op)->peer);
+    Py_CLEAR(((Sender *)op)->tag);
     PyObject_GC_Del(op);
     Py_DECREF((PyObject *)type);
 }
@@ -105,6 +116,13 @@ static PyMethodDef methods[] = {
 static PyMemberDef members[] = {
     {"endpoint", T_ULONGLONG, offsetof(Sender, endpoint), READONLY, "The port's name for it."},
     {"closed", T_BOOL, offsetof(Sender, closed), 0, "Whether it has ended."},
+    {"number", T_ULONGLONG, offsetof(Sender, number), READONLY,
+     "1 for the first connection of the server, and so on."},
+    {"peer", T_OBJECT_EX, offsetof(Sender, peer), READONLY,
+     "127.0.0.1:45678; empty where the system knows none."},
+    {"tag", T_OBJECT_EX, offsetof(Sender, tag), READONLY,
+     "The label of every block that was acquired for this connection."},
+    {"data", T_OBJECT, offsetof(Sender, data), 0, "The handler's own; None before it has set it."},
     {"_serving", T_OBJECT_EX, offsetof(Sender, exchange), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
@@ -113,8 +131,7 @@ int sender_types(PyObject *module)
 {
     static PyType_Slot slots[] = {
         {Py_tp_doc, (void *)"Base class of connections: what they send."},
-        {Py_tp_new, PyType_GenericNew},
-        {Py_tp_init, sender_init},
+        {Py_tp_new, sender_new},
         {Py_tp_dealloc, sender_dealloc},
         {Py_tp_traverse, sender_traverse},
         {Py_tp_clear, sender_clear},

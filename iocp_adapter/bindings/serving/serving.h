@@ -8,8 +8,8 @@
  *                carries data becomes a lease and a call of the handler (exchange.c)
  *     Sender     base class of Connection: send() of a lease writes down three numbers (sender.c)
  *
- * Everything that is not data (connections that come and go, errors, sends of bytes) is Python's:
- * Exchange calls the methods _other(), _failed() and _abandon_row() of Serving.
+ * Connections that come and go are its work as well (arrival.c). What is left is Python's, errors and sends of
+ * bytes: Exchange calls the methods of Serving whose names begin with one underscore.
  *
  * Where it lives. In the library that iocp_adapter._port is in, under a second name, for a second copy of
  * the engine's core would not know the first one's ports. Leases are another library's: lease_calls.h.
@@ -28,7 +28,7 @@
 
 #include "../../../pools/bindings/lease_calls.h"
 
-enum { EXCHANGE_ROWS = 256 };
+enum { EXCHANGE_ROWS = 256, OWN_LABELS = 1 << 16 };
 
 typedef struct Exchange {
     PyObject_HEAD pp_port *port;
@@ -37,7 +37,16 @@ typedef struct Exchange {
     PyObject *pool, *received;
     PyObject *caught;      /* what costs a connection when a handler raises it: Exception, or BaseException */
     PyObject *connections; /* dict of key to Sender */
-    pp_block_send *sends;  /* what goes in with the next crossing */
+    PyObject *raised;      /* dict of key to what a connection was reset for here */
+    PyObject *label, *connected, *disconnected; /* the program's functions, or None */
+    PyTypeObject *connection_type;              /* of Sender's */
+    pp_endpoint_config admission;               /* of each connection, but for what is its own */
+    unsigned flags;                             /* and these, of the listener */
+    unsigned long long last_number;
+    char gated;  /* Serving._accepted() decides whether and where a connection is served */
+    char refuse; /* close every new connection at once */
+    _Atomic unsigned long long accepted, ended;
+    pp_block_send *sends; /* what goes in with the next crossing */
     size_t send_count, send_room;
     _Atomic unsigned long thread; /* as PyThread_get_thread_ident() */
     _Atomic unsigned long long messages;
@@ -48,7 +57,8 @@ typedef struct Exchange {
 
 typedef struct Sender {
     PyObject_HEAD Exchange *exchange;
-    unsigned long long endpoint;
+    unsigned long long number, endpoint;
+    PyObject *peer, *tag, *data; /* two texts, and what the handler likes */
     char closed;
 } Sender;
 
@@ -60,6 +70,29 @@ int sender_types(PyObject *module);
 
 /* Collects a send, which takes the lease over; -1 with an exception. The serving thread. */
 int exchange_collect(Exchange *self, pp_endpoint endpoint, PyObject *lease, uint64_t bytes);
+
+/* A Connection of this type. */
+PyObject *sender_make(PyTypeObject *type, Exchange *exchange, unsigned long long number, pp_endpoint endpoint,
+                      PyObject *peer, PyObject *tag);
+
+/* A connection comes: to be decided upon, or to be served here. One goes. The serving thread; -1 with an
+ * exception that ends the loop. */
+int exchange_accept(Exchange *self, int64_t descriptor);
+int exchange_welcome(Exchange *self, int64_t descriptor, unsigned long long number);
+int exchange_depart(Exchange *self, uint64_t key, uint32_t error);
+
+/* What was raised, which is set no more; NULL where that failed, with an exception. */
+PyObject *take_exception(void);
+
+/* The handler has raised in `what`. What is caught costs the connection: 0. Anything else stays set: -1. */
+int tell_failure(Exchange *self, Sender *connection, const char *what);
+
+/* Of a call whose result does not matter. */
+static inline int done(PyObject *result)
+{
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
 
 static inline bool exchange_is_mine(Exchange *self)
 {
