@@ -52,7 +52,10 @@ def run(peers: Path, server: Server, *arguments: int) -> float:
     mode = "client" if len(arguments) == 3 else "churn"
     started = time.monotonic()
     subprocess.run(
-        [peers, mode, *map(str, (server.address[1], *arguments))], check=True, stdout=subprocess.DEVNULL
+        [peers, mode, *map(str, (server.address[1], *arguments))],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
     )
     return time.monotonic() - started
 

@@ -2,6 +2,7 @@
 
     python tests/iocp_adapter/bench_echo.py [--rounds 7] [--sizes 1024,10240,102400] [--connections 50]
     python tests/iocp_adapter/bench_echo.py --pool-share      # of that CPU, in acquire and release
+    python tests/iocp_adapter/bench_echo.py --short           # of a connection: opened, one message, closed
 
 Each contender serves in a process of its own and calls a Python handler for every message. ``c`` is the
 minimal server in C, and ``c-epoll`` the engine in a program in C, examples/c/port_echo_server.c;
@@ -11,7 +12,8 @@ is the back end without that feature, ``epoll@65536`` ends a batch at so many by
 flight per connection. The rounds are interleaved, so that whatever else the machine does falls on all;
 a figure is the median over the rounds of CPU seconds of the server process per message, as the kernel
 tells them to this one: a thread in the server that answers would make each of its calls dearer, since the
-kernel then counts who uses a descriptor.
+kernel then counts who uses a descriptor. A ratio is the median of the ratios of one round each. What it costs
+to open and close the connections is not in it: --short measures that, of connections one after the other.
 
 With ``--pool-share`` the pool's provider is one that counts every block acquired and released, and
 times every 31st call (timed_provider.c): the share is the blocks per message times what one costs,
@@ -47,6 +49,7 @@ RING_BLOCKS = 64
 BLOCK_BYTES = 128 << 10
 BYTES_PER_ROUND = 256 << 20
 MOST_MESSAGES = 60_000
+SHORT_CONNECTIONS = 3000
 
 
 def answer_times(timed: ctypes.CDLL) -> None:
@@ -162,13 +165,28 @@ class Contender:
         return [cpu_ns, *(float(word) for word in self.line().split())]
 
     def round(self, peers: Path, connections: int, size: int, messages: int) -> None:
-        before = self.usage()
         arguments = [str(number) for number in (self.port, connections, size, messages)]
-        subprocess.run([peers, "client", *arguments], check=True, stdout=subprocess.DEVNULL, timeout=120)
-        after = self.usage()
+        with subprocess.Popen(
+            [peers, "client", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as client:
+            client.stdout.readline()  # its connections are open
+            before = self.usage()
+            client.stdin.write("\n")
+            client.stdin.flush()
+            if not client.stdout.readline():
+                raise RuntimeError(f"the client of {self.name} has failed")
+            after = self.usage()
+            client.stdin.close()
         self.figures.append((after[0] - before[0]) / messages / 1000)
         if after[1:]:
             self.shares.append(Share.of(before, after, messages))
+
+    def short_round(self, peers: Path, count: int, size: int) -> None:
+        """So many connections one after the other, of one message each."""
+        before = self.usage()
+        command = [peers, "churn", str(self.port), str(count), str(size)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=120)
+        self.figures.append((self.usage()[0] - before[0]) / count / 1000)
 
 
 @dataclass
@@ -216,15 +234,24 @@ def compile_timed(folder: str) -> Path:
 
 
 def measure(
-    size: int, rounds: int, connections: int, names: list[str], peers: Path, timed: Path | None = None
+    size: int,
+    rounds: int,
+    connections: int,
+    names: list[str],
+    peers: Path,
+    timed: Path | None = None,
+    short: bool = False,
 ) -> list[Contender]:
-    """The contenders, with microseconds of server CPU per message for each round."""
+    """The contenders, with microseconds of server CPU per message, or connection, for each round."""
     messages = max(connections * 20, min(MOST_MESSAGES, BYTES_PER_ROUND // size))
     contenders = [Contender(name, peers, timed) for name in names]
     try:
         for number in range(rounds + 1):
-            for contender in contenders:
-                contender.round(peers, connections, size, messages)
+            for contender in contenders if number % 2 else reversed(contenders):
+                if short:
+                    contender.short_round(peers, SHORT_CONNECTIONS, size)
+                else:
+                    contender.round(peers, connections, size, messages)
                 if number == 0:
                     contender.figures.clear()  # warming up
                     contender.shares.clear()
@@ -243,6 +270,9 @@ def main() -> None:
     parser.add_argument("--contenders", default=",".join(CONTENDERS))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--pool-share", action="store_true", help="the share in acquire and release")
+    parser.add_argument(
+        "--short", action="store_true", help="of a connection that is opened, used once, closed"
+    )
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--timed", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -281,15 +311,28 @@ def compare(options: argparse.Namespace) -> None:
         if any(name.startswith(IN_C) for name in names):
             compile_engine(folder)
         for size in map(int, options.sizes.split(",")):
-            contenders = measure(size, options.rounds, options.connections, names, peers)
-            figures = {contender.name: statistics.median(contender.figures) for contender in contenders}
-            base = figures.get("asyncio", next(iter(figures.values())))
-            if options.json:
-                print(json.dumps({"bytes": size, "cpu_us_per_message": figures}))
-                continue
-            print(f"{size} bytes x {options.connections} connections: server CPU us per message (x asyncio)")
-            for name, figure in figures.items():
-                print(f"  {name:32} {figure:8.2f}  {figure / base:5.2f}", flush=True)
+            contenders = measure(size, options.rounds, options.connections, names, peers, short=options.short)
+            tell(contenders, size, options)
+
+
+def ratio(contender: Contender, base: Contender) -> float:
+    return statistics.median(a / b for a, b in zip(contender.figures, base.figures, strict=True))
+
+
+def tell(contenders: list[Contender], size: int, options: argparse.Namespace) -> None:
+    what = "connection" if options.short else "message"
+    bases = [one for one in contenders if one.name in OTHERS]
+    figures = {one.name: statistics.median(one.figures) for one in contenders}
+    if options.json:
+        ratios = {base.name: {one.name: ratio(one, base) for one in contenders} for base in bases}
+        print(json.dumps({"bytes": size, f"cpu_us_per_{what}": figures, "ratios": ratios}))
+        return
+    heads = "".join(f" {'x ' + base.name:>10}" for base in bases)
+    of = "one after the other" if options.short else f"x {options.connections} connections"
+    print(f"{size} bytes {of}: {'server CPU us per ' + what:34}{heads}")
+    for one in contenders:
+        ratios = "".join(f" {ratio(one, base):10.3f}" for base in bases)
+        print(f"  {one.name:32} {figures[one.name]:26.2f}{ratios}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@
  *     echo_peers churn PORT CONNECTIONS BYTES             one connection after the other: send, echo, close
  *     echo_peers server                                   a minimal epoll echo; prints its port
  *
- * The client verifies the last byte of each message and prints the seconds it took. The
- * server ends with its standard input. */
+ * The client opens its connections, has a few messages echoed on each, says "open" and waits for a line; then
+ * it sends MESSAGES in all, prints the seconds that they took, and waits again before it closes: who measures
+ * the server measures messages between the two lines, and no connections. It verifies the last byte of each
+ * message. The server ends with its standard input. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -42,10 +44,54 @@ static void message(peer *p, char *buffer, long bytes)
     if (sent > 0) p->to_send -= sent;
 }
 
+/* Waits for a line, or the end of the input. */
+static void wait_for_a_line(void)
+{
+    fflush(stdout);
+    for (int c = getchar(); c != '\n' && c != EOF;) c = getchar();
+}
+
+static void receive(peer *p, char *in, char *out, long bytes, long *left, long *active)
+{
+    for (long got; (got = recv(p->fd, in, (size_t)bytes, MSG_DONTWAIT)) >= 0;) {
+        if (got == 0) die("the server closed");
+        p->to_receive -= got;
+        if (p->to_receive == 0) {
+            if ((unsigned char)in[got - 1] != p->mark) die("wrong echo");
+            if (--*left >= *active)
+                message(p, out, bytes);
+            else
+                --*active;
+        }
+        if (got < bytes) return;
+    }
+}
+
+/* So many messages in all, one in flight on each connection. */
+static void echo(int epoll, peer *peers, int count, char *in, char *out, long bytes, long messages)
+{
+    struct epoll_event events[EVENTS];
+    for (int i = 0; i < count; i++) message(&peers[i], out, bytes);
+    for (long left = messages, active = count; active > 0;) {
+        int ready = epoll_wait(epoll, events, EVENTS, -1);
+        for (int i = 0; i < ready; i++) {
+            peer *p = events[i].data.ptr;
+            receive(p, in, out, bytes, &left, &active);
+            while (p->to_send > 0) {
+                out[bytes - 1] = (char)p->mark;
+                long sent =
+                    send(p->fd, out + bytes - p->to_send, (size_t)p->to_send, MSG_DONTWAIT | MSG_NOSIGNAL);
+                if (sent <= 0) break;
+                p->to_send -= sent;
+            }
+        }
+    }
+}
+
 static int client(int port, int count, long bytes, long messages)
 {
+    enum { FIRST = 4 }; /* messages on each connection after which both ends know what to expect */
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    struct epoll_event events[EVENTS];
     struct timespec begin, end;
     int epoll = epoll_create1(0), one = 1;
     peer *peers = calloc((size_t)count, sizeof *peers);
@@ -58,36 +104,14 @@ static int client(int port, int count, long bytes, long messages)
         struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data = {.ptr = &peers[i]}};
         epoll_ctl(epoll, EPOLL_CTL_ADD, peers[i].fd, &event);
     }
+    echo(epoll, peers, count, in, out, bytes, (long)count * FIRST);
+    puts("open");
+    wait_for_a_line();
     clock_gettime(CLOCK_MONOTONIC, &begin);
-    for (int i = 0; i < count; i++) message(&peers[i], out, bytes);
-    long left = messages, active = count;
-    while (active > 0) {
-        int ready = epoll_wait(epoll, events, EVENTS, -1);
-        for (int i = 0; i < ready; i++) {
-            peer *p = events[i].data.ptr;
-            for (long got; (got = recv(p->fd, in, (size_t)bytes, MSG_DONTWAIT)) >= 0;) {
-                if (got == 0) die("the server closed");
-                p->to_receive -= got;
-                if (p->to_receive == 0) {
-                    if ((unsigned char)in[got - 1] != p->mark) die("wrong echo");
-                    if (--left >= active)
-                        message(p, out, bytes);
-                    else
-                        active--;
-                }
-                if (got < bytes) break;
-            }
-            while (p->to_send > 0) {
-                out[bytes - 1] = (char)p->mark;
-                long sent =
-                    send(p->fd, out + bytes - p->to_send, (size_t)p->to_send, MSG_DONTWAIT | MSG_NOSIGNAL);
-                if (sent <= 0) break;
-                p->to_send -= sent;
-            }
-        }
-    }
+    echo(epoll, peers, count, in, out, bytes, messages);
     clock_gettime(CLOCK_MONOTONIC, &end);
     printf("%.6f\n", (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9);
+    wait_for_a_line();
     return 0;
 }
 
