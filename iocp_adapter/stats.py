@@ -1,4 +1,4 @@
-"""What ports and servers count; a port's list is ``PP_PORT_STATS_LIST`` of ``poolport/port.h``."""
+"""What ports and servers count; a port's list is ``PP_PORT_STATS_LIST`` of ``poolport/port_stats.h``."""
 
 from __future__ import annotations
 
