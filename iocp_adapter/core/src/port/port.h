@@ -10,16 +10,8 @@
 #include <poolport/slab.h>
 #include <stdatomic.h>
 
+#include "hints.h"
 #include "os/os.h"
-
-#define PP_LIKELY(x) __builtin_expect(!!(x), 1)
-#define PP_UNLIKELY(x) __builtin_expect(!!(x), 0)
-#if defined(_MSC_VER) && !defined(__clang__)
-#undef PP_LIKELY
-#undef PP_UNLIKELY
-#define PP_LIKELY(x) (x)
-#define PP_UNLIKELY(x) (x)
-#endif
 
 enum { PP_NONE = 0 }; /* index 0 of both tables is never handed out */
 
