@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 import socket
 from typing import Any
 
 from iocp_adapter.errors import PortValueError
-from pools import Pool
+from pools import Pool, parameters
 
 __all__ = [
     "LARGEST_64",
@@ -23,20 +22,11 @@ __all__ = [
 LARGEST_64 = (1 << 64) - 1
 _LARGEST_DESCRIPTOR = (1 << 63) - 1
 _LAST_PORT = 65535
-_POWERS = {1 << bits: f"2**{bits}" for bits in (31, 32, 63, 64)}
 
 
 def whole(name: str, value: Any, most: int, *, least: int = 0, means: str = "") -> int:
     """A whole number from ``least`` to ``most``; ``means`` says what 0 does. Raises ``PortValueError``."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if least <= number <= most:
-        return number
-    last = f"{_POWERS[most + 1]} - 1" if most + 1 in _POWERS else str(most)
-    from_least = f"{least} ({means})" if means else str(least)
-    raise PortValueError(f"{name}={value!r}: give {from_least} to {last}")
+    return parameters.whole(name, value, least, most, means=means, refusal=PortValueError)
 
 
 def seconds_or_none(name: str, value: Any, *, none: str = "to wait for ever") -> float | None:

@@ -18,21 +18,35 @@ def _number(number: int) -> str:
     return str(number)
 
 
-def whole(name: str, value: object, low: int, high: int, of: str = "", remedy: str = "") -> int:
+def whole(
+    name: str,
+    value: object,
+    low: int,
+    high: int,
+    of: str = "",
+    remedy: str = "",
+    *,
+    means: str = "",
+    refusal: type[ValueError] | None = None,
+) -> int:
     """A whole number from ``low`` to ``high``.
 
-    ``of`` says whose parameter it is. Raises ``TypeError`` or ``PoolValueError``.
+    ``of`` says whose parameter it is, ``means`` what ``low`` does. Raises ``TypeError`` or
+    ``PoolValueError``; with ``refusal`` that, for both.
     """
+    number = None
     try:
         number = operator.index(value)  # type: ignore[arg-type]  # which is what is asked here
     except TypeError:
-        raise TypeError(
-            f"{name}={value!r}{of}: give a whole number, which {type(value).__name__} is not"
-        ) from None
-    if not low <= number <= high:
-        remedy = remedy or f"give a number from {_number(low)} to {_number(high)}"
-        raise PoolValueError(f"{name}={value}{of}: {remedy}")
-    return number
+        if refusal is None:
+            raise TypeError(
+                f"{name}={value!r}{of}: give a whole number, which {type(value).__name__} is not"
+            ) from None
+    if number is not None and low <= number <= high:
+        return number
+    from_low = f"{_number(low)} ({means})" if means else _number(low)
+    remedy = remedy or f"give {from_low} to {_number(high)}"
+    raise (refusal or PoolValueError)(f"{name}={value!r}{of}: {remedy}")
 
 
 def seconds(name: str, value: object, low: float, high: float, of: str = "") -> float:
