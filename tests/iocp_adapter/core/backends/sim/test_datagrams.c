@@ -1,14 +1,10 @@
 /* test_datagrams.c - many seeds of a kernel that loses, delays, refuses and cancels datagrams in vain.
  *
- *     test_datagrams [FIRST [COUNT]]     the seeds; a failing one is printed
- *
  * Each datagram says which one it is and how long. Afterwards:
  *
  *     submitted = completed, one completion for each operation     acquired = released, nothing pinned
  *     what came is what was sent, whole or flagged, from its sender, and no more often than it was sent */
-#include <poolport/sim.h>
-
-#include "fixture.h"
+#include "seeds.h"
 
 enum { STEPS = 300, SENT = 1024, LONGEST = 300 };
 
@@ -23,20 +19,11 @@ static struct run {
     char into[LONGEST], out[SENT][LONGEST];
     bool arrived[SENT];
     unsigned sent, came, truncated, empty, failed, cancelled;
-    uint64_t random;
 } run;
 
 static struct {
     uint64_t came, truncated, empty, failed, cancelled, unreachable, waits, queued;
 } reached;
-
-static uint32_t below(uint32_t limit)
-{
-    run.random ^= run.random << 13;
-    run.random ^= run.random >> 7;
-    run.random ^= run.random << 17;
-    return (uint32_t)((run.random >> 32) * limit >> 32);
-}
 
 static pp_address address_of(int64_t descriptor)
 {
@@ -156,16 +143,12 @@ static void step(void)
     }
 }
 
-static void simulate(uint64_t seed)
+static void simulate(pp_port *port)
 {
-    pp_port_config config = {
-        .backend = PP_BACKEND_SIM, .seed = seed, .max_endpoints = 8, .max_operations = 4096};
-    int os_error, before = checks_failed;
     pp_port_stats stats;
     memset(&run, 0, sizeof run);
-    run.random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
     heap_init(&run.heap, 2, 256);
-    CHECK_EQ(pp_port_create(&config, &run.port, NULL, &os_error), PP_OK);
+    run.port = port;
     run.ours = pp_sim_datagram(run.port), run.theirs = pp_sim_datagram(run.port);
     run.nobody = pp_sim_datagram(run.port);
     pp_sim_close(run.port, run.nobody, 0);
@@ -173,7 +156,7 @@ static void simulate(uint64_t seed)
     pp_endpoint_config mine = {
         .descriptor = run.ours, .key = 1, .provider = &run.heap.table, .flags = PP_OWN_DESCRIPTOR};
     CHECK_EQ(pp_port_associate(run.port, &mine, &run.endpoint), PP_OK);
-    for (int i = 0; i < STEPS && checks_failed == before; i++) step();
+    for (int i = 0; i < STEPS && all_is_well(); i++) step();
     CHECK_EQ(pp_port_close(run.port, SECONDS(5), NULL, 0, NULL), PP_OK);
     pp_completion row;
     while (pp_port_dequeue(run.port, &row, 1, 0, NULL)) take(&row);
@@ -189,20 +172,13 @@ static void simulate(uint64_t seed)
     reached.came += run.came, reached.truncated += run.truncated, reached.empty += run.empty;
     reached.failed += run.failed, reached.cancelled += run.cancelled;
     reached.unreachable += stats.unreachable, reached.waits += stats.buffer_waits;
-    if (checks_failed != before) printf("seed %" PRIu64 "\n", seed);
 }
 
-static uint64_t first_seed = 1, seeds = 500;
+static void every_seed_keeps_the_books(void) { try_every_seed(4096, simulate); }
 
-static void every_seed_keeps_the_books(void)
-{
-    for (uint64_t seed = first_seed; seed < first_seed + seeds && checks_failed < 20; seed++) simulate(seed);
-}
-
-/* A simulation that meets nothing proves nothing. */
 static void the_seeds_have_met_what_they_should(void)
 {
-    if (seeds < 100) return;
+    if (!there_were_many_seeds()) return;
     CHECK(reached.came > 0 && reached.truncated > 0 && reached.empty > 0);
     CHECK(reached.failed > 0 && reached.cancelled > 0 && reached.unreachable > 0);
     CHECK(reached.waits > 0 && reached.queued > 0);
@@ -210,8 +186,7 @@ static void the_seeds_have_met_what_they_should(void)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1) first_seed = strtoull(argv[1], NULL, 10);
-    if (argc > 2) seeds = strtoull(argv[2], NULL, 10);
+    choose_seeds(argc, argv);
     RUN(every_seed_keeps_the_books);
     RUN(the_seeds_have_met_what_they_should);
     return report();

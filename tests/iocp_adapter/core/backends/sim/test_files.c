@@ -1,12 +1,8 @@
 /* test_files.c - many seeds of a kernel that delays, reorders, shortens, refuses and cancels in vain.
  *
- *     test_files [FIRST [COUNT]]     the seeds; a failing one is printed
- *
  * Every byte of a file is its place in it, so that whatever order things happen in, what is read is what
  * its place says, or was never written. Afterwards submitted = completed, and the file is closed. */
-#include <poolport/sim.h>
-
-#include "fixture.h"
+#include "seeds.h"
 
 enum { STEPS = 300, PLACES = 4096, LONGEST = 200, MOST = 64 };
 
@@ -19,20 +15,11 @@ static struct run {
         char data[LONGEST];
         pp_operation name;
     } operations[MOST];
-    uint64_t random;
 } run;
 
 static struct {
     uint64_t read, written, ended, shortened, failed, cancelled, late;
 } reached;
-
-static uint32_t below(uint32_t limit)
-{
-    run.random ^= run.random << 13;
-    run.random ^= run.random >> 7;
-    run.random ^= run.random << 17;
-    return (uint32_t)((run.random >> 32) * limit >> 32);
-}
 
 static char at_place(uint64_t place) { return (char)(1 + place % 101); }
 
@@ -76,19 +63,15 @@ static void submit(void)
         CHECK_EQ(pp_port_write_at(run.port, &what, offset, &run.operations[user].name), PP_OK);
 }
 
-static void simulate(uint64_t seed)
+static void simulate(pp_port *port)
 {
-    pp_port_config config = {
-        .backend = PP_BACKEND_SIM, .seed = seed, .max_endpoints = 8, .max_operations = 4096};
-    int os_error, before = checks_failed;
     memset(&run, 0, sizeof run);
-    run.random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
-    CHECK_EQ(pp_port_create(&config, &run.port, NULL, &os_error), PP_OK);
+    run.port = port;
     pp_endpoint_config mine = {
         .descriptor = pp_sim_file(run.port), .key = 1, .flags = PP_OWN_DESCRIPTOR | PP_FILE};
     CHECK_EQ(pp_port_associate(run.port, &mine, &run.file), PP_OK);
     pp_completion row;
-    for (int i = 0; i < STEPS && checks_failed == before; i++) {
+    for (int i = 0; i < STEPS && all_is_well(); i++) {
         uint32_t what = below(8), one = below(MOST);
         if (what < 4)
             submit();
@@ -100,32 +83,24 @@ static void simulate(uint64_t seed)
     pp_close_how how = below(2) ? PP_CLOSE_RESET : PP_CLOSE_DRAIN;
     CHECK_EQ(pp_port_end(run.port, run.file, how), PP_OK);
     do row = next(run.port), take(&row);
-    while (row.event != PP_KIND_CLOSE && checks_failed == before);
+    while (row.event != PP_KIND_CLOSE && all_is_well());
     for (int i = 0; i < MOST; i++) CHECK(!run.operations[i].busy);
     CHECK_EQ(pp_sim_open(run.port), 0);
     end_port(run.port);
-    if (checks_failed != before) printf("seed %" PRIu64 "\n", seed);
 }
 
-static uint64_t first_seed = 1, seeds = 500;
+static void every_seed_keeps_the_books(void) { try_every_seed(4096, simulate); }
 
-static void every_seed_keeps_the_books(void)
-{
-    for (uint64_t seed = first_seed; seed < first_seed + seeds && checks_failed < 20; seed++) simulate(seed);
-}
-
-/* A simulation that meets nothing proves nothing. */
 static void the_seeds_have_met_what_they_should(void)
 {
-    if (seeds < 100) return;
+    if (!there_were_many_seeds()) return;
     CHECK(reached.read > 0 && reached.written > 0 && reached.ended > 0 && reached.shortened > 0);
     CHECK(reached.failed > 0 && reached.cancelled > 0 && reached.late > 0);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc > 1) first_seed = strtoull(argv[1], NULL, 10);
-    if (argc > 2) seeds = strtoull(argv[2], NULL, 10);
+    choose_seeds(argc, argv);
     RUN(every_seed_keeps_the_books);
     RUN(the_seeds_have_met_what_they_should);
     return report();

@@ -1,13 +1,9 @@
 /* test_send_file.c - files between messages, on a kernel that delays, shortens, refuses and cancels in vain.
  *
- *     test_send_file [FIRST [COUNT]]     the seeds; a failing one is printed
- *
  * Every byte of the file is its place in it, every message is one byte that no place has. What the peer gets is,
  * in the order of submission, a beginning of each: all of it, unless its completion says less. Afterwards
  * submitted = completed, and nothing is open. */
-#include <poolport/sim.h>
-
-#include "fixture.h"
+#include "seeds.h"
 
 enum { STEPS = 300, PLACES = 4096, MOST = 256, MESSAGE = 127 };
 
@@ -23,7 +19,6 @@ static struct run {
     } operations[MOST];
     char got[MOST * PLACES];
     uint64_t got_bytes;
-    uint64_t random;
 } run;
 
 static struct {
@@ -31,14 +26,6 @@ static struct {
 } reached;
 
 static const char message = MESSAGE;
-
-static uint32_t below(uint32_t limit)
-{
-    run.random ^= run.random << 13;
-    run.random ^= run.random >> 7;
-    run.random ^= run.random << 17;
-    return (uint32_t)((run.random >> 32) * limit >> 32);
-}
 
 static char at_place(uint64_t place) { return (char)(1 + place % 101); }
 
@@ -104,17 +91,13 @@ static void compare(void)
     CHECK_EQ(at, run.got_bytes);
 }
 
-static void simulate(uint64_t seed)
+static void simulate(pp_port *port)
 {
-    pp_port_config config = {
-        .backend = PP_BACKEND_SIM, .seed = seed, .max_endpoints = 8, .max_operations = 4096};
-    int os_error, before = checks_failed;
     int64_t ends[2];
     char content[PLACES / 2];
     memset(&run, 0, offsetof(struct run, got));
     run.got_bytes = 0;
-    run.random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
-    CHECK_EQ(pp_port_create(&config, &run.port, NULL, &os_error), PP_OK);
+    run.port = port;
     CHECK_EQ(pp_sim_pair(run.port, ends), PP_OK);
     run.peer = ends[1];
     pp_endpoint_config stream = {.descriptor = ends[0], .key = 1, .flags = PP_OWN_DESCRIPTOR};
@@ -125,7 +108,7 @@ static void simulate(uint64_t seed)
     CHECK_EQ(pp_sim_write(run.port, mine.descriptor, content, sizeof content), sizeof content);
     CHECK_EQ(pp_port_associate(run.port, &mine, &run.file), PP_OK);
     pp_completion row;
-    for (int i = 0; i < STEPS && checks_failed == before; i++) {
+    for (int i = 0; i < STEPS && all_is_well(); i++) {
         uint32_t what = below(8);
         if (what < 3)
             submit();
@@ -139,7 +122,7 @@ static void simulate(uint64_t seed)
     unsigned closed = 0;
     CHECK_EQ(pp_port_end(run.port, run.file, PP_CLOSE_DRAIN), PP_OK);
     CHECK_EQ(pp_port_end(run.port, run.sender, PP_CLOSE_DRAIN), PP_OK);
-    while (closed < 2 && checks_failed == before) {
+    while (closed < 2 && all_is_well()) {
         read_some(PLACES);
         if (!pp_port_dequeue(run.port, &row, 1, 0, NULL)) continue;
         take(&row);
@@ -150,28 +133,20 @@ static void simulate(uint64_t seed)
     pp_sim_close(run.port, run.peer, 0);
     CHECK_EQ(pp_sim_open(run.port), 0);
     end_port(run.port);
-    if (checks_failed != before) printf("seed %" PRIu64 "\n", seed);
 }
 
-static uint64_t first_seed = 1, seeds = 500;
+static void every_seed_keeps_the_books(void) { try_every_seed(4096, simulate); }
 
-static void every_seed_keeps_the_books(void)
-{
-    for (uint64_t seed = first_seed; seed < first_seed + seeds && checks_failed < 20; seed++) simulate(seed);
-}
-
-/* A simulation that meets nothing proves nothing. */
 static void the_seeds_have_met_what_they_should(void)
 {
-    if (seeds < 100) return;
+    if (!there_were_many_seeds()) return;
     CHECK(reached.whole > 0 && reached.shortened > 0);
     CHECK(reached.failed > 0 && reached.cancelled > 0 && reached.late > 0);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc > 1) first_seed = strtoull(argv[1], NULL, 10);
-    if (argc > 2) seeds = strtoull(argv[2], NULL, 10);
+    choose_seeds(argc, argv);
     RUN(every_seed_keeps_the_books);
     RUN(the_seeds_have_met_what_they_should);
     return report();

@@ -1,7 +1,5 @@
 /* test_streams.c - many seeds of a simulated kernel, and what must hold after each of them.
  *
- *     test_streams [FIRST [COUNT]]     the seeds; a failing one is printed
- *
  * A seed decides what the kernel does (sim.h) and what the program does: accept, connect, send from
  * blocks and from memory, receive, hold blocks so that the pool runs dry, cancel, end, reset, in any
  * order. Each stream carries bytes that say where in it they belong. Afterwards:
@@ -9,12 +7,22 @@
  *     submitted = completed             acquired = released, nothing live, nothing pinned
  *     one last completion for each operation that reports        no socket is left
  *     free + owned + in flight + cached = capacity               each stream is what was sent */
-#include <poolport/sim.h>
 #include <poolport/slab.h>
 
-#include "fixture.h"
+#ifndef SEEDS
+#define SEEDS 3000
+#endif
+#include "seeds.h"
 
-enum { STEPS = 400, PEERS = 12, OPERATIONS = 4096, HELD = 64, BLOCK = 512, CAPACITY = 12 };
+enum {
+    STEPS = 400,
+    PEERS = 12,
+    OPERATIONS = 4096,
+    HELD = 64,
+    BLOCK = 512,
+    CAPACITY = 12,
+    OPERATION_SLOTS = 512
+};
 
 /* A connection, from both ends. */
 struct peer {
@@ -41,19 +49,12 @@ static struct run {
     uint64_t operations;
     pp_handle held[HELD];
     unsigned holding, closes, associated, taken_over;
-    uint64_t random, digest;
+    uint64_t digest;
 } run;
 
 /* What all seeds together have reached. */
 static pp_port_stats reached;
-
-static uint32_t below(uint32_t limit)
-{
-    run.random ^= run.random << 13;
-    run.random ^= run.random >> 7;
-    run.random ^= run.random << 17;
-    return (uint32_t)((run.random >> 32) * limit >> 32);
-}
+static uint64_t all_digests;
 
 static char byte_at(uint64_t peer, uint64_t position, bool theirs)
 {
@@ -331,16 +332,13 @@ static void step(void)
 
 /* ---- before and after ------------------------------------------------------------------------------------ */
 
-static void begin(uint64_t seed)
+static void begin(pp_port *port)
 {
-    pp_port_config config = {.backend = PP_BACKEND_SIM, .seed = seed, .max_operations = 512};
     pp_slab_config slab = {.block_bytes = BLOCK, .block_count = CAPACITY};
-    int os_error;
     memset(&run, 0, sizeof run);
-    run.random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
+    run.port = port;
     CHECK_EQ(pp_slab_create(&slab, &run.pool), PP_OK);
     pp_pool_provider(run.pool, &run.provider);
-    CHECK_EQ(pp_port_create(&config, &run.port, NULL, &os_error), PP_OK);
     for (int i = 0; i < PEERS; i++) run.peers[i].theirs = -1;
     run.listener = pp_sim_listener(run.port);
     pp_endpoint_config listens = {.descriptor = run.listener, .key = PEERS, .flags = PP_OWN_DESCRIPTOR};
@@ -403,41 +401,37 @@ static void finish(void)
     pp_pool_destroy(run.pool);
 }
 
-static uint64_t simulate(uint64_t seed)
+static void simulate(pp_port *port)
 {
-    int before = checks_failed;
-    begin(seed);
-    for (int i = 0; i < STEPS && checks_failed == before; i++) step();
+    begin(port);
+    for (int i = 0; i < STEPS && all_is_well(); i++) step();
     finish();
-    if (checks_failed != before) printf("seed %" PRIu64 "\n", seed);
-    return run.digest;
+    all_digests = all_digests * 31 + run.digest;
 }
 
 /* ---- the cases --------------------------------------------------------------------------------------------- */
 
-#ifndef SEEDS
-#define SEEDS 3000
-#endif
-
-static uint64_t first_seed = 1, seeds = SEEDS;
-
 static void every_seed_keeps_the_books(void)
 {
-    uint64_t all = 0;
-    for (uint64_t seed = first_seed; seed < first_seed + seeds && checks_failed < 20; seed++)
-        all = all * 31 + simulate(seed);
-    printf("seeds %" PRIu64 " to %" PRIu64 ": %016" PRIx64 "\n", first_seed, first_seed + seeds - 1, all);
+    all_digests = 0;
+    try_every_seed(OPERATION_SLOTS, simulate);
+    printf("seeds %" PRIu64 " to %" PRIu64 ": %016" PRIx64 "\n", first_seed, first_seed + seeds - 1,
+           all_digests);
 }
 
 static void a_seed_says_the_same_again(void)
 {
-    for (uint64_t seed = first_seed; seed < first_seed + 20; seed++) CHECK_EQ(simulate(seed), simulate(seed));
+    for (uint64_t seed = first_seed; seed < first_seed + 20; seed++) {
+        try_seed(seed, OPERATION_SLOTS, simulate);
+        uint64_t before = run.digest;
+        try_seed(seed, OPERATION_SLOTS, simulate);
+        CHECK_EQ(run.digest, before);
+    }
 }
 
-/* A simulation that meets nothing proves nothing. */
 static void the_seeds_have_met_what_they_should(void)
 {
-    if (seeds < 100) return;
+    if (!there_were_many_seeds()) return;
     CHECK(reached.receives > 0 && reached.empty_receives > 0);
     CHECK(reached.partial_sends > 0 && reached.gathered_sends > 0);
     CHECK(reached.accepted > 0 && reached.connects > 0 && reached.refused > 0);
@@ -474,8 +468,7 @@ static void what_is_of_another_kernel_is_refused(void)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1) first_seed = strtoull(argv[1], NULL, 10);
-    if (argc > 2) seeds = strtoull(argv[2], NULL, 10);
+    choose_seeds(argc, argv);
     RUN(what_is_of_another_kernel_is_refused);
     RUN(every_seed_keeps_the_books);
     RUN(the_seeds_have_met_what_they_should);

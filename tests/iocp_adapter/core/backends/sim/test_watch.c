@@ -1,12 +1,8 @@
 /* test_watch.c - many seeds of a kernel that delays, reorders, refuses and cancels waits in vain.
  *
- *     test_watch [FIRST [COUNT]]     the seeds; a failing one is printed
- *
  * What is said to be ready is tried at once. Data that nobody reads must be told, sooner or later, to all who
  * wait for it, and each wait ends once. */
-#include <poolport/sim.h>
-
-#include "fixture.h"
+#include "seeds.h"
 
 enum { STEPS = 300, MOST = 24 };
 
@@ -18,20 +14,12 @@ static struct run {
         bool busy, reads;
         pp_operation name;
     } waits[MOST];
-    uint64_t random, busy;
+    uint64_t busy;
 } run;
 
 static struct {
     uint64_t readable, writable, hung_up, cancelled, late, refused, aborted;
 } reached;
-
-static uint32_t below(uint32_t limit)
-{
-    run.random ^= run.random << 13;
-    run.random ^= run.random >> 7;
-    run.random ^= run.random << 17;
-    return (uint32_t)((run.random >> 32) * limit >> 32);
-}
 
 static void take(const pp_completion *row)
 {
@@ -86,7 +74,7 @@ static void step(void)
 }
 
 /* Both directions become ready, or the socket goes: then every wait has to end without a cancel. */
-static void make_all_end(int before)
+static void make_all_end(void)
 {
     uint32_t how = below(3);
     pp_completion row;
@@ -99,44 +87,33 @@ static void make_all_end(int before)
     } else {
         pp_sim_close(run.port, run.sockets[how - 1 ? 0 : 1], below(2));
     }
-    while (run.busy && checks_failed == before) row = next(run.port), take(&row);
+    while (run.busy && all_is_well()) row = next(run.port), take(&row);
     if (how != 1) pp_sim_close(run.port, run.sockets[1], 0);
     if (how != 2) pp_sim_close(run.port, run.sockets[0], 0);
 }
 
-static void simulate(uint64_t seed)
+static void simulate(pp_port *port)
 {
-    pp_port_config config = {.backend = PP_BACKEND_SIM, .seed = seed, .max_operations = 256};
-    int os_error, before = checks_failed;
     memset(&run, 0, sizeof run);
-    run.random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
-    CHECK_EQ(pp_port_create(&config, &run.port, NULL, &os_error), PP_OK);
+    run.port = port;
     CHECK_EQ(pp_sim_pair(run.port, run.sockets), PP_OK);
-    for (int i = 0; i < STEPS && checks_failed == before; i++) step();
-    if (below(4)) make_all_end(before);
+    for (int i = 0; i < STEPS && all_is_well(); i++) step();
+    if (below(4)) make_all_end();
     end_port(run.port);
-    if (checks_failed != before) printf("seed %" PRIu64 "\n", seed);
 }
 
-static uint64_t first_seed = 1, seeds = 500;
+static void every_seed_keeps_the_books(void) { try_every_seed(256, simulate); }
 
-static void every_seed_keeps_the_books(void)
-{
-    for (uint64_t seed = first_seed; seed < first_seed + seeds && checks_failed < 20; seed++) simulate(seed);
-}
-
-/* A simulation that meets nothing proves nothing. */
 static void the_seeds_have_met_what_they_should(void)
 {
-    if (seeds < 100) return;
+    if (!there_were_many_seeds()) return;
     CHECK(reached.readable > 0 && reached.writable > 0 && reached.hung_up > 0);
     CHECK(reached.cancelled > 0 && reached.late > 0 && reached.refused > 0 && reached.aborted > 0);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc > 1) first_seed = strtoull(argv[1], NULL, 10);
-    if (argc > 2) seeds = strtoull(argv[2], NULL, 10);
+    choose_seeds(argc, argv);
     RUN(every_seed_keeps_the_books);
     RUN(the_seeds_have_met_what_they_should);
     return report();
