@@ -7,7 +7,6 @@ carries data becomes a lease and a call of the handler. All other rows come to t
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 from collections.abc import Callable
@@ -20,9 +19,9 @@ from iocp_adapter.handler import received_of
 from iocp_adapter.holding import HoldWatch
 from iocp_adapter.listening import close_descriptor
 from iocp_adapter.native_port import NativePort, nanoseconds
-from iocp_adapter.options import bytes_of
-from iocp_adapter.sent_files import OpenFile, PathFile, file_descriptor, part_of_file
-from pools import Lease, Pool
+from iocp_adapter.outgoing import Outgoing
+from iocp_adapter.sent_files import OpenFile
+from pools import Pool
 
 __all__ = ["BATCH_ROWS", "Serving"]
 
@@ -48,14 +47,6 @@ class Placement(Protocol):
 
     def give(self, descriptor: int, number: int) -> bool:
         """Hand a socket to another loop; False: it stays here."""
-
-
-def _measure(data: Lease | bytes | bytearray | memoryview) -> tuple[Lease | bytes, int]:
-    """What to hold until it is sent, and its size; what could change meanwhile is copied."""
-    if isinstance(data, Lease):
-        return data, data.size
-    kept = bytes_of(data)
-    return kept, len(kept)
 
 
 def _forget_frames(error: BaseException) -> None:
@@ -109,8 +100,7 @@ class Serving(Exchange):
         """What a connection was reset for here, until its end, which the engine knows no reason of."""
         self._told: set[int] = set()
         """Errors of the pool that were logged."""
-        self._held: dict[int, object] = {}
-        self._holds = itertools.count(1)
+        self.outgoing = Outgoing(port, provider)
         flags = lib.PP_OWN_DESCRIPTOR | lib.PP_SELF_CLOSING
         config = ffi.new(
             "pp_endpoint_config *", {"provider": port.provider(provider), "flags": flags, **limits}
@@ -148,7 +138,7 @@ class Serving(Exchange):
         if accepted or (event & _KIND == _POST and user):
             close_descriptor(result, self.flags)
         if event & _KIND in _SENT:
-            self._let_go(user)
+            self.outgoing.let_go(user)
 
     # ---- everything that is not data --------------------------------------------------------
 
@@ -162,7 +152,7 @@ class Serving(Exchange):
             if self.holds and not error:
                 self.holds.look()
         elif kind in _SENT:
-            self._let_go(user)
+            self.outgoing.let_go(user)
             if error >= lib.PP_ERROR_STATUS and (connection := self.connections.get(key)):
                 reason = completion_error(error)
                 _log.error("a send on %r failed, it is closed: %s", connection, reason)
@@ -263,26 +253,8 @@ class Serving(Exchange):
 
     def send_slowly(self, connection: Connection, data: Any, length: int | None) -> None:
         """A send that is not collected: of bytes, of another pool's lease, from another thread."""
-        source, size = _measure(data)
-        if length is None:
-            length = size
-        elif not isinstance(length, int) or not 0 <= length <= size:
-            what = f"a lease of {size}: stay within the lease" if isinstance(source, Lease) else f"{size}"
-            raise PortValueError(f"send of {length} bytes from {what}")
         self.flush()
-        native = ffi.new("pp_send *", {"endpoint": connection.endpoint, "bytes": length})
-        if isinstance(source, Lease) and source.pool is self.provider:
-            native.block = source.handle
-            native.flags = lib.PP_SEND_TAKE | lib.PP_SEND_QUIET
-            if self._submit(native):
-                source.detach()
-            else:
-                source.release()
-            return
-        view = source.view if isinstance(source, Lease) else source
-        native.address = int(ffi.cast("uintptr_t", ffi.from_buffer(view)))
-        native.user = self._hold(source)
-        self._submit(native)
+        self.outgoing.send(connection.endpoint, data, length)
 
     def send_file(
         self,
@@ -292,42 +264,8 @@ class Serving(Exchange):
         count: int | None,
     ) -> int:
         """A part of a file; it is held until it was sent, and closed where it was opened here."""
-        source: PathFile | OpenFile = PathFile(file) if isinstance(file, str | os.PathLike) else file
-        try:
-            descriptor = source.descriptor if isinstance(source, PathFile) else file_descriptor(source)
-            part = part_of_file(descriptor, offset, count)
-        except BaseException:
-            if isinstance(source, PathFile):
-                source.close()
-            raise
         self.flush()
-        about = {"endpoint": connection.endpoint, "user": self._hold(source), **part}
-        native = ffi.new("pp_file_send *", about)
-        self._submit(native, lib.pp_port_send_file)
-        return part["bytes"]
-
-    def _submit(self, native: Any, call: Callable[..., int] = lib.pp_port_send) -> bool:
-        """False: the connection has ended, the message is dropped."""
-        status = call(self.port.c, native, ffi.NULL)
-        if not status:
-            return True
-        self._let_go(native.user)
-        if status == lib.PP_STALE:
-            return False
-        raise error_for(status, f"send of {native.bytes} bytes")
-
-    def _hold(self, source: object) -> int:
-        """A number by which ``_let_go`` finds it. Any thread."""
-        number = next(self._holds)
-        self._held[number] = source
-        return number
-
-    def _let_go(self, hold: int) -> None:
-        held = self._held.pop(hold, None)
-        if isinstance(held, Lease):
-            held.release()
-        elif isinstance(held, PathFile):
-            held.close()
+        return self.outgoing.send_file(connection.endpoint, file, offset, count)
 
     def end(self, connection: Connection, how: int) -> None:
         """End a connection; ``disconnected`` follows when it has happened."""

@@ -1,0 +1,103 @@
+"""What a server sends besides the leases that its loop in C collects: bytes, files, other pools' leases.
+
+And whatever comes from other threads. What is sent stays here, under a number that is the send's ``user``,
+until the completion with that number lets it go. The numbers are Python's alone: a handler in C, which may
+send on the same port, has those below for its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from iocp_adapter._native import ffi, lib
+from iocp_adapter.errors import PortValueError, error_for
+from iocp_adapter.native_port import NativePort
+from iocp_adapter.options import bytes_of
+from iocp_adapter.rows import FIRST_TOKEN
+from iocp_adapter.sent_files import OpenFile, PathFile, file_descriptor, part_of_file
+from pools import Lease, Pool
+
+__all__ = ["Outgoing"]
+
+
+def _measure(data: Lease | bytes | bytearray | memoryview) -> tuple[Lease | bytes, int]:
+    """What to hold until it is sent, and its size; what could change meanwhile is copied."""
+    if isinstance(data, Lease):
+        return data, data.size
+    kept = bytes_of(data)
+    return kept, len(kept)
+
+
+class Outgoing:
+    """Submits them, and holds them. Any thread."""
+
+    def __init__(self, port: NativePort, provider: Pool):
+        self._port = port
+        self._provider = provider
+        self.held: dict[int, object] = {}
+        """What has not been sent, by number."""
+        self._numbers = itertools.count(FIRST_TOKEN)
+
+    def send(self, endpoint: int, data: Any, length: int | None) -> None:
+        """The first ``length`` bytes, or all; dropped where the connection has ended."""
+        source, size = _measure(data)
+        if length is None:
+            length = size
+        elif not isinstance(length, int) or not 0 <= length <= size:
+            what = f"a lease of {size}: stay within the lease" if isinstance(source, Lease) else f"{size}"
+            raise PortValueError(f"send of {length} bytes from {what}")
+        native = ffi.new("pp_send *", {"endpoint": endpoint, "bytes": length})
+        if isinstance(source, Lease) and source.pool is self._provider:
+            native.block = source.handle
+            native.flags = lib.PP_SEND_TAKE | lib.PP_SEND_QUIET
+            if self._submit(native):
+                source.detach()
+            else:
+                source.release()
+            return
+        view = source.view if isinstance(source, Lease) else source
+        native.address = int(ffi.cast("uintptr_t", ffi.from_buffer(view)))
+        native.user = self._hold(source)
+        self._submit(native)
+
+    def send_file(
+        self, endpoint: int, file: str | os.PathLike[str] | OpenFile, offset: int, count: int | None
+    ) -> int:
+        """A part of a file, which is closed at the end where it was opened here; how many bytes."""
+        source: PathFile | OpenFile = PathFile(file) if isinstance(file, str | os.PathLike) else file
+        try:
+            descriptor = source.descriptor if isinstance(source, PathFile) else file_descriptor(source)
+            part = part_of_file(descriptor, offset, count)
+        except BaseException:
+            if isinstance(source, PathFile):
+                source.close()
+            raise
+        native = ffi.new("pp_file_send *", {"endpoint": endpoint, "user": self._hold(source), **part})
+        self._submit(native, lib.pp_port_send_file)
+        return part["bytes"]
+
+    def let_go(self, number: int) -> None:
+        """It was sent, or will not be."""
+        held = self.held.pop(number, None)
+        if isinstance(held, Lease):
+            held.release()
+        elif isinstance(held, PathFile):
+            held.close()
+
+    def _hold(self, source: object) -> int:
+        number = next(self._numbers)
+        self.held[number] = source
+        return number
+
+    def _submit(self, native: Any, call: Callable[..., int] = lib.pp_port_send) -> bool:
+        """False: the connection has ended, the message is dropped."""
+        status = call(self._port.c, native, ffi.NULL)
+        if not status:
+            return True
+        self.let_go(native.user)
+        if status == lib.PP_STALE:
+            return False
+        raise error_for(status, f"send of {native.bytes} bytes")
