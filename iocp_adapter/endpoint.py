@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.addresses import native_address, pipe_name, socket_address
+from iocp_adapter.buffers import file_offset, message, room
 from iocp_adapter.errors import PortValueError, error_for
 from iocp_adapter.operation import Operation, Submission
 from iocp_adapter.options import bytes_of, whole
@@ -26,7 +27,6 @@ _NEEDS_PROVIDER = "it takes an endpoint with a pool for the data: give associate
 _TAKES_MESSAGES = "the socket's datagrams would be cut, and an empty one would end it; use recvfrom()"
 _TAKES_FILE = "it takes a file; see CompletionPort.open_file()"
 _TAKES_STREAM = "it takes a socket or pipe; for a file there is write_at()"
-_LAST_OFFSET = (1 << 63) - 1
 
 
 class Endpoint:
@@ -94,7 +94,7 @@ class Endpoint:
         is deferred by its pool until the operation has ended.
         """
         self._refuse_datagrams("recv")
-        block, lease, held = self._room(into)
+        block, lease, held = room(into, self._pool)
         call = self._port._begin(user, lease, held)
         status = lib.pp_port_recv(call.c, self._name, block, call.token, call.out)
         return call.done(status, "recv", _RECEIVES)
@@ -142,7 +142,7 @@ class Endpoint:
         if into is None:
             block, lease, held = ffi.new("pp_block *", {"size": size}) if size else ffi.NULL, None, None
         else:
-            block, lease, held = self._room(into)
+            block, lease, held = room(into, self._pool)
             if size > block.size:
                 raise PortValueError(f"recvfrom of {size} bytes into {block.size}: stay within the buffer")
             block.size = size or block.size
@@ -179,8 +179,8 @@ class Endpoint:
         ``result`` is short where the file ends, and 0 behind its end. Any number of reads and writes may
         be under way at a time; they complete in any order.
         """
-        block, lease, held = self._room(into)
-        offset = _file_offset(offset, block.size)
+        block, lease, held = room(into, self._pool)
+        offset = file_offset(offset, block.size)
         call = self._port._begin(user, lease, held)
         status = lib.pp_port_read_at(call.c, self._name, offset, block, call.token, call.out)
         return call.done(status, f"read_at {offset}", _TAKES_FILE)
@@ -200,7 +200,7 @@ class Endpoint:
         """
         data = data if isinstance(data, Lease) else bytes_of(data)
         size = data.size if isinstance(data, Lease) else len(data)
-        offset = _file_offset(offset, size if length is None else length)
+        offset = file_offset(offset, size if length is None else length)
         native, call = self._message(data, length, user, take)
         status = lib.pp_port_write_at(call.c, native, offset, call.out)
         operation = call.done(status, f"write_at {offset}", _TAKES_FILE)
@@ -270,54 +270,11 @@ class Endpoint:
             raise error_for(lib.PP_STALE, f"send_file of endpoint {file.key}")
         return info.descriptor
 
-    def _room(self, into: Lease | bytearray | memoryview) -> tuple[CData, Lease | None, Any]:
-        """Where to receive: the native block, the lease, and what else must be kept alive."""
-        block = ffi.new("pp_block *")
-        if isinstance(into, Lease):
-            self._require_pool(into)
-            block.handle, block.size = into.handle, into.size
-            return block, into, None
-        try:
-            exported = ffi.from_buffer(into, require_writable=True)
-        except (TypeError, BufferError):
-            raise PortValueError(
-                f"receive into {type(into).__name__}: give a lease, or a writable buffer such as a bytearray"
-            ) from None
-        block.data, block.size = exported, len(exported)
-        return block, None, exported
-
     def _message(
         self, data: Lease | bytes | bytearray | memoryview, length: int | None, user: Any, take: bool
     ) -> tuple[CData, Submission]:
         """What to send: the native message, and the submission that keeps it alive."""
-        native = ffi.new("pp_send *", {"endpoint": self._name})
-        held: Any = None
-        if isinstance(data, Lease):
-            self._require_pool(data)
-            native.block, size = data.handle, data.size
-            native.flags = lib.PP_SEND_TAKE if take else 0
-        else:
-            kept = bytes_of(data)
-            held, size = ffi.from_buffer(kept), len(kept)
-            native.address = int(ffi.cast("uintptr_t", held))
-        wanted = size if length is None else length
-        if not isinstance(wanted, int) or not 0 <= wanted <= size:
-            raise PortValueError(f"send of {length} bytes from {size}: stay within the data")
-        native.bytes = wanted
+        native, held = message(data, length, self._pool, take=take)
         call = self._port._begin(user, data if isinstance(data, Lease) and not take else None, held)
-        native.user = call.token
+        native.endpoint, native.user = self._name, call.token
         return native, call
-
-    def _require_pool(self, lease: Lease) -> None:
-        if lease.pool is not self._pool:
-            mine = "none" if self._pool is None else repr(self._pool.name)
-            raise PortValueError(
-                f"a lease of pool {lease.pool.name!r} on an endpoint whose provider is {mine}; use its own"
-            )
-        lease._live("submit")
-
-
-def _file_offset(offset: int, size: int) -> int:
-    if not isinstance(offset, int) or not 0 <= offset <= _LAST_OFFSET - max(size, 0):
-        raise PortValueError(f"{size} bytes at offset {offset} of a file: an offset is 0 to 2**63 - 1")
-    return offset
