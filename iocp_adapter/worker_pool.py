@@ -25,6 +25,7 @@ from iocp_adapter.errors import PortClosed, PortError, PortValueError
 from iocp_adapter.handler import refuse_coroutine
 from iocp_adapter.native_handler import NativeHandler
 from iocp_adapter.options import whole
+from iocp_adapter.roster import Roster
 from iocp_adapter.workers import Crew, NativeCrew, PythonCrew, ThreadStats, Worker, WorkerStats
 
 __all__ = ["WorkerPool"]
@@ -87,9 +88,8 @@ class WorkerPool:
         self._name = name
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._workers: set[Worker] = set()
-        self._started = self._peak = self._grown = self._shrunk = 0
-        self._handled_by_the_gone = self._errors_of_the_gone = 0
+        self._roster = Roster(stall_seconds)
+        self._started = 0
         self._short_lives = 0
         """Workers that ended by mishap soon after they were started, one after the other."""
         self._closing = False
@@ -104,30 +104,12 @@ class WorkerPool:
     def stats(self) -> WorkerStats:
         """What the pool has done so far, and what it does now."""
         with self._lock:
-            busy = [worker.busy_seconds for worker in self._workers if not worker.scouts]
-            return WorkerStats(
-                threads=len(busy),
-                busy=sum(1 for seconds in busy if seconds),
-                blocked=sum(1 for seconds in busy if self._is_long(seconds)),
-                peak=self._peak,
-                grown=self._grown,
-                shrunk=self._shrunk,
-                handled=self._handled_by_the_gone + sum(worker.handled for worker in self._workers),
-                errors=self._errors_of_the_gone + sum(worker.errors for worker in self._workers),
-            )
+            return self._roster.stats()
 
     def each(self) -> tuple[ThreadStats, ...]:
         """The same of each worker that there is now."""
         with self._lock:
-            found = [
-                (worker.thread.name, worker.handled, worker.errors, worker.busy_seconds)
-                for worker in self._workers
-                if not worker.scouts
-            ]
-        return tuple(ThreadStats(*one, blocked=self._is_long(one[-1])) for one in sorted(found))
-
-    def _is_long(self, busy_seconds: float) -> bool:
-        return busy_seconds >= self._stall_seconds
+            return self._roster.each()
 
     def close(self, timeout: float | None = None) -> bool:
         """End the workers once their handlers have returned; what has completed stays in the port.
@@ -137,24 +119,24 @@ class WorkerPool:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
-            if any(worker.thread is threading.current_thread() for worker in self._workers):
+            if any(worker.thread is threading.current_thread() for worker in self._roster.workers):
                 raise PortError("close() in a handler would wait for itself; call it from another thread")
             self._closing = True
-            for worker in self._workers:
+            for worker in self._roster.workers:
                 worker.stop()
             self._changed.notify_all()
         while True:
             with self._lock:
-                if not self._workers:
+                if not self._roster.workers:
                     break
-                waiting = sum(1 for worker in self._workers if not worker.busy_seconds)
+                waiting = sum(1 for worker in self._roster.workers if not worker.busy_seconds)
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return False
             for _ in range(waiting):
                 self._wake_one()
             with self._lock:
-                if self._workers:
+                if self._roster.workers:
                     self._changed.wait(
                         self._stall_seconds if left is None else min(left, self._stall_seconds)
                     )
@@ -181,25 +163,20 @@ class WorkerPool:
             worker.scouts = scouts
             name = f"{self._name}-{self._started}"
             worker.thread = threading.Thread(target=self._run, args=(worker,), name=name, daemon=True)
-            self._workers.add(worker)
-            self._peak = max(self._peak, self._count())
+            self._roster.add(worker)
             self._begin(worker)
         except (RuntimeError, PortError):  # the system has no thread or no memory left: the others go on
-            _log.exception("a worker could not be started; %d remain", len(self._workers))
-            if not self._workers:
+            _log.exception("a worker could not be started; %d remain", len(self._roster.workers))
+            if not self._roster.workers:
                 raise
 
     def _begin(self, worker: Worker) -> None:
         try:
             worker.thread.start()
         except RuntimeError:
-            self._workers.discard(worker)
+            self._roster.workers.discard(worker)
             worker.end()
             raise
-
-    def _count(self) -> int:
-        """Workers, without a scout; with the lock."""
-        return sum(1 for worker in self._workers if not worker.scouts)
 
     def _run(self, worker: Worker) -> None:
         try:
@@ -225,9 +202,7 @@ class WorkerPool:
         """What a scout has found makes it a worker, unless that is the end of the pool."""
         if worker.scouts and not self._closing:
             with self._lock:
-                worker.scouts = False
-                self._grown += 1
-                self._peak = max(self._peak, self._count())
+                self._roster.promote(worker)
 
     def _replace(self, worker: Worker) -> None:
         """At once where it had lived; what ends one as soon as it begins would end the next one, too."""
@@ -239,28 +214,25 @@ class WorkerPool:
             while not self._closing and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
             self._forget(worker)
-            if not self._closing and self._count() < self._minimum:
+            if not self._closing and self._roster.count() < self._minimum:
                 self._start()
 
     def _may_go(self, worker: Worker) -> bool:
         with self._lock:
             if worker.scouts:
-                if self._all_blocked():
+                if self._roster.all_blocked():
                     return False
                 self._forget(worker)
                 return True
-            if self._count() <= self._minimum:
+            if self._roster.count() <= self._minimum:
                 return False
-            self._shrunk += 1
+            self._roster.shrunk += 1
             self._forget(worker)
             return True
 
     def _forget(self, worker: Worker) -> None:
         """With the lock."""
-        if worker in self._workers:
-            self._workers.discard(worker)
-            self._handled_by_the_gone += worker.handled
-            self._errors_of_the_gone += worker.errors
+        if self._roster.forget(worker):
             self._changed.notify_all()
 
     def _failed(self, completion: Completion, error: BaseException) -> None:
@@ -275,15 +247,11 @@ class WorkerPool:
     def _watch(self) -> None:
         """Send out a scout whenever all workers have been in their handlers for too long."""
         with self._lock:
-            while not self._closing and self._workers:
-                scouted = any(worker.scouts for worker in self._workers)
-                if not scouted and self._count() < self._maximum and self._all_blocked():
+            while not self._closing and self._roster.workers:
+                scouted = any(worker.scouts for worker in self._roster.workers)
+                if not scouted and self._roster.count() < self._maximum and self._roster.all_blocked():
                     self._start(scouts=True)
                 self._changed.wait(self._stall_seconds)
-
-    def _all_blocked(self) -> bool:
-        """With the lock."""
-        return all(self._is_long(worker.busy_seconds) for worker in self._workers if not worker.scouts)
 
     def __enter__(self) -> WorkerPool:
         return self

@@ -118,7 +118,7 @@ def test_it_does_not_grow_where_nothing_waits(port, library):
     with WorkerPool(port, gate.handler, minimum=1, maximum=8, stall_seconds=0.005) as workers:
         port.post()
         gate.await_entered(1)
-        until(lambda: any(worker.scouts for worker in list(workers._workers)))
+        until(lambda: any(worker.scouts for worker in list(workers._roster.workers)))
         asked = port.stats().waits
         until(lambda: port.stats().waits > asked + 3)  # the scout has asked again and again
         assert workers.stats().threads == workers.stats().peak == 1

@@ -198,7 +198,7 @@ def test_it_does_not_grow_where_nothing_waits(port):
     with WorkerPool(port, handle, minimum=1, maximum=8, stall_seconds=0.005) as workers:
         port.post(user="alone")
         assert at_work.acquire(timeout=30)
-        until(lambda: any(worker.scouts for worker in list(workers._workers)))
+        until(lambda: any(worker.scouts for worker in list(workers._roster.workers)))
         asked = port.stats().waits
         until(lambda: port.stats().waits > asked + 3)  # the scout has asked again and again
         assert workers.stats().threads == workers.stats().peak == 1
@@ -210,7 +210,7 @@ def test_it_does_not_grow_where_nothing_waits(port):
         gate.set()
         for _ in range(2):
             assert done.acquire(timeout=30)
-        until(lambda: not any(worker.scouts for worker in list(workers._workers)))
+        until(lambda: not any(worker.scouts for worker in list(workers._roster.workers)))
 
 
 def test_the_workers_end_with_the_port(backend):
