@@ -8,16 +8,14 @@ from types import TracebackType
 from typing import Any
 
 from iocp_adapter._native import CData, lib
-from iocp_adapter.addresses import pipe_name
 from iocp_adapter.completion import Completion
 from iocp_adapter.descriptors import carries_datagrams, refusal
 from iocp_adapter.endpoint import PIPE, Endpoint
 from iocp_adapter.errors import PortValueError
 from iocp_adapter.features import Region
-from iocp_adapter.files import open_descriptor
 from iocp_adapter.foreign import wait_for
-from iocp_adapter.listening import listen_pipe
 from iocp_adapter.native_port import CloseReport, NativePort, budget, delay_ns, limit_ns
+from iocp_adapter.opening import hold_pipe, open_file, open_pipe
 from iocp_adapter.operation import Operation, Submission
 from iocp_adapter.options import LARGEST_64, pool_or_none, seconds_or_none, socket_descriptor, whole
 from iocp_adapter.rows import Pending, Rows, address_of
@@ -169,12 +167,7 @@ class CompletionPort:
         this port. Clients are programs of this machine. Raises ``ListenError``, ``BackendUnavailable``
         (on other systems, where a Unix socket does the same) or ``PortValueError``.
         """
-        descriptor = listen_pipe(address)
-        try:
-            return self.associate(descriptor, key, pipe=True, own=True)
-        except BaseException:
-            lib.pp_port_file_close(descriptor)
-            raise
+        return hold_pipe(self, address, key)
 
     def connect_pipe(
         self,
@@ -190,12 +183,7 @@ class CompletionPort:
         A pipe that is busy is waited for until ``cancel_all``; one that nobody listens on gives a
         ``FileNotFoundError``. Raises ``BackendUnavailable`` on other systems, or ``PortValueError``.
         """
-        name = pipe_name(address)
-        if name is None:
-            raise PortValueError(f"address {address!r}: give pipe:NAME")
-        endpoint = self.associate(0, key, provider, tag=tag, pipe=True, own=True)
-        endpoint.connect(address, user)
-        return endpoint
+        return open_pipe(self, address, key, provider, tag, user)
 
     def open_file(
         self, path: str | os.PathLike[str], mode: str = "r", key: int = 0, provider: Pool | None = None
@@ -206,14 +194,7 @@ class CompletionPort:
         or ``x+`` (the same, where there is no such file). Bytes are what they are on every system.
         Raises ``OSError``, ``PortValueError``.
         """
-        descriptor = open_descriptor(path, mode)
-        try:
-            flags = lib.PP_OWN_DESCRIPTOR | lib.PP_FILE
-            name = self._associate(key, pool_or_none(provider), descriptor=descriptor, flags=flags)
-        except BaseException:
-            lib.pp_port_file_close(descriptor)
-            raise
-        return Endpoint(self, name, key, provider, 0)
+        return open_file(self, path, mode, key, provider)
 
     def post(self, key: int = 0, user: Any = None) -> None:
         """Queue a packet of the program's own: a completion of kind ``post``."""
