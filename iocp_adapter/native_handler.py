@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from collections.abc import Callable
+from types import BuiltinFunctionType
 from typing import Any, NamedTuple
 
 from iocp_adapter._native import CData, ffi, lib
@@ -14,6 +17,7 @@ from pools import Pool
 
 __all__ = ["DISCARD", "ECHO", "NativeHandler", "NativeServing"]
 
+_POINTERS: tuple[Any, ...] = (ctypes.CFUNCTYPE(None).__mro__[1], ctypes._Pointer, ctypes.c_void_p)
 _LAST_ADDRESS = (1 << (8 * ffi.sizeof("void *"))) - 1
 
 
@@ -26,7 +30,7 @@ class _Functions(NamedTuple):
     context: int = 0
     """The first argument of both, as an address."""
     keep: Any = None
-    """Whatever must live as long as the server or the pool, such as the library that the function is in."""
+    """What must live as long as the server or the pool: what the others were made of, and what was given."""
     work: int = 0
     """The address of a ``pp_work_fn`` of ``poolport/worker.h``, for a ``WorkerPool``."""
 
@@ -34,32 +38,44 @@ class _Functions(NamedTuple):
 class NativeHandler(_Functions):
     """Functions in C: what a ``Server`` or a ``WorkerPool`` takes for its handler.
 
-    They are called without the GIL by the serving thread, or by all workers; ``ECHO`` and ``DISCARD``
-    are two that ship. Raises ``PortValueError`` for what is no address.
+    ``address`` is a ``pp_received_fn``, for a server, ``work`` a ``pp_work_fn``, for a worker pool, and
+    ``context`` the first argument of both: functions and pointers of ctypes or cffi, or plain addresses.
+    They are kept, and a function of ctypes keeps its library; ``keep`` is whatever else must live as long
+    as the server or the pool. They are called without the GIL by the serving thread, or by all workers;
+    ``ECHO`` and ``DISCARD`` are two that ship. Raises ``PortValueError`` for what is no address.
     """
 
     __slots__ = ()
 
     def __new__(
-        cls, name: str, address: int = 0, context: int = 0, keep: Any = None, work: int = 0
+        cls, name: str, address: Any = 0, context: Any = 0, keep: Any = None, work: Any = 0
     ) -> NativeHandler:
-        for what, value in (("address", address), ("context", context), ("work", work)):
-            whole(f"{what} of handler {name!r}", value, _LAST_ADDRESS, means="none")
+        given = (address, context, keep, work)
+        address, context, work = (
+            whole(f"{what} of handler {name!r}", _number_of(value), _LAST_ADDRESS, means="none")
+            for what, value in (("address", address), ("context", context), ("work", work))
+        )
         if not address and not work:
             raise PortValueError(
                 f"handler {name!r} has no function: give the address of a pp_received_fn for a server, "
                 "or as work= that of a pp_work_fn for a worker pool"
             )
-        return super().__new__(cls, name, address, context, keep, work)
+        return super().__new__(cls, name, address, context, given, work)
 
 
-def _address(function: CData) -> int:
-    return int(ffi.cast("uintptr_t", function))
+def _number_of(value: Any) -> Any:
+    """The address that a function or pointer of ctypes or cffi is; anything else as it came."""
+    if isinstance(value, _POINTERS):
+        return ctypes.cast(value, ctypes.c_void_p).value or 0
+    if isinstance(value, ffi.CData | BuiltinFunctionType):  # the latter: of a module that cffi has made
+        with contextlib.suppress(TypeError):
+            return int(ffi.cast("uintptr_t", value))
+    return value
 
 
-ECHO = NativeHandler("echo", _address(lib.pp_serve_echo), work=_address(lib.pp_work_echo))
+ECHO = NativeHandler("echo", lib.pp_serve_echo, work=lib.pp_work_echo)
 """Sends back what comes."""
-DISCARD = NativeHandler("discard", _address(lib.pp_serve_discard), work=_address(lib.pp_work_discard))
+DISCARD = NativeHandler("discard", lib.pp_serve_discard, work=lib.pp_work_discard)
 """Gives every block back at once."""
 
 

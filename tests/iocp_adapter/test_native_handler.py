@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import subprocess
@@ -11,6 +12,11 @@ import threading
 import pytest
 
 from iocp_adapter import DISCARD, ECHO, NativeHandler, PortValueError, Server
+from iocp_adapter._native import ffi, lib
+
+from .conftest import receive
+
+Received = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint64))
 
 
 def exchange(address, data):
@@ -85,6 +91,79 @@ def test_a_server_that_nobody_served_is_closed_in_order(pool, backend):
 def test_a_handler_without_an_address_is_refused(pool, backend):
     with pytest.raises(PortValueError, match="pp_received_fn"):
         Server("127.0.0.1", 0, NativeHandler("mine", 0), provider=pool, backend=backend)
+
+
+def test_a_function_of_ctypes_is_a_handler_and_a_pointer_its_context(serve):
+    count = ctypes.c_uint64()
+
+    def call(context, received, length):
+        ctypes.cast(context, ctypes.POINTER(ctypes.c_uint64))[0] += length[0]
+        length[0] = 2
+        return lib.PP_ANSWER_SEND
+
+    server = serve(NativeHandler("made", Received(call), context=ctypes.pointer(count)))
+    assert exchange(server.address, b"hello") == b"he"
+    assert count.value == 5
+
+
+def test_a_function_of_cffi_is_a_handler(serve):
+    for function in (lib.pp_serve_echo, ffi.addressof(lib, "pp_serve_echo")):
+        handler = NativeHandler("theirs", function, context=ffi.cast("void *", 4096))
+        assert (handler.address, handler.context) == (ECHO.address, 4096)
+    assert exchange(serve(handler).address, b"hello") == b"hello"
+
+
+@pytest.mark.parametrize("wrong", ["pp_serve_echo", -1, 1 << 80, print])
+def test_what_is_no_function_in_c_is_refused_with_what_it_is(wrong):
+    with pytest.raises(PortValueError, match="address of handler 'mine'"):
+        NativeHandler("mine", wrong)
+
+
+def test_what_a_handler_keeps_it_sends_by_the_calls_that_came_with_it(serve, dial):
+    """What the first peer says is kept, and is what the second one hears."""
+    kept = []
+
+    def call(_, address, length):
+        received = ffi.cast("pp_received *", address)
+        if not kept:
+            kept.append((received.block, received.bytes))
+            return lib.PP_ANSWER_KEEP
+        block, size = kept.pop()
+        send = {"endpoint": received.endpoint, "block": block, "bytes": size}
+        send["flags"] = lib.PP_SEND_TAKE | lib.PP_SEND_QUIET
+        assert received.calls.send(received.port, ffi.new("pp_send *", send), ffi.NULL) == lib.PP_OK
+        return lib.PP_ANSWER_RELEASE
+
+    server = serve(NativeHandler("made", Received(call)))
+    first, second = dial(server), dial(server)
+    first.sendall(b"from the first")
+    while server.stats().messages == 0:
+        pass
+    second.sendall(b"?")
+    assert receive(second, 14) == b"from the first"
+
+
+def test_what_a_handler_sends_and_what_the_server_holds_are_not_mixed_up(serve, dial):
+    """A send of Python's is held until it has left, by a number that no handler has for a ``user``."""
+    held = bytes(8 << 20)  # more than the socket takes before somebody reads
+    own = b"own"
+    address_of_own = int(ffi.cast("uintptr_t", ffi.from_buffer(own)))
+
+    def call(_, address, length):
+        received = ffi.cast("pp_received *", address)
+        send = {"endpoint": received.endpoint, "address": address_of_own, "bytes": len(own), "user": 1}
+        assert received.calls.send(received.port, ffi.new("pp_send *", send), ffi.NULL) == lib.PP_OK
+        return lib.PP_ANSWER_RELEASE
+
+    server = serve(NativeHandler("made", Received(call)), high_bytes=0)
+    slow, quick = dial(server), dial(server)
+    while len(server.connections) < 2:
+        pass
+    server.connections[0].send(held)
+    quick.sendall(b"?")
+    assert receive(quick, len(own)) == own
+    assert len(server._serving.outgoing.held) == 1
+    assert receive(slow, len(held)) == held
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a process cannot send itself an interrupt there")

@@ -17,11 +17,12 @@
 #ifndef POOLPORT_SERVE_H
 #define POOLPORT_SERVE_H
 
-#include <poolport/port.h>
+#include <poolport/calls.h>
 
 typedef struct pp_serve pp_serve;
 
-/* What has arrived on a connection: the first `bytes` bytes of a block. */
+/* What has arrived on a connection: the first `bytes` bytes of a block; and what a handler that does more than answer
+ * needs for it, linked with the engine or not. */
 typedef struct pp_received {
     uint64_t key; /* of the connection's endpoint */
     pp_endpoint endpoint;
@@ -29,6 +30,9 @@ typedef struct pp_received {
     void *data;     /* NULL where the block has no address until it is pinned */
     uint64_t bytes; /* at least 1 */
     uint64_t size;  /* bytes granted of the block, all of which the handler may write */
+    pp_port *port;
+    const pp_port_calls *calls;  /* of the port */
+    const pp_provider *provider; /* of the block; blocks for other messages come from here, too */
 } pp_received;
 
 /* BATCH_BYTES: the port's batch_bytes that suits this loop. What is answered at once has not left the cache,
@@ -45,7 +49,10 @@ typedef enum pp_answer {
 
 /* `*length` is received->bytes at first; more than received->size is answered by a reset. The handler
  * may call the port, but neither dequeue nor destroy it; it neither releases nor resizes a block that it does not
- * keep. */
+ * keep. A block that it keeps it gives back by the provider's `release`, or sends by the port's `send` with
+ * PP_SEND_TAKE. What it sends itself leaves before the answers of the same batch, also to the same peer: who does both
+ * keeps those blocks as well, and sends everything. Where the loop is that of
+ * a server in Python, such a send has a `user` below 2^63, and its completion comes to nobody. */
 typedef pp_answer (*pp_received_fn)(void *context, const pp_received *received, uint64_t *length);
 
 /*   X(name, kind, unit, meaning) */

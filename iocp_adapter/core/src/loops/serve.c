@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "calls.h"
 #include "engine.h"
 
 enum { BATCH = 256 };
@@ -59,6 +60,9 @@ static void answer(pp_serve *serve, const pp_completion *row)
         .data = (void *)(uintptr_t)row->address,
         .bytes = row->result,
         .size = row->size,
+        .port = serve->port,
+        .calls = &pp_calls_of_port,
+        .provider = serve->provider,
     };
     uint64_t length = received.bytes;
     pp_answer answer = serve->handler(serve->context, &received, &length);

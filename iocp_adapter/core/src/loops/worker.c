@@ -13,34 +13,10 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "calls.h"
 #include "os/os.h"
 
 typedef _Atomic uint64_t counter;
-
-static const pp_port_calls port_calls = {
-    .size = sizeof(pp_port_calls),
-    .version = PP_PORT_CALLS_VERSION,
-    .associate = pp_port_associate,
-    .end = pp_port_end,
-    .queued = pp_port_queued,
-    .accept = pp_port_accept,
-    .connect = pp_port_connect,
-    .disconnect = pp_port_disconnect,
-    .recv = pp_port_recv,
-    .recv_stream = pp_port_recv_stream,
-    .send = pp_port_send,
-    .send_file = pp_port_send_file,
-    .recvfrom = pp_port_recvfrom,
-    .sendto = pp_port_sendto,
-    .read_at = pp_port_read_at,
-    .write_at = pp_port_write_at,
-    .post = pp_port_post,
-    .timer = pp_port_timer,
-    .cancel = pp_port_cancel,
-    .cancel_all = pp_port_cancel_all,
-    .leave = pp_port_leave,
-    .refill = pp_port_refill,
-};
 
 struct pp_worker {
     pp_worker_config config;
@@ -115,7 +91,7 @@ static pp_status handle(pp_worker *worker, const pp_completion *row)
 {
     const pp_worker_config *config = &worker->config;
     uint64_t kind = row->event & PP_KIND_MASK;
-    pp_work work = {.port = config->port, .calls = &port_calls, .row = *row};
+    pp_work work = {.port = config->port, .calls = &pp_calls_of_port, .row = *row};
     if (config->named && has_endpoint(kind)) {
         const pp_named *named = (const pp_named *)(uintptr_t)row->key;
         work.row.key = named->key;

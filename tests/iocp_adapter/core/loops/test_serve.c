@@ -113,6 +113,41 @@ static void a_kept_block_is_the_handlers(void)
     finish();
 }
 
+/* The first message is kept, and sent when the second one comes. */
+static pp_answer pass_on(void *context, const pp_received *received, uint64_t *length)
+{
+    pp_received *kept = context;
+    const pp_provider *pool = received->provider;
+    CHECK(received->port == port && pool == &heap.table);
+    CHECK_EQ(received->calls->version, PP_PORT_CALLS_VERSION);
+    CHECK_EQ(received->calls->size, sizeof(pp_port_calls));
+    if (!kept->block) return *kept = *received, PP_ANSWER_KEEP;
+    pp_send send = {.endpoint = received->endpoint,
+                    .block = kept->block,
+                    .bytes = kept->bytes,
+                    .flags = PP_SEND_TAKE | PP_SEND_QUIET};
+    CHECK_EQ(received->calls->send(received->port, &send, NULL), PP_OK);
+    CHECK_EQ(pool->release(pool->context, received->block), PP_OK);
+    return PP_ANSWER_KEEP;
+}
+
+static void what_a_handler_keeps_it_sends_or_gives_back_by_what_came_with_it(void)
+{
+    pp_received kept = {0};
+    pp_completion row;
+    char heard[6] = {0};
+    begin(pass_on, &kept);
+    CHECK_EQ(sock_write(fds[1], "first", 5), 5);
+    while (counted().messages == 0) CHECK_EQ(pp_serve_turn(serve, &row, 1, 0, NULL), 0);
+    CHECK_EQ(sock_write(fds[1], "now", 3), 3);
+    sock_end_sending(fds[1]);
+    CHECK_EQ(other().event & PP_KIND_MASK, PP_KIND_CLOSE);
+    CHECK_EQ(recv(fds[1], heard, 5, MSG_WAITALL), 5);
+    CHECK_EQ(strcmp(heard, "first"), 0);
+    CHECK_EQ(counted().answers, 0);
+    finish();
+}
+
 static void an_abort_and_a_length_beyond_the_block_reset_the_connection(void)
 {
     struct wish wishes[] = {{.answer = PP_ANSWER_ABORT}, {.answer = PP_ANSWER_SEND, .length = UINT64_MAX}};
@@ -191,6 +226,7 @@ int main(void)
     RUN_ON_ALL(discard_gives_every_block_back);
     RUN_ON_ALL(a_handler_may_change_what_it_sends_and_how_much);
     RUN_ON_ALL(a_kept_block_is_the_handlers);
+    RUN_ON_ALL(what_a_handler_keeps_it_sends_or_gives_back_by_what_came_with_it);
     RUN_ON_ALL(an_abort_and_a_length_beyond_the_block_reset_the_connection);
     RUN_ON_ALL(rows_for_which_there_was_no_room_come_next_time);
     RUN_ON_ALL(destroying_it_gives_back_what_was_not_served);
