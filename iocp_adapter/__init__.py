@@ -45,6 +45,7 @@ from iocp_adapter.stats import (
 )
 from iocp_adapter.worker_pool import WorkerPool
 from iocp_adapter.workers import ThreadStats, WorkerStats
+from pools import get_cmake_dir, get_include, get_library_dir, get_pkgconfig_dir
 
 __all__ = [
     "DISCARD",
@@ -80,4 +81,8 @@ __all__ = [
     "ThreadStats",
     "WorkerPool",
     "WorkerStats",
+    "get_cmake_dir",
+    "get_include",
+    "get_library_dir",
+    "get_pkgconfig_dir",
 ]

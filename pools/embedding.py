@@ -1,4 +1,4 @@
-"""Where a C or C++ program finds the headers and the library that came with this package."""
+"""Where a C or C++ program finds the headers and the libraries that came with this package."""
 
 from __future__ import annotations
 
@@ -21,30 +21,41 @@ def _part(*names: str) -> str:
 
 
 def get_include() -> str:
-    """The directory for the compiler's ``-I``: it holds ``poolport/poolport.h``."""
+    """The directory for the compiler's ``-I``: it holds ``poolport/poolport.h`` and ``poolport/port.h``."""
     return _part("include")
 
 
 def get_library_dir() -> str:
-    """The directory for the linker's ``-L``: it holds ``libpoolport.a`` (``poolport.lib`` for MSVC)."""
+    """The directory for the linker's ``-L``: ``libpoolport.a``, ``libpoolport_engine.a`` (MSVC: ``.lib``)."""
     return _part("lib")
 
 
 def get_pkgconfig_dir() -> str:
-    """The directory for ``PKG_CONFIG_PATH``: it holds ``poolport.pc``."""
+    """The directory for ``PKG_CONFIG_PATH``: it holds ``poolport.pc`` and ``poolport-engine.pc``."""
     return _part("lib", "pkgconfig")
 
 
 def get_cmake_dir() -> str:
-    """The directory for CMake's ``poolport_DIR``: ``find_package(poolport)`` gives ``poolport::poolport``."""
+    """The directory for CMake's ``poolport_DIR``.
+
+    ``find_package(poolport)`` gives ``poolport::poolport``, and ``poolport::engine`` as the component
+    ``engine``.
+    """
     return _part("lib", "cmake", "poolport")
 
 
-def get_flags(kind: str) -> str:
-    """The flags that ``poolport.pc`` gives for ``kind``, "Cflags" or "Libs", for those without pkg-config.
+def _flags(kind: str, library: str) -> list[str]:
+    lines = (Path(get_pkgconfig_dir()) / f"{library}.pc").read_text(encoding="utf-8").splitlines()
+    fields = dict(line.split(": ", 1) for line in lines if ": " in line)
+    below = _flags(kind, fields["Requires"].split()[0]) if "Requires" in fields else []
+    return [*fields[kind].split(), *below]
 
-    Paths with spaces are not quoted, as everywhere in this trade: use CMake for those.
+
+def get_flags(kind: str, library: str = "poolport") -> str:
+    """What a library's ``.pc`` file says of ``kind``, "Cflags" or "Libs", for those without pkg-config.
+
+    With that of the library that it requires. Paths with spaces are not quoted, as everywhere in this trade:
+    use CMake for those.
     """
-    lines = (Path(get_pkgconfig_dir()) / "poolport.pc").read_text(encoding="utf-8").splitlines()
-    flags = next(line.split(":", 1)[1].strip() for line in lines if line.startswith(f"{kind}:"))
+    flags = " ".join(dict.fromkeys(_flags(kind, library)))
     return flags.replace("${includedir}", get_include()).replace("${libdir}", get_library_dir())
