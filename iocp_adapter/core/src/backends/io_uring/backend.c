@@ -109,9 +109,10 @@ static void use_region(pp_port *port, const pp_slot *slot, uring_sqe *entry)
 {
     uring_state *state = port->state;
     const uring_region *region = uring_regions_find(&state->regions, port, &state->ring, slot->provider);
-    if (!region || !uring_region_has(region, slot->data, slot->size)) return;
+    int32_t place = region ? uring_region_place(region, slot->data, slot->size) : URING_NOWHERE;
+    if (place == URING_NOWHERE) return;
     entry->opcode = slot->kind == PP_KIND_READ ? URING_OP_READ_FIXED : URING_OP_WRITE_FIXED;
-    entry->buffer = uring_region_place(&state->regions, region);
+    entry->buffer = (uint16_t)place;
     port->stats.registered_transfers++;
 }
 

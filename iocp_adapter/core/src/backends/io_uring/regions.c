@@ -10,6 +10,15 @@
  *      the kernel             pins them, which RLIMIT_MEMLOCK bounds, in whole pages
  *      pp_provider.unsettle   when the port ends, or the kernel has refused
  *
+ * The kernel takes at most 1 GiB at a time, so a region is registered in pieces, each with a place of its own in the
+ * kernel's table, one after the other. A transfer names one place:
+ *
+ *      |<------ 1 GiB ------>|<------ 1 GiB ------>|<--- the rest --->|
+ *      [block][block] ... [bl|ock][block] ...
+ *         place 0        none          place 1
+ *
+ * A block that lies across a border, and a send whose blocks lie in several pieces, are used as any memory.
+ *
  * A region that is refused is used as if nobody had asked, says why (pp_port_regions()), and is not tried
  * again. Blocks outside of it, which a policy took from the heap, are used as any memory. */
 #define _GNU_SOURCE
@@ -28,6 +37,8 @@ typedef struct update_request {
     uint64_t parts, tags;
     uint32_t count, reserved_too;
 } update_request;
+
+uint32_t uring_piece_bits = 30;
 
 _Static_assert(sizeof(update_request) == 32, "as the kernel has it");
 
@@ -79,7 +90,7 @@ int uring_regions_try(uring *ring)
 
 int uring_regions_init(uring_regions *self, const uring *ring)
 {
-    int error = uring_open_table(ring, URING_REGISTER_BUFFERS2, URING_REGIONS);
+    int error = uring_open_table(ring, URING_REGISTER_BUFFERS2, URING_PIECES);
     self->on = !error;
     return error;
 }
@@ -92,23 +103,48 @@ void uring_regions_end(uring_regions *self, pp_port *port, const uring *ring)
         const pp_provider *provider = self->of[i].provider;
         if (self->of[i].status == PP_OK) provider->unsettle(provider->context);
     }
-    self->count = 0;
+    self->count = self->pieces = 0;
     self->on = false;
     port->stats.registered_bytes = 0;
 }
 
-static void enter(uring_region *region, const uring *ring, uint32_t place)
+/* All its pieces, or none. 0, or minus the error number. */
+static int put_all(const uring_region *region, const uring *ring)
+{
+    size_t most = (size_t)1 << region->piece_bits;
+    for (uint32_t i = 0; i < region->pieces; i++) {
+        size_t at = i * most, left = region->bytes - at;
+        int error =
+            uring_regions_put(ring, region->first + i, (char *)region->from + at, left < most ? left : most);
+        if (!error) continue;
+        while (i-- > 0) uring_regions_put(ring, region->first + i, NULL, 0);
+        return error;
+    }
+    return 0;
+}
+
+static pp_status enter(uring_regions *self, uring_region *region, const uring *ring)
 {
     const pp_provider *provider = region->provider;
     void *from = NULL;
-    region->status =
-        provider->settle ? provider->settle(provider->context, &from, &region->bytes) : PP_UNSUPPORTED;
-    if (region->status != PP_OK) return;
+    if (!provider->settle) return PP_UNSUPPORTED;
+    pp_status status = provider->settle(provider->context, &from, &region->bytes);
+    if (status != PP_OK) return status;
+    uint64_t pieces = ((region->bytes - 1) >> uring_piece_bits) + 1;
     region->from = (uintptr_t)from;
-    region->error = -uring_regions_put(ring, place, from, region->bytes);
-    if (!region->error) return;
-    region->status = PP_IO;
-    provider->unsettle(provider->context);
+    region->first = self->pieces;
+    region->piece_bits = uring_piece_bits;
+    if (pieces > URING_PIECES - self->pieces) status = PP_SIZE;
+    if (status == PP_OK) {
+        region->pieces = (uint32_t)pieces;
+        region->error = -put_all(region, ring);
+        if (region->error) status = PP_IO;
+    }
+    if (status == PP_OK)
+        self->pieces += region->pieces;
+    else
+        provider->unsettle(provider->context);
+    return status;
 }
 
 const uring_region *uring_regions_find(uring_regions *self, pp_port *port, const uring *ring,
@@ -121,7 +157,7 @@ const uring_region *uring_regions_find(uring_regions *self, pp_port *port, const
     if (at == self->count) {
         if (at == URING_REGIONS) return NULL;
         *region = (uring_region){.provider = provider};
-        enter(region, ring, at);
+        region->status = enter(self, region, ring);
         if (region->status == PP_OK) port->stats.registered_bytes += region->bytes;
         self->count++;
     }
@@ -134,8 +170,16 @@ static void say_why(const uring_region *region, char *out)
 {
     struct rlimit limit = {0};
     getrlimit(RLIMIT_MEMLOCK, &limit);
-    if (region->status == PP_OK)
+    if (region->status == PP_OK && region->pieces == 1)
         snprintf(out, PP_REASON_BYTES, "the kernel knows its memory");
+    else if (region->status == PP_OK)
+        snprintf(out, PP_REASON_BYTES,
+                 "the kernel knows its memory, in %u pieces: what lies across a border is used as any memory",
+                 region->pieces);
+    else if (region->status == PP_SIZE)
+        snprintf(out, PP_REASON_BYTES, "its %zu bytes are more than the ring's table has room for, %llu: %s",
+                 region->bytes, (unsigned long long)URING_PIECES << region->piece_bits,
+                 "give a smaller pool, or fewer");
     else if (region->status == PP_IO && region->error == ENOMEM)
         snprintf(
             out, PP_REASON_BYTES,
@@ -143,9 +187,8 @@ static void say_why(const uring_region *region, char *out)
             "a smaller pool",
             region->bytes, (unsigned long long)limit.rlim_cur);
     else if (region->status == PP_IO)
-        snprintf(out, PP_REASON_BYTES, "the kernel says of its %zu bytes: %.80s%s", region->bytes,
-                 strerror(region->error),
-                 region->bytes > (size_t)1 << 30 ? "; it takes 1 GiB at most: give a smaller pool" : "");
+        snprintf(out, PP_REASON_BYTES, "the kernel says of its %zu bytes: %.80s", region->bytes,
+                 strerror(region->error));
     else if (region->status == PP_UNSUPPORTED)
         snprintf(out, PP_REASON_BYTES, "it has no memory of its own: give a pool that has");
     else if (region->status == PP_EXHAUSTED)

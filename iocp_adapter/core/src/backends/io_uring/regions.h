@@ -5,19 +5,25 @@
 #include "engine.h"
 #include "ring.h"
 
-enum { URING_REGIONS = 16 };
+/* PIECES: of all regions together. */
+enum { URING_REGIONS = 16, URING_PIECES = 1024, URING_NOWHERE = -1 };
+
+/* What the kernel takes at once, 1 GiB, is two to this power. Tests without that much memory set less, before there is a
+ * port. */
+extern uint32_t uring_piece_bits;
 
 typedef struct uring_region {
     const pp_provider *provider;
     uintptr_t from;
     size_t bytes;
-    pp_status status; /* PP_OK: registered; PP_IO: the kernel has refused, */
-    int error;        /* and said this */
+    uint32_t first, pieces, piece_bits; /* first: its place in the table; the others follow */
+    pp_status status;                   /* PP_OK: registered; PP_IO: the kernel has refused, */
+    int error;                          /* and said this; PP_SIZE: the table has no room */
 } uring_region;
 
 /* Zero-initialise: nothing is registered. Guarded by the port's lock. */
 typedef struct uring_regions {
-    uint32_t count;
+    uint32_t count, pieces;
     bool on;
     uring_region of[URING_REGIONS];
 } uring_regions;
@@ -25,7 +31,7 @@ typedef struct uring_regions {
 /* Tries reads and writes on a ring that has no table. 0, or minus the error number that says why not. */
 int uring_regions_try(uring *ring);
 
-/* A region in one of the places of a table (uring_open_table()), and the end of the table. 0, or minus the error number. */
+/* A piece in one of the places of a table (uring_open_table()), and the end of the table. 0, or minus the error number. */
 int uring_regions_put(const uring *ring, uint32_t place, const void *from, size_t bytes);
 void uring_regions_close(const uring *ring);
 
@@ -38,14 +44,15 @@ void uring_regions_end(uring_regions *self, pp_port *port, const uring *ring);
  * the kernel knows. By a thread that may acquire. */
 const uring_region *uring_regions_find(uring_regions *self, pp_port *port, const uring *ring,
                                        const pp_provider *provider);
-static inline bool uring_region_has(const uring_region *self, const void *data, uint64_t bytes)
+
+/* The place of the piece that has all of these bytes, at least one; URING_NOWHERE. */
+static inline int32_t uring_region_place(const uring_region *self, const void *data, uint64_t bytes)
 {
-    uintptr_t at = (uintptr_t)data;
-    return at >= self->from && bytes <= self->bytes && at - self->from <= self->bytes - bytes;
-}
-static inline uint16_t uring_region_place(const uring_regions *self, const uring_region *region)
-{
-    return (uint16_t)(region - self->of);
+    uintptr_t at = (uintptr_t)data - self->from; /* from before the region it is larger than any */
+    if (at >= self->bytes || bytes > self->bytes - at) return URING_NOWHERE;
+    uintptr_t piece = at >> self->piece_bits;
+    if ((at + bytes - 1) >> self->piece_bits != piece) return URING_NOWHERE;
+    return (int32_t)(self->first + piece);
 }
 
 /* As pp_port_regions(). */

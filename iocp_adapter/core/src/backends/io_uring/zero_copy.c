@@ -142,7 +142,7 @@ static uint64_t name_of(const zero_copy *self, uint32_t place)
 
 bool zero_copy_owns(uint64_t user_data) { return (uint32_t)user_data & MARK && !(user_data >> 63); }
 
-/* Where all of it is in the registered memory of the endpoint's provider, the send says so. */
+/* Where all of it is in one piece of the registered memory of the endpoint's provider, the send says so. */
 static void name_region(pp_port *port, const zero_copy_known *known, const uring *ring, uring_sqe *entry,
                         const zero_copy_send *send)
 {
@@ -152,10 +152,15 @@ static void name_region(pp_port *port, const zero_copy_known *known, const uring
             return; /* the sender's own: it need not be the pool's thread */
     const pp_provider *provider = port->ends[send->endpoint].provider;
     const uring_region *region = uring_regions_find(known->regions, port, ring, provider);
-    for (uint32_t i = 0; i < send->count; i++)
-        if (!region || !uring_region_has(region, send->parts[i].iov_base, send->parts[i].iov_len)) return;
+    int32_t place = URING_NOWHERE;
+    for (uint32_t i = 0; i < send->count && region; i++) {
+        int32_t of = uring_region_place(region, send->parts[i].iov_base, send->parts[i].iov_len);
+        if (i > 0 && of != place) return;
+        place = of;
+    }
+    if (place == URING_NOWHERE) return;
     entry->ioprio |= URING_SEND_FIXED_BUFFER;
-    entry->buffer = uring_region_place(known->regions, region);
+    entry->buffer = (uint16_t)place;
     port->stats.registered_transfers++;
 }
 
