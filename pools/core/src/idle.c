@@ -18,7 +18,7 @@ struct pp_idle {
     uint32_t quiet;       /* looks in a row at which nothing had happened */
     uint64_t read_ns;     /* when the last reading was made */
     uint64_t kept_bytes;  /* the allowance of the last whole pass */
-    uint64_t calls;       /* that the pool had served when the last whole pass began */
+    uint64_t calls;       /* that the pool had served when the last whole pass began, or PP_CALLS_UNDER_WAY */
     uint64_t freed_bytes; /* in this pass */
     bool passing;
     uint64_t pass_bytes, pass_calls; /* of this pass: its allowance, and calls when it began */
@@ -68,7 +68,7 @@ static bool begin_pass(struct pp_idle *idle, uint64_t now_ns)
 {
     uint64_t calls, need = idle->pool->ops->demand(idle->pool, &calls);
     take_reading(idle, need, now_ns);
-    bool traffic = calls != idle->calls;
+    bool traffic = calls != idle->calls || calls == PP_CALLS_UNDER_WAY;
     uint64_t keep = allowance(idle, need, traffic);
     idle->quiet = traffic || keep < idle->kept_bytes ? 0 : idle->quiet + 1;
     idle->due_ns = now_ns + (idle->quiet > READINGS ? idle->delay_ns / 2 : tick_of(idle));
@@ -105,7 +105,8 @@ static void visit(struct pp_idle *idle, uint64_t now_ns)
     bool told = atomic_load_explicit(&pool->emptied, memory_order_relaxed) != 0;
     if (!told && !idle->passing && !begin_pass(idle, now_ns)) return;
     if (!pp_gate_open(pool)) {
-        idle->due_ns = now_ns + tick_of(idle);
+        bool soon = told && tick_of(idle) > PP_IDLE_NS_MIN; /* what is hurried waits for no age */
+        idle->due_ns = now_ns + (soon ? PP_IDLE_NS_MIN : tick_of(idle));
         return;
     }
     /* only now: a compaction may have ended, or an acquire may have taken it all, while we stood outside */
@@ -229,7 +230,7 @@ static pp_status begin_idle(pp_pool *pool, uint64_t delay_ns)
     idle->pool = pool;
     idle->delay_ns = delay_ns;
     idle->pause_ns = tick_of(idle);
-    idle->calls = UINT64_MAX; /* the first look makes a pass */
+    idle->calls = PP_CALLS_UNDER_WAY; /* the first look makes a pass */
     idle->read_ns = pp_system_now_ns();
     idle->due_ns = idle->read_ns + idle->pause_ns;
     if (!pool->shared) pp_gate_bias(pool);

@@ -38,6 +38,14 @@ void pp_magazine_begin(pp_magazines *magazines, pp_magazine *magazine)
     atomic_fetch_or_explicit(&magazines->used, UINT64_C(1) << at, memory_order_release);
 }
 
+bool pp_magazines_busy(const pp_magazines *magazines)
+{
+    for (uint64_t left = pp_magazines_used(magazines); left; left &= left - 1)
+        if (atomic_load_explicit(&pp_magazines_first(magazines, left)->busy, memory_order_acquire))
+            return true;
+    return false;
+}
+
 void pp_magazines_seize(pp_magazines *magazines)
 {
     for (uint32_t at = 0; at < PP_MAGAZINES; at++)

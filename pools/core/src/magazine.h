@@ -101,6 +101,9 @@ PP_STATIC_ASSERT(PP_MAGAZINES == 1 << 6, "the hash gives six bits, and so many b
 /* From now on others look into this magazine. Inside of it. */
 void pp_magazine_begin(pp_magazines *magazines, pp_magazine *magazine);
 
+/* Is somebody inside of one? If not, whoever did what pp_magazines_ends() read before has left. Any thread. */
+bool pp_magazines_busy(const pp_magazines *magazines);
+
 /* Enters all of them, so that nothing moves; and leaves them. */
 void pp_magazines_seize(pp_magazines *magazines);
 bool pp_magazines_seize_until(pp_magazines *magazines,
@@ -130,7 +133,8 @@ static inline void pp_magazine_note_release(pp_magazine *magazine, uint64_t requ
     int64_t net = pp_magazine_net(magazine);
     if (PP_UNLIKELY(net > atomic_load_explicit(&magazine->peak, memory_order_relaxed)))
         atomic_store_explicit(&magazine->peak, net, memory_order_relaxed);
-    pp_bump(&magazine->released, 1);
+    /* who reads it sees that we are inside, and what the block's acquire counted: pp_magazines_ends() */
+    atomic_store_explicit(&magazine->released, pp_read(&magazine->released) + 1, memory_order_release);
     pp_bump(&magazine->requested_ended, requested);
 }
 

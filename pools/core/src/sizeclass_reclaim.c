@@ -119,5 +119,6 @@ uint64_t pp_sc_demand(const pp_pool *pool, uint64_t *calls)
         if (pp_home_any(&s->remote_head)) pp_sc_add_pending(s, &now);
     }
     *calls = now.acquired + now.released;
+    if (s->shared && pp_magazines_busy(&s->shared->magazines)) *calls = PP_CALLS_UNDER_WAY;
     return now.granted_bytes;
 }

@@ -185,6 +185,7 @@ uint64_t pp_slab_demand(const pp_pool *pool, uint64_t *calls)
         pp_stats_begin(pool, &now);
     if (!pool->shared && pp_slots_any_remote(&s->slots)) pp_slots_pending(&s->slots, &pending, &requested);
     *calls = now.acquired + now.released + pending;
+    if (pool->shared && pp_magazines_busy(&s->magazines)) *calls = PP_CALLS_UNDER_WAY;
     uint64_t busy = now.live_blocks + now.deferred_blocks;
     return (busy > pending ? busy - pending : 0) * s->stride;
 }

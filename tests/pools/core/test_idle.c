@@ -7,6 +7,8 @@
 #include "check.h"
 #include "idle.h"
 #include "pool_base.h"
+#include "sizeclass_shared.h"
+#include "slab_pool.h"
 #include "threads.h"
 
 enum { BLOCK = 4096, BLOCKS = 2048, SURVIVOR = 16, KINDS = 4, DELAY_NS = PP_IDLE_NS_MIN };
@@ -15,15 +17,21 @@ static pp_pool *make(int kind, pp_threads threads)
 {
     pp_pool *pool = NULL;
     pp_pool_config base = {.threads = threads};
-    pp_slab_config slab = {.pool = base, .block_bytes = BLOCK, .block_count = BLOCKS};
-    pp_sizeclass_config sizeclass = {.pool = base, .capacity_bytes = 64 << 20};
+    pp_slab_config fixed = {.pool = base, .block_bytes = BLOCK, .block_count = BLOCKS};
+    pp_sizeclass_config classes = {.pool = base, .capacity_bytes = 64 << 20};
     pp_buddy_config buddy = {.pool = base, .capacity_bytes = (size_t)BLOCKS * BLOCK};
     pp_compacting_config compacting = {.pool = base, .capacity_bytes = (size_t)BLOCKS * BLOCK};
-    if (kind == 0) CHECK_EQ(pp_slab_create(&slab, &pool), PP_OK);
-    if (kind == 1) CHECK_EQ(pp_sizeclass_create(&sizeclass, &pool), PP_OK);
+    if (kind == 0) CHECK_EQ(pp_slab_create(&fixed, &pool), PP_OK);
+    if (kind == 1) CHECK_EQ(pp_sizeclass_create(&classes, &pool), PP_OK);
     if (kind == 2) CHECK_EQ(pp_buddy_create(&buddy, &pool), PP_OK);
     if (kind == 3) CHECK_EQ(pp_compacting_create(&compacting, &pool), PP_OK);
     return pool;
+}
+
+static pp_magazines *magazines_of(pp_pool *pool)
+{
+    return strcmp(pp_pool_strategy(pool), "slab") ? &sizeclass_of(pool)->shared->magazines
+                                                  : &slab_of(pool)->magazines;
 }
 
 static uint64_t gone(const pp_pool *pool)
@@ -321,6 +329,46 @@ static void the_reclaimer_comes_back_later_to_an_owner_who_stays_inside(void)
     pp_pool_destroy(pool);
 }
 
+/* Passes that the reclaimer has made over the pool whose table this is. */
+static pp_pool_ops watched;
+static uint64_t (*reclaim_watched)(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, uint32_t *more);
+static _Atomic int passes;
+
+static uint64_t count_pass(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, uint32_t *more)
+{
+    atomic_fetch_add(&passes, 1);
+    return reclaim_watched(pool, keep_bytes, max_bytes, more);
+}
+
+static void watch_passes(pp_pool *pool)
+{
+    watched = *pool->ops;
+    reclaim_watched = watched.reclaim;
+    watched.reclaim = count_pass;
+    pool->ops = &watched;
+    atomic_store(&passes, 0);
+}
+
+/* As it is where a thread is held up at the end of a call: it has counted, and keeps its magazine. */
+static void the_reclaimer_comes_back_to_a_magazine_that_was_in_use(void)
+{
+    for (int kind = 0; kind <= 1; kind++) {
+        pp_handle handles[2 * SURVIVOR];
+        pp_pool *pool = make(kind, PP_THREADS_SHARED);
+        burst(pool, handles, 2 * SURVIVOR);
+        watch_passes(pool);
+        pp_magazines *magazines = magazines_of(pool);
+        pp_magazine *mine = pp_magazine_enter(magazines);
+        CHECK(mine->count > 0);
+        CHECK_EQ(pp_pool_set_idle(pool, DELAY_NS), PP_OK);
+        while (atomic_load(&passes) < 3) pp_system_yield();
+        pp_magazine_leave(mine);
+        while (gone(pool) < (2 * SURVIVOR - 2) * BLOCK) pp_system_yield();
+        check_whole(pool);
+        pp_pool_destroy(pool);
+    }
+}
+
 static void nobody_waits_for_long_for_an_owner_who_stays_inside(void)
 {
     pp_pool *pool = make(0, PP_THREADS_OWNER);
@@ -372,6 +420,29 @@ static void what_a_compaction_emptied_goes_back_whatever_the_delay(void)
         CHECK_EQ(trimmed(pool), gone(pool));
         pp_pool_destroy(pool);
     }
+}
+
+/* Hurries the reclaimer, and keeps it out until it has given up. */
+static int hurry_and_stay_inside(void *context, const pp_block_info *info)
+{
+    pp_pool *pool = context;
+    CHECK(pp_idle_hurry(pool));
+    while (!atomic_load(&pool->wanted)) pp_system_yield();
+    while (atomic_load(&pool->wanted)) pp_system_yield();
+    return 1;
+}
+
+static void a_reclaimer_in_a_hurry_comes_back_soon_whatever_the_delay(void)
+{
+    static pp_handle handles[BLOCKS];
+    pp_pool *pool = half_full(PP_THREADS_OWNER, handles);
+    CHECK_EQ(pp_pool_set_idle(pool, HOUR_NS), PP_OK);
+    uint64_t begun = pp_system_now_ns();
+    CHECK_EQ(pp_pool_walk(pool, hurry_and_stay_inside, pool), PP_STOPPED);
+    while (atomic_load(&pool->emptied)) pp_system_yield();
+    CHECK(pp_system_now_ns() - begun < HOUR_NS / 60); /* the reclaimer looks at such a pool every 225 s */
+    check_whole(pool);
+    pp_pool_destroy(pool);
 }
 
 /* As it is where a compaction has just told the reclaimer, who did not come yet. */
@@ -435,6 +506,7 @@ int main(void)
         return 0;
     }
     RUN(the_reclaimer_comes_back_later_to_an_owner_who_stays_inside);
+    RUN(the_reclaimer_comes_back_to_a_magazine_that_was_in_use);
     RUN(nobody_waits_for_long_for_an_owner_who_stays_inside);
     RUN(what_cannot_be_is_refused);
     RUN(a_burst_goes_back_and_survivors_stay);
@@ -445,6 +517,7 @@ int main(void)
     RUN(the_next_owner_is_kept_apart_as_well);
     RUN(pools_come_and_go_under_the_reclaimer);
     RUN(what_a_compaction_emptied_goes_back_whatever_the_delay);
+    RUN(a_reclaimer_in_a_hurry_comes_back_soon_whatever_the_delay);
     RUN(nothing_is_left_to_a_reclaimer_that_does_not_come);
     RUN(memory_that_is_to_go_back_holds_up_no_acquire_at_the_limit);
     return report();

@@ -75,6 +75,8 @@ typedef struct pp_compaction {
 /* Non-zero stops the walk, which then returns PP_STOPPED. */
 typedef int (*pp_walk_fn)(void *context, const pp_block_info *info);
 
+#define PP_CALLS_UNDER_WAY UINT64_MAX
+
 /* The table a strategy fills in. NULL means PP_UNSUPPORTED. Contracts as for the
  * pp_pool_ functions of the same name below. */
 typedef struct pp_pool_ops {
@@ -101,7 +103,8 @@ typedef struct pp_pool_ops {
     /* Of strategies that have memory of their own, for the reclaimer of idle memory: */
     void *(*range)(const pp_pool *pool, size_t *bytes); /* pp_pool_range() */
     /* Bytes granted now, without what is on its way to the owner, and how many calls changed that so
-     * far. Any thread; cheap. */
+     * far: PP_CALLS_UNDER_WAY while one of them may still hold blocks that `reclaim` would not find. Any thread;
+     * cheap. */
     uint64_t (*demand)(const pp_pool *pool, uint64_t *calls);
     /* As trim, from inside the pool; stops when about `max_bytes` went back, with 1 in `*more` where
      * there is more to do, and then goes on from there. What a compaction has left to it goes first, whatever
