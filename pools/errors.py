@@ -32,6 +32,9 @@ __all__ = [
 ]
 
 
+_SHARING_VIOLATION = 32  # what Windows says of a file that another open handle may write
+
+
 class PoolError(Exception):
     """Base of every exception that the pools raise; ``status`` is the core's name for it."""
 
@@ -201,6 +204,12 @@ def trace_file_error(status: int, path: str, os_error: int) -> OSError:
         return FileExistsError(
             errno.EEXIST,
             "the trace exists already; remove it, choose another name, or pass replace=True",
+            path,
+        )
+    if os_error == (_SHARING_VIOLATION if os.name == "nt" else errno.EBUSY):
+        return OSError(
+            errno.EBUSY,
+            "the trace is being written, here or by another process; close that one, or choose another name",
             path,
         )
     if os.name == "nt":

@@ -22,8 +22,8 @@ class Trace:
     """A file of allocation events, written by the pools that are attached to it.
 
     The file is readable at any time, also after the process was killed.
-    ``path`` must not exist unless ``replace``; ``limit_bytes`` bounds the file, later
-    records are dropped and counted in ``dropped``.
+    ``path`` must not exist unless ``replace``, and no other open trace, of whatever process, may write it.
+    ``limit_bytes`` bounds the file, later records are dropped and counted in ``dropped``.
 
     Raises ``FileExistsError`` or another ``OSError``, or ``ValueError`` for a path with a zero byte;
     nothing is then left behind.

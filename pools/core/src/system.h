@@ -124,7 +124,8 @@ typedef struct pp_file {
     intptr_t handle;
 } pp_file;
 
-/* Creates a file for reading and writing; an existing one is an error unless `replace`.
+/* Creates a file for reading and writing; an existing one is an error unless `replace`, and so is one that
+ * was created like this, here or in another process, and is not closed yet.
  * PP_EXISTS or PP_IO, with the system's error number in `*os_error`. */
 pp_status pp_file_create(const char *path, int replace, pp_file *out, int *os_error);
 
@@ -137,6 +138,9 @@ void pp_file_unmap(void *address, size_t bytes);
 void pp_file_retire(void *address, size_t bytes);
 pp_status pp_file_truncate(pp_file file, uint64_t bytes);
 void pp_file_close(pp_file file);
+
+/* In the child of a fork: closes its copy of a file that stays its parent's. */
+void pp_file_leave(pp_file file);
 void pp_file_remove(const char *path);
 
 /* The system's error number for a full disk. */

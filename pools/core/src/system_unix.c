@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -206,14 +207,20 @@ void pp_condition_end(pp_condition *condition) { pthread_cond_destroy((pthread_c
 
 pp_status pp_file_create(const char *path, int replace, pp_file *out, int *os_error)
 {
-    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | (replace ? O_TRUNC : O_EXCL), 0666);
+    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | (replace ? 0 : O_EXCL), 0666);
+    *os_error = 0;
     if (file < 0) {
         *os_error = errno;
         return errno == EEXIST ? PP_EXISTS : PP_IO;
     }
-    *os_error = 0;
+    /* Cut under whoever has it mapped, it would end that process by a SIGBUS. Where files have no locks it may. */
+    if (flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        *os_error = EBUSY;
+    else if (replace && ftruncate(file, 0) != 0)
+        *os_error = errno;
+    if (*os_error) close(file);
     out->handle = file;
-    return PP_OK;
+    return *os_error ? PP_IO : PP_OK;
 }
 
 pp_status pp_file_extend(pp_file file, uint64_t bytes)
@@ -244,7 +251,14 @@ pp_status pp_file_truncate(pp_file file, uint64_t bytes)
     return ftruncate((int)file.handle, (off_t)bytes) == 0 ? PP_OK : PP_IO;
 }
 
-void pp_file_close(pp_file file) { close((int)file.handle); }
+/* The lock is of all descriptors that forks have made of this one, and some child may not have closed its own yet. */
+void pp_file_close(pp_file file)
+{
+    flock((int)file.handle, LOCK_UN);
+    close((int)file.handle);
+}
+
+void pp_file_leave(pp_file file) { close((int)file.handle); }
 void pp_file_remove(const char *path) { unlink(path); }
 int pp_file_full_error(void) { return ENOSPC; }
 

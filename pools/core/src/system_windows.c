@@ -235,6 +235,7 @@ void pp_file_retire(void *address, size_t bytes) { VirtualUnlock(address, bytes)
 
 pp_status pp_file_truncate(pp_file file, uint64_t bytes) { return set_length(file, bytes); }
 void pp_file_close(pp_file file) { CloseHandle((HANDLE)file.handle); }
+void pp_file_leave(pp_file file) { CloseHandle((HANDLE)file.handle); }
 
 void pp_file_remove(const char *path)
 {

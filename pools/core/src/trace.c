@@ -322,7 +322,7 @@ static void release_memory(pp_trace *trace)
     free((void *)trace->segments);
     pp_lock_end(&trace->grow_lock);
     pp_lock_end(&trace->text_lock);
-    pp_file_close(trace->file);
+    if (!pp_trace_inherited(trace)) pp_file_close(trace->file);
     free(trace);
 }
 
@@ -353,6 +353,7 @@ void pp_traces_before_fork(void) { pp_lock_take(&all.lock); }
 void pp_traces_after_fork(bool child)
 {
     for (pp_trace *trace = all.newest; trace && child; trace = trace->older) {
+        if (!pp_trace_inherited(trace)) pp_file_leave(trace->file);
         atomic_store_explicit(&trace->inherited, true, memory_order_relaxed);
         trace->serial = 1 + atomic_fetch_add_explicit(&serials, 1, memory_order_relaxed);
         trace->text_chunk = NULL;

@@ -252,6 +252,9 @@ static void write_nothing(void *context)
     CHECK_EQ(pp_trace_text(t->trace, PP_TEXT_NOTE, 0, "a=b", 3), 0);
     CHECK_EQ(pp_pool_trace(t->pool, t->trace, NULL), PP_INVALID);
     CHECK_EQ(pp_pool_trace(t->pool, NULL, NULL), PP_OK);
+    pp_trace *other;
+    int os_error;
+    CHECK_EQ(pp_trace_open("test_fork.pptrace", 1, 0, &other, &os_error), PP_IO); /* the parent writes it */
     CHECK_EQ(pp_trace_close(t->trace), PP_OK);
     pp_pool_destroy(t->pool);
 }
@@ -264,6 +267,30 @@ static long length_of(const char *path)
     long length = ftell(file);
     fclose(file);
     return length;
+}
+
+static void a_child_holds_no_file_that_its_parent_has_closed(void)
+{
+    pp_trace *trace;
+    int os_error, ends[2];
+    char go_on = 0;
+    CHECK_EQ(pp_trace_open("test_fork.pptrace", 1, 0, &trace, &os_error), PP_OK);
+    CHECK_EQ(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        ssize_t got = read(ends[0], &go_on, 1);
+        leave_traces();
+        _exit(got == 1 ? 0 : 1);
+    }
+    CHECK_EQ(pp_trace_close(trace), PP_OK);
+    CHECK_EQ(pp_trace_open("test_fork.pptrace", 1, 0, &trace, &os_error), PP_OK); /* while the child lives */
+    CHECK_EQ(pp_trace_close(trace), PP_OK);
+    CHECK_EQ(write(ends[1], &go_on, 1), 1);
+    int status = 1;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    close(ends[0]), close(ends[1]);
+    remove("test_fork.pptrace");
 }
 
 static void a_trace_stays_the_parents_alone(void)
@@ -400,6 +427,7 @@ int main(void)
     RUN(an_owner_who_forks_uses_his_pool_on);
     RUN(the_pool_of_an_owner_who_is_not_there_can_be_destroyed);
     RUN(a_trace_stays_the_parents_alone);
+    RUN(a_child_holds_no_file_that_its_parent_has_closed);
     RUN(those_who_wait_are_not_waiting_in_the_child);
 #ifndef POOLPORT_SANITIZED
     RUN(a_pool_that_is_only_busy_is_had_beside_one_that_is_held);

@@ -239,6 +239,23 @@ static void a_trace_that_cannot_begin_leaves_no_file(void)
     remove(path);
 }
 
+static void a_file_that_cannot_be_emptied_is_not_replaced(void)
+{
+    pp_trace *trace = NULL;
+    int os_error = 0;
+    pp_status status = PP_IO;
+    for (long allowed = 0; status != PP_OK; allowed++) {
+        FILE *file = fopen(path, "wb");
+        CHECK(file != NULL && fclose(file) == 0);
+        calls_left = allowed;
+        status = pp_trace_open(path, 1, 1 << 26, &trace, &os_error);
+        calls_left = -1;
+        CHECK(status == PP_OK || status == PP_NO_MEMORY || (status == PP_IO && os_error != 0));
+    }
+    CHECK_EQ(pp_trace_close(trace), PP_OK);
+    remove(path);
+}
+
 static void a_trace_that_cannot_grow_counts_what_it_drops(void)
 {
     enum { RECORDS = 200000 };
@@ -395,6 +412,7 @@ int main(void)
     RUN(a_survey_without_memory_says_so);
     RUN(a_refused_tag_can_be_interned_later);
     RUN(a_trace_that_cannot_begin_leaves_no_file);
+    RUN(a_file_that_cannot_be_emptied_is_not_replaced);
     RUN(a_trace_that_cannot_grow_counts_what_it_drops);
     RUN(a_text_without_memory_has_no_id);
     return report();

@@ -137,6 +137,24 @@ static void an_existing_file_is_replaced_only_on_demand(void)
     CHECK(os_error != 0);
 }
 
+static void a_file_that_is_being_written_is_not_replaced(void)
+{
+    size_t bytes;
+    pp_trace *trace = begin(1 << 24), *second = NULL;
+    int os_error = 0;
+    write_one(trace, 1);
+    CHECK_EQ(pp_trace_open(path, 1, 1 << 24, &second, &os_error), PP_IO);
+    CHECK(os_error != 0);
+    CHECK(second == NULL);
+    for (uint64_t i = 2; i <= PP_TRACE_RECORDS_PER_CHUNK; i++) write_one(trace, i);
+    CHECK_EQ(pp_trace_close(trace), PP_OK);
+    char *content = slurp(&bytes);
+    CHECK_EQ(chunk_at(content, 0)->used, PP_TRACE_RECORDS_PER_CHUNK);
+    free(content);
+    CHECK_EQ(pp_trace_open(path, 1, 1 << 24, &second, &os_error), PP_OK);
+    CHECK_EQ(pp_trace_close(second), PP_OK);
+}
+
 static void *write_many(void *context)
 {
     for (uint64_t i = 0; i < 5000; i++) write_one(context, i);
@@ -299,6 +317,7 @@ int main(void)
     RUN(the_same_text_has_one_id_in_the_trace);
     RUN(what_no_longer_fits_is_dropped_and_counted);
     RUN(an_existing_file_is_replaced_only_on_demand);
+    RUN(a_file_that_is_being_written_is_not_replaced);
     RUN(threads_write_side_by_side);
     RUN(a_thread_may_write_to_several_traces_in_turn);
     RUN(a_pool_tells_its_life);

@@ -131,7 +131,8 @@ typedef struct pp_trace pp_trace;
 PP_BEGIN_DECLS
 
 /* Creates `path` and maps it. PP_EXISTS where it exists and `replace` is 0; PP_IO where the
- * system refuses (*os_error then holds errno or GetLastError()); nothing is left behind. */
+ * system refuses (*os_error then holds errno or GetLastError()), and where another open trace, of whatever
+ * process, writes that file (EBUSY or ERROR_SHARING_VIOLATION); nothing is left behind. */
 pp_status pp_trace_open(const char *path, int replace, uint64_t limit_bytes, pp_trace **out, int *os_error);
 
 /* Appends one record, stamping time and thread; all other fields are the caller's. Any
