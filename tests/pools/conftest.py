@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -38,6 +38,19 @@ def make(strategy: str, **options: Any) -> Pool:
 @pytest.fixture(params=STRATEGIES)
 def strategy(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+@pytest.fixture(params=["slab", "shared slab", "malloc", "shared malloc"])
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """Of the strategies that differ most, for one thread or for many; sound in the end."""
+    shared = request.param.startswith("shared")
+    if request.param.endswith("slab"):
+        made: Pool = SlabPool(4096, 16, thread_safe=shared)
+    else:
+        made = MallocPool(thread_safe=shared)
+    with made as pool:
+        yield pool
+        pool.check()
 
 
 def fill(pool: Pool, tag: str | int = 0) -> list[Lease]:

@@ -1,0 +1,61 @@
+"""What a lease reads, writes and resizes: the bytes of its block, and no others."""
+
+from __future__ import annotations
+
+import pytest
+
+from pools import PoolValueError
+
+
+def test_write_takes_any_contiguous_bytes(pool):
+    with pool.acquire(64) as lease:
+        assert lease.write(b"abc") == 3
+        assert lease.write(bytearray(b"def"), 3) == 3
+        assert lease.write(memoryview(b"xghix")[1:4], 6) == 3
+        assert lease.write(memoryview(bytes(range(8))).cast("I"), 9) == 8
+        assert lease.write(memoryview(bytes(6)).cast("B", (2, 3)), 20) == 6
+        assert lease.write(b"", 64) == 0
+        assert lease.read(0, 17) == b"abcdefghi" + bytes(range(8))
+
+
+@pytest.mark.parametrize("data", ["text", 5, None, [1, 2], memoryview(b"abcdef")[::2]])
+def test_write_refuses_what_is_no_run_of_bytes(pool, data):
+    with pool.acquire(64) as lease, pytest.raises(TypeError):
+        lease.write(data)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size"), [(-1, 1), (0, -1), (0, 2**40), (2**40, 1), (1, 2**64), (4090, 7)]
+)
+def test_a_read_stays_within_the_block(pool, offset, size):
+    with pool.acquire(4096) as lease:
+        with pytest.raises(PoolValueError, match="stay within"):
+            lease.read(offset, size)
+        if size > 0:
+            with pytest.raises(PoolValueError):
+                lease.write(bytes(min(size, 9000)), min(offset, 2**50) if offset else 4090)
+        assert lease.read(lease.size) == b""
+
+
+def test_resize_keeps_the_bytes_and_the_handle(pool):
+    with pool.acquire(16) as lease:
+        lease.write(b"0123456789abcdef")
+        handle = lease.handle
+        lease.resize(4000)
+        assert lease.handle == handle
+        assert lease.requested == 4000
+        assert lease.size >= 4000
+        assert lease.read(0, 16) == b"0123456789abcdef"
+        lease.resize(3)
+        assert lease.read(0, 3) == b"012"
+        assert pool.stats().requested_bytes == 3
+
+
+@pytest.mark.parametrize("offset", [-1, -(2**63), -(2**70), 4097, 2**63 - 1, 2**70])
+def test_what_begins_outside_the_block_is_neither_read_nor_written(pool, offset):
+    with pool.acquire(4096) as lease:
+        lease.write(b"x" * 4096)
+        for call in (lease.read, lambda at: lease.read(at, 2**63 - 1), lambda at: lease.write(b"y", at)):
+            with pytest.raises(PoolValueError, match="stay within"):
+                call(offset)
+        assert lease.read() == b"x" * 4096
