@@ -67,11 +67,11 @@ class PoolClosed(PoolError):
 
 
 class StaleHandle(PoolError):
-    """The handle or lease names an earlier owner of the block."""
+    """The handle or lease is of an owner that the block no longer has: it was released, or handed over."""
 
 
 class DoubleRelease(StaleHandle):
-    """The block was already released with this handle or lease."""
+    """A second release: the block was already released with this handle, lease or batch."""
 
 
 class ForeignBlock(PoolError):

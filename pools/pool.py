@@ -107,6 +107,7 @@ class Pool(Labels):
         if not isinstance(lease, Lease):
             raise TypeError(f"release of {lease!r} to pool {self.name!r}: give a lease that it gave")
         if lease.pool is not self:
+            lib.pp_pool_count_refusal(self._c, _FOREIGN)
             raise error_for(_FOREIGN, f"release of a lease of pool {lease.pool.name!r} to pool {self.name!r}")
         lease.release()
 

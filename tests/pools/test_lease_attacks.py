@@ -159,7 +159,7 @@ def test_a_number_that_ends_the_lease_while_it_is_read(pool):
         lambda lease, number: lease.resize(number),
     ):
         lease = pool.acquire()
-        with pytest.raises(DoubleRelease):
+        with pytest.raises(StaleHandle):
             use(lease, Meddler(8, lease.release))
     batch = pool.acquire_many(4)
     with pytest.raises(IndexError):
@@ -176,7 +176,7 @@ def test_a_weak_reference_to_the_view_that_uses_the_lease_when_it_goes(pool):
 
     def meddle(reference):
         for use in (lease.release, lease.detach, lambda: lease.view):
-            with pytest.raises(DoubleRelease):
+            with pytest.raises(StaleHandle):
                 use()
         seen.append(reference)
 
@@ -217,7 +217,7 @@ def test_a_collection_that_ends_the_lease_while_it_is_viewed(pool):
         gc.set_threshold(1)
         try:
             view = lease.view
-        except DoubleRelease:
+        except StaleHandle:
             pass
         finally:
             gc.set_threshold(*threshold)

@@ -10,7 +10,16 @@ from contextlib import ExitStack
 
 import pytest
 
-from pools import CompactingPool, DoubleRelease, Lease, MallocPool, PoolError, PoolValueError, SlabPool
+from pools import (
+    CompactingPool,
+    DoubleRelease,
+    Lease,
+    MallocPool,
+    PoolError,
+    PoolValueError,
+    SlabPool,
+    StaleHandle,
+)
 
 INDEX = 0xFFFF_FFFF
 
@@ -99,9 +108,10 @@ def test_a_view_in_a_cycle_with_its_pool_keeps_only_the_memory():
 def test_an_iterator_over_a_batch_that_is_released_meanwhile(pool):
     batch = pool.acquire_many(3)
     leases = iter(batch)
-    next(leases).release()
+    first = next(leases)
     batch.release()
     assert list(leases) == []
+    assert first.released
 
 
 # ---- what a lease is to the language -----------------------------------------------------------------
@@ -140,7 +150,7 @@ def test_a_lease_is_a_buffer(pool):
         assert lease.view[:3] == b"abc"
         index = lease.handle & INDEX
         lease.release()
-        with pytest.raises(DoubleRelease):
+        with pytest.raises(StaleHandle):
             memoryview(lease)
         others = [pool.acquire() for _ in range(200)]
         assert index not in [taken.handle & INDEX for taken in others]
@@ -270,6 +280,11 @@ def end_all_ways(pool):
     pool.release_many(pool.acquire_many(5))
     for taken in pool.acquire_many(3):
         taken.release()
+    with pool.acquire_many(4) as batch:
+        for each in batch:
+            each.view[0] = 1
+        batch[0].release()
+        batch.take(1).release()
     lease = pool.acquire()
     del part, view
     pool.lease(lease.detach(), 0, 64).release()

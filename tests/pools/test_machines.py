@@ -110,7 +110,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.acquired += passing
             return multiple()
         assert len(batch) == count
-        own = [self.admit(batch[index], size, "many") for index in range(min(taken, count))]
+        own = [self.admit(batch.take(index), size, "many") for index in range(min(taken, count))]
         self.pool.release_many(batch)
         self.acquired += count - len(own)
         return multiple(*own)

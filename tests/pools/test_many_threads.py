@@ -7,10 +7,20 @@ import contextlib
 import gc
 import sys
 import threading
+import warnings
 
 import pytest
 
-from pools import BuddyPool, CompactingPool, DoubleRelease, MallocPool, PoolExhausted, SizeClassPool, SlabPool
+from pools import (
+    BuddyPool,
+    CompactingPool,
+    DoubleRelease,
+    MallocPool,
+    PoolExhausted,
+    SizeClassPool,
+    SlabPool,
+    StaleHandle,
+)
 
 THREADS = 4
 ROUNDS = 300
@@ -92,7 +102,7 @@ def test_a_block_of_a_batch_is_taken_by_one_thread(pool):
         taken = []
         for batch in batches:
             for index in range(16):
-                with contextlib.suppress(DoubleRelease):
+                with contextlib.suppress(StaleHandle):
                     taken.append(batch.take(index))
         handles = [lease.handle for lease in taken]
         for lease in taken:
@@ -102,6 +112,27 @@ def test_a_block_of_a_batch_is_taken_by_one_thread(pool):
     handles = [handle for each in at_once(take_all) for handle in each]
     assert len(handles) == len(set(handles)) == len(batches) * 16
     assert all(len(batch) == 0 for batch in batches)
+
+
+def test_a_batch_that_is_used_by_many_threads_and_lost_gives_every_block_back(pool):
+    batches = [pool.acquire_many(16, 64) for _ in range(ROUNDS // 16)]
+
+    def use_all(number):
+        for batch in batches:
+            for index in range(16):
+                with contextlib.suppress(StaleHandle):
+                    lease = batch[index]
+                    lease.write(b"%d" % number)
+                    if index % 4 == number % 4:
+                        lease.release()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        at_once(use_all)
+        batches.clear()
+        gc.collect()
+    pool.acquire(64).release()  # takes home what other threads released
+    assert pool.stats().live_blocks == 0
 
 
 def test_a_batch_is_released_once(pool):
@@ -171,7 +202,7 @@ def test_one_lease_is_looked_at_by_all_and_ends_once(pool):
                 lease.read(0, 8)
                 lease.release()
                 ended += 1
-            except DoubleRelease:
+            except StaleHandle:
                 pass
         return ended
 

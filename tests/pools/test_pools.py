@@ -72,12 +72,16 @@ def test_a_second_release_is_refused_and_changes_nothing(pool):
     with pytest.raises(DoubleRelease):
         pool.release(lease)
     assert pool.stats().released == 1
+    assert pool.stats().double_releases == 2
+    assert pool.stats().stale_handles == 0
 
 
-def test_a_released_lease_refuses_everything(pool):
+@pytest.mark.parametrize(("end", "told"), [("release", "already released"), ("detach", "handed over")])
+def test_whatever_uses_a_lease_after_its_end_is_told_so_and_counted(pool, end, told):
     lease = pool.acquire(10)
-    lease.release()
-    for use in (
+    handle = lease.handle
+    getattr(lease, end)()
+    uses = (
         lambda: lease.view,
         lambda: lease.requested,
         lambda: lease.tag,
@@ -87,11 +91,18 @@ def test_a_released_lease_refuses_everything(pool):
         lease.detach,
         lambda: lease.pin().__enter__(),
         lease.__enter__,
-    ):
-        with pytest.raises(DoubleRelease) as caught:
+    )
+    for use in uses:
+        with pytest.raises(StaleHandle, match=told) as caught:
             use()
-        assert isinstance(caught.value, StaleHandle)
-        assert caught.value.status == "DOUBLE_RELEASE"
+        assert not isinstance(caught.value, DoubleRelease)
+        assert caught.value.status == "STALE"
+    with pytest.raises(DoubleRelease, match=told):
+        lease.release()
+    assert pool.stats().stale_handles == len(uses)
+    assert pool.stats().double_releases == 1
+    if end == "detach":
+        pool.lease(handle, 0, 10).release()
     assert lease.released
     assert "released" in repr(lease)
 
@@ -102,7 +113,7 @@ def test_a_lease_of_another_pool_is_foreign(pool):
             pool.release(lease)
         with pytest.raises(ForeignBlock):
             pool.inspect(lease.handle)
-    assert pool.stats().foreign_handles == 0  # looking is no misuse
+    assert pool.stats().foreign_handles == 1  # the release; looking is no misuse
 
 
 def test_a_handle_behind_the_lease_is_checked_by_the_core(pool):

@@ -1,6 +1,18 @@
 /* batch.c - blocks that were acquired in one call and are released in one.
  *
- * Like leases, batches and the room for their blocks are kept for the next one, see lease.c. */
+ * A batch is the blocks as the core wrote them down, and no object for any of them: that is what makes
+ * a block of it cost a few nanoseconds. The room for them is kept for the next batch. Who asks for block i, by its
+ * number or by iterating, gets a lease, which the batch keeps:
+ *
+ *     blocks   | 7 | 4 | 0 | 9 |     handles; 0: it has left the batch
+ *     leases   | . | o | . | . |     made when first asked for
+ *                    |
+ *                  Lease, handle 4, batch, place 1
+ *
+ * The block stays the batch's and goes back with it, which is the end of its lease. It leaves the batch
+ * where it is released or detached by that lease before, or taken to own. The lease refers to the batch by
+ * an address only, so the two are no cycle, and a lost batch is found at once: blocks whose lease somebody
+ * else has go to that lease, which lives on as one of its own, and only the others are lost. */
 #include "leases.h"
 
 PyTypeObject *batch_type, *batch_iterator_type;
@@ -8,9 +20,6 @@ PyTypeObject *batch_type, *batch_iterator_type;
 /* Of an ordinary length. */
 enum { SPARE_BLOCKS = PP_LEASES_KEPT * 2 };
 static pp_block *spare;
-
-static PyObject *kept[PP_LEASES_KEPT / 16 + 1];
-static int kept_count;
 
 static pp_block *take_room(Py_ssize_t count)
 {
@@ -40,8 +49,7 @@ Batch *batch_prepare(Lender *pool, Py_ssize_t count)
         PyErr_NoMemory();
         return NULL;
     }
-    Batch *self = kept_count ? (Batch *)PyObject_Init(kept[--kept_count], batch_type)
-                             : PyObject_GC_New(Batch, batch_type);
+    Batch *self = PyObject_GC_New(Batch, batch_type);
     if (!self) {
         give_room(blocks, count);
         return NULL;
@@ -51,6 +59,7 @@ Batch *batch_prepare(Lender *pool, Py_ssize_t count)
     self->code = NULL;
     self->instruction = 0;
     self->blocks = blocks;
+    self->leases = NULL;
     self->count = self->taken = 0;
     self->finalized = false;
     return self;
@@ -68,17 +77,65 @@ static int batch_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->pool);
     Py_VISIT(self->code);
+    for (Py_ssize_t i = 0; self->leases && i < self->count; i++) Py_VISIT(self->leases[i]);
     return 0;
 }
+
+/* ---- its leases ---------------------------------------------------------------------------- */
+
+void batch_let_go(Lease *lease)
+{
+    Batch *self = lease->batch;
+    lease->batch = NULL;
+    self->blocks[lease->place].handle = 0;
+    self->leases[lease->place] = NULL;
+    self->taken++;
+    Py_DECREF((PyObject *)lease);
+}
+
+/* Leases that somebody else has go on without the batch, but for those whose end the collector has seen. */
+static void let_go_of_shared(Batch *self)
+{
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        Lease *lease = self->leases[i];
+        if (lease && !lease->finalized && lease_shared((PyObject *)lease)) batch_let_go(lease);
+    }
+}
+
+/* The leases have ended with their batch. Blocks that somebody looks at are left out of `blocks`, and released
+ * when nobody does; without `blocks` none is ever. */
+static void end_leases(Lease **leases, pp_block *blocks, Py_ssize_t count)
+{
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (!leases[i]) continue;
+        leases[i]->batch = NULL;
+        leases[i]->handle = 0;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Export *others = leases[i] && blocks ? lease_stop_looking(leases[i]) : NULL;
+        if (others) {
+            export_owe_release(others, blocks[i].handle);
+            blocks[i].handle = 0;
+        }
+        Py_XDECREF((PyObject *)others);
+        Py_XDECREF((PyObject *)leases[i]);
+    }
+    PyMem_Free(leases);
+}
+
+/* ---- the end ------------------------------------------------------------------------------- */
 
 /* Takes the blocks out of the batch and gives them back; the first failure, or PP_OK. */
 static pp_status give_back(Batch *self)
 {
     pp_block *blocks = self->blocks;
+    Lease **leases = self->leases;
     Py_ssize_t count = self->count;
     Home *home = self->pool->home;
     self->blocks = NULL;
+    self->leases = NULL;
     self->count = self->taken = 0;
+    if (leases) end_leases(leases, blocks, count);
     pp_handle *handles = (pp_handle *)(void *)blocks; /* each lies no further back than its block */
     size_t owned = 0;
     pp_status why;
@@ -101,8 +158,15 @@ static PyObject *guard_of(PyObject *op) { return (PyObject *)((Batch *)op)->pool
 /* Also called for a batch that nothing refers to: it must not be handed to anybody. */
 static void lose_guarded(Batch *self)
 {
+    if (self->leases) let_go_of_shared(self);
     Py_ssize_t lost = self->count - self->taken;
-    if (lost == 0 || interpreter_ends()) return;
+    if (lost == 0) return;
+    if (interpreter_ends()) {
+        Lease **leases = self->leases;
+        self->leases = NULL;
+        if (leases) end_leases(leases, NULL, self->count);
+        return;
+    }
     self->pool->lost_leases += (unsigned long long)lost;
     give_back(self); /* what is wrong with it the pool has counted */
     warn_lost(self->pool, self->code, self->instruction, lost);
@@ -123,6 +187,7 @@ static void batch_dealloc(PyObject *op)
     lose(self);
     Py_CLEAR(self->code);
     Py_CLEAR(self->pool);
+    PyMem_Free(self->leases);
     PyMem_Free(self->blocks);
     PyObject_GC_Del(op);
     Py_DECREF((PyObject *)type);
@@ -135,7 +200,9 @@ static void batch_finalize(PyObject *op) { lose((Batch *)op); }
 static PyObject *release(Batch *self)
 {
     Py_ssize_t owned = self->count - self->taken;
-    if (self->count == 0) return raise_status(PP_DOUBLE_RELEASE, self->pool, NULL, "release of a batch of");
+    if (self->count == 0)
+        return refuse_counted(PP_DOUBLE_RELEASE, self->pool, "the batch was already released",
+                              "release each batch once", "release of a batch of");
     pp_status why = give_back(self);
     if (why == PP_OK) Py_RETURN_NONE;
     return raise_status(why, self->pool, NULL, "release of a batch of %zd blocks of", owned);
@@ -149,34 +216,58 @@ static PyObject *batch_release_method(PyObject *op, PyObject *unused)
     return PyObject_CallMethod((PyObject *)((Batch *)op)->pool, "release_many", "O", op);
 }
 
-static PyObject *take(Batch *self, Py_ssize_t index)
+/* The lease that the batch keeps of a block, a new reference. */
+static PyObject *lend(Batch *self, Py_ssize_t index)
 {
-    Lease *taken = lease_prepare(self->pool);
-    if (!taken) return NULL;
-    if (index >= self->count || !self->blocks[index].handle) { /* preparing may have run code */
-        Py_DECREF((PyObject *)taken);
-        return raise_status(PP_DOUBLE_RELEASE, self->pool, "keep the lease that take() gave",
-                            "block %zd has left the batch of", index);
+    Lease *found = self->leases ? self->leases[index] : NULL, *made = NULL;
+    if (!found && !(made = lease_prepare(self->pool))) return NULL;
+    /* preparing may have run code */
+    if (index >= self->count || !self->blocks[index].handle) {
+        Py_XDECREF((PyObject *)made);
+        return refuse_counted(PP_STALE, self->pool, "it was taken out, detached or released before",
+                              "keep the lease that take() gave", "block %zd has left its batch of", index);
     }
-    Py_XINCREF(self->code);
-    lease_fill(taken, &self->blocks[index], self->code, self->instruction);
-    self->blocks[index].handle = 0;
-    self->taken++;
-    return (PyObject *)taken;
+    if (!self->leases) self->leases = PyMem_Calloc((size_t)self->count, sizeof *self->leases);
+    if (!self->leases) {
+        Py_DECREF((PyObject *)made);
+        return PyErr_NoMemory();
+    }
+    found = self->leases[index];
+    if (!found) {
+        Py_XINCREF(self->code);
+        lease_fill(made, &self->blocks[index], self->code, self->instruction);
+        made->batch = self;
+        made->place = index;
+        found = self->leases[index] = made;
+        made = NULL;
+    }
+    Py_INCREF((PyObject *)found);
+    Py_XDECREF((PyObject *)made);
+    return (PyObject *)found;
 }
 
-static PyObject *item(Batch *self, Py_ssize_t index)
+static PyObject *item(Batch *self, Py_ssize_t index, bool to_own)
 {
     Py_ssize_t at = index < 0 ? index + self->count : index;
-    if (at >= 0 && at < self->count) return take(self, at);
-    return PyErr_Format(PyExc_IndexError, "block %zd of a batch of %zd", index, self->count);
+    if (at < 0 || at >= self->count)
+        return PyErr_Format(PyExc_IndexError, "block %zd of a batch of %zd", index, self->count);
+    PyObject *lease = lend(self, at);
+    if (lease && to_own) batch_let_go((Lease *)lease);
+    return lease;
 }
 
 static PyObject *batch_item(PyObject *op, PyObject *number)
 {
     Py_ssize_t index = PyNumber_AsSsize_t(number, PyExc_IndexError);
     if (index == -1 && PyErr_Occurred()) return NULL;
-    GUARDED(PyObject *, guard_of(op), item((Batch *)op, index));
+    GUARDED(PyObject *, guard_of(op), item((Batch *)op, index, false));
+}
+
+static PyObject *batch_take(PyObject *op, PyObject *number)
+{
+    Py_ssize_t index = PyNumber_AsSsize_t(number, PyExc_IndexError);
+    if (index == -1 && PyErr_Occurred()) return NULL;
+    GUARDED(PyObject *, guard_of(op), item((Batch *)op, index, true));
 }
 
 static Py_ssize_t batch_length(PyObject *op)
@@ -248,7 +339,7 @@ static PyObject *next(BatchIterator *self)
 {
     while (self->index < self->batch->count) {
         Py_ssize_t index = self->index++;
-        if (self->batch->blocks[index].handle) return take(self->batch, index);
+        if (self->batch->blocks[index].handle) return lend(self->batch, index);
     }
     return NULL;
 }
@@ -277,8 +368,10 @@ static void iterator_dealloc(PyObject *op)
 /* ---- the types ----------------------------------------------------------------------------------- */
 
 static PyMethodDef batch_methods[] = {
-    {"take", batch_item, METH_O,
-     "take($self, index, /)\n--\n\nThe block acquired as number index as a lease of its own."},
+    {"take", batch_take, METH_O,
+     "take($self, index, /)\n--\n\nTake the block acquired as number index out of the batch: the lease is "
+     "the "
+     "caller's to release.\n\nRaises StaleHandle where it has left the batch already, IndexError."},
     {"release", batch_release_method, METH_NOARGS,
      "release($self, /)\n--\n\nGive every block back that the batch still owns; releasing twice raises "
      "DoubleRelease."},
@@ -299,9 +392,11 @@ static PyGetSetDef batch_attributes[] = {
 };
 
 static PyType_Slot batch_slots[] = {
-    {Py_tp_doc, (void *)"Blocks that were acquired in one call and are released in one.\n\n"
-                        "Indexing gives a lease of one block, which then leaves the batch and is released by "
-                        "itself."},
+    {Py_tp_doc,
+     (void *)"Blocks that were acquired in one call and are released in one.\n\n"
+             "batch[i] and iteration give leases, to look, read and write; their blocks stay the\n"
+             "batch's and go back with it, unless one is released by itself before. take(i) gives\n"
+             "one away. Numbers are those of the acquire, whatever has left; len() is what has not."},
     {Py_tp_dealloc, batch_dealloc},
     {Py_tp_finalize, batch_finalize},
     {Py_tp_traverse, batch_traverse},

@@ -23,15 +23,6 @@ static bool is_of(PyObject *candidate, PyObject *pool)
     return Py_TYPE(candidate) == lease_type && (PyObject *)((Lease *)candidate)->pool == pool;
 }
 
-static bool shared(PyObject *lease)
-{
-#ifdef Py_GIL_DISABLED
-    return !PyUnstable_Object_IsUniquelyReferenced(lease);
-#else
-    return Py_REFCNT(lease) > 1;
-#endif
-}
-
 static int release(PyObject *lease)
 {
     PyObject *done = lease_release(lease, NULL);
@@ -48,7 +39,7 @@ int add_lease_calls(PyObject *module)
         .tag = tag,
         .handle = lease_handle_of,
         .size = lease_length,
-        .shared = shared,
+        .shared = lease_shared,
         .detach = lease_take_out,
         .release = release,
     };

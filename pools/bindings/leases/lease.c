@@ -56,9 +56,10 @@ Lease *lease_prepare(Lender *pool)
     self->pool = pool;
     self->code = NULL;
     self->instruction = 0;
-    self->finalized = false;
+    self->finalized = self->detached = false;
     self->view = NULL;
     self->lent = NULL;
+    self->batch = NULL;
     return self;
 }
 
@@ -129,6 +130,7 @@ static pp_status give_back(Lease *self, pp_handle handle)
 static void lose_guarded(Lease *self)
 {
     pp_handle handle = self->handle;
+    if (self->batch) return; /* which has the block, and a finalizer of its own */
     self->handle = 0;
     if (!handle || interpreter_ends()) return;
     self->pool->lost_leases++;
@@ -169,21 +171,27 @@ static void lease_dealloc(PyObject *op)
 
 /* ---- release --------------------------------------------------------------------------------- */
 
-pp_handle lease_live(Lease *self, const char *what)
+static void refuse_ended(Lease *self, pp_status status, const char *what, const char *remedy)
 {
-    if (self->handle) return self->handle;
     if (self->pool)
-        raise_status(PP_DOUBLE_RELEASE, self->pool,
-                     "the lease was already released or detached, acquire a new one", "%s of a lease of",
-                     what);
+        refuse_counted(status, self->pool,
+                       self->detached ? "its block was already handed over, by detach() or by sending it"
+                                      : "the lease was already released",
+                       remedy, "%s of a lease of", what);
     else
         PyErr_SetString(PyExc_ValueError, "this lease never was of any block: use pool.acquire()");
-    return 0;
+}
+
+pp_handle lease_live(Lease *self, const char *what)
+{
+    if (!self->handle) refuse_ended(self, PP_STALE, what, "acquire a new one");
+    return self->handle;
 }
 
 static PyObject *release_block(Lease *self, pp_handle handle)
 {
     self->handle = 0;
+    if (self->batch) batch_let_go(self);
     pp_status status = self->lent ? give_back(self, handle) : home_release(self->pool->home, handle);
     if (status != PP_OK)
         return raise_status(status, self->pool, NULL, "release of block %u to",
@@ -193,8 +201,10 @@ static PyObject *release_block(Lease *self, pp_handle handle)
 
 static PyObject *release(Lease *self)
 {
-    pp_handle handle = lease_live(self, "release");
-    return handle ? release_block(self, handle) : NULL;
+    if (self->handle) return release_block(self, self->handle);
+    refuse_ended(self, PP_DOUBLE_RELEASE, "release",
+                 self->detached ? "whoever took it gives it back" : "release each lease once");
+    return NULL;
 }
 
 PyObject *lease_release(PyObject *op, PyObject *unused)
@@ -206,13 +216,12 @@ PyObject *lease_release(PyObject *op, PyObject *unused)
 static pp_handle take_out(Lease *self)
 {
     pp_handle handle = lease_live(self, "detach");
-    if (!handle || !self->lent) {
-        self->handle = 0;
-        return handle;
-    }
-    pin_note *note = home_pin_note(handle, PP_PIN_EXPORT);
-    if (!note) return 0;
+    pin_note *note = handle && self->lent ? home_pin_note(handle, PP_PIN_EXPORT) : NULL;
+    if (!handle || (self->lent && !note)) return 0;
     self->handle = 0;
+    self->detached = true;
+    if (self->batch) batch_let_go(self);
+    if (!note) return handle;
     Export *others = lease_stop_looking(self);
     /* Whoever releases the block now does not know of the views. */
     if (others && home_pin(self->pool->home, handle, PP_PIN_EXPORT, NULL) == PP_OK)
@@ -370,7 +379,7 @@ static PyObject *lease_repr(PyObject *op)
     return text;
 }
 
-/* Raises DoubleRelease for a lease that has ended: for code that is about to use the handle. */
+/* Raises StaleHandle for a lease that has ended: for code that is about to use the handle. */
 static PyObject *lease_live_method(PyObject *op, PyObject *what)
 {
     PyObject *bytes = PyUnicode_AsUTF8String(what);
@@ -382,22 +391,26 @@ static PyObject *lease_live_method(PyObject *op, PyObject *what)
 /* ---- the type --------------------------------------------------------------------------------------- */
 
 static PyMethodDef with_methods[] = {
-    {"__enter__", call_enter, METH_NOARGS, "Raises DoubleRelease for a lease that has ended."},
+    {"__enter__", call_enter, METH_NOARGS, "Raises StaleHandle for a lease that has ended."},
     {"__exit__", (PyCFunction)(void (*)(void))call_exit, METH_FASTCALL,
      "Releases, unless that has happened."},
 };
 
 static PyMethodDef lease_methods[] = {
     {"release", lease_release, METH_NOARGS,
-     "release($self, /)\n--\n\nGive the block back. Raises DoubleRelease the second time.\n\n"
+     "release($self, /)\n--\n\nGive the block back, out of its batch if it has one. Raises DoubleRelease "
+     "the second time.\n\n"
      "While somebody looks at the block, it is given back when the last view is gone."},
     {"detach", lease_detach, METH_NOARGS,
      "detach($self, /)\n--\n\nGive the ownership to C code: returns the handle; this lease is then at its "
      "end.\n\nViews that others still have keep the block from being reused, where this thread may pin it."},
     {"read", (PyCFunction)(void (*)(void))lease_read, METH_VARARGS | METH_KEYWORDS,
-     "read($self, /, offset=0, size=None)\n--\n\nCopy size bytes from offset (default: to the end)."},
+     "read($self, /, offset=0, size=None)\n--\n\nCopy size bytes from offset on (default: all to the "
+     "end).\n\n"
+     "read(0, 5) gives the first five bytes; read(5) all but these. Raises StaleHandle after the release."},
     {"write", (PyCFunction)(void (*)(void))lease_write, METH_VARARGS | METH_KEYWORDS,
-     "write($self, /, data, offset=0)\n--\n\nCopy data to offset; returns the bytes written."},
+     "write($self, /, data, offset=0)\n--\n\nCopy data to offset; returns the bytes written."
+     "\n\nRaises StaleHandle after the release."},
     {"resize", lease_resize, METH_O,
      "resize($self, size, /)\n--\n\nChange the requested size. The block may move: earlier views must be "
      "gone."
@@ -435,9 +448,11 @@ static PyGetSetDef lease_attributes[] = {
 };
 
 static PyType_Slot lease_slots[] = {
-    {Py_tp_doc, (void *)"One block, owned until release(); also a context manager.\n\n"
-                        "A lease that is garbage-collected without release is a ResourceWarning, and its\n"
-                        "block goes back to the pool, counted in pool.lost_leases."},
+    {Py_tp_doc,
+     (void *)"One block, owned until release(); also a context manager.\n\n"
+             "Whatever uses it after that raises StaleHandle, a second release() DoubleRelease.\n\n"
+             "A lease that is garbage-collected without release is a ResourceWarning, and its\n"
+             "block goes back to the pool, counted in pool.lost_leases."},
     {Py_tp_new, lease_new},
     {Py_tp_init, lease_init},
     {Py_tp_dealloc, lease_dealloc},

@@ -116,9 +116,11 @@ typedef struct Lease {
     Lender *pool;
     PyObject *code; /* with instruction: where it was acquired; NULL for the engine */
     int instruction;
-    bool finalized;
+    bool finalized, detached;
     PyObject *view; /* with lent: made when first asked for */
     Export *lent;
+    struct Batch *batch; /* whose block it is, and which refers to the lease; NULL: the lease's own */
+    Py_ssize_t place;    /* in there */
 } Lease;
 
 typedef struct Batch {
@@ -126,8 +128,9 @@ typedef struct Batch {
     PyObject *code;
     int instruction;
     pp_block *blocks; /* handle 0: it has left the batch */
+    Lease **leases;   /* of its blocks, each made when first asked for; NULL: of none yet */
     Py_ssize_t count; /* 0 once released */
-    Py_ssize_t taken;
+    Py_ssize_t taken; /* have left */
     bool finalized;
 } Batch;
 
@@ -235,8 +238,19 @@ void lease_fill(Lease *self, const pp_block *block, PyObject *code, int instruct
 /* The lease's part in what is looked at ends. Gives the export, a reference, if others have a part. */
 Export *lease_stop_looking(Lease *self);
 
-/* The handle, or 0 and DoubleRelease. */
+/* The handle, or 0 and StaleHandle, counted as such. */
 pp_handle lease_live(Lease *self, const char *what);
+
+/* Whether anybody but the caller, who has one reference, refers to it. On a free-threaded interpreter also true
+ * where only the thread that made it could tell. */
+static inline bool lease_shared(PyObject *lease)
+{
+#ifdef Py_GIL_DISABLED
+    return !PyUnstable_Object_IsUniquelyReferenced(lease);
+#else
+    return Py_REFCNT(lease) > 1;
+#endif
+}
 
 /* The cached memoryview, a new reference. */
 PyObject *lease_view(PyObject *self, void *unused);
@@ -278,9 +292,16 @@ Batch *batch_prepare(Lender *pool, Py_ssize_t count);
 /* It owns the blocks written there from now on. */
 void batch_fill(Batch *self, Py_ssize_t count);
 
+/* The block of a lease that has a batch leaves that: it is the lease's own. The caller has a reference. */
+void batch_let_go(Lease *lease);
+
 PyObject *pin_new(PyObject *lease, PyObject *unused);
 
 /* ---- what is left to Python (module.c) -------------------------------------------------------- */
+
+/* Counts the refusal in the pool's statistics, and raises as raise_because() does. */
+PyObject *refuse_counted(pp_status status, Lender *pool, const char *why, const char *remedy,
+                         const char *format, ...);
 
 /* Raises what pools.errors.error_for() gives for the status. What happened is told as `format` and then
  * " pool <name>"; `remedy` is NULL for the usual one. Always NULL. */

@@ -44,6 +44,17 @@ PyObject *raise_because(pp_status status, Lender *pool, const char *why, const c
     return NULL;
 }
 
+PyObject *refuse_counted(pp_status status, Lender *pool, const char *why, const char *remedy,
+                         const char *format, ...)
+{
+    va_list values;
+    if (pool->home) pp_pool_count_refusal(pool->home->pool, status);
+    va_start(values, format);
+    raise_about(status, pool, why, remedy, format, values);
+    va_end(values);
+    return NULL;
+}
+
 PyObject *site_text(PyObject *code, int instruction)
 {
     return PyObject_CallFunction(text_of_site, "Oi", code ? code : Py_None, instruction);

@@ -143,6 +143,11 @@ static void refuses_every_misuse_with_its_own_status(void)
     CHECK_EQ(stats.double_releases, 1);
     CHECK_EQ(stats.stale_handles, 2);
     CHECK_EQ(stats.foreign_handles, 4);
+    pp_pool_count_refusal(pool, PP_DOUBLE_RELEASE); /* as a binding that knew it without asking */
+    pp_pool_count_refusal(pool, PP_SIZE);
+    stats = stats_of(pool);
+    CHECK_EQ(stats.double_releases, 2);
+    CHECK_EQ(stats.stale_handles + stats.foreign_handles, 6);
     sound(pool);
     pp_pool_destroy(pool);
     pp_pool_destroy(other);

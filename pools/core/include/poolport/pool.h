@@ -137,6 +137,10 @@ pp_status pp_pool_release(pp_pool *pool, pp_handle handle);
  * failure, or PP_OK. A bad handle does not stop the others. */
 size_t pp_pool_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why);
 
+/* Counts a call that a binding refused before it got here, as its status would have been: PP_DOUBLE_RELEASE, PP_STALE
+ * or PP_FOREIGN; others are not counted. Any thread. */
+void pp_pool_count_refusal(pp_pool *pool, pp_status status);
+
 /* Changes the requested size in place or by moving (not while pinned: PP_PINNED). The handle
  * stays valid; `*out` carries the new address and granted size. */
 pp_status pp_pool_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
