@@ -10,6 +10,7 @@ from pools.pool import Pool
 class Lender:
     lost_leases: int
     _records_sites: bool
+    _told: bool
     _most_bytes: int
     _least_block: int
     _powers: bool

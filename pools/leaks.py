@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from pools._native import Batch, Lease
+from pools.errors import LeakError
 
 if TYPE_CHECKING:
     from pools.pool import Pool
     from pools.stats import BlockInfo
 
-__all__ = ["Leak", "LeakReport", "report_of", "sites_of_leases"]
+__all__ = ["Leak", "LeakReport", "leave", "report_of", "sites_of_leases"]
+
+_GROUPS_IN_A_LINE = 3
 
 
 class Leak(NamedTuple):
@@ -87,6 +91,29 @@ class LeakReport:
         return iter(self.leaks)
 
     @property
+    def forgotten(self) -> LeakReport:
+        """Those that nobody released: without the blocks that are only looked at."""
+        return LeakReport(self.pool, tuple(leak for leak in self.leaks if not leak.exported))
+
+    @property
+    def summary(self) -> str:
+        """One line: how many, how large, and of the largest groups how many, the tag and the site."""
+        groups = self.by_tag_and_site()
+        parts = [
+            f"{blocks} " + (f"tagged {tag!r}" if tag else "without a tag") + (f" from {site}" if site else "")
+            for tag, site, blocks, _, _ in groups[:_GROUPS_IN_A_LINE]
+        ]
+        if more := sum(blocks for _, _, blocks, _, _ in groups[_GROUPS_IN_A_LINE:]):
+            parts.append(f"{more} more")
+        return self._first_line() + (": " + ", ".join(parts) if parts else "")
+
+    def _first_line(self) -> str:
+        if not self.leaks:
+            return f"pool {self.pool!r} closed with nothing live"
+        blocks = f"{len(self.leaks)} live block" + "s" * (len(self.leaks) > 1)
+        return f"pool {self.pool!r} closed with {blocks}, {self.total_bytes} bytes"
+
+    @property
     def total_bytes(self) -> int:
         """Bytes granted to blocks that were live."""
         return sum(leak.granted for leak in self.leaks)
@@ -110,9 +137,38 @@ class LeakReport:
 
     def __str__(self) -> str:
         if not self.leaks:
-            return f"pool {self.pool!r} closed with nothing live"
-        lines = [f"pool {self.pool!r} closed with {len(self.leaks)} live block(s), {self.total_bytes} bytes:"]
+            return self._first_line()
+        lines = [self._first_line() + ":"]
         for tag, site, blocks, size, age in self.by_tag_and_site():
-            what = f"  {blocks} block(s), {size} bytes, tag {tag or '(none)'!r}"
+            counted = f"  {blocks} block{'s' * (blocks > 1)}, {size} bytes, "
+            what = counted + (f"tag {tag!r}" if tag else "no tag")
             lines.append(what + (f", from {site}" if site else "") + (f", oldest {age:.3f} s" if age else ""))
         return "\n".join(lines)
+
+
+def leave(pool: Pool, error: BaseException | None, stacklevel: int) -> None:
+    """The end of a with-block of a pool, which ``error`` ended if it is one.
+
+    What was forgotten is told once: here, and then not again when its leases are collected. An error that is
+    on its way is the more important news, and mostly why nobody released them: it carries the report.
+    """
+    if pool.closed:
+        return
+    try:
+        report = pool.close().forgotten
+    except LeakError as leaks:
+        if error is None:
+            raise
+        error.add_note(str(leaks))
+        return
+    if not report:
+        return
+    if error is not None:
+        error.add_note(str(report))
+        return
+    pool._told = True
+    warnings.warn(
+        f"{report.summary}; release every lease before the with-block of the pool ends",
+        ResourceWarning,
+        stacklevel=stacklevel,
+    )

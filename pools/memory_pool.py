@@ -7,7 +7,7 @@ from types import TracebackType
 
 from pools._native import lib
 from pools.errors import error_for
-from pools.leaks import LeakReport
+from pools.leaks import LeakReport, leave
 from pools.lease import Lease
 from pools.slab import SlabPool
 
@@ -85,7 +85,7 @@ class MemoryPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        self.close()
+        leave(self._pool, error, stacklevel=3)
 
     def __repr__(self) -> str:
         return f"<MemoryPool {self._pool.name!r} {self.available} of {self.block_count} blocks available>"

@@ -11,7 +11,7 @@ from pools._native import CData, ffi, lib
 from pools.errors import LeakError, PoolCorrupt, PoolError, Unsupported, error_for
 from pools.exhausted import refusal_of
 from pools.labels import Labels
-from pools.leaks import LeakReport, report_of
+from pools.leaks import LeakReport, leave, report_of
 from pools.lease import Lease
 from pools.stats import BlockInfo, read_stats
 from pools.strip import html_of
@@ -243,6 +243,9 @@ class Pool(Labels):
         created with ``strict=True`` and something is live, ``WrongThread`` if not the owner.
 
         In the child of a fork by another thread than the owner nothing is live: the leases are the parent's.
+
+        A with-block that ends by itself warns of the leases that nobody released (``ResourceWarning``); an
+        error that ends it carries the report as a note, and is not replaced by ``LeakError``.
         """
         if lib.pp_pool_orphaned(self._c):
             return self._abandon()
@@ -277,8 +280,7 @@ class Pool(Labels):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        if not self._closed:
-            self.close()
+        leave(self, error, stacklevel=3)
 
     def _repr_html_(self) -> str:
         return html_of(self)

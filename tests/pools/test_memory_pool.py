@@ -164,3 +164,11 @@ def test_many_threads_share_a_pool():
             thread.join()
         assert not torn
         assert pool.available == 8
+
+
+def test_a_with_block_that_ends_with_allocated_blocks_warns():
+    with pytest.warns(ResourceWarning, match="1 live block,") as told, MemoryPool(64, 2) as pool:
+        block = pool.allocate()
+    assert told[0].filename == __file__
+    block[0] = 1
+    pool.deallocate(block)

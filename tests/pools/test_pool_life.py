@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
+
 import pytest
 
 from pools import (
@@ -136,6 +139,92 @@ def test_a_strict_pool_raises_its_leaks():
     assert pool.closed
     lease.release()
     assert not pool.close()
+
+
+def leave_two_behind(pool):
+    return [pool.acquire(tag="forgotten"), pool.acquire(tag="forgotten"), pool.acquire()]
+
+
+def test_a_with_block_that_ends_with_leases_warns_of_them_once():
+    with (
+        pytest.warns(ResourceWarning, match="3 live blocks") as told,
+        SlabPool(64, 4, name="left") as pool,
+    ):
+        kept = leave_two_behind(pool)
+    assert len(told) == 1
+    text = str(told[0].message)
+    assert "pool 'left'" in text
+    assert "2 tagged 'forgotten' from leave_two_behind (" in text
+    assert "1 without a tag" in text
+    assert "\n" not in text
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kept.clear()  # they go back, and were told of
+        gc.collect()
+    assert pool.lost_leases == 3
+    assert pool.stats().live_blocks == 0
+
+
+def test_what_is_lost_before_the_end_of_the_with_block_is_told_of_then():
+    with SlabPool(64, 4) as pool:
+        with pytest.warns(ResourceWarning, match="lost without release"):
+            pool.acquire()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pool.close()
+    assert pool.closed
+
+
+def test_a_with_block_is_silent_about_blocks_that_are_released_but_looked_at():
+    with SlabPool(64, 4) as pool, pool.acquire() as lease:
+        view = lease.view[:4]
+    assert len(pool.close()) == 1
+    del view, lease
+
+
+def test_a_report_is_the_callers_where_close_is_called_by_hand():
+    with SlabPool(64, 4) as pool:
+        lease = pool.acquire(tag="kept")
+        report = pool.close()
+    assert report.summary.startswith(
+        "pool 'slab' closed with 1 live block, 64 bytes: 1 tagged 'kept' from test_"
+    )
+    assert report.forgotten == report
+    lease.release()
+    assert pool.close().summary == "pool 'slab' closed with nothing live"
+
+
+def test_a_summary_names_the_largest_groups_and_counts_the_rest():
+    with SlabPool(64, 16) as pool:
+        leases = [pool.acquire(tag=f"tag {number}") for number in range(5) for _ in range(number + 1)]
+        report = pool.close()
+        assert "5 tagged 'tag 4'" in report.summary
+        assert report.summary.endswith(", 3 more")
+        pool.release_many(leases)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_error_that_ends_the_with_block_is_not_replaced_and_carries_the_report(strict):
+    kept = []
+
+    def fail():
+        with SlabPool(64, 4, strict=strict) as pool:
+            kept.append(pool.acquire(tag="on the way"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        fail()
+    assert "on the way" in caught.value.__notes__[0]
+    with pytest.warns(ResourceWarning, match="lost without release"):
+        kept.clear()
+
+
+def test_a_strict_pool_raises_at_the_end_of_a_with_block():
+    kept = []
+    with pytest.raises(LeakError, match="forgotten"), SlabPool(64, 4, strict=True) as pool:
+        kept.append(pool.acquire(tag="forgotten"))
+    kept.pop().release()
 
 
 def test_a_shared_pool_is_not_adopted():

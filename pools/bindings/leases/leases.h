@@ -103,6 +103,7 @@ typedef struct Lender {
     char powers, waits;                         /* blocks are powers of two; requests wait for a release */
     unsigned long long lost_leases;
     char records_sites; /* blocks carry the line that acquired them */
+    char told;          /* closed, and what was live then was warned of: its end is no news */
     known_site sites[KNOWN_SITES];
 } Lender;
 

@@ -452,6 +452,7 @@ static PyMemberDef lender_members[] = {
     {"lost_leases", T_ULONGLONG, offsetof(Lender, lost_leases), 0,
      "Leases that were garbage-collected without release."},
     {"_records_sites", T_BOOL, offsetof(Lender, records_sites), 0, NULL},
+    {"_told", T_BOOL, offsetof(Lender, told), 0, NULL},
     {"_most_bytes", T_ULONGLONG, offsetof(Lender, most_bytes), 0, NULL},
     {"_least_block", T_ULONGLONG, offsetof(Lender, least_block), 0, NULL},
     {"_waits", T_BOOL, offsetof(Lender, waits), 0, NULL},

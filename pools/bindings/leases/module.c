@@ -63,6 +63,7 @@ PyObject *site_text(PyObject *code, int instruction)
 void warn_lost(Lender *pool, PyObject *code, int instruction, Py_ssize_t count)
 {
     PyObject *type, *value, *traceback;
+    if (pool->told) return;
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *done =
         PyObject_CallFunction(warn_of_lost, "OOin", pool, code ? code : Py_None, instruction, count);
