@@ -46,7 +46,9 @@ def require_writable(target: Path, *, force: bool) -> None:
     if target.is_dir():
         raise OutputError(f"{str(target)!r} is a directory: name a file in it.")
     if target.exists() and not force:
-        raise OutputError(f"{str(target)!r} exists already: choose another name, or overwrite it with force.")
+        raise OutputError(
+            f"{str(target)!r} exists already: choose another name, or overwrite it with --force (force=True)."
+        )
     if not target.parent.is_dir():
         raise OutputError(
             f"{str(target)!r} cannot be written: the directory {str(target.parent)!r} does not exist."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.benchmarks import Result
 from analysis.commands.terminal import print_json, print_next, print_table, progress, warn
 from analysis.results import document
-from analysis.units import bytes_text, count_text, duration_text, percent_text
+from analysis.units import bytes_text, count_text, duration_text, percent_text, things_text
 
 if TYPE_CHECKING:
     from analysis.benchmarks.bars import Standing
@@ -106,7 +106,7 @@ def _print_workload(workload: str, rows: list[Result]) -> None:
     smallest = min(row.peak_rss_bytes for row in allocators)
     print_table(
         f"{workload}, {'mixed sizes' if rows[0].size == 0 else bytes_text(rows[0].size)}, "
-        f"{rows[0].threads} thread(s)",
+        f"{things_text(rows[0].threads, 'thread')}",
         [
             "strategy",
             "per operation",

@@ -50,12 +50,13 @@ def _print(result: Comparison, arguments: argparse.Namespace) -> None:
     rows = [
         (c.row, c.measure, c.before_text, c.after_text, _change_text(c), c.verdict) for c in result.changes
     ]
+    named = any(c.row for c in result.changes)  # two traces have no rows
     print_table(
         f"{arguments.before} and {arguments.after}",
-        ["row", "measure", "before", "after", "change", "verdict"],
-        rows,
-        [[5] if c.verdict == "better" else [] for c in result.changes],
-        texts=2,
+        ["row", "measure", "before", "after", "change", "verdict"][not named :],
+        [row[not named :] for row in rows],
+        [[4 + named] if c.verdict == "better" else [] for c in result.changes],
+        texts=1 + named,
     )
     counts = {verdict: sum(c.verdict == verdict for c in result.changes) for verdict in ("better", "worse")}
     print(f"{counts['better']} better, {counts['worse']} worse, by more than {arguments.threshold:g} %")

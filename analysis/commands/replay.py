@@ -22,7 +22,7 @@ from analysis.commands.terminal import (
     warn,
 )
 from analysis.results import document
-from analysis.units import MISSING, bytes_text, count_text, duration_text, percent_text
+from analysis.units import MISSING, bytes_text, count_text, duration_text, percent_text, things_text
 
 if TYPE_CHECKING:
     from analysis.replaying.side_by_side import Replay, Row
@@ -119,7 +119,7 @@ def _print_rows(result: Replay) -> None:
         bold.append([at + 1 + (at > 0) for at, hit in enumerate(won) if hit])
     names = [name for name, *_ in _COLUMNS]
     print_table(
-        f"{result.pool}: {count_text(result.blocks)} blocks, at most {bytes_text(result.peak_live_bytes)} "
+        f"{result.pool}: {things_text(result.blocks, 'block')}, at most {bytes_text(result.peak_live_bytes)} "
         f"live, the largest {bytes_text(result.largest_request_bytes)}",
         ["strategy", names[0], "x best", *names[1:]],
         cells,
@@ -152,9 +152,11 @@ def _following(result: Replay, output: Path) -> str:
     """The report on the traces; only the shells of Unix find them by a pattern."""
     if not result.rows:
         return shell_words(["poolport", "replay", result.source, "--strategies", "malloc,sizeclass"])
+    # Not report.html, which may be the page of the source.
+    page = ["--output", output.with_name(output.name.removesuffix(".pptrace") + ".html")]
     if os.name != "nt" and output.is_dir() and len(list(output.glob("*.pptrace"))) == len(result.rows):
-        return shell_words(["poolport", "report", output]) + "/*.pptrace"
-    return shell_words(["poolport", "report", *result.traces])
+        return shell_words(["poolport", "report", output]) + "/*.pptrace" + shell_words(["", *page])
+    return shell_words(["poolport", "report", *result.traces, *page])
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -182,6 +184,6 @@ def run(arguments: argparse.Namespace) -> int:
         _print_json(result, arguments)
     elif result.rows:
         _print_rows(result)
-        note(f"wrote {len(result.rows)} trace(s): {output}")
+        note(f"wrote {things_text(len(result.rows), 'trace')}: {output}")
     print_next(_following(result, output))
     return 0

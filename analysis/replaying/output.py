@@ -35,7 +35,7 @@ def require_place(output: Path, names: Sequence[str], *, force: bool) -> None:
     if output.is_dir() and any(output.iterdir()) and not force:
         raise OutputError(
             f"{str(output)!r} holds something already: choose another output, or replace the traces in it "
-            "with force."
+            "with --force (force=True)."
         )
     place = output if output.is_dir() else output.parent
     if not place.is_dir():

@@ -28,12 +28,14 @@ from analysis.replaying.requests import Requests, pool_named, requests_of
 from analysis.replaying.strategies import STRATEGIES, shape_of
 from analysis.replaying.worker import Order
 from analysis.trace import Trace
+from analysis.units import things_text
 
 if TYPE_CHECKING:
     from analysis.reporting.report import Report
 
 __all__ = ["Replay", "Row", "Settings", "replay"]
 
+_BLOCKS_WORTH_TIMING = 1000
 _LIMIT_MIN = 1 << 20
 _LIMIT_MAX = 1 << 40
 _REPS_MAX = 1000
@@ -167,7 +169,7 @@ def _replay_into(
         largest_request_bytes=requests.largest,
         limit_bytes=settings.limit_bytes,
         clock=settings.clock,
-        warnings=[*source.warnings, *_warnings(requests, told, settings.limit_bytes)],
+        warnings=[*source.warnings, *_warnings(requests, told, settings)],
     )
 
 
@@ -302,12 +304,18 @@ def _row(name: str, told: dict[str, Any], times: dict[str, Any] | None, trace: s
     )
 
 
-def _warnings(requests: Requests, told: dict[str, dict[str, Any]], limit: int) -> list[str]:
+def _warnings(requests: Requests, told: dict[str, dict[str, Any]], settings: Settings) -> list[str]:
+    limit, reps = settings.limit_bytes, settings.reps
     found = []
     if requests.peak_bytes > limit:
         found.append(
             f"the recorded program had {requests.peak_bytes} bytes live at once, more than the limit of "
             f"{limit}: what is beyond it is refused. Raise the limit as far as this machine's memory goes."
+        )
+    if reps and requests.blocks < _BLOCKS_WORTH_TIMING:
+        found.append(
+            f"the trace has only {things_text(requests.blocks, 'block')}: below {_BLOCKS_WORTH_TIMING} the "
+            "times are those of the first touch of memory, and say little of the strategies."
         )
     for name, facts in told.items():
         if facts.get("dropped"):

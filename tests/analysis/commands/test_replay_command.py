@@ -33,6 +33,8 @@ def test_every_row_is_printed_and_the_report_comes_next(poolport: Poolport, trac
         assert text in result.stdout
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("next: poolport report run-replay")
+    assert last.endswith(" --output run-replay.html"), "not over a page on the trace itself"
+    assert "300 blocks: below" in result.stderr, "who times so few is told that they are few"
     written = sorted((trace.parent / "run-replay").iterdir())
     assert [path.name for path in written] == ["buddy.pptrace", "malloc.pptrace", "slab.pptrace"]
     assert poolport("report", *written).returncode == 0
@@ -49,9 +51,11 @@ def test_json_follows_the_schema(poolport: Poolport, trace: Path) -> None:
 
 def test_without_repetitions_there_are_traces_and_no_times(poolport: Poolport, trace: Path) -> None:
     arguments = ("replay", trace, "--strategies", "buddy", "--reps", "0", "-o", "one.pptrace")
-    assert parsed(poolport(*arguments, "--json").stdout)["results"][0]["ns_per_op"] is None
+    result = poolport(*arguments, "--json")
+    assert parsed(result.stdout)["results"][0]["ns_per_op"] is None
+    assert "only 300 blocks" not in result.stderr
     assert (trace.parent / "one.pptrace").exists()
-    says_in_one_sentence(poolport(*arguments), 2, "one.pptrace", "exists already")
+    says_in_one_sentence(poolport(*arguments), 2, "one.pptrace", "exists already", "--force")
     assert MISSING in poolport(*arguments, "--force").stdout, "what was not measured is no zero"
 
 

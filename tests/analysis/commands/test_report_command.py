@@ -46,7 +46,7 @@ def test_json_follows_the_schema(poolport: Poolport, trace: Path) -> None:
 def test_an_existing_page_is_kept_unless_forced(poolport: Poolport, trace: Path) -> None:
     page = trace.parent / "report.html"
     page.write_text("mine")
-    says_in_one_sentence(poolport("report", trace), 2, "exists already")
+    says_in_one_sentence(poolport("report", trace), 2, "exists already", "--force")
     says_in_one_sentence(poolport("report", "absent.pptrace"), 3, "absent.pptrace")
     assert page.read_text() == "mine"
     assert poolport("report", trace, "--force").returncode == 0
