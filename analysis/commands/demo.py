@@ -196,7 +196,7 @@ def run(arguments: argparse.Namespace) -> int:
         note(f"wrote {output / 'report.html'}, {output / 'results.json'} and a trace for each strategy")
     for row in results["results"]:
         for tag in row["leaked_tags"]:
-            warn(f"{row['strategy']}: {tag} leaked")
+            warn(f"{row['strategy']}: {tag} leaked" + (", as --leak asked for" if arguments.leak else ""))
     failed = [row for row in results["results"] if not row["verified"]]
     for row in failed:
         warn(f"{row['strategy']}: {row['failures']} messages failed; first: {row['first_failure']}")

@@ -7,7 +7,7 @@ written where its rule does not hold.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from analysis import units
 from analysis.metrics import Metrics
@@ -24,15 +24,23 @@ class Finding:
 
     level: str
     text: str
+    held_ns: float | None = field(default=None, compare=False)
+    """How long the oldest block of a leak was held: differs where the same is true of several runs."""
 
 
 def findings(traces: Sequence[Metrics], rows: Sequence[Summary]) -> list[Finding]:
     """Judge each trace, then compare them. What is true of several runs is said once."""
     said: dict[Finding, list[str]] = {}
+    held: dict[Finding, float] = {}
     for metrics, row in zip(traces, rows, strict=True):
         for finding in (*_trust(row), *_leaks(metrics, row), *_refusals(row), *_waste(row)):
             said.setdefault(finding, []).append(units.label_text(row.label))
-    found = [Finding(finding.level, _whose(runs, len(rows)) + finding.text) for finding, runs in said.items()]
+            if finding.held_ns is not None:
+                held[finding] = max(held.get(finding, 0.0), finding.held_ns)
+    found = []
+    for finding, runs in said.items():
+        how_long = f", held for up to {units.duration_text(held[finding])}." if finding in held else ""
+        found.append(Finding(finding.level, _whose(runs, len(rows)) + finding.text + how_long))
     if len(rows) > 1:
         found += _compared(rows)
     order = {"bad": 0, "note": 1, "good": 2}
@@ -53,7 +61,8 @@ def _trust(row: Summary) -> list[Finding]:
 
 def _leaks(metrics: Metrics, row: Summary) -> list[Finding]:
     if row.leaked_blocks:
-        return [Finding("bad", _leaked(metrics, row))]
+        oldest_ns = max(leak.oldest_ns for leak in metrics.certain_leaks)
+        return [Finding("bad", _leaked(metrics, row), float(oldest_ns))]
     if row.suspected_blocks:
         tags = ", ".join(units.label_text(leak.tag) for leak in metrics.suspected_leaks[:_TAGS_NAMED])
         blocks = units.things_text(row.suspected_blocks, "block")
@@ -74,16 +83,15 @@ def _leaks(metrics: Metrics, row: Summary) -> list[Finding]:
 
 
 def _leaked(metrics: Metrics, row: Summary) -> str:
-    """Who leaked how much, held how long, from where."""
+    """Who leaked how much, from where."""
     shown = ", ".join(units.label_text(tag) for tag in row.leaked_tags[:_TAGS_NAMED])
     more = len(row.leaked_tags) - _TAGS_NAMED
     named = f"{shown} and {units.things_text(more, 'more tag')}" if more > 0 else shown
     blocks = units.things_text(row.leaked_blocks, "block")
     leaks = metrics.certain_leaks
-    oldest = units.duration_text(max(leak.oldest_ns for leak in leaks))
     sites = list(dict.fromkeys(leak.site.partition("\n")[0] for leak in leaks if leak.site))
     where = f", acquired at {units.label_text(sites[0], 80)}" if len(sites) == 1 else ""
-    return f"{named} leaked {blocks} ({units.bytes_text(row.leaked_bytes)}), held for up to {oldest}{where}."
+    return f"{named} leaked {blocks} ({units.bytes_text(row.leaked_bytes)}){where}"
 
 
 def _refusals(row: Summary) -> list[Finding]:

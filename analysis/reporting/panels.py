@@ -23,6 +23,7 @@ from analysis.metrics import Metrics
 
 _WIDTH = 12.0
 _BETWEEN_PANELS = 0.1  # inches on each side, or the last tick of one meets the first of the next
+_BETWEEN_ROWS = 0.16  # the same above and below, or a panel's name is read as part of the axis above it
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +115,11 @@ def panels(question: Question, traces: Sequence[Metrics], palette: dict[str, str
     """
     columns = {1: 1, 2: 2, 4: 2}.get(len(traces), 3)
     rows = -(-len(traces) // columns)
-    extra = 0.5 if len(traces) == 1 else 1.0
+    extra = 0.5 if len(traces) == 1 else 1.0 if rows == 1 else 1.3
     figure = style.new_figure(_WIDTH, rows * (question.height + extra))
     if columns > 1:
-        figure.set_layout_engine("constrained", w_pad=_BETWEEN_PANELS)
+        height_pad = {"h_pad": _BETWEEN_ROWS} if rows > 1 else {}
+        figure.set_layout_engine("constrained", w_pad=_BETWEEN_PANELS, **height_pad)
     shared: dict[str, Any] = {}
     if question.reach is not None and len(traces) > 1:
         shared["top"] = max(question.reach(metrics) for metrics in traces)

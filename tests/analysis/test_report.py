@@ -236,3 +236,18 @@ def test_what_is_true_of_several_runs_is_said_once(leaky: Path, tmp_path: Path) 
     both = said(leaky, tight)
     assert not any(text.startswith("Both runs: ") and "leaked" in text for text in both)
     assert any(text.startswith("slab: ") and "leaked 2 blocks" in text for text in both)
+
+
+def test_the_same_leak_of_several_runs_is_said_once_with_the_longest_time(tmp_path: Path) -> None:
+    traces = []
+    for end in (5_000, 9_000_000):
+        builder = synthetic.TraceBuilder()
+        builder.pool(1, name="recv", strategy="slab")
+        builder.region(0, 0, 4 << 16)
+        builder.alloc(1_000, 1, 65536, 100, tag="conn-7")
+        builder.event(synthetic.LEAK, end, block=1, requested=100, granted=100, tag="conn-7", aux=end - 1_000)
+        traces.append(Metrics(analysis.load(builder.write(tmp_path / f"{end}.pptrace"))))
+    said = [each.text for each in findings(traces, [summary_of(each) for each in traces])]
+    assert said[0].startswith("Both runs: conn-7 leaked 1 block")
+    assert f"held for up to {units.duration_text(9_000_000 - 1_000)}." in said[0]
+    assert not any("leaked" in text for text in said[1:])
