@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 from collections.abc import Callable
 from types import BuiltinFunctionType
 from typing import Any, NamedTuple
@@ -114,16 +115,23 @@ class NativeServing(Serving):
         if status:
             raise error_for(status, f"a loop for the handler {handler.name!r}")
         self._loop = ffi.gc(out[0], _Destroyer(port))
-        self._counted = ffi.new("pp_serve_stats *")
+        self._reading = threading.RLock()
+        """Held while the loop's counters are read, which any thread does, and while it is freed."""
+        self._counted = 0
+        """Messages that a loop has counted which is freed."""
         self._rows = ffi.cast("pp_completion *", self.rows_address)
         self._why = ffi.new("pp_status *")
 
     @property
     def message_count(self) -> int:
         """Receives that were given to the handler."""
-        if self._loop is not None:
-            lib.pp_serve_read_stats(self._loop, self._counted)
-        return int(self._counted.messages)
+        counted = ffi.new("pp_serve_stats *")
+        with self._reading:
+            loop = self._loop
+            if loop is None:
+                return self._counted
+            lib.pp_serve_read_stats(loop, counted)
+        return int(counted.messages)
 
     def turn(self, timeout: float | None) -> bool:
         """Serve data in C until something else has happened, and attend to that."""
@@ -137,9 +145,10 @@ class NativeServing(Serving):
     def run_down(self) -> None:
         """After the port is closed: serve what had completed before; the loop is then freed."""
         super().run_down()
-        _ = self.message_count  # the last count is kept
-        loop, self._loop = self._loop, None
-        ffi.release(loop)
+        with self._reading:
+            self._counted = self.message_count
+            loop, self._loop = self._loop, None
+            ffi.release(loop)
 
 
 def _never_called(*_arguments: object) -> None:

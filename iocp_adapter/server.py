@@ -257,7 +257,7 @@ class Server:
         outstanding at that moment. A handler calls ``stop()`` instead. Calling it again returns
         the same report.
         """
-        if self._report is not None:
+        if self._report is not None and (self._shift.closed or self._shift.is_mine):
             return self._report
         self._shift.refuse_child()
         self._shift.refuse_in_handler()
@@ -265,7 +265,8 @@ class Server:
         deadline = time.monotonic() + (threading.TIMEOUT_MAX if bounded is None else bounded)
         self.stop()
         with self._shift.of_closing(deadline, timeout):
-            return self._close(deadline)
+            # Another thread may have closed it while this one waited for its turn.
+            return self._report if self._report is not None else self._close(deadline)
 
     def _close(self, deadline: float) -> CloseReport:
         self._drain(deadline)

@@ -16,7 +16,6 @@ our systems, spreads by a hash and not by load, and loses what waits in the queu
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +33,7 @@ from iocp_adapter.native_handler import NativeHandler
 from iocp_adapter.native_port import CloseReport
 from iocp_adapter.server import Server
 from iocp_adapter.stats import ServerStats
-from pools import Pool, Unsupported
+from pools import Pool
 
 __all__ = ["ServerGroup"]
 
@@ -194,7 +193,7 @@ class ServerGroup:
             rest = closers.map(lambda server: server.close(timeout), others)
             reports = [first.close(timeout), *rest]  # which the calling thread may be serving
         for server in self.servers:
-            server._shift.own()
+            server._shift.pass_pool()
         return CloseReport(
             outstanding=tuple(one for report in reports for one in report.outstanding),
             complete=all(report.complete for report in reports),
@@ -221,8 +220,7 @@ def _same(pool: Pool) -> Pool:
 
 
 def _refuse_owned(pool: Pool, workers: int) -> None:
-    with contextlib.suppress(Unsupported):  # which is what a thread-safe pool says
-        pool.adopt()
+    if not pool.thread_safe:
         raise PortValueError(
             f"workers={workers} with pool {pool.name!r}, which one thread owns: give a function that makes "
             "a pool for each worker, or a pool with thread_safe=True"

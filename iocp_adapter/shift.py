@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator
 from iocp_adapter._native import lib
 from iocp_adapter.errors import PortClosed, PortError
 from iocp_adapter.serving import Serving
-from pools import Pool, Unsupported
+from pools import Pool
 
 __all__ = ["Shift"]
 
+_GRACE_SECONDS = 2.0
+"""For a loop to end whose handler has returned."""
 
 _served: dict[tuple[int, Pool], Shift] = {}
 """By process and pool of one thread: who serves with it."""
@@ -34,6 +36,7 @@ class Shift:
         self._pool = pool
         self._held = threading.Lock()
         """By the thread that serves."""
+        self._starting = threading.Lock()
         self._stopping = False
         self._process = os.getpid()
         self.closed = False
@@ -51,23 +54,24 @@ class Shift:
             self.own()
             self._serving.run(lambda: not self._stopping)
         finally:
-            self._give_up()
+            self._resign()
             self._held.release()
 
     def start(self, serve: Callable[[], None]) -> None:
         """Have a thread of the server's own call ``serve``."""
         self.refuse_ended()
-        if self.worker is not None:
-            raise PortError("the server has been started already; create another one")
-        self._claim()
-        self._serving.caught = BaseException
-        worker = threading.Thread(target=serve, name="poolport-server", daemon=True)
-        try:
-            worker.start()
-        except RuntimeError:  # the system has no thread left
-            self._give_up()
-            raise
-        self.worker = worker
+        with self._starting:
+            if self.worker is not None:
+                raise PortError("the server has been started already; create another one")
+            self._claim()
+            self._serving.caught = BaseException
+            worker = threading.Thread(target=serve, name="poolport-server", daemon=True)
+            try:
+                worker.start()
+            except RuntimeError:  # the system has no thread left
+                self._give_up()
+                raise
+            self.worker = worker
 
     def stop(self) -> None:
         """Make ``serve()`` return soon. Any thread, a handler and a signal handler."""
@@ -77,29 +81,50 @@ class Shift:
     def own(self) -> None:
         """The calling thread serves from now on, with the pool unless another server's thread has it."""
         self._serving.thread = threading.get_ident()
-        if self._owner() in {None, self}:
-            with contextlib.suppress(Unsupported):
-                self._pool.adopt()
+        if not self._pool.thread_safe and self._is_first():
+            self._pool.adopt()
 
-    def _owner(self) -> Shift | None:
-        return _served.get((os.getpid(), self._pool))
+    def _resign(self) -> None:
+        """Nobody serves.
+
+        The number of a thread that has ended may be given to another one, which would then be taken for the
+        one that may collect sends.
+        """
+        self._serving.thread = 0
+        self._give_up()
+
+    def pass_pool(self) -> None:
+        """After the close: the pool is the calling thread's, unless another server has it."""
+        self.own()
+        self._resign()
+
+    def _is_first(self) -> bool:
+        """Take the pool before any other server does; False: one has it."""
+        return _served.setdefault((os.getpid(), self._pool), self) is self
 
     def _claim(self) -> None:
-        """Keep other servers from taking the pool of one thread away. Raises ``PortError``."""
-        if self._owner() is None:
-            try:
-                self._pool.adopt()
-            except Unsupported:  # which is what a thread-safe pool says
-                return
-        if _served.setdefault((os.getpid(), self._pool), self) is not self:
+        """Keep other servers from taking the pool of one thread away. Raises ``PortError``.
+
+        Who comes too late has not adopted the pool: the other one may be serving with it already.
+        """
+        if self._pool.thread_safe:
+            return
+        if not self._is_first():
             raise PortError(
                 f"pool {self._pool.name!r} belongs to one thread, which is that of another server: "
                 "create it with thread_safe=True, or give each server a pool of its own"
             )
+        self._pool.adopt()
 
     def _give_up(self) -> None:
-        if self._owner() is self:
-            del _served[os.getpid(), self._pool]
+        mine = os.getpid(), self._pool
+        if _served.get(mine) is self:
+            _served.pop(mine, None)
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether it is the calling thread that serves."""
+        return self._serving.thread == threading.get_ident() and self._held.locked()
 
     def refuse_child(self) -> None:
         """Raises ``PortClosed`` in a process that was forked from the server's."""
@@ -114,24 +139,27 @@ class Shift:
 
     def refuse_in_handler(self) -> None:
         """Raises ``PortError`` for who would wait for itself."""
-        if threading.get_ident() == self._serving.thread and self._serving.busy:
+        if self.is_mine and self._serving.busy:
             raise PortError("close() in a handler would wait for itself; call stop() there")
 
     @contextlib.contextmanager
     def of_closing(self, deadline: float, timeout: float | None) -> Iterator[None]:
         """Once nobody else serves. Raises ``PortError`` where that is not so by ``deadline``."""
-        own = self._serving.thread == threading.get_ident() and self._held.locked()
+        own = self.is_mine
 
         def left() -> float:
-            return min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+            # The loop, or who closes in another thread, needs a moment even where nothing is waited for.
+            return min(max(0.0, deadline + _GRACE_SECONDS - time.monotonic()), threading.TIMEOUT_MAX)
 
         if self.worker is not None:
             self.worker.join(left())  # it may not have begun to serve
         if not own and not self._held.acquire(timeout=left()):
             raise PortError(f"a handler has not returned for {timeout} s; make it return, then close")
         try:
-            self.own()
+            if not self.closed:  # else by another thread, whose the pool is by now
+                self.own()
             yield
         finally:
             if not own:
+                self._resign()
                 self._held.release()

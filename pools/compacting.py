@@ -115,7 +115,8 @@ class CompactingPool(OwnMemory, Pool):
         super().__init__(native, strict=options.get("strict", False), about=about)
         self.capacity: int = about["capacity"]
         self._on_move: OnMove | None = None
-        self._move_error: BaseException | None = None
+        self._move_errors: list[BaseException] = []
+        """None or one, for the next ``compact()`` that looks: of several threads one takes it."""
         self._self_handle = ffi.new_handle(weakref.ref(self))
 
     # ---- compaction --------------------------------------------------------------------
@@ -134,8 +135,11 @@ class CompactingPool(OwnMemory, Pool):
         self._sweep()
         done = ffi.new("pp_compaction *")
         status = lib.pp_pool_compact(self._c, max_bytes or 0, max_ns or 0, done)
-        error, self._move_error = self._move_error, None
-        if error is not None:
+        try:
+            error = self._move_errors.pop()
+        except IndexError:
+            pass
+        else:
             raise error
         if status:
             raise self._error(status, "compaction")
@@ -199,9 +203,11 @@ class CompactingPool(OwnMemory, Pool):
         self._on_move = callback
 
     def _moved(self, handle: int, old: int, new: int, size: int) -> None:
-        if self._on_move is None:
+        callback = self._on_move
+        if callback is None:
             return
         try:
-            self._on_move(handle, old, new, size)
+            callback(handle, old, new, size)
         except BaseException as error:  # it cannot pass through the core: compact() raises it
-            self._move_error = self._move_error or error
+            if not self._move_errors:
+                self._move_errors.append(error)

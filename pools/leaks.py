@@ -41,14 +41,15 @@ class Leak(NamedTuple):
 def sites_of_leases(pool: Pool) -> dict[int, str]:
     """By handle, where each block was acquired whose lease or batch is still alive.
 
-    Leases know their line of Python at no cost, but nobody keeps a list of them; the collector does.
+    Leases know their line of Python at no cost, but nobody keeps a list of them; the collector does. It is
+    asked for what refers to the pool, not for all objects: among those may be a tuple that another thread is
+    in the middle of making, which fails where somebody else refers to it, too (CPython before 3.14).
     """
     sites: dict[int, str] = {}
-    for each in gc.get_objects():
-        kind = type(each)
-        if issubclass(kind, Lease) and getattr(each, "pool", None) is pool:
+    for each in gc.get_referrers(pool):
+        if isinstance(each, Lease):
             sites[each.handle] = each.site
-        elif kind is Batch and each.pool is pool:
+        elif isinstance(each, Batch):
             sites |= dict.fromkeys(each.handles, each.site)
     return sites
 

@@ -134,8 +134,8 @@ class Loan:
         self.pool = name
         self.begin = int(ffi.cast("uintptr_t", buffer))
         self.end = self.begin + len(buffer)
-        self._number = next(self._numbers)
         with self._lock:  # the end takes no lock: the collector may bring it about at any moment
+            self._number = next(self._numbers)
             for other in self._running.copy().values():
                 if self.begin < other.end and other.begin < self.end:
                     raise PoolValueError(self._overlap(other))

@@ -51,16 +51,20 @@ class MemoryPool:
         Raises ``DoubleRelease`` for a block that was deallocated before, ``ForeignBlock`` for anything
         else that did not come from this pool's ``allocate()``.
         """
-        taken = self._taken.pop(id(block), None)
-        if taken is None:
+        key = id(block)
+        if key not in self._taken:
             raise self._refusal(block)
-        lease = taken[1]
-        lease.release()
+        # It shows that it is given back before it is no longer taken, so that of several threads those who
+        # come too late see the one or the other.
         try:
             block.release()
         except BufferError:  # an array exports it: the lease waits for that
-            outlived, key = self._outlived, id(block)
+            outlived = self._outlived
             outlived[key] = weakref.ref(block, lambda _: outlived.pop(key, None))
+        taken = self._taken.pop(key, None)
+        if taken is None:
+            raise self._refusal(block)
+        taken[1].release()
 
     def _refusal(self, block: object) -> Exception:
         what = f"deallocate of {block!r} in pool {self._pool.name!r}"
@@ -73,7 +77,8 @@ class MemoryPool:
     @property
     def available(self) -> int:
         """Blocks that ``allocate()`` can give now."""
-        return int(self._pool.stats().free_blocks + self._pool.stats().cached_blocks)
+        levels = self._pool.stats()
+        return int(levels.free_blocks + levels.cached_blocks)
 
     def close(self) -> LeakReport:
         """Refuse every later ``allocate()`` and say what is still allocated, which stays usable."""

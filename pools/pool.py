@@ -48,6 +48,8 @@ class Pool(Labels):
         self._strict = strict
         self.keeps_ages: bool = about.pop("ages", True)
         """Whether the acquisition time of each block is kept."""
+        self.thread_safe: bool = about["thread_safe"]
+        """Whether every thread may acquire."""
         self._loan: Loan | None = about.pop("loan", None)
         self._about = about
         self._tags = {}
@@ -200,6 +202,10 @@ class Pool(Labels):
 
     def attach(self, trace: Trace | None) -> None:
         """Send every later event to ``trace``, live blocks first; None stops it."""
+        with Trace._turning:
+            self._turn_to(trace)
+
+    def _turn_to(self, trace: Trace | None) -> None:
         native = ffi.NULL if trace is None else trace.native
         lib.pp_pool_keep_sites(self._c, trace is not None or self._sites_wanted)
         # A text of a trace has a limit, and half an object is none.
@@ -212,10 +218,10 @@ class Pool(Labels):
             self._record_sites_if_wanted()
             raise error_for(status, f"attach of pool {self.name!r} to a trace", "", self._c)
         if self._trace is not None:
-            self._trace._pools.discard(self)
+            self._trace._writers.discard(self._c)
         self._trace = trace
         if trace is not None:
-            trace._pools.add(self)
+            trace._writers.add(self._c)
         self._records_sites = trace is not None or self._sites_wanted
         self._record_sites_if_wanted()
 
@@ -269,7 +275,7 @@ class Pool(Labels):
 
     def _abandon(self) -> LeakReport:
         if self._trace is not None:
-            self._trace._pools.discard(self)
+            self._trace._writers.discard(self._c)
             self._trace = None
         self._closed = True
         return LeakReport(self.name, ())

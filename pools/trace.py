@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 from pools._native import CData, ffi, lib
 from pools.errors import PoolClosed, error_for, trace_file_error
-
-if TYPE_CHECKING:
-    from pools.pool import Pool
 
 __all__ = ["Trace"]
 
@@ -29,7 +27,14 @@ class Trace:
     nothing is then left behind.
     Close it after every pool that writes to it is detached, closed or gone: attaching
     keeps the trace alive, so that its memory never goes away under a pool.
+
+    Any thread may call anything, but for ``close()``, which comes when no other thread is in a call of
+    the trace's own; pools may be attached meanwhile.
     """
+
+    _turning: ClassVar[threading.RLock] = threading.RLock()
+    """Held while a pool turns to another trace, and while a trace makes sure that none writes to it. One for
+    all of them: a turn is about two traces and a pool."""
 
     def __init__(
         self, path: str | os.PathLike[str], *, replace: bool = False, limit_bytes: int = _LIMIT_BYTES
@@ -46,7 +51,8 @@ class Trace:
         if status != lib.PP_OK:
             raise error_for(status, f"cannot create the trace {self.path!r}")
         self._c: CData | None = out[0]
-        self._pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+        self._writers: weakref.WeakSet[CData] = weakref.WeakSet()
+        """C pools, for a view keeps one, and its release is an event, when the ``Pool`` has gone."""
 
     @property
     def native(self) -> CData:
@@ -106,13 +112,15 @@ class Trace:
 
         Raises ``RuntimeError`` while a pool is attached.
         """
-        if self._c is None:
-            return
-        if self._pools:
-            raise RuntimeError(
-                f"{len(self._pools)} pool(s) still write to {self.path!r}; close them or attach(None) first"
-            )
-        native, self._c = self._c, None
+        with self._turning:
+            if self._c is None:
+                return
+            if self._writers:
+                raise RuntimeError(
+                    f"{len(self._writers)} pool(s) still write to {self.path!r}; close them, drop what still "
+                    "looks at their blocks, or attach(None) first"
+                )
+            native, self._c = self._c, None
         status = lib.pp_trace_close(native)
         if status != lib.PP_OK:
             raise error_for(status, f"cannot cut the trace {self.path!r} to its length")
@@ -123,9 +131,18 @@ class Trace:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        if kind is not None and self._pools:
+        if kind is not None and self._writers:
             return  # what went wrong matters more; the file is readable as it is
         self.close()
 
     def __repr__(self) -> str:
         return f"<Trace {self.path!r} {'closed' if self._c is None else 'open'}>"
+
+
+def _forked() -> None:
+    """In a child: the thread that perhaps held it is the parent's."""
+    Trace._turning = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

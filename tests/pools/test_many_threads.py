@@ -5,8 +5,6 @@ What must hold is the same with the interpreter's lock and, on a free-threaded i
 
 import contextlib
 import gc
-import sys
-import threading
 import warnings
 
 import pytest
@@ -47,38 +45,7 @@ def pool(request):
         assert made.lost_leases == 0
 
 
-@pytest.fixture(autouse=True)
-def often_switched():
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-def at_once(work):
-    """Runs work(number) in each thread, all begun together; what each gave, or the first exception."""
-    start = threading.Barrier(THREADS)
-    results = [None] * THREADS
-    errors = []
-
-    def run(number):
-        try:
-            start.wait()
-            results[number] = work(number)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return results
-
-
-def test_of_many_releases_of_one_lease_one_succeeds(pool):
+def test_of_many_releases_of_one_lease_one_succeeds(pool, at_once):
     leases = [pool.acquire(64) for _ in range(ROUNDS)]
 
     def release_all(_):
@@ -95,7 +62,7 @@ def test_of_many_releases_of_one_lease_one_succeeds(pool):
     assert all(lease.released for lease in leases)
 
 
-def test_a_block_of_a_batch_is_taken_by_one_thread(pool):
+def test_a_block_of_a_batch_is_taken_by_one_thread(pool, at_once):
     batches = [pool.acquire_many(16, 64) for _ in range(ROUNDS // 16)]
 
     def take_all(_):
@@ -114,7 +81,7 @@ def test_a_block_of_a_batch_is_taken_by_one_thread(pool):
     assert all(len(batch) == 0 for batch in batches)
 
 
-def test_a_batch_that_is_used_by_many_threads_and_lost_gives_every_block_back(pool):
+def test_a_batch_that_is_used_by_many_threads_and_lost_gives_every_block_back(pool, at_once):
     batches = [pool.acquire_many(16, 64) for _ in range(ROUNDS // 16)]
 
     def use_all(number):
@@ -135,7 +102,7 @@ def test_a_batch_that_is_used_by_many_threads_and_lost_gives_every_block_back(po
     assert pool.stats().live_blocks == 0
 
 
-def test_a_batch_is_released_once(pool):
+def test_a_batch_is_released_once(pool, at_once):
     batches = [pool.acquire_many(8, 64) for _ in range(ROUNDS // 8)]
 
     def release_all(_):
@@ -151,7 +118,7 @@ def test_a_batch_is_released_once(pool):
     assert sum(at_once(release_all)) == len(batches)
 
 
-def test_every_thread_reads_what_it_wrote(pool):
+def test_every_thread_reads_what_it_wrote(pool, at_once):
     def work(number):
         for step in range(ROUNDS):
             text = b"%d %d" % (number, step)
@@ -167,7 +134,7 @@ def test_every_thread_reads_what_it_wrote(pool):
     at_once(work)
 
 
-def test_a_block_that_another_thread_looks_at_is_not_reused(pool):
+def test_a_block_that_another_thread_looks_at_is_not_reused(pool, at_once):
     views = [[] for _ in range(THREADS)]
 
     def work(number):
@@ -189,7 +156,7 @@ def test_a_block_that_another_thread_looks_at_is_not_reused(pool):
         each.clear()
 
 
-def test_one_lease_is_looked_at_by_all_and_ends_once(pool):
+def test_one_lease_is_looked_at_by_all_and_ends_once(pool, at_once):
     leases = [pool.acquire(64) for _ in range(ROUNDS)]
 
     def look(_):
@@ -209,7 +176,7 @@ def test_one_lease_is_looked_at_by_all_and_ends_once(pool):
     assert sum(at_once(look)) == ROUNDS
 
 
-def test_pins_of_one_lease_are_all_taken_away(pool):
+def test_pins_of_one_lease_are_all_taken_away(pool, at_once):
     leases = [pool.acquire(64) for _ in range(8)]
 
     def pin(_):
@@ -223,7 +190,7 @@ def test_pins_of_one_lease_are_all_taken_away(pool):
         lease.release()
 
 
-def test_tags_mean_the_same_in_every_thread(pool):
+def test_tags_mean_the_same_in_every_thread(pool, at_once):
     def work(number):
         labels = [f"label {step % 32}" for step in range(ROUNDS)]
         for label in labels:
@@ -233,7 +200,7 @@ def test_tags_mean_the_same_in_every_thread(pool):
     at_once(work)
 
 
-def test_a_full_pool_refuses_each_thread_and_loses_nothing():
+def test_a_full_pool_refuses_each_thread_and_loses_nothing(at_once):
     with SlabPool(64, 8, thread_safe=True) as pool:
 
         def work(_):
@@ -253,7 +220,7 @@ def test_a_full_pool_refuses_each_thread_and_loses_nothing():
         pool.check()
 
 
-def test_a_pool_of_one_thread_takes_back_what_others_release_and_looked_at():
+def test_a_pool_of_one_thread_takes_back_what_others_release_and_looked_at(at_once):
     with CompactingPool(4 << 20) as pool:
         leases = [pool.acquire(256) for _ in range(THREADS * 64)]
         for lease in leases:

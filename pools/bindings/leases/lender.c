@@ -83,8 +83,12 @@ static PyObject *number_of(Lender *self, PyObject *text)
     Py_DECREF(data);
     if (status) return PyObject_CallMethod((PyObject *)self, "_refuse_tag", "Oi", text, (int)status);
     PyObject *made = PyLong_FromUnsignedLong(number);
-    if (made && PyDict_SetItem(self->tags, text, made) < 0) Py_CLEAR(made);
-    return made;
+    if (!made) return NULL;
+    /* Of threads that meet a text at the same time all get the object that is there, for good: it is borrowed
+     * from the dict above. */
+    known = PyObject_CallMethod(self->tags, "setdefault", "OO", text, made);
+    Py_DECREF(made);
+    return known;
 }
 
 int lender_read_tag(Lender *self, PyObject *tag, uint32_t *out)
