@@ -116,7 +116,7 @@ pp_status pp_pool_debug(pp_pool *pool, const pp_debug_config *config)
     d->sides[0].ops = d->layer.below;
     d->layer.lock = &d->lock;
     pool->retains = config->poison || config->quarantine_count || config->shuffle;
-    pool->watched_end = pool->retains || pool->trace;
+    pp_watch_end(pool, pool->retains || pool->trace);
     if (config->canaries && !pool->fixed_size) pool->padding = PP_CANARY_BYTES;
     return PP_OK;
 }

@@ -135,7 +135,7 @@ static void turn_to(pp_pool *pool, pp_trace *trace, const char *about)
     forget_trace_ids(pool);
     pp_set_trace(pool, trace);
     pp_watch_traced(pool, trace != NULL);
-    pool->watched_end = pool->retains || trace;
+    pp_watch_end(pool, pool->retains || trace);
     pool->fallback_id = 0;
     if (!trace) return;
     if (about) pp_trace_text(trace, PP_TEXT_POOL, pool->trace_pool, about, strlen(about));

@@ -158,7 +158,7 @@ static void mend(pp_pool *pool)
     if (orphan) atomic_store(&pool->closed, 1);
     pool->trace = NULL;
     pp_watch_traced(pool, false);
-    pool->watched_end = pool->retains;
+    pp_watch_end(pool, pool->retains);
 }
 
 static void in_child(void)

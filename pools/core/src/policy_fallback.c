@@ -71,7 +71,7 @@ pp_pool *pp_fallback_ready(policy *p)
     pp_lock_take(&inner->lock);
     pp_set_trace(inner, pp_trace_of(pool)); /* which is still to be served, while the lock is held: fork.h */
     pp_watch_traced(inner, inner->trace != NULL);
-    inner->watched_end = inner->trace != NULL;
+    pp_watch_end(inner, inner->trace != NULL);
     pp_lock_drop(&inner->lock);
     return inner;
 }

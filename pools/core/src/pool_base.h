@@ -35,7 +35,7 @@ struct pp_pool {
     uint8_t scrub;
     uint8_t ages;
     _Atomic uint8_t watched; /* pp_watch: the acquire path has more to do */
-    uint8_t watched_end;     /* trace or retains: the release path has more to do */
+    uint8_t watched_end;     /* pp_end: the release path has more to do */
     uint8_t retains;         /* a released block gets a pin of kind USER, which the debug layer takes away */
     uint8_t fixed_size;      /* a slab: blocks are of one size, whatever is requested */
     uint8_t canary_room;     /* and there are PP_CANARY_BYTES behind each */
@@ -129,6 +129,15 @@ static inline void pp_watch_traced(pp_pool *pool, bool traced)
         pp_watch_for(pool, PP_WATCH_TRACE);
     else
         atomic_fetch_and_explicit(&pool->watched, (uint8_t)~(unsigned)PP_WATCH_TRACE, memory_order_relaxed);
+}
+
+/* Why the release path has more to do: there is a trace, or blocks are retained; or claims are trusted until the owner
+ * releases a block (slab_remote.c). */
+typedef enum pp_end { PP_END_WATCHED = 1, PP_END_TRUSTED = 2 } pp_end;
+
+static inline void pp_watch_end(pp_pool *pool, bool watched)
+{
+    pool->watched_end = (uint8_t)((pool->watched_end & PP_END_TRUSTED) | (watched ? PP_END_WATCHED : 0));
 }
 
 /* A pool inside of another one, which it serves: has its reasons. */

@@ -59,8 +59,7 @@ static void watch_end(slab *s, uint32_t index)
     pp_slab_trace(s, PP_OP_FREE, handle, 0);
 }
 
-/* Ends the ownership of a block that is known to be owned. */
-static void end_ownership(slab *s, uint32_t index)
+void pp_slab_end_ownership(slab *s, uint32_t index)
 {
     pp_slot *slot = &s->slots.slots[index];
     if (PP_UNLIKELY(s->base.watched_end)) watch_end(s, index);
@@ -75,84 +74,19 @@ static void end_ownership(slab *s, uint32_t index)
     pp_slots_shut(&s->slots, index);
 }
 
-/* Taking many blocks home: what the loop changes with each. */
-typedef struct homecoming {
-    slab *s;
-    uint32_t top;              /* of the free stack */
-    uint64_t plain, requested; /* blocks that had only to be stacked, and are not in the counters yet */
-} homecoming;
-
-/* Now and then, so that a reader elsewhere misses few of those that are no longer on their way. */
-static inline void count_home(homecoming *of)
-{
-    pp_pool *base = &of->s->base;
-    pp_bump(&base->released, of->plain);
-    pp_bump(&base->remote_releases, of->plain);
-    pp_write(&base->requested_bytes, pp_read(&base->requested_bytes) - of->requested);
-    of->plain = of->requested = 0;
-}
-
-static PP_SLOW bool take_home_slowly(homecoming *of, pp_handle handle)
-{
-    slab *s = of->s;
-    if (!pp_slots_owned(&s->slots, handle)) return false;
-    s->slots.top = of->top;
-    end_ownership(s, pp_handle_index(handle));
-    of->top = s->slots.top;
-    pp_bump(&s->base.remote_releases, 1);
-    return true;
-}
-
-static inline bool take_home(void *context, pp_handle handle)
-{
-    homecoming *of = context;
-    slab *s = of->s;
-    uint32_t index = pp_handle_index(handle);
-    pp_slot *slot = &s->slots.slots[index];
-    uint64_t key = pp_slot_owned_key(handle);
-    if (PP_UNLIKELY(pp_slot_key(slot) != key || s->base.watched_end)) return take_home_slowly(of, handle);
-    of->requested += pp_slot_requested(slot);
-    if (++of->plain == PP_HOME_GROUP) count_home(of);
-    pp_slab_close_memory(s, index, 1);
-    pp_slot_shut(slot, pp_slot_key_after(key), of->top);
-    s->slots.stack[of->top++] = index;
-    return true;
-}
-
-size_t pp_slab_drain(slab *s)
-{
-    size_t refused;
-    pp_slots *slots = &s->slots;
-    if (PP_LIKELY(!pp_slots_any_remote(slots))) return 0;
-    homecoming of = {s, slots->top, 0, 0};
-    size_t drained = pp_home_drain(&slots->home, &slots->remote_head, slots->slots, sizeof *slots->slots,
-                                   take_home, &of, &refused);
-    slots->top = of.top;
-    count_home(&of);
-    while (PP_UNLIKELY(refused)) /* GCOVR_EXCL_BR_LINE: releases that raced with the owner's own */
-        refused--, pp_note_misuse(&s->base, PP_DOUBLE_RELEASE); /* GCOVR_EXCL_LINE: the same */
-    return drained;
-}
-
 static pp_status release_one(slab *s, pp_handle handle)
 {
     if (PP_UNLIKELY(!pp_slab_owned(s, handle)))
         return pp_note_misuse(&s->base, pp_slots_diagnose(&s->slots, handle));
-    end_ownership(s, pp_handle_index(handle));
+    pp_slab_end_here(s);
+    pp_slab_end_ownership(s, pp_handle_index(handle));
     return PP_OK;
-}
-
-/* By a thread that is not the owner. */
-static inline pp_status send_home(slab *s, pp_handle handle)
-{
-    pp_status status = pp_slots_release_remote(&s->slots, handle);
-    return PP_LIKELY(status == PP_OK) ? PP_OK : pp_note_misuse(&s->base, status);
 }
 
 static PP_SLOW pp_status release_slowly(pp_pool *pool, pp_handle handle)
 {
     slab *s = slab_of(pool);
-    if (pp_enter(pool) != PP_OK) return send_home(s, handle);
+    if (pp_enter(pool) != PP_OK) return pp_slab_send_home(s, handle);
     pp_status status = release_one(s, handle);
     pp_leave(pool);
     return status;
@@ -165,7 +99,8 @@ static PP_SLOW pp_status release_retained(pp_pool *pool, pp_handle handle)
     slab *s = slab_of(pool);
     pp_slots *slots = &s->slots;
     uint32_t index = pp_handle_index(handle);
-    if (PP_UNLIKELY(!pp_enters_freely(pool) || pool->trace || pp_slots_any_remote(slots) ||
+    if (PP_UNLIKELY(!pp_enters_freely(pool) || pool->trace || pool->watched_end != PP_END_WATCHED ||
+                    pp_slots_any_remote(slots) ||
                     index >= atomic_load_explicit(&slots->fresh, memory_order_relaxed)))
         return release_slowly(pool, handle);
     pp_slot *slot = &slots->slots[index];
@@ -207,18 +142,10 @@ pp_status pp_slab_release(pp_pool *pool, pp_handle handle)
     return pool->retains ? release_retained(pool, handle) : release_slowly(pool, handle);
 }
 
-/* Where blocks go from thread to thread it is the releaser whom all wait for. */
-static PP_SLOW pp_status send_home_and_tell(slab *s, pp_handle handle)
-{
-    pp_status status = send_home(s, handle);
-    pp_came_back(&s->base);
-    return status;
-}
-
 pp_status pp_slab_give_back(pp_pool *pool, pp_handle handle)
 {
     if (PP_LIKELY(release_plain(pool, handle))) return pp_came_back_well(pool);
-    if (!pp_owned_by_caller(pool)) return send_home_and_tell(slab_of(pool), handle);
+    if (!pp_owned_by_caller(pool)) return pp_slab_send_home_and_tell(slab_of(pool), handle);
     return pp_release_and_tell(pool, handle);
 }
 
@@ -251,26 +178,38 @@ static PP_SLOW size_t release_run(slab *s, const pp_handle *handles, size_t coun
     return done;
 }
 
-size_t pp_slab_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
+static size_t release_many_here(slab *s, const pp_handle *handles, size_t count, pp_status *why)
 {
-    slab *s = slab_of(pool);
-    pp_status first = PP_OK;
     size_t done = 0;
-    bool mine = pp_enter(pool) == PP_OK;
+    *why = PP_OK;
     for (size_t i = 0; i < count; i++) {
-        if (mine && !pool->watched_end) {
+        pp_slab_end_here(s); /* what the last one took home may have made them trusted again */
+        if (!s->base.watched_end) {
             size_t run = release_run(s, handles + i, count - i);
             done += run;
             i += run;
             if (i == count) break;
         }
-        pp_status status = mine ? release_one(s, handles[i]) : send_home(s, handles[i]);
+        pp_status status = release_one(s, handles[i]);
         if (PP_LIKELY(status == PP_OK))
             done++;
-        else if (first == PP_OK)
-            first = status;
+        else if (*why == PP_OK)
+            *why = status;
     }
-    if (mine) pp_leave(pool);
+    return done;
+}
+
+size_t pp_slab_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
+{
+    slab *s = slab_of(pool);
+    pp_status first;
+    size_t done;
+    if (pp_enter(pool) == PP_OK) {
+        done = release_many_here(s, handles, count, &first);
+        pp_leave(pool);
+    } else {
+        done = pp_slab_send_many_home(s, handles, count, &first);
+    }
     if (why) *why = first;
     return done;
 }

@@ -51,6 +51,7 @@ pp_status pp_slab_furnish(slab *s, const pp_slab_config *config, uint32_t max)
     if (status == PP_OK) status = pp_slots_grow(&s->slots, count);
     if (status != PP_OK) return status;
     guarantee(s, (uint32_t)config->guaranteed_count);
+    if (!s->base.shared) pp_slab_trust(s, true);
     pp_slab_close_memory(s, 0, count);
     return PP_OK;
 }

@@ -1,5 +1,5 @@
 /* slab_pool.h - the slab's struct, shared by slab.c (one owner) and slab_shared.c (many threads),
- * slab_life.c, slab_memory.c and slab_books.c. */
+ * slab_life.c, slab_memory.c, slab_remote.c and slab_books.c. */
 #ifndef POOLPORT_SLAB_POOL_H
 #define POOLPORT_SLAB_POOL_H
 
@@ -68,6 +68,29 @@ void pp_slab_trace(slab *s, pp_trace_op op, pp_handle handle, uint64_t aux);
 
 /* What only watched pools do to a block before it is handed out. The block is the caller's alone. */
 void pp_slab_watch_acquire(slab *s, uint32_t index, uint64_t ordinal, uint64_t now_ns);
+
+/* Ends the ownership of a block that is known to be owned. Owner. */
+void pp_slab_end_ownership(slab *s, uint32_t index);
+
+/* Trusts the claims of blocks on their way home until the owner ends an ownership itself, which it says before each
+ * time. Owner. */
+static inline void pp_slab_trust(slab *s, bool trusted)
+{
+    uint8_t others = s->base.watched_end & PP_END_WATCHED;
+    s->base.watched_end = trusted ? others | PP_END_TRUSTED : others;
+    pp_home_trust(&s->slots.home, trusted);
+}
+
+static inline void pp_slab_end_here(slab *s)
+{
+    if (PP_UNLIKELY(s->base.watched_end & PP_END_TRUSTED)) pp_slab_trust(s, false);
+}
+
+/* slab_remote.c: releases by threads that are not the owner. The second also tells those who wait: where blocks go
+ * from thread to thread it is the releaser whom all wait for. */
+pp_status pp_slab_send_home(slab *s, pp_handle handle);
+pp_status pp_slab_send_home_and_tell(slab *s, pp_handle handle);
+size_t pp_slab_send_many_home(slab *s, const pp_handle *handles, size_t count, pp_status *why);
 
 /* Takes home what other threads released; how many blocks. Owner. */
 size_t pp_slab_drain(slab *s);

@@ -109,18 +109,15 @@ pp_status pp_slots_diagnose(const pp_slots *slots, pp_handle handle)
 
 /* ---- the way home ------------------------------------------------------------------- */
 
-static bool known(const void *table, pp_handle handle)
-{
-    const pp_slots *slots = table;
-    return pp_handle_index(handle) < atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_relaxed);
-}
-
-static bool owned(const void *table, pp_handle handle) { return pp_slots_owned(table, handle); }
-static pp_status diagnose(const void *table, pp_handle handle) { return pp_slots_diagnose(table, handle); }
-
 pp_status pp_slots_release_remote(pp_slots *slots, pp_handle handle)
 {
-    return pp_home_send(&slots->home, &slots->remote_head, slots, handle, known, owned, diagnose);
+    return pp_slots_send_home(slots, handle);
+}
+
+void pp_slots_release_parcel(pp_slots *slots, const pp_handle *handles, size_t count, pp_status *statuses)
+{
+    pp_home_send_parcel(&slots->home, &slots->remote_head, slots, handles, count, statuses,
+                        pp_slots_table_known, pp_slots_table_owned, pp_slots_table_diagnose);
 }
 
 struct homecoming {
@@ -143,6 +140,25 @@ size_t pp_slots_drain(pp_slots *slots, void (*release)(void *context, uint32_t i
     struct homecoming of = {slots, release, context};
     return pp_home_drain(&slots->home, &slots->remote_head, slots->slots, sizeof *slots->slots, take_home,
                          &of, refused);
+}
+
+/* A block in flight has had the generation that it still has the stamp of. */
+static bool agrees(const pp_slots *slots, uint32_t index)
+{
+    const pp_slot *slot = &slots->slots[index];
+    pp_block_state state = pp_slot_state(slot);
+    uint32_t stamp = pp_slot_stamp(slot);
+    if (state == PP_BLOCK_IN_FLIGHT) stamp = pp_next_stamp(stamp);
+    return pp_home_trust_claim(&slots->home, index, stamp, state & 1);
+}
+
+bool pp_slots_came_home(pp_slots *slots, size_t count, uint64_t ended_here)
+{
+    if (ended_here != slots->ended_here) slots->agreeing = 0;
+    slots->ended_here = ended_here;
+    uint32_t fresh = atomic_load_explicit(&slots->fresh, memory_order_relaxed);
+    for (; count && slots->agreeing < fresh && agrees(slots, slots->agreeing); count--) slots->agreeing++;
+    return slots->agreeing == fresh;
 }
 
 void pp_slots_pending(const pp_slots *slots, uint64_t *blocks, uint64_t *requested)

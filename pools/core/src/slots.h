@@ -57,6 +57,8 @@ typedef struct pp_slots {
     uint32_t extra_bytes;
     uint32_t births_wanted;
     uint32_t pins_looked_at; /* slots below it, by pp_slots_return_pins() */
+    uint32_t agreeing;       /* slots below it whose claims can be trusted, unless an ownership ended here */
+    uint64_t ended_here;     /* how many had, when that was looked at */
 
     _Alignas(64) pp_home_head remote_head;
 } pp_slots;
@@ -98,10 +100,17 @@ pp_status pp_slots_diagnose(const pp_slots *slots, pp_handle handle);
 /* Any thread but the owner. PP_OK: the block is on its way home. */
 pp_status pp_slots_release_remote(pp_slots *slots, pp_handle handle);
 
+/* The same of up to PP_HOME_PARCEL blocks, each with its status. */
+void pp_slots_release_parcel(pp_slots *slots, const pp_handle *handles, size_t count, pp_status *statuses);
+
 /* Brings home what other threads released: calls `release` for each valid one and returns how
  * many; `*refused` counts late double releases. Owner. */
 size_t pp_slots_drain(pp_slots *slots, void (*release)(void *context, uint32_t index), void *context,
                       size_t *refused);
+
+/* So many blocks came home, and so many ownerships ever ended by the owner's own calls. True where claims can be trusted
+ * again: as many came as the table has slots, and none ended here meanwhile. One claim is looked after for each. Owner. */
+bool pp_slots_came_home(pp_slots *slots, size_t count, uint64_t ended_here);
 
 /* Corrects statistics for blocks on their way home: released, though the owner has not seen them.
  * Any thread. */
@@ -233,6 +242,30 @@ static inline bool pp_slots_owned(const pp_slots *slots, pp_handle handle)
     /* FREE is 0, OWNED 1, IN_FLIGHT 2, OWNED_IN_FLIGHT 3: the low bit says owned, the next one pinned. */
     uint64_t key = pp_slot_key(&slots->slots[index]);
     return (key & ~UINT64_C(2)) == pp_slot_key_of(pp_handle_stamp(handle), PP_BLOCK_OWNED);
+}
+
+/* What way_home.h asks a table of slots. */
+static inline bool pp_slots_table_known(const void *table, pp_handle handle)
+{
+    pp_slots *slots = (pp_slots *)table;
+    return pp_handle_index(handle) < atomic_load_explicit(&slots->fresh, memory_order_relaxed);
+}
+
+static inline bool pp_slots_table_owned(const void *table, pp_handle handle)
+{
+    return pp_slots_owned(table, handle);
+}
+
+static inline pp_status pp_slots_table_diagnose(const void *table, pp_handle handle)
+{
+    return pp_slots_diagnose(table, handle);
+}
+
+/* pp_slots_release_remote(), inlined. */
+static inline pp_status pp_slots_send_home(pp_slots *slots, pp_handle handle)
+{
+    return pp_home_send(&slots->home, &slots->remote_head, slots, handle, pp_slots_table_known,
+                        pp_slots_table_owned, pp_slots_table_diagnose);
 }
 
 /* The stamp of the generation after this one; the pool id stays. */

@@ -367,6 +367,135 @@ static void a_late_second_releaser_takes_nobodys_release_away(void)
     pp_pool_destroy(owned);
 }
 
+/* ---- an owner who releases now and then, and others who hold on to handles ------------------------- */
+
+enum { HELD = 8, STRETCH = 3 * ROOM };
+
+static _Atomic uint64_t last_of_owner; /* the handle that the owner itself released last */
+
+static void *release_and_try_what_is_over(void *context)
+{
+    _Atomic uint64_t *mailbox = context;
+    pp_handle over_with[HELD] = {0};
+    for (uint32_t turn = 0; !atomic_load(&over); turn++) {
+        pp_handle handle = atomic_exchange(mailbox, 0);
+        if (handle)
+            CHECK_EQ(pp_pool_release(owned, handle), PP_OK);
+        else
+            sched_yield();
+        over_with[turn % HELD] = turn % 2 && handle ? handle : atomic_load(&last_of_owner);
+        for (int i = 0; i < HELD; i++) {
+            if (!over_with[i]) continue;
+            pp_status status = pp_pool_release(owned, over_with[i]);
+            CHECK(status == PP_DOUBLE_RELEASE || status == PP_STALE);
+        }
+    }
+    return NULL;
+}
+
+/* In some stretches all blocks end elsewhere, in some the owner ends a few: what is over is over for everybody. */
+static void what_the_owner_released_can_be_released_nowhere_else(void)
+{
+    test_thread threads[2];
+    open_pool();
+    atomic_store(&over, false);
+    atomic_store(&last_of_owner, 0);
+    for (int i = 0; i < 2; i++) {
+        atomic_store(&mailboxes[i], 0);
+        test_thread_start(&threads[i], release_and_try_what_is_over, &mailboxes[i]);
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        pp_block block;
+        if (pp_pool_acquire(owned, BLOCK, 0, &block) != PP_OK) {
+            sched_yield();
+            continue;
+        }
+        uint64_t empty = 0;
+        bool ends_here = round / STRETCH % 2 && round % 8 == 0;
+        while (!ends_here && !atomic_compare_exchange_weak(&mailboxes[round % 2], &empty, block.handle)) {
+            empty = 0;
+            sched_yield();
+        }
+        if (!ends_here) continue;
+        CHECK_EQ(pp_pool_release(owned, block.handle), PP_OK);
+        atomic_store(&last_of_owner, block.handle);
+    }
+    for (int i = 0; i < 2; i++)
+        while (atomic_load(&mailboxes[i])) sched_yield();
+    atomic_store(&over, true);
+    for (int i = 0; i < 2; i++) test_thread_join(threads[i]);
+    pp_stats stats = at_rest(owned);
+    CHECK_EQ(stats.live_blocks, 0);
+    CHECK_EQ(stats.requested_bytes, 0);
+    pp_pool_destroy(owned);
+}
+
+/* ---- many in one call ----------------------------------------------------------------------------- */
+
+struct bulk {
+    pp_handle handles[3 * ROOM];
+    size_t count, done;
+    pp_status why;
+};
+
+static void *release_all(void *context)
+{
+    struct bulk *bulk = context;
+    bulk->done = pp_pool_release_many(owned, bulk->handles, bulk->count, &bulk->why);
+    return NULL;
+}
+
+static void of_many_released_elsewhere_the_good_ones_come_home_and_the_others_are_told(void)
+{
+    pp_block blocks[LIVE];
+    test_thread thread;
+    struct bulk bulk = {.count = 0};
+    open_pool();
+    CHECK_EQ(pp_pool_acquire_many(owned, LIVE, BLOCK, 0, blocks, NULL), LIVE);
+    for (int i = 0; i < LIVE; i++) bulk.handles[bulk.count++] = blocks[i].handle;
+    test_thread_start(&thread, release_all, &bulk);
+    test_thread_join(thread);
+    CHECK_EQ(bulk.done, LIVE);
+    CHECK_EQ(bulk.why, PP_OK);
+    CHECK_EQ(at_rest(owned).live_blocks, 0);
+
+    CHECK_EQ(pp_pool_acquire_many(owned, LIVE, BLOCK, 0, blocks, NULL), LIVE);
+    for (int i = 0; i < LIVE; i++) { /* old ones, foreign ones, and those of now */
+        bulk.handles[bulk.count++] = 12;
+        bulk.handles[bulk.count++] = blocks[i].handle;
+    }
+    test_thread_start(&thread, release_all, &bulk);
+    test_thread_join(thread);
+    CHECK_EQ(bulk.done, LIVE);
+    CHECK(bulk.why == PP_STALE || bulk.why == PP_DOUBLE_RELEASE);
+    pp_stats stats = at_rest(owned);
+    CHECK_EQ(stats.live_blocks, 0);
+    CHECK_EQ(stats.released, 2 * LIVE);
+    CHECK_EQ(stats.remote_releases, 2 * LIVE);
+    CHECK_EQ(stats.stale_handles + stats.double_releases + stats.foreign_handles, 2 * LIVE);
+    pp_pool_destroy(owned);
+}
+
+/* A handle of another pool may have the index and the generation of a block of this one. */
+static void another_pools_handles_are_refused_elsewhere_too(void)
+{
+    open_pool();
+    pp_pool *other = pool_of(strategy, PP_THREADS_OWNER);
+    pp_block mine, foreign;
+    test_thread thread;
+    CHECK_EQ(pp_pool_acquire(owned, BLOCK, 0, &mine), PP_OK);
+    CHECK_EQ(pp_pool_acquire(other, BLOCK, 0, &foreign), PP_OK);
+    pp_handle result = foreign.handle;
+    test_thread_start(&thread, release_once, &result);
+    test_thread_join(thread);
+    CHECK_EQ(result, PP_FOREIGN);
+    CHECK_EQ(pp_pool_release(owned, mine.handle), PP_OK);
+    CHECK_EQ(pp_pool_release(other, foreign.handle), PP_OK);
+    CHECK_EQ(at_rest(owned).foreign_handles, 1);
+    pp_pool_destroy(other);
+    pp_pool_destroy(owned);
+}
+
 static void *release_and_die(void *context)
 {
     pp_block *blocks = context;
@@ -450,6 +579,9 @@ int main(void)
         RUN(what_another_thread_released_can_be_used_in_no_way);
         RUN(a_pin_outlives_another_threads_release);
         RUN(a_late_second_releaser_takes_nobodys_release_away);
+        RUN(what_the_owner_released_can_be_released_nowhere_else);
+        RUN(of_many_released_elsewhere_the_good_ones_come_home_and_the_others_are_told);
+        RUN(another_pools_handles_are_refused_elsewhere_too);
         RUN(blocks_of_a_thread_that_died_are_all_handed_out_again);
         sharing = PP_THREADS_SHARED;
         RUN(many_releasers_lose_no_block);

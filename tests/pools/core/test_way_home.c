@@ -15,6 +15,7 @@ typedef struct table {
     uint32_t looks; /* until the interruption */
     pp_status (*meanwhile)(struct table *table);
     pp_status other; /* what became of that */
+    uint32_t asked;  /* how often for a record */
     bool keeps;      /* what comes home stays owned: other blocks have the same stamp */
     uint64_t records[BLOCKS];
 } table;
@@ -48,6 +49,7 @@ static bool known(const void *context, pp_handle handle)
 static bool owned(const void *context, pp_handle handle)
 {
     table *t = (table *)context;
+    t->asked++;
     return look(t, pp_handle_stamp(handle) == t->stamp);
 }
 
@@ -122,6 +124,14 @@ static void blocks_of_many_groups_come_home_together(void)
     for (uint32_t index = 0; index < BLOCKS; index++) CHECK(!pp_home_has(&t.home, index));
 }
 
+/* Of a releaser who has claimed the block. */
+static void push(table *t)
+{
+    pp_home_chain chain = {0, 0};
+    pp_home_chain_add(&t->home, &chain, BLOCK_INDEX / PP_HOME_GROUP);
+    pp_home_push(&t->home, &t->head, &chain);
+}
+
 /* The owner finds a claim while its maker is about to push the group, who then pushes it for nothing. */
 static void a_claim_that_is_found_before_its_group_is_pushed_comes_home_once(void)
 {
@@ -131,10 +141,30 @@ static void a_claim_that_is_found_before_its_group_is_pushed_comes_home_once(voi
     pp_handle handle = hand_out(&t);
     CHECK_EQ(send(&t, handle), PP_OK);
     CHECK_EQ(drain(&t, &refused), 1);
-    pp_home_push(&t.home, &t.head, BLOCK_INDEX / PP_HOME_GROUP);
-    pp_home_push(&t.home, &t.head, BLOCK_INDEX / PP_HOME_GROUP); /* and another one, who comes second */
+    push(&t);
+    push(&t); /* and another one, who comes second */
     CHECK(pp_home_any(&t.head) && !pp_home_has(&t.home, BLOCK_INDEX));
     CHECK_EQ(drain(&t, &refused), 0);
+    CHECK_EQ(refused, 0);
+    CHECK(!pp_home_any(&t.head));
+}
+
+static void a_parcel_brings_each_block_home_once_and_tells_of_each_that_is_none(void)
+{
+    table t;
+    size_t refused;
+    open_table(&t, 1);
+    t.stamp = POOL_STAMP | 1;
+    t.keeps = true;
+    pp_handle mine = (uint64_t)t.stamp << 32;
+    pp_handle handles[] = {
+        mine | 17, mine | 90, mine | 18, mine | 17, mine | BLOCKS, mine | 1, mine + 1 + ((uint64_t)1 << 32)};
+    pp_status statuses[7];
+    CHECK_EQ(send(&t, mine | 2), PP_OK); /* its group is on the list already */
+    pp_home_send_parcel(&t.home, &t.head, &t, handles, 7, statuses, known, owned, diagnose);
+    for (int i = 0; i < 7; i++)
+        CHECK_EQ(statuses[i], i == 3 ? PP_DOUBLE_RELEASE : i == 4 || i == 6 ? PP_STALE : PP_OK);
+    CHECK_EQ(drain(&t, &refused), 5);
     CHECK_EQ(refused, 0);
     CHECK(!pp_home_any(&t.head));
 }
@@ -219,6 +249,103 @@ static void a_release_that_raced_with_the_owners_is_refused_at_home_and_hides_no
     CHECK_EQ(t.stamp, 0);
 }
 
+/* ---- trusted ------------------------------------------------------------------------------------------- */
+
+static void trusted_claims_are_looked_at_instead_of_records(void)
+{
+    table t;
+    size_t refused;
+    open_table(&t, 1);
+    pp_home_trust(&t.home, true);
+    for (int owner = 0; owner < 3; owner++) {
+        pp_handle handle = hand_out(&t);
+        CHECK_EQ(send(&t, handle), PP_OK);
+        CHECK_EQ(t.asked, 0);
+        CHECK_EQ(send(&t, handle), PP_DOUBLE_RELEASE);
+        CHECK_EQ(drain(&t, &refused), 1);
+        CHECK_EQ(send(&t, handle), PP_STALE);
+        CHECK_EQ(t.asked, 2);
+        t.asked = 0;
+    }
+}
+
+static void a_trusted_claim_is_of_one_pool_and_one_generation(void)
+{
+    table t;
+    size_t refused;
+    open_table(&t, 1);
+    pp_home_trust(&t.home, true);
+    pp_handle handle = hand_out(&t), generation = UINT64_C(1) << 32;
+    for (int round = 0; round < 2; round++) { /* with a claim that nobody made, and with a settled one */
+        CHECK_EQ(send(&t, handle ^ UINT64_C(1) << 56), PP_STALE); /* another pool's */
+        CHECK_EQ(send(&t, handle ^ UINT64_C(0xff) << 56), PP_STALE);
+        CHECK_EQ(send(&t, handle - generation), PP_STALE);
+        CHECK_EQ(send(&t, handle + generation), PP_STALE);
+        CHECK_EQ(send(&t, handle), PP_OK);
+        CHECK_EQ(drain(&t, &refused), 1);
+        CHECK_EQ(refused, 0);
+        handle = hand_out(&t);
+    }
+}
+
+static void a_late_second_releaser_is_refused_where_claims_are_trusted(void)
+{
+    table t;
+    size_t refused;
+    open_table(&t, 1);
+    pp_home_trust(&t.home, true);
+    first = hand_out(&t);
+    t.looks = 1;
+    t.meanwhile = release_and_hand_out_again;
+    CHECK_EQ(send(&t, first), PP_STALE);
+    CHECK_EQ(t.other, PP_OK);
+    CHECK_EQ(send(&t, second), PP_OK);
+    CHECK_EQ(drain(&t, &refused), 1);
+    CHECK_EQ(refused, 0);
+}
+
+static bool trust(table *t, uint32_t stamp, bool is_owned)
+{
+    bool agrees = pp_home_trust_claim(&t->home, BLOCK_INDEX, stamp, is_owned);
+    pp_home_trust(&t->home, agrees);
+    return agrees;
+}
+
+static void claims_are_trusted_again_once_they_agree_with_the_records(void)
+{
+    table t;
+    size_t refused;
+    open_table(&t, 1);
+    pp_handle gone = hand_out(&t);
+    CHECK(trust(&t, t.stamp, true)); /* nobody has claimed any */
+    pp_home_trust(&t.home, false);   /* the owner releases it */
+    pp_handle of_now = hand_out(&t);
+    CHECK(trust(&t, t.stamp, true));
+    CHECK_EQ(send(&t, gone), PP_STALE);
+    CHECK_EQ(t.asked, 1);
+    CHECK_EQ(send(&t, of_now), PP_OK);
+    CHECK_EQ(t.asked, 1);
+    CHECK(trust(&t, t.stamp, true)); /* it is on its way, and has still to come home */
+    CHECK_EQ(drain(&t, &refused), 1);
+    CHECK(trust(&t, t.next, false)); /* free */
+}
+
+static void claims_are_not_trusted_while_one_is_of_a_generation_that_has_ended(void)
+{
+    table t;
+    size_t refused;
+    CHECK_EQ(send_interrupted(&t, 1, 2, release_by_owner), PP_OK);
+    CHECK(!trust(&t, t.stamp, true)); /* the claim is of the owner before */
+    CHECK(!trust(&t, pp_handle_stamp(first), false));
+    CHECK_EQ(drain(&t, &refused), 0);
+    CHECK_EQ(refused, 1);
+    CHECK(trust(&t, t.stamp, true));
+    CHECK_EQ(send(&t, second), PP_OK);
+    CHECK_EQ(drain(&t, &refused), 1);
+}
+
+/* ---- statistics ------------------------------------------------------------------------------------------ */
+
 static void levels_are_corrected_for_no_more_blocks_than_live(void)
 {
     pp_stats stats = {
@@ -240,6 +367,12 @@ int main(void)
     RUN(a_late_second_releaser_is_refused_wherever_it_was_interrupted);
     RUN(of_two_at_once_the_first_to_claim_succeeds);
     RUN(a_release_that_raced_with_the_owners_is_refused_at_home_and_hides_no_other);
+    RUN(a_parcel_brings_each_block_home_once_and_tells_of_each_that_is_none);
+    RUN(trusted_claims_are_looked_at_instead_of_records);
+    RUN(a_trusted_claim_is_of_one_pool_and_one_generation);
+    RUN(a_late_second_releaser_is_refused_where_claims_are_trusted);
+    RUN(claims_are_trusted_again_once_they_agree_with_the_records);
+    RUN(claims_are_not_trusted_while_one_is_of_a_generation_that_has_ended);
     RUN(levels_are_corrected_for_no_more_blocks_than_live);
     return report();
 }
