@@ -101,24 +101,28 @@ static void run_random_rounds(worker *w)
 /* ---- xthread ------------------------------------------------------------------------------ */
 
 /* A ring of blocks from one producer to one consumer. Both sides publish in batches, so that the
- * ring's own cache misses stay small beside the allocator's. */
+ * ring's own cache misses stay small beside the allocator's, and each keeps what it alone writes on lines of its
+ * own. */
 enum { RING = 256, BATCH = 32 };
 
 typedef struct ring {
     _Alignas(64) _Atomic uint64_t head;
     _Alignas(64) _Atomic uint64_t tail;
-    uint64_t total;
+    _Alignas(64) pp_handle blocks[RING];
+    uint64_t total; /* this and the next: before the consumer starts */
     const pp_provider *provider;
-    pp_handle blocks[RING];
 } ring;
 
 static void *consume(void *context)
 {
     ring *r = context;
-    for (uint64_t tail = 0; tail < r->total;) {
+    pp_status (*release)(void *, pp_handle) = r->provider->release;
+    void *with = r->provider->context;
+    for (uint64_t tail = 0, total = r->total; tail < total;) {
         uint64_t head = atomic_load_explicit(&r->head, memory_order_acquire);
+        if (head == tail) continue; /* and leaves the line that the producer waits for alone */
         for (; tail < head; tail++)
-            if (r->blocks[tail % RING]) r->provider->release(r->provider->context, r->blocks[tail % RING]);
+            if (r->blocks[tail % RING]) release(with, r->blocks[tail % RING]);
         atomic_store_explicit(&r->tail, tail, memory_order_release);
     }
     return NULL;
