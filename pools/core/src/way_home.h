@@ -49,8 +49,9 @@
  * or one that was set later. That one is a release, the look at it an acquire: what was written
  * into claims before is seen by the claim's CAS, which then expects another. Who is interrupted after the look
  * is caught by the same CAS, unless the owner ends the generation meanwhile: the race below.
- *   What is not caught is a handle 2^24 generations old at the moment when the next owner would get the same
- * one: the block is free, it is claimed, the owner finds that out and counts it, and the claim is settled.
+ *   What is not caught at once is the handle that the next owner will get, be it forged or 2^24 generations
+ * old: the block is free, it is claimed, the owner finds that out and counts a double release, and the claim is
+ * settled.
  *
  *   A release that races with the owner's own release of the same block passes the check
  *   and is found when the group is taken home: the stamp no longer fits, and it is counted as
