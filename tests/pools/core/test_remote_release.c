@@ -476,6 +476,27 @@ static void of_many_released_elsewhere_the_good_ones_come_home_and_the_others_ar
     pp_pool_destroy(owned);
 }
 
+static void a_pinned_one_among_many_is_released_and_comes_free_when_it_is_let_go(void)
+{
+    pp_block blocks[3];
+    pp_handle handles[3];
+    open_pool();
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(pp_pool_acquire(owned, BLOCK, 0, &blocks[i]), PP_OK);
+        handles[i] = blocks[i].handle;
+    }
+    CHECK_EQ(pp_pool_pin(owned, handles[1], PP_PIN_USER, NULL), PP_OK);
+    pp_status why = PP_INVALID;
+    CHECK_EQ(pp_pool_release_many(owned, handles, 3, &why), 3);
+    CHECK_EQ(why, PP_OK);
+    CHECK_EQ(at_rest(owned).deferred_blocks, 1);
+    CHECK_EQ(pp_pool_unpin(owned, handles[1], PP_PIN_USER), PP_OK);
+    pp_stats stats = at_rest(owned);
+    CHECK_EQ(stats.deferred_blocks, 0);
+    CHECK_EQ(stats.live_blocks, 0);
+    pp_pool_destroy(owned);
+}
+
 /* A handle of another pool may have the index and the generation of a block of this one. */
 static void another_pools_handles_are_refused_elsewhere_too(void)
 {
@@ -581,6 +602,7 @@ int main(void)
         RUN(a_late_second_releaser_takes_nobodys_release_away);
         RUN(what_the_owner_released_can_be_released_nowhere_else);
         RUN(of_many_released_elsewhere_the_good_ones_come_home_and_the_others_are_told);
+        RUN(a_pinned_one_among_many_is_released_and_comes_free_when_it_is_let_go);
         RUN(another_pools_handles_are_refused_elsewhere_too);
         RUN(blocks_of_a_thread_that_died_are_all_handed_out_again);
         sharing = PP_THREADS_SHARED;
