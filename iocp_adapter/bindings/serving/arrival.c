@@ -14,12 +14,6 @@
 
 enum { PEER_BYTES = 64, LABEL_BYTES = 128, LISTENER_KEY = 0 };
 
-static void bump(_Atomic unsigned long long *counter)
-{
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
-}
-
 /* ---- one that comes ---------------------------------------------------------------------------- */
 
 /* A label of its own for each of the first connections; later ones share one with their neighbours. A pool keeps
@@ -48,7 +42,7 @@ static int turn_away(Exchange *self, int64_t descriptor, unsigned long long numb
     return done(told);
 }
 
-/* The label, and the number of it in the pool. */
+/* The program's own, or ours; NULL with an exception. */
 static PyObject *read_label(Exchange *self, unsigned long long number, const char *text, PyObject *peer)
 {
     if (self->label == Py_None) return label_of(number, text);

@@ -120,9 +120,7 @@ static int deliver(Exchange *self, const pp_completion *row)
     PyObject *lease = lease_calls->wrap(self->pool, &block);
     int outcome = -1;
     if (lease) {
-        atomic_store_explicit(&self->messages,
-                              atomic_load_explicit(&self->messages, memory_order_relaxed) + 1,
-                              memory_order_relaxed);
+        bump(&self->messages);
         outcome = call_handler(self, connection, lease, row->result);
         Py_DECREF(lease);
     } else {
@@ -256,21 +254,10 @@ static int set_thread(PyObject *op, PyObject *value, void *unused)
     return 0;
 }
 
-static PyObject *get_messages(PyObject *op, void *unused)
+static PyObject *get_counter(PyObject *op, void *offset)
 {
-    return PyLong_FromUnsignedLongLong(
-        atomic_load_explicit(&((Exchange *)op)->messages, memory_order_relaxed));
-}
-
-static PyObject *get_accepted(PyObject *op, void *unused)
-{
-    return PyLong_FromUnsignedLongLong(
-        atomic_load_explicit(&((Exchange *)op)->accepted, memory_order_relaxed));
-}
-
-static PyObject *get_ended(PyObject *op, void *unused)
-{
-    return PyLong_FromUnsignedLongLong(atomic_load_explicit(&((Exchange *)op)->ended, memory_order_relaxed));
+    const exchange_counter *counter = (const exchange_counter *)((char *)op + (size_t)offset);
+    return PyLong_FromUnsignedLongLong(atomic_load_explicit(counter, memory_order_relaxed));
 }
 
 static PyObject *get_rows_address(PyObject *op, void *unused)
@@ -417,9 +404,10 @@ static PyMemberDef members[] = {
 static PyGetSetDef attributes[] = {
     {"thread", get_thread, set_thread, "The thread whose sends are collected; others cross by themselves.",
      NULL},
-    {"messages", get_messages, NULL, "Receives that were given to the handler.", NULL},
-    {"accepted", get_accepted, NULL, "Connections that came here.", NULL},
-    {"ended", get_ended, NULL, "Connections that have ended.", NULL},
+    {"messages", get_counter, NULL, "Receives that were given to the handler.",
+     (void *)offsetof(Exchange, messages)},
+    {"accepted", get_counter, NULL, "Connections that came here.", (void *)offsetof(Exchange, accepted)},
+    {"ended", get_counter, NULL, "Connections that have ended.", (void *)offsetof(Exchange, ended)},
     {"rows_address", get_rows_address, NULL, "Where serve_rows() reads them.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -30,6 +30,8 @@
 
 enum { EXCHANGE_ROWS = 256, OWN_LABELS = 1 << 16 };
 
+typedef _Atomic unsigned long long exchange_counter; /* written by the serving thread, read by any */
+
 typedef struct Exchange {
     PyObject_HEAD pp_port *port;
     const pp_provider *provider; /* of `pool` */
@@ -43,13 +45,12 @@ typedef struct Exchange {
     pp_endpoint_config admission;               /* of each connection, but for what is its own */
     unsigned flags;                             /* and these, of the listener */
     unsigned long long last_number;
-    char gated;  /* Serving._accepted() decides whether and where a connection is served */
-    char refuse; /* close every new connection at once */
-    _Atomic unsigned long long accepted, ended;
+    char gated;           /* Serving._accepted() decides whether and where a connection is served */
+    char refuse;          /* close every new connection at once */
     pp_block_send *sends; /* what goes in with the next crossing */
     size_t send_count, send_room;
     _Atomic unsigned long thread; /* as PyThread_get_thread_ident() */
-    _Atomic unsigned long long messages;
+    exchange_counter messages, accepted, ended;
     char busy;        /* handlers are being called */
     size_t at, count; /* rows[at..count) wait to be served */
     pp_completion rows[EXCHANGE_ROWS];
@@ -86,6 +87,12 @@ PyObject *take_exception(void);
 
 /* The handler has raised in `what`. What is caught costs the connection: 0. Anything else stays set: -1. */
 int tell_failure(Exchange *self, Sender *connection, const char *what);
+
+static inline void bump(exchange_counter *counter)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
 
 /* Of a call whose result does not matter. */
 static inline int done(PyObject *result)
