@@ -91,6 +91,15 @@ static inline void writes_and_reads(pp_endpoint file, char first)
     CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
 }
 
+/* A port that sends without a copy from the pool, which it registers, and a TCP connection on it. */
+static inline void open_connection(void)
+{
+    make_slab(COUNT);
+    open_port(1);
+    tcp_pair(fds);
+    endpoint = add_of_pool(fds[0], PP_OWN_DESCRIPTOR);
+}
+
 /* One of plain memory among them: a send is from registered memory as a whole, or not at all. */
 static inline void send_pieces(int count, int plain)
 {
@@ -131,6 +140,14 @@ static inline void read_pieces(int count, int plain)
     }
     for (size_t i = 0; i < bytes; i++)
         if (found[i] != (i / BLOCK == (size_t)plain ? 'p' : (char)('a' + i / BLOCK))) CHECK_EQ(i, bytes);
+}
+
+static inline void pass_pieces(int rounds)
+{
+    for (int round = 0; round < rounds; round++) {
+        send_pieces(PIECES, -1);
+        read_pieces(PIECES, -1);
+    }
 }
 
 /* In a process that may lock so much, and is nobody special, nor anybody else: what is locked is counted by user. */

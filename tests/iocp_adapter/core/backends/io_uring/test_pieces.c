@@ -59,14 +59,8 @@ static void only_what_lies_in_one_piece_is_named_and_all_of_it_arrives(void)
 static void a_send_from_several_pieces_is_sent_as_any_memory(void)
 {
     uring_piece_bits = BITS;
-    make_slab(COUNT);
-    open_port(1);
-    tcp_pair(fds);
-    endpoint = add_of_pool(fds[0], PP_OWN_DESCRIPTOR);
-    for (int round = 0; round < 5; round++) {
-        send_pieces(PIECES, -1);
-        read_pieces(PIECES, -1);
-    }
+    open_connection();
+    pass_pieces(5);
     send_pieces(1, -1);
     read_pieces(1, -1);
     CHECK_EQ(stats_now().registered_transfers > 0, uses("registered_sends"));

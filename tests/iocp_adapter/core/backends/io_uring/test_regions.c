@@ -80,14 +80,8 @@ static void a_pool_without_memory_of_its_own_is_used_as_it_is(void)
 
 static void sends_without_a_copy_read_what_the_kernel_knows(void)
 {
-    make_slab(COUNT);
-    open_port(1);
-    tcp_pair(fds);
-    endpoint = add_of_pool(fds[0], PP_OWN_DESCRIPTOR);
-    for (int round = 0; round < 5; round++) {
-        send_pieces(PIECES, -1);
-        read_pieces(PIECES, -1);
-    }
+    open_connection();
+    pass_pieces(5);
     CHECK_EQ(stats_now().registered_transfers > 0, uses("registered_sends"));
     if (uses("registered_sends")) CHECK_EQ(stats_now().registered_transfers, stats_now().zero_copy_sends);
     end_port(port);
@@ -97,10 +91,7 @@ static void sends_without_a_copy_read_what_the_kernel_knows(void)
 
 static void what_lies_elsewhere_is_sent_as_any_memory(void)
 {
-    make_slab(COUNT);
-    open_port(1);
-    tcp_pair(fds);
-    endpoint = add_of_pool(fds[0], PP_OWN_DESCRIPTOR);
+    open_connection();
     send_pieces(1, 0);
     read_pieces(1, 0);
     CHECK_EQ(stats_now().registered_transfers, 0);
@@ -114,10 +105,7 @@ static void what_lies_elsewhere_is_sent_as_any_memory(void)
 /* The peer reads nothing: the blocks come back with the end of the connection, and the pool's pages with the port. */
 static void a_reset_brings_registered_blocks_back(void)
 {
-    make_slab(COUNT);
-    open_port(1);
-    tcp_pair(fds);
-    endpoint = add_of_pool(fds[0], PP_OWN_DESCRIPTOR);
+    open_connection();
     send_pieces(PIECES, -1);
     CHECK_EQ(pp_port_end(port, endpoint, PP_CLOSE_RESET), PP_OK);
     for (pp_completion row = next(port); row.event != PP_KIND_CLOSE; row = next(port))
@@ -142,10 +130,7 @@ static void goes_on_unregistered(void)
     }
     tcp_pair(fds);
     endpoint = add_of_pool(fds[0], PP_OWN_DESCRIPTOR);
-    for (int round = 0; round < 3; round++) {
-        send_pieces(PIECES, -1);
-        read_pieces(PIECES, -1);
-    }
+    pass_pieces(3);
     CHECK_EQ(stats_now().registered_transfers, 0);
     CHECK_EQ(stats_now().registered_bytes, 0);
     CHECK_EQ(pages_kept(), 0);
@@ -161,10 +146,7 @@ static void goes_on_unregistered(void)
 
 static void is_registered(void)
 {
-    make_slab(COUNT);
-    open_port(1);
-    tcp_pair(fds);
-    endpoint = add_of_pool(fds[0], PP_OWN_DESCRIPTOR);
+    open_connection();
     send_pieces(PIECES, -1);
     read_pieces(PIECES, -1);
     CHECK_EQ(stats_now().registered_transfers > 0, uses("registered_sends"));
