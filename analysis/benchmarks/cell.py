@@ -11,17 +11,19 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import psutil
 
-from analysis.benchmarks._native import ffi, lib
+from analysis.benchmarks._native import CData, ffi, lib
 from analysis.benchmarks.allocators import Allocator, build
 from analysis.benchmarks.workloads import WORKLOADS, Shape
 from analysis.errors import AnalysisError
 from pools.memory import OwnMemory
 
-__all__ = ["Cell", "main", "run_once"]
+__all__ = ["Cell", "main", "run_once", "workload_of"]
 
 IDLE_SECONDS = 1.0
 """How long a burst is left alone before its memory is read."""
@@ -75,35 +77,42 @@ def _fragmentation(allocator: Allocator) -> tuple[float | None, float | None]:
     return stats.external_fragmentation, stats.internal_fragmentation
 
 
-def run_once(cell: Cell, allocator: Allocator, seed: int, idle_seconds: float = 0) -> dict[str, Any]:
-    """One repetition, and so many idle seconds; times in ns, sizes in bytes."""
+@contextmanager
+def workload_of(cell: Cell) -> Iterator[CData]:
+    """The ``pp_workload *`` of a cell, for as many repetitions as wanted. Raises ``AnalysisError``."""
     config = ffi.new("pp_workload_config *")
     config.kind = WORKLOADS[cell.workload].kind
     config.threads = cell.threads
     config.size, config.max_size, config.live, config.operations = cell.shape
-    config.seed = seed
-    workload = lib.pp_workload_begin(config, allocator.provider)
+    workload = lib.pp_workload_begin(config)
     if workload == ffi.NULL:
         raise AnalysisError(
             f"workload {cell.workload} cannot run with {cell.shape} and {cell.threads} thread(s); "
             "only larson and mstress take more than one thread, and live must be at least threads"
         )
-    result = ffi.new("pp_workload_result *")
     try:
-        lib.pp_workload_run(workload, result)
-        time.sleep(idle_seconds)
-        external, internal = _fragmentation(allocator)
-        rss = psutil.Process().memory_info().rss - result.own_bytes
-        lib.pp_workload_drain(workload)
+        yield workload
     finally:
         lib.pp_workload_end(workload)
+
+
+def run_once(workload: CData, allocator: Allocator, seed: int, idle_seconds: float = 0) -> dict[str, Any]:
+    """One repetition, and so many idle seconds; times in ns, sizes in bytes."""
+    result = ffi.new("pp_workload_result *")
+    lib.pp_workload_run(workload, allocator.provider, seed, result)
+    try:
+        time.sleep(idle_seconds)
+        external, internal = _fragmentation(allocator)
+        rss = psutil.Process().memory_info().rss
+    finally:
+        lib.pp_workload_drain(workload)
     if result.operations == 0:
         raise AnalysisError("the system refused to start a thread; run with fewer --threads")
     return {
         "ns_per_op": result.elapsed_ns / result.operations,
         "p99_ns": result.p99_ns,
         "rss_bytes": rss,
-        "peak_rss_bytes": peak_rss_bytes() - result.own_bytes,
+        "peak_rss_bytes": peak_rss_bytes(),
         "live_bytes": result.requested_live_bytes,
         "external_fragmentation": external,
         "internal_fragmentation": internal,
@@ -115,9 +124,23 @@ def _warm_up(cell: Cell) -> None:
     """Use the strategy a little, so that its code is in memory before the first look at the resident set."""
     shape = cell.shape._replace(live=WARM_BLOCKS, operations=WARM_BLOCKS * 16)
     allocator = build(cell.strategy, shape, cell.threads)
-    run_once(cell._replace(shape=shape), allocator, cell.seed)
+    with workload_of(cell._replace(shape=shape)) as workload:
+        run_once(workload, allocator, cell.seed)
     if allocator.pool is not None:
         allocator.pool.close()
+
+
+def _answer(cell: Cell, workload: CData) -> None:
+    """Build the strategy, and a repetition for each line of standard input."""
+    before = psutil.Process().memory_info().rss
+    allocator = build(cell.strategy, cell.shape, cell.threads)
+    # A burst is followed by what that workload is about: memory while nobody asks for any.
+    idle_seconds = IDLE_SECONDS if cell.workload == "burst-idle" else 0
+    if idle_seconds and isinstance(allocator.pool, OwnMemory):
+        allocator.pool.set_idle(IDLE_DELAY_SECONDS)
+    print(json.dumps({"ready": True, "rss_before_bytes": before}), flush=True)
+    for number, _ in enumerate(sys.stdin):
+        print(json.dumps(run_once(workload, allocator, cell.seed + number, idle_seconds)), flush=True)
 
 
 def main() -> int:
@@ -125,15 +148,8 @@ def main() -> int:
     cell = Cell.from_json(sys.stdin.readline())
     try:
         _warm_up(cell)
-        before = psutil.Process().memory_info().rss
-        allocator = build(cell.strategy, cell.shape, cell.threads)
-        # A burst is followed by what that workload is about: memory while nobody asks for any.
-        idle_seconds = IDLE_SECONDS if cell.workload == "burst-idle" else 0
-        if idle_seconds and isinstance(allocator.pool, OwnMemory):
-            allocator.pool.set_idle(IDLE_DELAY_SECONDS)
-        print(json.dumps({"ready": True, "rss_before_bytes": before}), flush=True)
-        for number, _ in enumerate(sys.stdin):
-            print(json.dumps(run_once(cell, allocator, cell.seed + number, idle_seconds)), flush=True)
+        with workload_of(cell) as workload:  # what it takes is in memory before the first look, too
+            _answer(cell, workload)
     except AnalysisError as error:
         print(json.dumps({"error": str(error), "exit_code": error.exit_code}), flush=True)
     return 0

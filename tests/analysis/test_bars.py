@@ -8,7 +8,7 @@ from analysis.benchmarks import Result
 from analysis.benchmarks.allocators import NOTHING, build
 from analysis.benchmarks.bars import BARS, Bar, stand
 from analysis.benchmarks.bars import _of_workload as of_workload
-from analysis.benchmarks.cell import Cell, run_once
+from analysis.benchmarks.cell import Cell, run_once, workload_of
 from analysis.benchmarks.probes import PROBES, run_probe
 from analysis.benchmarks.workloads import WORKLOADS, defaults_for
 from analysis.errors import AnalysisError
@@ -86,10 +86,21 @@ def test_nothing_serves_every_workload(workload: str) -> None:
     threads = 2 if workload in {"larson", "mstress"} else 1
     shape = defaults_for(workload, None)._replace(live=128, operations=2048)
     cell = Cell(workload, NOTHING, shape, threads, seed=1)
-    found = run_once(cell, build(NOTHING, shape, threads), cell.seed)
+    with workload_of(cell) as runs:
+        found = run_once(runs, build(NOTHING, shape, threads), cell.seed)
     assert found["failures"] == 0
     assert found["ns_per_op"] > 0
     assert (found["live_bytes"] > 0) == (workload not in {"lifo", "xthread"})
+
+
+@pytest.mark.parametrize("workload", [one for one in WORKLOADS if one not in {"larson", "mstress"}])
+def test_a_workload_may_run_again_and_is_made_of_its_seed(workload: str) -> None:
+    shape = defaults_for(workload, None)._replace(live=128, operations=2048)
+    with workload_of(Cell(workload, "sizeclass", shape, 1, 1)) as runs:
+        found = [run_once(runs, build("sizeclass", shape, 1), seed) for seed in (1, 2, 1)]
+    what = [(one["live_bytes"], one["internal_fragmentation"], one["failures"]) for one in found]
+    assert what[0] == what[2]
+    assert workload not in {"steady", "powers"} or what[0] != what[1]
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
@@ -104,7 +115,8 @@ def test_what_a_workload_leaves_live_is_what_the_pool_says(workload: str) -> Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("analysis.benchmarks.cell.time.sleep", look)
-        found = run_once(Cell(workload, "sizeclass", shape, threads, 1), allocator, 1)
+        with workload_of(Cell(workload, "sizeclass", shape, threads, 1)) as runs:
+            found = run_once(runs, allocator, 1)
     assert [found["live_bytes"]] == live_when_run
     assert allocator.pool.stats().live_blocks == 0
     allocator.pool.close()

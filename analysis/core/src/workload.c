@@ -88,9 +88,24 @@ static uint64_t live_bytes(const worker *w)
     return bytes;
 }
 
-void pp_workload_run(pp_workload *workload, pp_workload_result *out)
+static void prepare(pp_workload *workload, const pp_provider *provider, uint64_t seed)
+{
+    workload->provider = provider;
+    atomic_store(&workload->arrived, 0);
+    atomic_store(&workload->abandoned, false);
+    for (uint32_t t = 0; t < workload->config.threads; t++) {
+        worker *w = &workload->workers[t];
+        w->random = seed * UINT64_C(0x2545f4914f6cdd1d) + t;
+        w->operations = w->failures = 0;
+        memset(w->histogram, 0, sizeof w->histogram);
+    }
+}
+
+void pp_workload_run(pp_workload *workload, const pp_provider *provider, uint64_t seed,
+                     pp_workload_result *out)
 {
     uint32_t threads = workload->config.threads;
+    prepare(workload, provider, seed);
     uint64_t start = pp_workload_now_ns();
     for (uint32_t t = 1; t < threads; t++) start_worker(workload, &workload->workers[t]);
     run_worker(&workload->workers[0]);
@@ -103,7 +118,6 @@ void pp_workload_run(pp_workload *workload, pp_workload_result *out)
         out->operations += w->operations;
         out->failures += w->failures;
         out->requested_live_bytes += (double)live_bytes(w);
-        out->own_bytes += w->set.bytes;
     }
     out->p99_ns = percentile(workload, 0.99);
 }
@@ -121,13 +135,20 @@ void pp_workload_drain(pp_workload *workload)
     }
 }
 
+/* Written, so that it is resident before anybody looks. */
+static void *take_memory(size_t bytes)
+{
+    char *memory = calloc(1, bytes);
+    for (size_t at = 0; memory && at < bytes; at += PAGE) *(volatile char *)(memory + at) = 0;
+    return memory;
+}
+
 static bool make_set(live_set *set, const pp_workload_config *config)
 {
     bool mixed = config->size == 0, pins = config->kind == PP_WORKLOAD_pin_mix;
     size_t each = sizeof *set->handles + (mixed ? sizeof *set->sizes : 0) + (pins ? sizeof *set->pinned : 0);
     set->count = config->live / config->threads;
-    set->bytes = set->count * each;
-    set->handles = calloc(set->count, each);
+    set->handles = take_memory(set->count * each);
     if (!set->handles) return false;
     char *behind = (char *)(set->handles + set->count);
     if (mixed) set->sizes = (uint32_t *)behind;
@@ -135,7 +156,7 @@ static bool make_set(live_set *set, const pp_workload_config *config)
     return true;
 }
 
-pp_workload *pp_workload_begin(const pp_workload_config *config, const pp_provider *provider)
+pp_workload *pp_workload_begin(const pp_workload_config *config)
 {
     bool many = config->kind == PP_WORKLOAD_larson || config->kind == PP_WORKLOAD_mstress;
     if (config->kind >= PP_WORKLOAD_COUNT || config->threads < 1 || config->threads > THREADS_MAX)
@@ -143,15 +164,13 @@ pp_workload *pp_workload_begin(const pp_workload_config *config, const pp_provid
     if ((config->threads > 1 && !many) || config->live < config->threads || config->live > 1u << 28)
         return NULL;
     if (config->size == 0 && config->max_size <= 64) return NULL;
-    pp_workload *workload = calloc(1, sizeof *workload);
+    pp_workload *workload = take_memory(sizeof *workload + config->threads * sizeof *workload->workers);
     if (!workload) return NULL;
     workload->config = *config;
-    workload->provider = provider;
     for (uint32_t t = 0; t < config->threads; t++) {
         worker *w = &workload->workers[t];
         w->workload = workload;
         w->number = t;
-        w->random = config->seed * UINT64_C(0x2545f4914f6cdd1d) + t;
         w->quota = config->operations / config->threads;
         if (!make_set(&w->set, config)) {
             pp_workload_end(workload);

@@ -21,7 +21,6 @@ typedef struct live_set {
     uint32_t *sizes;    /* NULL where all blocks are of one size */
     bool *pinned;       /* NULL where none ever is */
     uint64_t count;
-    uint64_t bytes; /* of the lists */
 } live_set;
 
 typedef struct worker {
@@ -42,7 +41,7 @@ struct pp_workload {
     const pp_provider *provider;
     _Atomic uint32_t arrived; /* larson's rounds */
     _Atomic bool abandoned;   /* a thread could not be started */
-    worker workers[THREADS_MAX];
+    worker workers[];         /* one for each thread */
 };
 
 /* Writes one word of each page of a block, or of what there is of it while it is pinned. */

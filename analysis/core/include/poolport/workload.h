@@ -1,10 +1,12 @@
 /* poolport/workload.h - seeded allocation patterns, run against anything that fills in a provider table.
  *
- * One run has three parts, so that memory can be looked at while blocks are live:
+ * One run has two parts, so that memory can be looked at while blocks are live:
  * pp_workload_run() performs the operations and leaves the pattern's live set in place;
- * pp_workload_drain() releases it; pp_workload_end() frees the rest. The operations, their
- * sizes and their order depend on the configuration alone (and, with several threads, on
- * nothing else within each thread), so every strategy gets the same.
+ * pp_workload_drain() releases it. The operations, their sizes and their order depend on the configuration
+ * and the seed alone (and, with several threads, on nothing else within each thread), so every strategy gets the same.
+ *
+ * All memory of a workload's own is taken, and written, by pp_workload_begin(): between that and pp_workload_end()
+ * what a process grows by is the strategy's.
  *
  * An operation is one acquire together with one release. One word of each page of a block is
  * written, as whoever fills it would touch them all (but `powers` writes the first word only: what is
@@ -45,7 +47,6 @@ typedef struct pp_workload_config {
     uint64_t max_size;   /* bytes */
     uint64_t live;       /* blocks that are live at once, over all threads */
     uint64_t operations; /* over all threads */
-    uint64_t seed;
 } pp_workload_config;
 
 typedef struct pp_workload_result {
@@ -54,7 +55,6 @@ typedef struct pp_workload_result {
     double elapsed_ns;   /* of the operations, with all threads running */
     double p99_ns; /* 99th percentile of the time per operation, over runs of 32 operations in each 256 */
     double requested_live_bytes; /* when the run ended */
-    uint64_t own_bytes;          /* of the workload's lists of blocks, which it has touched */
 } pp_workload_result;
 
 typedef struct pp_workload pp_workload;
@@ -62,8 +62,10 @@ typedef struct pp_workload pp_workload;
 PP_BEGIN_DECLS
 
 /* NULL for a configuration outside the ranges above, or without memory. */
-pp_workload *pp_workload_begin(const pp_workload_config *config, const pp_provider *provider);
-void pp_workload_run(pp_workload *workload, pp_workload_result *out);
+pp_workload *pp_workload_begin(const pp_workload_config *config);
+/* As often as wanted, each run drained before the next. `provider` is used until then. */
+void pp_workload_run(pp_workload *workload, const pp_provider *provider, uint64_t seed,
+                     pp_workload_result *out);
 void pp_workload_drain(pp_workload *workload);
 void pp_workload_end(pp_workload *workload);
 
