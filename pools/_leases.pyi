@@ -11,9 +11,6 @@ class Lender:
     lost_leases: int
     _records_sites: bool
     _told: bool
-    _most_bytes: int
-    _least_block: int
-    _powers: bool
     _waits: bool
     def acquire(self, size: int | None = None, tag: str | int = 0) -> Lease: ...
     def acquire_many(self, count: int, size: int | None = None, tag: str | int = 0) -> Batch: ...

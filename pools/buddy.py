@@ -106,7 +106,7 @@ class BuddyPool(OwnMemory, Pool):
         finally:
             lib.pp_swap_site(mark)
         if status == lib.PP_ALIGNMENT:
-            unit = self._least_block
+            unit = self._about["min_block"]
             raise error_for(
                 status,
                 f"reserve of {size} bytes at {offset} of pool {self.name!r}",

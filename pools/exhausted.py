@@ -19,10 +19,8 @@ def most_held(pool: Pool, size: int) -> int | None:
 
     It may be more than fit in the end: what the pool's own books need is not taken off.
     """
-    each = max(size, pool._least_block, 1)
-    if pool._powers:
-        each = 1 << (each - 1).bit_length()
-    return pool._most_bytes // each if pool._most_bytes else None
+    most = int(lib.pp_pool_most(pool.native, size))
+    return None if most == _UNBOUNDED else most
 
 
 def refusal_of(pool: Pool, status: int, count: int, size: int) -> Exception:
@@ -78,6 +76,7 @@ def _levels(pool: Pool, size: int) -> str:
     )
 
 
+_UNBOUNDED = int(ffi.cast("size_t", -1))
 _EXHAUSTED = lib.PP_EXHAUSTED
 _QUOTA = lib.PP_QUOTA
 _TIMEOUT = lib.PP_TIMEOUT

@@ -60,9 +60,6 @@ class Pool(Labels):
         lib.pp_pool_provider(self._c, self._provider)
         address = int(ffi.cast("uintptr_t", native))
         self._bind(address, self._c, about.get("block_size", 0), self._lease_class, self._tags)
-        self._most_bytes, self._least_block = self._most_live(), about.get("block_size", 1)
-        if "max_count" not in about:
-            self._least_block, self._powers = about.get("min_block", 1), "min_block" in about
         self._waits = about.get("on_exhausted") == "wait"
         if "debug" in about:
             self.record_sites()
@@ -84,17 +81,6 @@ class Pool(Labels):
         if "max_count" in about:
             limits.append(about["max_count"] * about["block_size"])
         return min((limit for limit in limits if limit), default=None)
-
-    def _most_live(self) -> int:
-        """Bytes beyond which nothing can be live, 0 where there is no such bound."""
-        about = self._about
-        if about.get("on_exhausted") == "fallback" or about.get("debug", {}).get("guard_pages"):
-            return 0  # such blocks come on top
-        size = ffi.new("size_t *")
-        lib.pp_pool_range(self._c, size)
-        own = about["max_count"] * about["block_size"] if "max_count" in about else size[0]
-        limits = (own, about.get("max_bytes"), about.get("hard_limit"))
-        return min((limit for limit in limits if limit), default=0)
 
     @property
     def provider_address(self) -> int:

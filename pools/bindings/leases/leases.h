@@ -99,8 +99,7 @@ typedef struct Lender {
     PyTypeObject *lease_type;
     PyObject *tags; /* dict of text to number */
     size_t default_size, max_bytes;
-    unsigned long long most_bytes, least_block; /* what can be live at once, 0: unknown; of each at least */
-    char powers, waits;                         /* blocks are powers of two; requests wait for a release */
+    char waits; /* requests wait for a release */
     unsigned long long lost_leases;
     char records_sites; /* blocks carry the line that acquired them */
     char told;          /* closed, and what was live then was warned of: its end is no news */

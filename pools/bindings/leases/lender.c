@@ -234,21 +234,12 @@ static pp_status fill_batch(Home *home, Batch *into, Py_ssize_t count, const req
     return status;
 }
 
-/* Whether so many blocks could not even be had from an empty pool, so that there is no use in waiting. */
-static bool hopeless(const Lender *self, Py_ssize_t count, size_t bytes)
-{
-    unsigned long long each = bytes > self->least_block ? bytes : self->least_block;
-    if (self->powers)
-        for (each = self->least_block; each < bytes;) each *= 2;
-    return self->most_bytes && (unsigned long long)count > self->most_bytes / each;
-}
-
 static PyObject *acquire_many(Lender *self, Py_ssize_t count, PyObject *size, PyObject *tag)
 {
     request wanted;
     pp_status status;
     if (begin(self, size, tag, &wanted) < 0) return NULL;
-    if (self->waits && hopeless(self, count, wanted.bytes)) {
+    if (self->waits && (size_t)count > pp_pool_most(self->home->pool, wanted.bytes)) { /* no use in waiting */
         Py_XDECREF(wanted.code);
         return refuse(self, PP_EXHAUSTED, count, wanted.bytes);
     }
@@ -457,10 +448,7 @@ static PyMemberDef lender_members[] = {
      "Leases that were garbage-collected without release."},
     {"_records_sites", T_BOOL, offsetof(Lender, records_sites), 0, NULL},
     {"_told", T_BOOL, offsetof(Lender, told), 0, NULL},
-    {"_most_bytes", T_ULONGLONG, offsetof(Lender, most_bytes), 0, NULL},
-    {"_least_block", T_ULONGLONG, offsetof(Lender, least_block), 0, NULL},
     {"_waits", T_BOOL, offsetof(Lender, waits), 0, NULL},
-    {"_powers", T_BOOL, offsetof(Lender, powers), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 

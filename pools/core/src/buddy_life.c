@@ -59,6 +59,7 @@ static const pp_pool_ops buddy_ops = {
     .unpin = pp_buddy_unpin,
     .inspect = pp_buddy_inspect,
     .alignment = buddy_alignment,
+    .most = pp_buddy_most,
     .stats = pp_buddy_stats,
     .walk = pp_buddy_walk,
     .check = pp_buddy_check,

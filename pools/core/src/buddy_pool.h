@@ -140,5 +140,6 @@ uint64_t pp_buddy_trim(pp_pool *pool, uint64_t keep_bytes);
 uint64_t pp_buddy_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, uint32_t *more);
 uint64_t pp_buddy_demand(const pp_pool *pool, uint64_t *calls);
 void *pp_buddy_range(const pp_pool *pool, size_t *bytes);
+size_t pp_buddy_most(const pp_pool *pool, size_t bytes);
 
 #endif

@@ -90,3 +90,11 @@ uint64_t pp_buddy_demand(const pp_pool *pool, uint64_t *calls)
 }
 
 void *pp_buddy_range(const pp_pool *pool, size_t *bytes) { return pp_buddy_memory(pool, bytes); }
+
+size_t pp_buddy_most(const pp_pool *pool, size_t bytes)
+{
+    const buddy *b = (const buddy *)pool;
+    if (bytes - 1 >= pool->max_bytes) return 0;
+    uint64_t limit = pool->hard_limit >> b->unit_shift, units = b->map.max_units;
+    return (size_t)((limit < units ? limit : units) >> pp_map_order_of(&b->map, bytes));
+}

@@ -260,6 +260,7 @@ uint64_t pp_compact_trim(pp_pool *pool, uint64_t keep_bytes);
 uint64_t pp_compact_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, uint32_t *more);
 uint64_t pp_compact_demand(const pp_pool *pool, uint64_t *calls);
 void *pp_compact_range(const pp_pool *pool, size_t *bytes);
+size_t pp_compact_most(const pp_pool *pool, size_t bytes);
 
 /* ---- compact_slide.c --------------------------------------------------------------------- */
 

@@ -154,6 +154,7 @@ static const pp_pool_ops compacting_ops = {
     .unpin = pp_compact_unpin,
     .inspect = inspect,
     .alignment = alignment,
+    .most = pp_compact_most,
     .stats = pp_compact_stats,
     .walk = walk,
     .check = check,

@@ -108,6 +108,7 @@ pp_status pp_pool_debug(pp_pool *pool, const pp_debug_config *config)
         return status;
     }
     replace_calls(&d->layer.ops);
+    if (d->guard_stamp) d->layer.ops.most = NULL; /* guarded blocks come on top */
     if (is_usual(d)) {
         d->poison_turns = pp_poison_turns((uint32_t)pool->max_bytes);
         d->layer.ops.acquire = pp_debug_usual_acquire;

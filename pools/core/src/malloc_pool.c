@@ -443,6 +443,13 @@ static void malloc_destroy(pp_pool *pool)
 /* Some allocators do no more for small blocks. */
 static size_t malloc_alignment(const pp_pool *pool, size_t bytes) { return sizeof(void *); }
 
+static size_t malloc_most(const pp_pool *pool, size_t bytes)
+{
+    const malloc_pool *m = (const malloc_pool *)pool;
+    uint64_t limit = limit_of(m);
+    return bytes - 1 >= pool->max_bytes ? 0 : limit == UINT64_MAX ? SIZE_MAX : (size_t)(limit / bytes);
+}
+
 static const pp_pool_ops malloc_ops = {
     .strategy = "malloc",
     .acquire = malloc_acquire,
@@ -453,6 +460,7 @@ static const pp_pool_ops malloc_ops = {
     .unpin = malloc_unpin,
     .inspect = malloc_inspect,
     .alignment = malloc_alignment,
+    .most = malloc_most,
     .stats = malloc_stats,
     .walk = malloc_walk,
     .check = malloc_check,

@@ -146,13 +146,19 @@ static pp_status ask_program(policy *p, pp_request *request)
     }
 }
 
+/* Could not even an empty pool give so many? */
+static bool never_fits(const policy *p, const pp_request *request)
+{
+    return request->count > pp_pool_most(p->pool, request->bytes);
+}
+
 /* After a first attempt that was refused, or instead of one. */
 static pp_status decide(policy *p, pp_request *request)
 {
     pp_status status = request->status;
     switch (p->config.on_exhausted) {
     case PP_EXHAUSTION_WAIT:
-        if (!request->hopeless) return pp_queue_wait(p, request);
+        if (!request->hopeless && !never_fits(p, request)) return pp_queue_wait(p, request);
         request->partly = true; /* no use in waiting: what there is now, or nothing */
         return request->count > 1 ? pp_policy_attempt(p, request) : status;
     case PP_EXHAUSTION_CALL:
@@ -190,7 +196,8 @@ static void settle(policy *p, pp_request *request, pp_status status)
 static pp_status serve(policy *p, pp_request *request)
 {
     pp_status status;
-    if (PP_UNLIKELY(pp_queue_any(p)) && p->config.on_exhausted == PP_EXHAUSTION_WAIT)
+    if (PP_UNLIKELY(pp_queue_any(p)) && p->config.on_exhausted == PP_EXHAUSTION_WAIT &&
+        !never_fits(p, request))
         status = pp_queue_wait(p, request);
     else
         status = pp_policy_attempt(p, request);

@@ -109,6 +109,13 @@ static pp_status policy_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max_
     return status;
 }
 
+/* What the fallback has comes on top. */
+static size_t policy_most(const pp_pool *pool, size_t bytes)
+{
+    const policy *p = policy_of((pp_pool *)pool);
+    return p->fallback || !p->layer.below->most ? SIZE_MAX : p->layer.below->most((pp_pool *)pool, bytes);
+}
+
 static void policy_announce(pp_pool *pool)
 {
     policy *p = policy_of(pool);
@@ -169,6 +176,7 @@ static void replace(pp_pool_ops *ops)
     ops->check = policy_check;
     ops->compact = ops->compact ? policy_compact : NULL;
     ops->announce = policy_announce;
+    ops->most = policy_most;
     ops->destroy = policy_destroy;
 }
 

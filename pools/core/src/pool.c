@@ -166,6 +166,11 @@ size_t pp_pool_release_many(pp_pool *pool, const pp_handle *handles, size_t coun
     return done;
 }
 
+size_t pp_pool_most(const pp_pool *pool, size_t bytes)
+{
+    return pool->ops->most ? pool->ops->most(pool, bytes) : SIZE_MAX;
+}
+
 pp_status pp_pool_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out)
 {
     if (!pool->ops->resize) return PP_UNSUPPORTED;

@@ -393,6 +393,14 @@ void *pp_sc_range(const pp_pool *pool, size_t *bytes)
     return s->memory;
 }
 
+size_t pp_sc_most(const pp_pool *pool, size_t bytes)
+{
+    const sizeclass *s = (const sizeclass *)pool;
+    size_t granted = pp_sizeclass_granted(pool, bytes);
+    uint64_t limit = pool->hard_limit < s->region.bytes ? pool->hard_limit : s->region.bytes;
+    return granted ? (size_t)(limit / granted) : 0;
+}
+
 /* All strides of the pool's classes are multiples of its least alignment. */
 size_t pp_sc_alignment(const pp_pool *pool, size_t bytes)
 {
@@ -412,6 +420,7 @@ static const pp_pool_ops sizeclass_ops = {
     .unpin = sizeclass_unpin,
     .inspect = pp_sc_inspect,
     .alignment = pp_sc_alignment,
+    .most = pp_sc_most,
     .stats = pp_sc_stats,
     .walk = pp_sc_walk,
     .check = pp_sc_check,

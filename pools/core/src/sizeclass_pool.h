@@ -496,6 +496,7 @@ pp_status pp_sc_unpin_inside(sizeclass *s, pp_handle handle, pp_pin_kind kind);
 void pp_sc_announce(pp_pool *pool);
 void pp_sc_destroy(pp_pool *pool);
 void *pp_sc_range(const pp_pool *pool, size_t *bytes);
+size_t pp_sc_most(const pp_pool *pool, size_t bytes);
 
 /* sizeclass_reclaim.c */
 uint64_t pp_sc_trim(pp_pool *pool, uint64_t keep_bytes);

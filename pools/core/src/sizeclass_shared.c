@@ -393,6 +393,7 @@ const pp_pool_ops pp_shared_sizeclass_ops = {
     .unpin = shared_unpin,
     .inspect = pp_sc_inspect,
     .alignment = pp_sc_alignment,
+    .most = pp_sc_most,
     .stats = pp_sc_stats,
     .walk = pp_sc_walk,
     .check = pp_sc_check,

@@ -216,10 +216,16 @@ size_t pp_slab_release_many(pp_pool *pool, const pp_handle *handles, size_t coun
 
 /* ---- handing out --------------------------------------------------------------------- */
 
+size_t pp_slab_most(const pp_pool *pool, size_t bytes)
+{
+    const slab *s = (const slab *)pool;
+    uint64_t limit = pool->hard_limit / s->stride;
+    return limit < s->slots.max ? (size_t)limit : s->slots.max;
+}
+
 pp_status pp_slab_grow(slab *s)
 {
-    uint32_t from = s->slots.capacity, max = s->slots.max;
-    if (max > s->base.hard_limit / s->stride) max = (uint32_t)(s->base.hard_limit / s->stride);
+    uint32_t from = s->slots.capacity, max = (uint32_t)pp_slab_most(&s->base, s->block_bytes);
     if (from >= max) return PP_EXHAUSTED;
     uint32_t to = max - from > from ? from * 2 : max;
     size_t start = (size_t)from * s->stride, bytes = (size_t)(to - from) * s->stride;

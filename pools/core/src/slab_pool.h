@@ -129,6 +129,7 @@ uint64_t pp_slab_trim(pp_pool *pool, uint64_t keep_bytes);
 uint64_t pp_slab_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, uint32_t *more);
 uint64_t pp_slab_demand(const pp_pool *pool, uint64_t *calls);
 void *pp_slab_range(const pp_pool *pool, size_t *bytes);
+size_t pp_slab_most(const pp_pool *pool, size_t bytes);
 
 /* Sends what lies in magazines that nobody is inside of to the depot. Lock held. */
 void pp_shared_slab_empty_magazines(slab *s);

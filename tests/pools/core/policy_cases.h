@@ -74,6 +74,20 @@ static inline void give_back(pp_pool *pool, const pp_block *blocks, size_t count
     for (size_t i = 0; i < count; i++) CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
 }
 
+#define FOREVER UINT64_MAX
+
+static inline pp_policy_config waiting_for(uint64_t timeout_ns)
+{
+    return (pp_policy_config){.on_exhausted = PP_EXHAUSTION_WAIT, .timeout_ns = timeout_ns};
+}
+
+static inline void until_waiting(pp_pool *pool, uint64_t requests)
+{
+    pp_stats stats;
+    do pp_pool_stats(pool, &stats);
+    while (stats.waiting != requests);
+}
+
 static inline void set_policy(pp_pool *pool, pp_policy_config config)
 {
     CHECK_EQ(pp_pool_set_policy(pool, &config), PP_OK);

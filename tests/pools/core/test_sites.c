@@ -138,13 +138,6 @@ static void blocks_of_the_fallback_and_behind_guards_carry_it_too(void)
 
 /* ---- several ------------------------------------------------------------------------------------ */
 
-static void until_waiting(uint64_t requests)
-{
-    pp_stats stats;
-    do pp_pool_stats(pool, &stats);
-    while (stats.waiting != requests);
-}
-
 typedef struct asker {
     test_thread thread;
     pp_site_mark mark;
@@ -172,7 +165,7 @@ static void who_waits_keeps_the_site_from_which_it_asked(void)
         for (uint32_t i = 0; i < 2; i++) {
             askers[i].mark = (pp_site_mark){pool, interned(i ? "second" : "first")};
             test_thread_start(&askers[i].thread, ask, &askers[i]);
-            until_waiting(i + 1);
+            until_waiting(pool, i + 1);
         }
         for (uint32_t i = 0; i < 2; i++) {
             CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);

@@ -93,6 +93,7 @@ typedef struct pp_pool_ops {
     pp_status (*unpin)(pp_pool *pool, pp_handle handle, pp_pin_kind kind);
     pp_status (*inspect)(pp_pool *pool, pp_handle handle, pp_block_info *out);
     size_t (*alignment)(const pp_pool *pool, size_t bytes); /* of blocks of so many bytes */
+    size_t (*most)(const pp_pool *pool, size_t bytes);      /* NULL: nothing but the machine bounds it */
     void (*stats)(const pp_pool *pool, pp_stats *out);
     pp_status (*walk)(pp_pool *pool, pp_walk_fn visit, void *context);
     pp_status (*check)(pp_pool *pool, pp_fault *fault);
@@ -128,6 +129,11 @@ pp_status pp_pool_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *o
  * were given, otherwise the reason that the next was not. */
 size_t pp_pool_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
                             pp_status *why);
+
+/* How many blocks of `bytes` bytes could be had if no other block were live; SIZE_MAX where nothing but the machine, or
+ * a quota, bounds them. It may be more than fit in the end: what the pool's own books need is not taken off, nor what
+ * alignment costs. Nobody waits for more than that: a batch larger than it gets what there is at once. Any thread. */
+size_t pp_pool_most(const pp_pool *pool, size_t bytes);
 
 /* Ends the ownership. Any thread. PP_DOUBLE_RELEASE, PP_STALE, PP_FOREIGN, PP_CLOSED: nothing
  * happened but a counter. While pins hold the block, its reuse is deferred to the last unpin. */
