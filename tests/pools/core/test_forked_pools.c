@@ -383,7 +383,7 @@ MAYBE static void a_pool_that_is_held_too_long_is_closed_in_the_child(void)
     CHECK_EQ(pp_pool_set_policy(pools[4], &counts), PP_OK);
     pp_lock *held[HELD - 1] = {&pools[0]->tags.lock, pools[1]->layers[PP_LAYER_DEBUG]->lock, &pools[2]->lock,
                                &pools[3]->lock, pools[4]->layers[PP_LAYER_POLICY]->lock};
-    pp_magazine *magazine = &((slab *)pools[5])->magazines.all[3];
+    pp_magazine *magazine = pp_magazine_at(&((slab *)pools[5])->magazines, 3);
     for (int i = 0; i < HELD - 1; i++) pp_lock_take(held[i]);
     CHECK(pp_magazine_try(magazine));
     CHECK(child_does(find_all_closed, pools));
