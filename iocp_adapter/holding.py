@@ -59,8 +59,9 @@ class HoldWatch:
         self.told += len(fresh)
         for (tag, site, state), blocks in _grouped(fresh).items():
             _log.warning(
-                "%d block(s), %d bytes, held for %.3f s and longer than hold_limit allows: tag %r, %s, %s",
+                "%d %s, %d bytes, held for %.3f s and longer than hold_limit allows: tag %r, %s, %s",
                 len(blocks),
+                "block" if len(blocks) == 1 else "blocks",
                 sum(block.granted for block in blocks),
                 blocks[0].age_seconds,
                 tag or "(none)",

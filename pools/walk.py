@@ -62,7 +62,7 @@ class Walk(Sequence[BlockInfo]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"<Walk of {len(self)} blocks>"
+        return f"<Walk of {len(self)} block{'' if len(self) == 1 else 's'}>"
 
 
 def info_of(block: CData, text: Callable[[int], str]) -> BlockInfo:

@@ -61,6 +61,11 @@ static inline pp_stats at_rest(pp_pool *pool)
     return stats;
 }
 
+#define EACH_POOL(pool)                                                                                      \
+    for (int each = 0; each < STRATEGIES * 2; each++)                                                        \
+        for (pp_pool *pool = pool_of(strategies[each / 2], each % 2 ? PP_THREADS_SHARED : PP_THREADS_OWNER); \
+             pool; at_rest(pool), pp_pool_destroy(pool), pool = NULL)
+
 /* Takes blocks until there are none; how many. */
 static inline size_t fill(pp_pool *pool, pp_block *blocks, size_t most, uint32_t tag)
 {

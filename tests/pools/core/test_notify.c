@@ -12,11 +12,6 @@ enum { ROUNDS = 3000 };
 #endif
 enum { THREADS = 3, LEFT = 2 };
 
-#define EACH_POOL(pool)                                                                                      \
-    for (int each = 0; each < STRATEGIES * 2; each++)                                                        \
-        for (pp_pool *pool = pool_of(strategies[each / 2], each % 2 ? PP_THREADS_SHARED : PP_THREADS_OWNER); \
-             pool; at_rest(pool), pp_pool_destroy(pool), pool = NULL)
-
 static void count_call(void *argument) { ++*(int *)argument; }
 
 /* ---- one thread -------------------------------------------------------------------------------- */
