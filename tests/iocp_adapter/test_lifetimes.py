@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import socket
 import subprocess
 import sys
@@ -245,6 +246,9 @@ def test_the_interpreter_exits_with_operations_in_flight(backend, tmp_path, end)
 
 
 _FORK = """
+sys.path.append({tests!r})
+from fork_at_rest import come_to_rest
+come_to_rest()
 child = os.fork()
 if child == 0:
     {end}
@@ -263,6 +267,7 @@ else:
 @pytest.mark.parametrize("end", ["pass", "del port, ends, file", "port.close()", "os._exit(0)"])
 def test_a_child_of_fork_takes_nothing_of_the_port_along(backend, tmp_path, end):
     """However it ends, with operations of its parent's in flight; all of them complete there."""
-    code, errors, printed = outcome(_FORK.format(end=end), backend, tmp_path)
+    program = _FORK.format(end=end, tests=os.path.dirname(__file__))
+    code, errors, printed = outcome(program, backend, tmp_path)
     assert (code, errors) == (0, "")
     assert printed == "0 True {None}\nTrue\n"

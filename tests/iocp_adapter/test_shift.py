@@ -12,6 +12,7 @@ from iocp_adapter import PortClosed, PortError, PortValueError, PortWrongThread,
 from pools import SlabPool, WrongThread
 
 from .conftest import Recorder, echo, only_unix, receive
+from .fork_at_rest import come_to_rest
 
 
 @pytest.fixture
@@ -117,6 +118,7 @@ def test_a_lease_that_another_thread_sends_is_refused_with_the_remedy(backend, o
 @only_unix
 def test_a_server_is_its_process_and_no_childs(serve, dial):
     server = serve(echo)
+    come_to_rest()
     child = os.fork()
     if child == 0:
         refused = 0
