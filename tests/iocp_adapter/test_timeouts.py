@@ -78,10 +78,10 @@ def test_a_silent_connection_is_reset(serve, sockets, native):
     server = serve(handler, idle_timeout=0.05)
     client = socket.create_connection(server.address, 20)
     sockets.append(client)
-    client.sendall(b"once")
-    assert client.recv(10) == b"once"
-    with contextlib.suppress(ConnectionResetError):
-        assert client.recv(1) == b""  # where the system tells of a reset only once, and not to the reader
+    with contextlib.suppress(ConnectionError):  # a reset is told once, and not always to the reader
+        client.sendall(b"once")
+        assert client.recv(10) in {b"once", b""}  # who was held up before the send was silent for too long
+        assert client.recv(1) == b""
     assert server.port_stats().timeouts == 1
     if not native:
         assert handler.ended.acquire(timeout=20)
