@@ -52,7 +52,7 @@ def test_a_release_in_another_thread_ends_the_wait(strategy, shared):
 
 def test_a_wait_ends_at_its_timeout_and_says_how_long_it_was():
     with SlabPool(64, 1, on_exhausted="wait", timeout=0.002, name="small") as pool, pool.acquire():
-        with pytest.raises(PoolTimeout, match=r"64 bytes.*'small'.*waited 0\.\d+ s") as caught:
+        with pytest.raises(PoolTimeout, match=r"64 bytes.*'small'.*waited \d+\.\d+ s") as caught:
             pool.acquire()
         assert isinstance(caught.value, TimeoutError)
         assert isinstance(caught.value, PoolExhausted)
