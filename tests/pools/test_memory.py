@@ -59,7 +59,8 @@ def test_idle_memory_goes_back_without_a_call(make: Maker, shared: bool) -> None
     _wait_for(lambda: pool.memory.idle_bytes >= 199 * PAGE)
     assert leases[0].read(0, PAGE) == bytes(PAGE)
     pool.check()
-    assert pool.stats().trimmed_bytes >= pool.memory.idle_bytes
+    gone = pool.memory.idle_bytes  # before it is compared with, for more may go
+    assert pool.stats().trimmed_bytes >= gone
     leases[0].release()
 
 
