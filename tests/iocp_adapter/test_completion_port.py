@@ -20,6 +20,7 @@ from iocp_adapter import (
 )
 
 from .conftest import only_unix
+from .fork_at_rest import come_to_rest
 
 only_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="io_uring is of Linux")
 
@@ -229,6 +230,7 @@ def test_submitted_is_completed_plus_outstanding(port, pool, pair):
 
 @only_unix
 def test_a_forked_child_is_refused_and_the_parent_goes_on(port):
+    come_to_rest()
     child = os.fork()
     if child == 0:
         try:
