@@ -5,7 +5,7 @@
  * of one. What a magazine holds its strategy says, and what the depot is:
  *
  *   slab           one stack of slot indices, of 2 x PP_MAGAZINE_HALF; the slot table's free stack
- *   size classes   a stack for each class (sizeclass_shared.h); the classes' caches and spans
+ *   size classes   a stack for each class (racks.h); the classes' caches and spans
  *
  * The upper half of such a stack is the "loaded" magazine and the lower one the "previous", so a
  * thread that alternates around a boundary does not visit the depot each time.

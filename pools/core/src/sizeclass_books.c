@@ -175,7 +175,7 @@ void pp_sc_stats(const pp_pool *pool, pp_stats *out)
     const sizeclass *s = (const sizeclass *)pool;
     uint64_t memory = (uint64_t)pp_runs_level(&s->runs.grown) << PP_RUN_SHIFT;
     if (s->shared) {
-        pp_sc_shared_levels(s, out);
+        pp_racks_levels(&s->shared->racks, out);
         out->free_extents = out->cached_blocks; /* each is one */
         out->cached_blocks += pp_read(&s->withheld_blocks);
     } else {

@@ -10,7 +10,7 @@ static pp_status fault_at(pp_fault *fault, uint64_t where, const char *what)
 /* What is found by looking at everything, to compare with the counters. */
 struct census {
     uint64_t owned, requested, granted, pinned, deferred, moved, hosts, withheld, tails, listed, cached;
-    uint64_t magazine_blocks, magazine_bytes;
+    pp_racks_census magazines;
 };
 
 static bool pins_of(const sizeclass *s, uint32_t index)
@@ -132,9 +132,10 @@ static pp_status check_tiling(const sizeclass *s, struct census *census, pp_faul
 }
 
 /* The free blocks of a class in its cache, or in a magazine; its first entry is no block's. */
-static pp_status check_entries(const sizeclass *s, uint32_t number, const pp_entry *entries, uint32_t cached,
+static pp_status check_entries(const pp_pool *pool, uint32_t number, const pp_entry *entries, uint32_t cached,
                                pp_fault *fault)
 {
+    const sizeclass *s = (const sizeclass *)pool;
     for (uint32_t i = 1; i <= cached; i++) {
         uint32_t place = pp_handle_index(entries[i].handle);
         const pp_span *span = pp_sc_span(s, place);
@@ -159,46 +160,12 @@ static pp_status check_cache(const sizeclass *s, uint32_t number, pp_fault *faul
     uint32_t cached = pp_sc_cached(class);
     if (cached > (size_t)(class->end - class->cache) || class->cache[0].handle)
         return fault_at(fault, number, "class: more blocks in its cache than fit");
-    return check_entries(s, number, class->cache, cached, fault);
-}
-
-/* Nobody but the caller is inside. */
-static pp_status check_magazine(const sizeclass *s, const pp_class_magazine *magazine, struct census *census,
-                                pp_fault *fault)
-{
-    uint64_t blocks = 0, bytes = 0;
-    for (uint32_t number = 0; number < s->table.count; number++) {
-        const pp_rack *rack = &magazine->racks[number];
-        uint32_t cached = pp_rack_count(rack);
-        if (cached > (size_t)(rack->end - rack->bottom) || rack->bottom->handle)
-            return fault_at(fault, number, "class: more blocks in a magazine's rack than fit");
-        if (check_entries(s, number, rack->bottom, cached, fault) != PP_OK) return PP_CORRUPT;
-        blocks += cached;
-        bytes += (uint64_t)cached * rack->stride;
-    }
-    if (blocks != atomic_load_explicit(&((pp_class_magazine *)magazine)->head.count, memory_order_relaxed))
-        return fault_at(fault, blocks, "blocks in a magazine: the counter differs");
-    if (bytes != pp_class_magazine_bytes(magazine))
-        return fault_at(fault, bytes, "bytes in a magazine: the counters differ");
-    census->magazine_blocks += blocks;
-    census->magazine_bytes += bytes;
-    return PP_OK;
-}
-
-static pp_status check_magazines(const sizeclass *s, struct census *census, pp_fault *fault)
-{
-    if (!s->shared) return PP_OK;
-    const pp_magazines *magazines = &s->shared->magazines;
-    for (uint64_t left = pp_magazines_used(magazines); left; left &= left - 1)
-        if (check_magazine(s, (pp_class_magazine *)pp_magazines_first(magazines, left), census, fault) !=
-            PP_OK)
-            return PP_CORRUPT;
-    return PP_OK;
+    return check_entries(&s->base, number, class->cache, cached, fault);
 }
 
 static pp_status check_lists(const sizeclass *s, struct census *census, pp_fault *fault)
 {
-    uint64_t listed = 0, cached = census->magazine_blocks;
+    uint64_t listed = 0, cached = census->magazines.blocks;
     for (uint32_t number = 0; number < s->table.count; number++) {
         const pp_class *class = &s->table.classes[number];
         uint32_t prev = 0;
@@ -219,7 +186,7 @@ static pp_status check_counters(const sizeclass *s, const struct census *census,
 {
     pp_stats books;
     if (s->shared)
-        pp_sc_shared_levels(s, &books);
+        pp_racks_levels(&s->shared->racks, &books);
     else
         pp_stats_begin(&s->base, &books);
     const struct {
@@ -228,10 +195,10 @@ static pp_status check_counters(const sizeclass *s, const struct census *census,
     } rows[] = {
         {census->owned, books.live_blocks, "owned blocks: acquired - released is another number"},
         {census->requested, books.requested_bytes, "requested bytes: the counter differs"},
-        {census->owned + census->magazine_blocks,
+        {census->owned + census->magazines.blocks,
          pp_read(&s->base.peak_live_blocks) - (pp_read(&s->room) >> 32),
          "owned blocks: the room below their peak is another"},
-        {census->granted + census->magazine_bytes, pp_sc_granted(s), "granted bytes: the counter differs"},
+        {census->granted + census->magazines.bytes, pp_sc_granted(s), "granted bytes: the counter differs"},
         {census->pinned, books.pinned_blocks, "pinned blocks: the counter differs"},
         {census->deferred, books.deferred_blocks, "deferred blocks: the counter differs"},
         {census->moved, pp_read(&s->withheld_blocks), "moved blocks: the counter differs"},
@@ -248,16 +215,16 @@ pp_status pp_sc_check(pp_pool *pool, pp_fault *fault)
 {
     sizeclass *s = sizeclass_of(pool);
     struct census census = {0};
-    if (s->shared) pp_magazines_seize(&s->shared->magazines);
+    if (s->shared) pp_magazines_seize(&s->shared->racks.magazines);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
     pp_sc_drain(s);
-    if ((status = pp_runs_check(&s->runs, fault)) == PP_OK &&
-        (status = check_tiling(s, &census, fault)) == PP_OK &&
-        (status = check_magazines(s, &census, fault)) == PP_OK &&
-        (status = check_lists(s, &census, fault)) == PP_OK)
-        status = check_counters(s, &census, fault);
+    if ((status = pp_runs_check(&s->runs, fault)) == PP_OK) status = check_tiling(s, &census, fault);
+    if (status == PP_OK && s->shared)
+        status = pp_racks_check(&s->shared->racks, check_entries, &census.magazines, fault);
+    if (status == PP_OK) status = check_lists(s, &census, fault);
+    if (status == PP_OK) status = check_counters(s, &census, fault);
     pp_leave(pool);
-    if (s->shared) pp_magazines_let_go(&s->shared->magazines);
+    if (s->shared) pp_magazines_let_go(&s->shared->racks.magazines);
     return status;
 }

@@ -6,7 +6,7 @@
  *   sizeclass_runs.c      the pages they stand on
  *   sizeclass_resize.c    in place, or by moving
  *   sizeclass_remote.c    blocks that other threads release
- *   sizeclass_shared.c    the calls of a pool that many threads use; sizeclass_magazines.c, its magazines
+ *   sizeclass_shared.c    the calls of a pool that many threads use; sizeclass_magazines.c, their depot
  *   sizeclass_books.c     statistics, walk
  *   sizeclass_reclaim.c   memory of free blocks back to the system
  *
@@ -42,6 +42,7 @@
 #include <poolport/sizeclass.h>
 
 #include "annotate.h"
+#include "racks.h"
 #include "region.h"
 #include "sizeclass_runs.h"
 #include "slots.h"
@@ -69,13 +70,6 @@ typedef struct pp_span {
 } pp_span;
 
 PP_STATIC_ASSERT(sizeof(pp_span) == 32, "two records to a cache line");
-
-/* A free block in a cache: what its next owner will get. Whoever releases a block has its record and its
- * word at hand; whoever acquires one then reads neither, and only writes the word. */
-typedef struct pp_entry {
-    pp_handle handle;
-    char *address;
-} pp_entry;
 
 /* One cache line. cache[0] has handle 0, which no block has, so that popping tells by what it finds
  * whether the cache was empty. */

@@ -81,7 +81,7 @@ uint64_t pp_sc_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, u
     if (!s->shared)
         pp_sc_drain(s);
     else if (keep_bytes == 0)
-        pp_sc_empty_magazines(s);
+        pp_racks_empty(&s->shared->racks);
     pp_sc_flush_all(s, 0);
     uint32_t frontier = pp_runs_level(&s->runs.frontier), page = 0;
     for (uint32_t pages; page < frontier && b.freed < b.max; page += pages) {
@@ -112,13 +112,13 @@ uint64_t pp_sc_demand(const pp_pool *pool, uint64_t *calls)
     const sizeclass *s = (const sizeclass *)pool;
     pp_stats now;
     if (s->shared) {
-        pp_sc_shared_levels(s, &now);
+        pp_racks_levels(&s->shared->racks, &now);
     } else {
         pp_stats_begin(pool, &now);
         now.granted_bytes = pp_sc_granted(s);
         if (pp_home_any(&s->remote_head)) pp_sc_add_pending(s, &now);
     }
     *calls = now.acquired + now.released;
-    if (s->shared && pp_magazines_busy(&s->shared->magazines)) *calls = PP_CALLS_UNDER_WAY;
+    if (s->shared && pp_magazines_busy(&s->shared->racks.magazines)) *calls = PP_CALLS_UNDER_WAY;
     return now.granted_bytes;
 }

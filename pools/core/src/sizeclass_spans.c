@@ -91,7 +91,7 @@ uint64_t pp_sc_table_bytes(const sizeclass *s)
     size_t count = list_per_record((sizeclass *)s, tables);
     uint64_t records = atomic_load_explicit(&((sizeclass *)s)->records, memory_order_relaxed),
              bytes = sizeof *s + s->table.caches_bytes;
-    if (s->shared) bytes += pp_sc_magazine_bytes(s);
+    if (s->shared) bytes += pp_sc_shared_bytes(s);
     for (size_t i = 0; i < count; i++) {
         const _Atomic bool *used = tables[i].used;
         if (!used || atomic_load_explicit((_Atomic bool *)used, memory_order_relaxed))

@@ -30,7 +30,7 @@ static pp_pool *make(int kind, pp_threads threads)
 
 static pp_magazines *magazines_of(pp_pool *pool)
 {
-    return strcmp(pp_pool_strategy(pool), "slab") ? &sizeclass_of(pool)->shared->magazines
+    return strcmp(pp_pool_strategy(pool), "slab") ? &sizeclass_of(pool)->shared->racks.magazines
                                                   : &slab_of(pool)->magazines;
 }
 

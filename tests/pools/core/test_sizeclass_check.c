@@ -202,8 +202,8 @@ static void finds_what_is_wrong_with_a_magazine(void)
     s = sizeclass_of(pool);
     for (int i = 0; i < 4; i++) CHECK_EQ(pp_pool_acquire(pool, 100, 0, &blocks[i]), PP_OK);
     for (int i = 1; i < 4; i++) CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
-    const pp_magazines *all = &s->shared->magazines;
-    pp_class_magazine *m = (pp_class_magazine *)pp_magazines_first(all, pp_magazines_used(all));
+    const pp_magazines *all = &s->shared->racks.magazines;
+    pp_rack_magazine *m = (pp_rack_magazine *)pp_magazines_first(all, pp_magazines_used(all));
     pp_rack *rack = &m->racks[pp_class_of(&s->table, 100)];
     CHECK(pp_rack_count(rack) >= 3);
     sound();

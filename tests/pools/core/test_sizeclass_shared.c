@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "check.h"
-#include "fork.h"
 #include "sizeclass_shared_cases.h"
 #include "threads.h"
 
@@ -78,7 +77,7 @@ static void a_magazine_is_bounded_in_bytes_whatever_the_classes(void)
 {
     enum { MANY = 400 };
     pp_pool *pool = make(64 << 20);
-    pp_sc_shared *in = sizeclass_of(pool)->shared;
+    pp_racks *in = racks_of(pool);
     static pp_block blocks[MANY];
     uint32_t random = 1;
     for (int round = 0; round < 20; round++) {
@@ -88,7 +87,7 @@ static void a_magazine_is_bounded_in_bytes_whatever_the_classes(void)
             CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
             for (uint64_t left = pp_magazines_used(&in->magazines); left; left &= left - 1) {
                 pp_magazine *m = pp_magazines_first(&in->magazines, left);
-                CHECK(pp_class_magazine_bytes((pp_class_magazine *)m) <= in->limit);
+                CHECK(pp_rack_magazine_bytes((pp_rack_magazine *)m) <= in->limit);
             }
         }
         CHECK_EQ(at_rest(pool).live_blocks, 0);
@@ -288,37 +287,6 @@ static void a_traced_pool_writes_each_event_and_one_that_was_goes_on(void)
 
 /* ---- exhaustion ------------------------------------------------------------------------------------------ */
 
-static pp_block in_hand[SMALL / 64 + 1];
-
-static void *take_all_release_all_and_die(void *context)
-{
-    size_t *count = context;
-    *count = fill_with(shared, 64, in_hand, SMALL / 64 + 1);
-    for (size_t i = 0; i < *count; i++) CHECK_EQ(pp_pool_release(shared, in_hand[i].handle), PP_OK);
-    return NULL;
-}
-
-static void blocks_in_magazines_of_dead_threads_serve_every_class(void)
-{
-    size_t first = 0;
-    shared = make(SMALL);
-    for (int i = 0; i < 8; i++) {
-        test_thread thread;
-        size_t count = 0;
-        test_thread_start(&thread, take_all_release_all_and_die, &count);
-        test_thread_join(thread);
-        CHECK(count > SMALL / 64 - 64);
-        if (i == 0) first = count;
-        CHECK_EQ(count, first);
-        CHECK(in_magazines(shared) > 0);
-    }
-    pp_block large[9];
-    CHECK_EQ(fill_with(shared, 1 << 17, large, 9), 8); /* every page there is */
-    CHECK_EQ(in_magazines(shared), 0);
-    CHECK_EQ(at_rest(shared).granted_bytes, SMALL);
-    pp_pool_destroy(shared);
-}
-
 static void a_resize_takes_back_what_lies_in_magazines(void)
 {
     pp_block run, resized;
@@ -341,20 +309,6 @@ static void a_resize_takes_back_what_lies_in_magazines(void)
 }
 
 /* ---- around a fork ----------------------------------------------------------------------------------------- */
-
-static void a_frozen_pool_is_as_it_was_when_it_thaws(void)
-{
-    pp_block block;
-    shared = make(16 << 20);
-    CHECK_EQ(pp_pool_acquire(shared, 100, 0, &block), PP_OK);
-    pp_pool_freeze(shared);
-    uint64_t soon = pp_system_now_ns() + 1000000;
-    CHECK_EQ(shared->ops->freeze(shared, soon), 0); /* somebody has it */
-    pp_pool_thaw(shared);
-    CHECK_EQ(pp_pool_release(shared, block.handle), PP_OK);
-    at_rest(shared);
-    pp_pool_destroy(shared);
-}
 
 static void a_pool_that_is_just_being_made_is_not_frozen(void)
 {
@@ -385,9 +339,7 @@ int main(void)
     RUN(a_moved_block_comes_back_whole);
     RUN(watched_pools_keep_their_books_under_the_lock);
     RUN(a_traced_pool_writes_each_event_and_one_that_was_goes_on);
-    RUN(blocks_in_magazines_of_dead_threads_serve_every_class);
     RUN(a_resize_takes_back_what_lies_in_magazines);
-    RUN(a_frozen_pool_is_as_it_was_when_it_thaws);
     RUN(a_pool_that_is_just_being_made_is_not_frozen);
     return report();
 }
