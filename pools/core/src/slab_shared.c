@@ -262,26 +262,11 @@ pp_status pp_shared_slab_release(pp_pool *pool, pp_handle handle)
 
 /* ---- pins, retaining and resizing ---------------------------------------------------------------------------- */
 
-/* Makes an owned block one that release serialises on the lock. Lock held. */
-static pp_status hold(slab *s, pp_handle handle)
-{
-    if (pp_handle_index(handle) >= atomic_load_explicit(&s->slots.fresh, memory_order_relaxed))
-        return pp_note_misuse(&s->base, PP_FOREIGN);
-    pp_slot *slot = &s->slots.slots[pp_handle_index(handle)];
-    uint64_t expected = pp_slot_key_of(pp_handle_stamp(handle), PP_BLOCK_OWNED);
-    uint64_t held = pp_slot_key_of(pp_handle_stamp(handle), PP_BLOCK_OWNED_IN_FLIGHT);
-    if (atomic_compare_exchange_strong_explicit(&slot->key, &expected, held, memory_order_acq_rel,
-                                                memory_order_relaxed) ||
-        expected == held)
-        return PP_OK;
-    return pp_note_misuse(&s->base, pp_slots_diagnose(&s->slots, handle));
-}
-
 /* A release in a pool that retains: pinned first, so that it takes the way of pinned blocks. */
 static pp_status release_retained(slab *s, pp_handle handle)
 {
     pp_lock_take(&s->base.lock);
-    pp_status status = hold(s, handle);
+    pp_status status = pp_slots_hold(&s->slots, handle, &s->base);
     if (status == PP_OK) {
         pp_slots_retain(&s->slots, pp_handle_index(handle), &s->base);
         pp_slab_trace(s, PP_OP_PIN, handle, PP_PIN_USER);
@@ -294,7 +279,7 @@ pp_status pp_shared_slab_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, 
 {
     slab *s = slab_of(pool);
     pp_lock_take(&pool->lock);
-    pp_status status = hold(s, handle);
+    pp_status status = pp_slots_hold(&s->slots, handle, &s->base);
     if (status == PP_OK) {
         pp_slots_pin(&s->slots, pp_handle_index(handle), kind, pool);
         if (data) *data = s->memory + (size_t)pp_handle_index(handle) * s->stride;
@@ -328,7 +313,7 @@ pp_status pp_shared_slab_resize(pp_pool *pool, pp_handle handle, size_t bytes, p
     slab *s = slab_of(pool);
     if (bytes - 1 >= s->block_bytes) return PP_SIZE;
     pp_lock_take(&pool->lock);
-    pp_status status = hold(s, handle);
+    pp_status status = pp_slots_hold(&s->slots, handle, &s->base);
     if (status == PP_OK) {
         uint32_t index = pp_handle_index(handle);
         pp_slot *slot = &s->slots.slots[index];

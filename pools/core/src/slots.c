@@ -201,6 +201,24 @@ void pp_slots_pin(pp_slots *slots, uint32_t index, pp_pin_kind kind, pp_pool *po
     slots->pins[index].pins[kind]++;
 }
 
+pp_status pp_slots_hold(pp_slots *slots, pp_handle handle, pp_pool *pool)
+{
+    if (!pp_slots_table_known(slots, handle)) return pp_note_misuse(pool, PP_FOREIGN);
+    uint64_t key = pp_slot_owned_key(handle), held = key ^ PP_BLOCK_OWNED ^ PP_BLOCK_OWNED_IN_FLIGHT;
+    bool owned = atomic_compare_exchange_strong_explicit(&slots->slots[pp_handle_index(handle)].key, &key,
+                                                         held, memory_order_acq_rel, memory_order_relaxed);
+    return owned || key == held ? PP_OK : pp_note_misuse(pool, pp_slots_diagnose(slots, handle));
+}
+
+/* Only the key: from then on the block may get another owner, who writes the rest. */
+void pp_slots_hold_no_longer(pp_slots *slots, uint32_t index)
+{
+    pp_slot *slot = &slots->slots[index];
+    if (pp_slot_pinned(slots, index)) return;
+    atomic_store_explicit(&slot->key, pp_slot_key_of(pp_slot_stamp(slot), PP_BLOCK_OWNED),
+                          memory_order_release);
+}
+
 void pp_slots_retain(pp_slots *slots, uint32_t index, pp_pool *pool)
 {
     /* the strategy will count the release as deferred, but that is not what its owner sees */
@@ -219,8 +237,7 @@ pp_status pp_slots_unpin(pp_slots *slots, pp_handle handle, pp_pin_kind kind, pp
     if (!pp_slot_pinned(slots, index)) {
         pp_slot *slot = &slots->slots[index];
         pp_bump(&pool->pinned_blocks, (uint64_t)-1);
-        if (pp_slot_state(slot) == PP_BLOCK_OWNED_IN_FLIGHT)
-            pp_slot_set(slot, PP_BLOCK_OWNED, pp_slot_requested(slot));
+        if (pp_slot_state(slot) == PP_BLOCK_OWNED_IN_FLIGHT) pp_slots_hold_no_longer(slots, index);
     }
     return PP_OK;
 }
@@ -246,10 +263,11 @@ void pp_slots_describe(const pp_slots *slots, uint32_t index, uint64_t now_ns, p
     *out = (pp_block_info){0};
     if (index >= atomic_load_explicit(&((pp_slots *)slots)->fresh, memory_order_relaxed)) return;
     const pp_slot *slot = &slots->slots[index];
-    pp_block_state state = pp_slot_state(slot);
+    uint64_t key = pp_slot_key(slot); /* once: in a shared pool it may change meanwhile */
+    pp_block_state state = (pp_block_state)(key & 0xff);
     out->state = pp_slots_remote_pending(slots, index) ? PP_BLOCK_CACHED : state;
     if (state == PP_BLOCK_FREE || state == PP_BLOCK_CACHED) return;
-    out->handle = pp_slots_handle(slots, index);
+    out->handle = (key & ~UINT64_C(0xffffffff)) | index;
     out->requested = pp_slot_requested(slot);
     out->tag = pp_slot_tag(slot);
     out->site = pp_slots_site(slots, index);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "slab_pool.h"
 #include "threads.h"
 
 enum { THREADS = 4, ROUNDS = 20000 };
@@ -203,6 +204,60 @@ static void of_several_threads_that_release_one_block_exactly_one_succeeds(void)
     pp_pool_destroy(shared);
 }
 
+/* ---- the last unpin -------------------------------------------------------------------------------------- */
+
+enum { HELD_UP = 100, STEADY = 100, FIRST_REQUEST = 60, NEXT_REQUEST = 7 };
+
+static _Atomic uint64_t
+    unpinning; /* a block that is pinned and unpinned all the time; 0 when it is taken away */
+static pp_block taken_over;
+
+/* Waits until the other thread is held up within its last unpin: the block stays one that can be released, and the lock
+ * is taken. Then releases it, and is its next owner. */
+static void *take_over(void *context)
+{
+    slab *s = slab_of(shared);
+    for (int round = 0; round < HELD_UP; round++) {
+        pp_handle handle;
+        while (!(handle = atomic_load(&unpinning))) pp_system_yield();
+        const pp_slot *slot = &s->slots.slots[pp_handle_index(handle)];
+        for (int steady = 0; steady < STEADY; steady++) {
+            if (pp_slot_key(slot) != pp_slot_owned_key(handle)) steady = -1;
+            if (steady < STEADY - 1 || !pp_lock_try(&shared->lock)) continue;
+            pp_lock_drop(&shared->lock);
+            steady = -1;
+        }
+        CHECK_EQ(pp_pool_release(shared, handle), PP_OK);
+        CHECK_EQ(pp_pool_acquire(shared, NEXT_REQUEST, 0, &taken_over), PP_OK);
+        atomic_store(&unpinning, 0);
+    }
+    return context;
+}
+
+/* What the last unpin still writes when the block can be released is its next owner's. */
+static void who_takes_over_a_block_at_its_last_unpin_is_not_written_over(void)
+{
+    pp_slab_config config = {.block_bytes = 64, .block_count = 4, .pool.threads = PP_THREADS_SHARED};
+    test_thread other;
+    CHECK_EQ(pp_slab_create(&config, &shared), PP_OK);
+    CHECK_EQ(test_thread_start(&other, take_over, NULL), 0);
+    for (int round = 0; round < HELD_UP; round++) {
+        pp_block block;
+        pp_block_info info;
+        CHECK_EQ(pp_pool_acquire(shared, FIRST_REQUEST, 0, &block), PP_OK);
+        atomic_store(&unpinning, block.handle);
+        while (pp_pool_pin(shared, block.handle, PP_PIN_USER, NULL) == PP_OK)
+            CHECK_EQ(pp_pool_unpin(shared, block.handle, PP_PIN_USER), PP_OK);
+        while (atomic_load(&unpinning)) pp_system_yield();
+        CHECK_EQ(pp_pool_inspect(shared, taken_over.handle, &info), PP_OK);
+        CHECK_EQ(info.requested, NEXT_REQUEST);
+        CHECK_EQ(pp_pool_release(shared, taken_over.handle), PP_OK);
+        CHECK_EQ(at_rest(shared).requested_bytes, 0);
+    }
+    test_thread_join(other);
+    pp_pool_destroy(shared);
+}
+
 int main(void)
 {
     RUN(threads_share_a_pool_and_nothing_is_lost);
@@ -210,6 +265,7 @@ int main(void)
     RUN(a_shared_pool_keeps_the_books_of_resizes_and_closes);
     RUN(the_peak_counts_what_came_and_went_within_a_magazine);
     RUN(of_several_threads_that_release_one_block_exactly_one_succeeds);
+    RUN(who_takes_over_a_block_at_its_last_unpin_is_not_written_over);
     RUN(a_check_in_the_middle_of_the_traffic_holds_and_ends);
     return report();
 }
