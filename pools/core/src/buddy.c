@@ -18,7 +18,7 @@
  * merged. Eager pools have shelves of length 0 and are otherwise the same.
  *
  * What must always hold: a unit belongs to exactly one block; a block is free in the map, or
- * attached to one slot, which is owned, in flight, or CACHED on one shelf; live blocks =
+ * attached to one slot, which is owned, in flight, or CACHED on one shelf or in one magazine; live blocks =
  * acquired - released; reserved = granted + free + metadata. */
 #include <string.h>
 
@@ -87,23 +87,34 @@ bool pp_buddy_settle(buddy *b)
     return any;
 }
 
-/* Ends the generation of a block that is neither owned nor pinned any more. */
-static inline void retire(buddy *b, uint32_t index)
+static inline void put_away(buddy *b, uint32_t index, uint32_t order, uint32_t stamp)
 {
-    uint32_t place = pp_buddy_place(b, index), order = pp_place_order(place);
-    pp_slot *slot = &b->slots.slots[index];
-    uint32_t stamp = pp_next_stamp(pp_slot_stamp(slot));
-    pp_write(&b->granted_bytes, pp_read(&b->granted_bytes) - pp_buddy_granted(b, place));
-    pp_memory_close(pp_buddy_address(b, pp_place_unit(place)), (size_t)pp_buddy_granted(b, place));
     if (b->eager || PP_UNLIKELY(order == PP_ORDER_RANGE)) {
         detach(b, index, stamp);
         return;
     }
     pp_shelf *shelf = &b->shelves[order];
     if (PP_UNLIKELY(shelf->count == shelf->limit)) settle_oldest(b, shelf, (shelf->limit + 1) / 2);
-    atomic_store_explicit(&slot->key, pp_slot_key_of(stamp, PP_BLOCK_CACHED), memory_order_relaxed);
+    atomic_store_explicit(&b->slots.slots[index].key, pp_slot_key_of(stamp, PP_BLOCK_CACHED),
+                          memory_order_relaxed);
     shelf->slots[shelf->count++] = index;
 }
+
+void pp_buddy_put_away(buddy *b, uint32_t index, uint32_t stamp)
+{
+    put_away(b, index, pp_place_order(pp_buddy_place(b, index)), stamp);
+}
+
+/* `stamp` is that of the next generation. */
+static inline void retire(buddy *b, uint32_t index, uint32_t stamp)
+{
+    uint32_t place = pp_buddy_place(b, index);
+    pp_write(&b->granted_bytes, pp_read(&b->granted_bytes) - pp_buddy_granted(b, place));
+    pp_memory_close(pp_buddy_address(b, pp_place_unit(place)), (size_t)pp_buddy_granted(b, place));
+    put_away(b, index, pp_place_order(place), stamp);
+}
+
+void pp_buddy_retire(buddy *b, uint32_t index, uint32_t stamp) { retire(b, index, stamp); }
 
 static void watch_end(buddy *b, uint32_t index)
 {
@@ -120,14 +131,17 @@ static inline void end_ownership(buddy *b, uint32_t index)
     pp_slot *slot = &b->slots.slots[index];
     if (PP_UNLIKELY(b->base.watched_end)) watch_end(b, index);
     pp_note_release(&b->base, pp_slot_requested(slot));
-    if (PP_UNLIKELY(pp_slot_state(slot) == PP_BLOCK_OWNED_IN_FLIGHT)) {
+    /* in a shared pool it may be in flight only to keep others from it */
+    if (PP_UNLIKELY(pp_slot_state(slot) == PP_BLOCK_OWNED_IN_FLIGHT) && pp_slot_pinned(&b->slots, index)) {
         pp_slot_set(slot, PP_BLOCK_IN_FLIGHT, 0);
         pp_bump(&b->base.deferred_releases, 1);
         pp_bump(&b->base.deferred_blocks, 1);
         return;
     }
-    retire(b, index);
+    retire(b, index, pp_next_stamp(pp_slot_stamp(slot)));
 }
+
+void pp_buddy_end_ownership(buddy *b, uint32_t index) { end_ownership(b, index); }
 
 static void take_home(void *context, uint32_t index)
 {
@@ -190,6 +204,7 @@ void pp_buddy_limit_shelves(buddy *b)
         uint32_t share = (pp_map_units(&b->map) >> order) / 64;
         b->shelves[order].limit = share < 1 ? 1 : share > PP_SHELF_MAX ? PP_SHELF_MAX : share;
     }
+    if (b->racks) pp_racks_set_capacity(b->racks, (uint64_t)pp_map_units(&b->map) << b->unit_shift);
 }
 
 /* The capacity in units with which a block of `order` is free, 0 where even the limit is too little. It is
@@ -281,7 +296,18 @@ static uint32_t take_slowly(buddy *b, uint32_t order, pp_status *why)
     return index;
 }
 
-static inline pp_status acquire_one(buddy *b, size_t bytes, uint32_t tag, pp_block *out)
+uint32_t pp_buddy_draw(buddy *b, uint32_t order, bool at_hand)
+{
+    pp_shelf *shelf = &b->shelves[order];
+    pp_status why;
+    if (shelf->count) return shelf->slots[--shelf->count];
+    if (at_hand && !pp_map_has(&b->map, order)) return PP_SLOT_NONE;
+    uint32_t index = take_slowly(b, order, &why);
+    if (index != PP_SLOT_NONE) pp_slot_set(&b->slots.slots[index], PP_BLOCK_CACHED, 0);
+    return index;
+}
+
+static PP_FAST pp_status hand_out(buddy *b, size_t bytes, uint32_t tag, pp_block *out)
 {
     uint32_t order = pp_map_order_of(&b->map, bytes), index;
     pp_shelf *shelf = &b->shelves[order];
@@ -290,7 +316,7 @@ static inline pp_status acquire_one(buddy *b, size_t bytes, uint32_t tag, pp_blo
     } else {
         pp_status why;
         index = take_slowly(b, order, &why);
-        if (PP_UNLIKELY(index == PP_SLOT_NONE)) return pp_note_failure(&b->base, bytes, tag, why);
+        if (PP_UNLIKELY(index == PP_SLOT_NONE)) return why;
     }
     out->handle = pp_slots_open(&b->slots, index, bytes, tag);
     out->data = pp_buddy_address(b, pp_place_unit(pp_buddy_place(b, index)));
@@ -302,10 +328,15 @@ static inline pp_status acquire_one(buddy *b, size_t bytes, uint32_t tag, pp_blo
     return PP_OK;
 }
 
-static inline pp_status refuse(const buddy *b, size_t bytes)
+pp_status pp_buddy_hand_out(buddy *b, size_t bytes, uint32_t tag, pp_block *out)
 {
-    if (PP_UNLIKELY(atomic_load_explicit(&((buddy *)b)->base.closed, memory_order_relaxed))) return PP_CLOSED;
-    return PP_UNLIKELY(bytes - 1 >= b->base.max_bytes) ? PP_SIZE : PP_OK;
+    return hand_out(b, bytes, tag, out);
+}
+
+static inline pp_status acquire_one(buddy *b, size_t bytes, uint32_t tag, pp_block *out)
+{
+    pp_status status = hand_out(b, bytes, tag, out);
+    return PP_LIKELY(status == PP_OK) ? PP_OK : pp_note_failure(&b->base, bytes, tag, status);
 }
 
 pp_status pp_buddy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
@@ -313,7 +344,7 @@ pp_status pp_buddy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *
     buddy *b = buddy_of(pool);
     pp_status status = pp_enter(pool);
     if (PP_UNLIKELY(status != PP_OK)) return status;
-    status = refuse(b, bytes);
+    status = pp_buddy_refuse(b, bytes);
     if (PP_LIKELY(status == PP_OK)) status = acquire_one(b, bytes, tag, out);
     pp_leave(pool);
     return status;
@@ -326,7 +357,7 @@ size_t pp_buddy_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t
     size_t done = 0;
     pp_status status = pp_enter(pool);
     if (status == PP_OK) {
-        status = refuse(b, bytes);
+        status = pp_buddy_refuse(b, bytes);
         while (status == PP_OK && done < count && (status = acquire_one(b, bytes, tag, &out[done])) == PP_OK)
             done++;
         pp_leave(pool);
@@ -337,38 +368,45 @@ size_t pp_buddy_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t
 
 /* ---- pins -------------------------------------------------------------------------------------------- */
 
+void pp_buddy_pin_inside(buddy *b, uint32_t index, pp_pin_kind kind, void **data)
+{
+    pp_slots_pin(&b->slots, index, kind, &b->base);
+    if (data) *data = pp_buddy_address(b, pp_place_unit(pp_buddy_place(b, index)));
+    pp_buddy_trace(b, PP_OP_PIN, index, kind);
+}
+
 pp_status pp_buddy_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data)
 {
     buddy *b = buddy_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (PP_LIKELY(pp_buddy_held(b, handle))) {
-        uint32_t index = pp_handle_index(handle);
-        pp_slots_pin(&b->slots, index, kind, pool);
-        if (data) *data = pp_buddy_address(b, pp_place_unit(pp_buddy_place(b, index)));
-        pp_buddy_trace(b, PP_OP_PIN, index, kind);
-    } else {
+    if (PP_LIKELY(pp_buddy_held(b, handle)))
+        pp_buddy_pin_inside(b, pp_handle_index(handle), kind, data);
+    else
         status = pp_note_misuse(pool, pp_slots_diagnose(&b->slots, handle));
-    }
     pp_leave(pool);
     return status;
 }
 
+pp_status pp_buddy_unpin_inside(buddy *b, pp_handle handle, pp_pin_kind kind)
+{
+    pp_status status = pp_slots_unpin(&b->slots, handle, kind, &b->base);
+    if (status != PP_OK) return status;
+    uint32_t index = pp_handle_index(handle);
+    const pp_slot *slot = &b->slots.slots[index];
+    pp_buddy_trace(b, PP_OP_UNPIN, index, kind);
+    if (pp_slot_state(slot) == PP_BLOCK_IN_FLIGHT && !pp_slot_pinned(&b->slots, index)) {
+        pp_bump(&b->base.deferred_blocks, (uint64_t)-1);
+        retire(b, index, pp_next_stamp(pp_slot_stamp(slot)));
+    }
+    return PP_OK;
+}
+
 pp_status pp_buddy_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
 {
-    buddy *b = buddy_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    status = pp_slots_unpin(&b->slots, handle, kind, pool);
-    if (status == PP_OK) {
-        uint32_t index = pp_handle_index(handle);
-        pp_buddy_trace(b, PP_OP_UNPIN, index, kind);
-        if (pp_slot_state(&b->slots.slots[index]) == PP_BLOCK_IN_FLIGHT &&
-            !pp_slot_pinned(&b->slots, index)) {
-            pp_bump(&pool->deferred_blocks, (uint64_t)-1);
-            retire(b, index);
-        }
-    }
+    status = pp_buddy_unpin_inside(buddy_of(pool), handle, kind);
     pp_leave(pool);
     return status;
 }
@@ -378,9 +416,13 @@ pp_status pp_buddy_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
     buddy *b = buddy_of(pool);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    if (pp_buddy_held(b, handle)) {
-        uint32_t index = pp_handle_index(handle), place = pp_buddy_place(b, index);
-        pp_slots_describe(&b->slots, index, pp_system_coarse_ns(), out);
+    pp_block_info info = {0};
+    uint32_t index = pp_handle_index(handle);
+    bool held = pp_buddy_held(b, handle);
+    if (held) pp_slots_describe(&b->slots, index, pp_system_coarse_ns(), &info);
+    if (held && info.handle == handle) { /* in a shared pool others may have released it by now */
+        uint32_t place = pp_buddy_place(b, index);
+        *out = info;
         out->offset = (uint64_t)pp_place_unit(place) << b->unit_shift;
         out->granted = pp_buddy_granted(b, place);
     } else {

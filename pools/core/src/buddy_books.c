@@ -43,22 +43,35 @@ static void gather(const buddy *b, struct extents *seen)
     }
 }
 
+uint64_t pp_buddy_metadata_bytes(const buddy *b)
+{
+    return pp_map_metadata_bytes(&b->map) + pp_slots_metadata_bytes(&b->slots) + b->clean_bytes + sizeof *b +
+           (b->racks ? pp_racks_metadata_bytes(b->racks) : 0);
+}
+
 void pp_buddy_stats(const pp_pool *pool, pp_stats *out)
 {
     const buddy *b = (const buddy *)pool;
     struct extents seen;
     gather(b, &seen);
-    pp_stats_begin(pool, out);
-    pp_slots_add_pending(&b->slots, out);
     uint64_t capacity = (uint64_t)pp_map_units(&b->map) << b->unit_shift;
-    out->free_blocks = seen.blocks;
-    out->granted_bytes = seen.busy << b->unit_shift;
-    out->peak_granted_bytes = pp_read(&b->peak_granted_bytes);
+    if (b->racks) {
+        pp_racks_levels(b->racks, out);
+        uint64_t cached =
+            out->cached_blocks; /* among those that were seen, but for what others did meanwhile */
+        out->free_blocks = seen.blocks > cached ? seen.blocks - cached : 0;
+    } else {
+        pp_stats_begin(pool, out);
+        pp_slots_add_pending(&b->slots, out);
+        out->free_blocks = seen.blocks;
+        out->granted_bytes = seen.busy << b->unit_shift;
+        out->peak_granted_bytes = pp_read(&b->peak_granted_bytes);
+    }
     out->free_bytes = capacity - out->granted_bytes;
     out->largest_free_bytes = seen.longest << b->unit_shift;
+    if (out->largest_free_bytes > out->free_bytes) out->largest_free_bytes = out->free_bytes;
     out->free_extents = seen.extents;
-    out->metadata_bytes =
-        pp_map_metadata_bytes(&b->map) + pp_slots_metadata_bytes(&b->slots) + b->clean_bytes + sizeof *b;
+    out->metadata_bytes = pp_buddy_metadata_bytes(b);
     out->reserved_bytes = capacity + out->metadata_bytes;
     out->committed_bytes = out->reserved_bytes;
     out->regions = 1 + out->grown;
@@ -157,30 +170,65 @@ static pp_status check_places(const buddy *b, pp_fault *fault)
     return PP_OK;
 }
 
-static pp_status check_locked(buddy *b, pp_fault *fault)
+/* What lies in a magazine's rack: cached blocks of its order, as they are, none twice. */
+static pp_status check_rack(const pp_pool *pool, uint32_t order, const pp_entry *entries, uint32_t count,
+                            pp_fault *fault)
+{
+    const buddy *b = (const buddy *)pool;
+    uint32_t fresh = atomic_load_explicit(&((buddy *)b)->slots.fresh, memory_order_relaxed);
+    for (uint32_t i = 1; i <= count; i++) {
+        uint32_t index = pp_handle_index(entries[i].handle);
+        if (index >= fresh || pp_slot_state(&b->slots.slots[index]) != PP_BLOCK_CACHED ||
+            pp_place_order(pp_buddy_place(b, index)) != order)
+            return fault_at(fault, index, "slot index: in a rack that is not its own");
+        if (entries[i].address != pp_buddy_address(b, pp_place_unit(pp_buddy_place(b, index))))
+            return fault_at(fault, index, "slot index: the rack has another address for it");
+        if (entries[i].handle != pp_slots_handle(&b->slots, index))
+            return fault_at(fault, index, "slot index: the rack has another generation for it");
+        for (uint32_t j = 1; j < i; j++)
+            if (pp_handle_index(entries[j].handle) == index)
+                return fault_at(fault, index, "slot index: twice in a rack");
+    }
+    return PP_OK;
+}
+
+/* The counters: those of the depot take for granted what lies in magazines. */
+static pp_status check_counters(const buddy *b, uint64_t shelved, const pp_racks_census *magazines,
+                                pp_fault *fault)
 {
     pp_stats books;
     struct extents seen;
+    gather(b, &seen);
+    if (((seen.busy + seen.pending) << b->unit_shift) + magazines->bytes != pp_read(&b->granted_bytes))
+        return fault_at(fault, seen.busy, "granted units: the counter of granted bytes differs");
+    if (b->racks)
+        pp_racks_levels(b->racks, &books);
+    else
+        pp_stats_begin(&b->base, &books);
+    books.cached_blocks = shelved + magazines->blocks;
+    return pp_slots_check_books(&b->slots, &books, fault);
+}
+
+static pp_status check_locked(buddy *b, pp_fault *fault)
+{
+    pp_racks_census magazines = {0};
     uint64_t shelved;
     pp_status status = pp_map_check(&b->map, fault);
     if (status == PP_OK) status = check_shelves(b, &shelved, fault);
     if (status == PP_OK) status = check_places(b, fault);
-    if (status != PP_OK) return status;
-    gather(b, &seen);
-    if ((seen.busy + seen.pending) << b->unit_shift != pp_read(&b->granted_bytes))
-        return fault_at(fault, seen.busy, "granted units: the counter of granted bytes differs");
-    pp_stats_begin(&b->base, &books);
-    books.cached_blocks = shelved;
-    return pp_slots_check_books(&b->slots, &books, fault);
+    if (status == PP_OK && b->racks) status = pp_racks_check(b->racks, check_rack, &magazines, fault);
+    return status == PP_OK ? check_counters(b, shelved, &magazines, fault) : status;
 }
 
 pp_status pp_buddy_check(pp_pool *pool, pp_fault *fault)
 {
     buddy *b = buddy_of(pool);
+    if (b->racks) pp_magazines_seize(&b->racks->magazines);
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
     pp_buddy_drain(b);
     status = check_locked(b, fault);
     pp_leave(pool);
+    if (b->racks) pp_magazines_let_go(&b->racks->magazines);
     return status;
 }

@@ -10,15 +10,14 @@ enum { DEFAULT_UNIT_BYTES = 256, UNIT_SHIFT_MIN = 6, UNIT_SHIFT_MAX = 30, FIRST_
 #define CAPACITY_MAX ((uint64_t)1 << 39)
 #define ALIGNMENT_MAX ((size_t)2 << 20)
 
-static void buddy_announce(pp_pool *pool)
+void pp_buddy_announce(pp_pool *pool)
 {
     buddy *b = buddy_of(pool);
     pp_note_region(pool, PP_OP_REGION_ADD, 0, (uint64_t)pp_map_units(&b->map) << b->unit_shift,
-                   pp_map_metadata_bytes(&b->map) + pp_slots_metadata_bytes(&b->slots) + b->clean_bytes +
-                       sizeof *b);
+                   pp_buddy_metadata_bytes(b));
 }
 
-static void buddy_destroy(pp_pool *pool)
+void pp_buddy_destroy(pp_pool *pool)
 {
     buddy *b = buddy_of(pool);
     pp_memory_forget(b->memory, (size_t)pp_map_units(&b->map) << b->unit_shift);
@@ -26,6 +25,7 @@ static void buddy_destroy(pp_pool *pool)
     pp_system_unreserve((void *)b->clean, b->clean_bytes);
     pp_map_end(&b->map);
     pp_slots_end(&b->slots);
+    pp_buddy_shared_end(b);
     pp_pool_finish(pool);
     pp_system_free_aligned(b);
 }
@@ -39,7 +39,7 @@ static size_t alignment_of(const buddy *b, size_t limit)
     return b->base.lent && alignment > page ? page : alignment;
 }
 
-static size_t buddy_alignment(const pp_pool *pool, size_t bytes)
+size_t pp_buddy_alignment(const pp_pool *pool, size_t bytes)
 {
     const buddy *b = (const buddy *)pool;
     size_t most = alignment_of(b, b->region.bytes), alignment = (size_t)1 << b->unit_shift;
@@ -58,14 +58,14 @@ static const pp_pool_ops buddy_ops = {
     .pin = pp_buddy_pin,
     .unpin = pp_buddy_unpin,
     .inspect = pp_buddy_inspect,
-    .alignment = buddy_alignment,
+    .alignment = pp_buddy_alignment,
     .most = pp_buddy_most,
     .stats = pp_buddy_stats,
     .walk = pp_buddy_walk,
     .check = pp_buddy_check,
     .trim = pp_buddy_trim,
-    .announce = buddy_announce,
-    .destroy = buddy_destroy,
+    .announce = pp_buddy_announce,
+    .destroy = pp_buddy_destroy,
     .range = pp_buddy_range,
     .demand = pp_buddy_demand,
     .reclaim = pp_buddy_reclaim,
@@ -125,7 +125,10 @@ pp_status pp_buddy_create(const pp_buddy_config *config, pp_pool **out)
     buddy *b = pp_system_alloc_aligned(64, sizeof *b);
     if (!b) return PP_NO_MEMORY;
     memset(b, 0, sizeof *b);
-    status = pp_pool_init(&b->base, &buddy_ops, &config->pool);
+    /* An eager pool merges at each release, so nothing may lie in magazines. */
+    bool magazines = config->pool.threads == PP_THREADS_SHARED && config->merge == PP_BUDDY_LAZY &&
+                     shift <= PP_BUDDY_RACK_SHIFT_MAX;
+    status = pp_pool_init(&b->base, magazines ? &pp_shared_buddy_ops : &buddy_ops, &config->pool);
     if (status != PP_OK) {
         pp_system_free_aligned(b);
         return status;
@@ -133,8 +136,9 @@ pp_status pp_buddy_create(const pp_buddy_config *config, pp_pool **out)
     b->unit_shift = shift;
     b->eager = config->merge == PP_BUDDY_EAGER;
     status = furnish(b, &config->pool, units, max);
+    if (status == PP_OK && magazines) status = pp_buddy_shared_init(b, (uint64_t)max << shift);
     if (status != PP_OK) {
-        buddy_destroy(&b->base);
+        pp_buddy_destroy(&b->base);
         return status;
     }
     b->base.max_bytes = (size_t)1 << (b->map.orders - 1 + shift);

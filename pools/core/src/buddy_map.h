@@ -179,6 +179,12 @@ static inline void pp_map_pull(pp_buddy_map *map, uint32_t order, uint32_t index
 
 /* ---- take and put ------------------------------------------------------------------------------ */
 
+/* Is there a free block of at least `order`? */
+static inline bool pp_map_has(const pp_buddy_map *map, uint32_t order)
+{
+    return (pp_map_load(&map->spares) | pp_map_load(&map->settled)) >> order;
+}
+
 /* The first unit of a block of `order`, cut from the smallest that serves; PP_MAP_NO_UNIT when there is
  * none. The caller sets its note. */
 static inline uint32_t pp_map_take(pp_buddy_map *map, uint32_t order)

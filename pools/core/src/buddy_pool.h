@@ -7,6 +7,7 @@
  *   buddy_resize.c      resizing and reserving
  *   buddy_books.c       statistics, walk, check
  *   buddy_reclaim.c     memory of free blocks back to the system
+ *   buddy_shared.c      the calls of a pool that many threads use; buddy_magazines.c, their depot
  *
  *     slots.slots[i]    handle, state, tag, requested bytes of the block that slot i stands for
  *     places[i]         order : first unit     where that block lies
@@ -14,16 +15,23 @@
  *
  * A slot is attached to a block when the block is taken from the map, and stays attached while
  * the block lies on a shelf: an acquire that finds one there touches neither the map nor the
- * slot table's stack. Since a slot is not a place, a block can move and keep its handle. */
+ * slot table's stack. Since a slot is not a place, a block can move and keep its handle. In a
+ * shared pool the same holds of a block that lies in a magazine (racks.h): its slot is CACHED as on a shelf. */
 #ifndef POOLPORT_BUDDY_POOL_H
 #define POOLPORT_BUDDY_POOL_H
 
 #include "annotate.h"
 #include "buddy_map.h"
+#include "racks.h"
 #include "region.h"
 #include "slots.h"
 
-enum { PP_SHELF_MAX = 30, PP_ORDER_RANGE = 31, PP_PLACE_SHIFT = 27 };
+enum {
+    PP_SHELF_MAX = 30,
+    PP_ORDER_RANGE = 31,
+    PP_PLACE_SHIFT = 27,
+    PP_BUDDY_RACK_SHIFT_MAX = 16 /* the largest block that may lie in a magazine has 2^16 bytes */
+};
 
 /* Released blocks of one order that are not merged: slots in state CACHED, the hottest last. */
 typedef struct pp_shelf {
@@ -49,6 +57,7 @@ typedef struct buddy {
     uint32_t touched_units;  /* no unit from here on was ever taken */
     pp_region region;
     size_t clean_bytes;
+    pp_racks *racks; /* NULL in pools of one owner, and where nothing waits unmerged */
 } buddy;
 
 static inline buddy *buddy_of(pp_pool *pool) { return (buddy *)pool; }
@@ -90,6 +99,13 @@ static inline void pp_buddy_add_granted(buddy *b, uint64_t bytes)
 /* Writes one event about a block, if a trace is attached. */
 void pp_buddy_trace(buddy *b, pp_trace_op op, uint32_t index, uint64_t aux);
 
+/* PP_CLOSED, PP_SIZE or PP_OK. Any thread. */
+static inline pp_status pp_buddy_refuse(const buddy *b, size_t bytes)
+{
+    if (PP_UNLIKELY(atomic_load_explicit(&((buddy *)b)->base.closed, memory_order_relaxed))) return PP_CLOSED;
+    return PP_UNLIKELY(bytes - 1 >= b->base.max_bytes) ? PP_SIZE : PP_OK;
+}
+
 /* What only watched pools do to a block that is handed out. */
 void pp_buddy_watch_acquire(buddy *b, uint32_t index);
 
@@ -107,6 +123,23 @@ static inline bool pp_buddy_held(buddy *b, pp_handle handle)
 
 /* Clears all shelves into the map, which merges; whether there was anything. */
 bool pp_buddy_settle(buddy *b);
+
+/* One block that pp_buddy_refuse() lets pass; PP_EXHAUSTED, PP_NO_MEMORY, which are not noted. Inside the pool. */
+pp_status pp_buddy_hand_out(buddy *b, size_t bytes, uint32_t tag, pp_block *out);
+
+/* A slot in state CACHED with a block of `order`, from the shelf or the map; PP_SLOT_NONE. With `at_hand`, nothing
+ * is merged or grown for it. */
+uint32_t pp_buddy_draw(buddy *b, uint32_t order, bool at_hand);
+
+/* Ends an ownership that is known to be there; of a block of a shared pool that is held (buddy_shared.c). */
+void pp_buddy_end_ownership(buddy *b, uint32_t index);
+
+/* Puts the block of a slot that nobody owns or pins, and that is no longer granted, on its shelf or into the map;
+ * its generation has ended, and `stamp` is the next one. */
+void pp_buddy_put_away(buddy *b, uint32_t index, uint32_t stamp);
+
+/* The same of a block that was granted until now. */
+void pp_buddy_retire(buddy *b, uint32_t index, uint32_t stamp);
 
 /* A block of `order` from the map, which may settle and grow for it; PP_MAP_NO_UNIT and the reason. */
 uint32_t pp_buddy_take_unit(buddy *b, uint32_t order, pp_status *why);
@@ -131,9 +164,37 @@ pp_status pp_buddy_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind);
 pp_status pp_buddy_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out);
 pp_status pp_buddy_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
 
+/* The same inside the pool; in a shared one of a block that is held, but for the last. */
+void pp_buddy_pin_inside(buddy *b, uint32_t index, pp_pin_kind kind, void **data);
+pp_status pp_buddy_unpin_inside(buddy *b, pp_handle handle, pp_pin_kind kind);
+
+/* Without noting a failure. */
+pp_status pp_buddy_resize_inside(buddy *b, pp_handle handle, size_t bytes, pp_block *out);
+/* Is all that follows a block, up to the end that it would have with `bytes`, free or CACHED? */
+bool pp_buddy_may_grow(const buddy *b, pp_handle handle, size_t bytes);
+/* Notes it, where that is one: of PP_EXHAUSTED and PP_NO_MEMORY. */
+pp_status pp_buddy_note_resize(buddy *b, pp_handle handle, size_t bytes, pp_status status);
+
+/* A range of units for an owner, from inside the pool; PP_EXHAUSTED and PP_NO_MEMORY, which are not noted. */
+pp_status pp_buddy_reserve_inside(buddy *b, uint32_t unit, uint32_t end, size_t bytes, uint32_t tag,
+                                  pp_block *out);
+
+uint64_t pp_buddy_metadata_bytes(const buddy *b);
 void pp_buddy_stats(const pp_pool *pool, pp_stats *out);
 pp_status pp_buddy_walk(pp_pool *pool, pp_walk_fn visit, void *context);
 pp_status pp_buddy_check(pp_pool *pool, pp_fault *fault);
+
+size_t pp_buddy_alignment(const pp_pool *pool, size_t bytes);
+void pp_buddy_announce(pp_pool *pool);
+void pp_buddy_destroy(pp_pool *pool);
+
+/* buddy_shared.c, buddy_magazines.c */
+extern const pp_pool_ops pp_shared_buddy_ops;
+pp_status pp_buddy_shared_reserve(buddy *b, uint32_t unit, uint32_t end, size_t bytes, uint32_t tag,
+                                  pp_block *out);
+/* Magazines for a shared pool that may have `capacity` bytes. PP_NO_MEMORY: pp_buddy_shared_end() all the same. */
+pp_status pp_buddy_shared_init(buddy *b, uint64_t capacity);
+void pp_buddy_shared_end(buddy *b); /* also of a pool without */
 
 /* buddy_reclaim.c */
 uint64_t pp_buddy_trim(pp_pool *pool, uint64_t keep_bytes);

@@ -59,7 +59,10 @@ uint64_t pp_buddy_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes
     budget left = {keep_bytes / page, max_bytes / page, 0};
     *more = 0;
     if (pool->held) return 0;
-    pp_buddy_drain(b);
+    if (!b->racks)
+        pp_buddy_drain(b);
+    else if (keep_bytes == 0)
+        pp_racks_empty(b->racks);
     pp_buddy_settle(b);
     reclaim_all(b, &left);
     *more = left.freed >= left.max;
@@ -83,6 +86,12 @@ uint64_t pp_buddy_demand(const pp_pool *pool, uint64_t *calls)
     const buddy *b = (const buddy *)pool;
     uint64_t pending = 0, requested = 0, granted = pp_read(&b->granted_bytes);
     pp_stats now;
+    if (b->racks) {
+        pp_racks_levels(b->racks, &now);
+        *calls = now.acquired + now.released;
+        if (pp_magazines_busy(&b->racks->magazines)) *calls = PP_CALLS_UNDER_WAY;
+        return now.granted_bytes;
+    }
     pp_stats_begin(pool, &now);
     if (pp_slots_any_remote(&b->slots)) pp_slots_pending(&b->slots, &pending, &requested);
     *calls = now.acquired + now.released + pending;

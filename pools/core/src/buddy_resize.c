@@ -39,6 +39,13 @@ static bool idle_after(const buddy *b, uint32_t unit, uint32_t from, uint32_t to
     return true;
 }
 
+bool pp_buddy_may_grow(const buddy *b, pp_handle handle, size_t bytes)
+{
+    uint32_t place = pp_buddy_place(b, pp_handle_index(handle)), unit = pp_place_unit(place);
+    uint32_t from = pp_place_order(place), to = pp_map_order_of(&b->map, bytes);
+    return to > from && !(unit & ((1u << to) - 1)) && idle_after(b, unit, from, to);
+}
+
 /* Another order where the block lies. Shelves are settled when only they are in the way. */
 static bool resize_in_place(buddy *b, uint32_t unit, uint32_t from, uint32_t to)
 {
@@ -72,7 +79,7 @@ static pp_status change_order(buddy *b, uint32_t index, uint32_t to)
     return PP_OK;
 }
 
-static pp_status resize_locked(buddy *b, pp_handle handle, size_t bytes, pp_block *out)
+pp_status pp_buddy_resize_inside(buddy *b, pp_handle handle, size_t bytes, pp_block *out)
 {
     if (!pp_buddy_held(b, handle)) return pp_note_misuse(&b->base, pp_slots_diagnose(&b->slots, handle));
     uint32_t index = pp_handle_index(handle), place = pp_buddy_place(b, index);
@@ -82,8 +89,7 @@ static pp_status resize_locked(buddy *b, pp_handle handle, size_t bytes, pp_bloc
     pp_slot *slot = &b->slots.slots[index];
     if (order != pp_place_order(place)) {
         pp_status status = change_order(b, index, order);
-        if (status == PP_PINNED) return status;
-        if (status != PP_OK) return pp_note_failure(&b->base, bytes, pp_slot_tag(slot), status);
+        if (status != PP_OK) return status;
         place = pp_buddy_place(b, index);
     }
     pp_bump(&b->base.requested_bytes, (uint64_t)bytes - pp_slot_requested(slot));
@@ -93,29 +99,36 @@ static pp_status resize_locked(buddy *b, pp_handle handle, size_t bytes, pp_bloc
     return PP_OK;
 }
 
+pp_status pp_buddy_note_resize(buddy *b, pp_handle handle, size_t bytes, pp_status status)
+{
+    if (status != PP_EXHAUSTED && status != PP_NO_MEMORY) return status;
+    uint32_t tag = pp_slot_tag(&b->slots.slots[pp_handle_index(handle)]);
+    return pp_note_failure(&b->base, bytes, tag, status);
+}
+
 pp_status pp_buddy_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out)
 {
     if (bytes - 1 >= pool->max_bytes) return PP_SIZE;
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
-    status = resize_locked(buddy_of(pool), handle, bytes, out);
+    buddy *b = buddy_of(pool);
+    status = pp_buddy_note_resize(b, handle, bytes, pp_buddy_resize_inside(b, handle, bytes, out));
     pp_leave(pool);
     return status;
 }
 
 /* ---- reserving -------------------------------------------------------------------------------- */
 
-static pp_status reserve_locked(buddy *b, uint32_t unit, uint32_t end, size_t bytes, uint32_t tag,
-                                pp_block *out)
+pp_status pp_buddy_reserve_inside(buddy *b, uint32_t unit, uint32_t end, size_t bytes, uint32_t tag,
+                                  pp_block *out)
 {
     pp_buddy_drain(b);
     if (!pp_map_range_free(&b->map, unit, end)) {
         pp_buddy_settle(b);
-        if (!pp_map_range_free(&b->map, unit, end))
-            return pp_note_failure(&b->base, bytes, tag, PP_EXHAUSTED);
+        if (!pp_map_range_free(&b->map, unit, end)) return PP_EXHAUSTED;
     }
     uint32_t index = pp_buddy_take_slot(b);
-    if (index == PP_SLOT_NONE) return pp_note_failure(&b->base, bytes, tag, PP_NO_MEMORY);
+    if (index == PP_SLOT_NONE) return PP_NO_MEMORY;
     uint32_t order = pp_map_is_block(unit, end) ? (uint32_t)__builtin_ctz(end - unit) : PP_ORDER_RANGE;
     pp_map_take_range(&b->map, unit, end, index);
     pp_buddy_touch(b, unit, end);
@@ -130,22 +143,34 @@ static pp_status reserve_locked(buddy *b, uint32_t unit, uint32_t end, size_t by
     return PP_OK;
 }
 
+static pp_status reserve_own(buddy *b, uint32_t unit, uint32_t end, size_t bytes, uint32_t tag, pp_block *out)
+{
+    pp_status status = pp_buddy_reserve_inside(b, unit, end, bytes, tag, out);
+    return status == PP_OK ? PP_OK : pp_note_failure(&b->base, bytes, tag, status);
+}
+
+/* The units of a range, if it is one that may be asked for. */
+static pp_status units_of(const buddy *b, uint64_t offset, size_t bytes, uint32_t *unit, uint32_t *end)
+{
+    uint64_t unit_mask = (UINT64_C(1) << b->unit_shift) - 1;
+    uint64_t capacity = (uint64_t)pp_map_units(&b->map) << b->unit_shift;
+    if (atomic_load_explicit(&((buddy *)b)->base.closed, memory_order_relaxed)) return PP_CLOSED;
+    if (offset & unit_mask) return PP_ALIGNMENT;
+    if (bytes == 0 || offset > capacity || bytes > capacity - offset) return PP_SIZE;
+    *unit = (uint32_t)(offset >> b->unit_shift);
+    *end = (uint32_t)((offset + bytes + unit_mask) >> b->unit_shift);
+    return PP_OK;
+}
+
 pp_status pp_buddy_reserve(pp_pool *pool, uint64_t offset, size_t bytes, uint32_t tag, pp_block *out)
 {
     buddy *b = buddy_of(pool);
-    uint64_t unit_mask = (UINT64_C(1) << b->unit_shift) - 1;
-    pp_status status = pp_enter(pool);
+    uint32_t unit = 0, end = 0;
+    pp_status status = b->racks ? PP_OK : pp_enter(pool);
     if (status != PP_OK) return status;
-    uint64_t capacity = (uint64_t)pp_map_units(&b->map) << b->unit_shift;
-    if (atomic_load_explicit(&pool->closed, memory_order_relaxed))
-        status = PP_CLOSED;
-    else if (offset & unit_mask)
-        status = PP_ALIGNMENT;
-    else if (bytes == 0 || offset > capacity || bytes > capacity - offset)
-        status = PP_SIZE;
-    else
-        status = reserve_locked(b, (uint32_t)(offset >> b->unit_shift),
-                                (uint32_t)((offset + bytes + unit_mask) >> b->unit_shift), bytes, tag, out);
-    pp_leave(pool);
+    status = units_of(b, offset, bytes, &unit, &end);
+    if (status == PP_OK)
+        status = (b->racks ? pp_buddy_shared_reserve : reserve_own)(b, unit, end, bytes, tag, out);
+    if (!b->racks) pp_leave(pool);
     return status;
 }

@@ -6,6 +6,7 @@
  *
  *   slab           one stack of slot indices, of 2 x PP_MAGAZINE_HALF; the slot table's free stack
  *   size classes   a stack for each class (racks.h); the classes' caches and spans
+ *   buddy          a stack for each of its small orders (racks.h); the shelves and the map
  *
  * The upper half of such a stack is the "loaded" magazine and the lower one the "previous", so a
  * thread that alternates around a boundary does not visit the depot each time.

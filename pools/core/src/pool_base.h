@@ -178,14 +178,16 @@ typedef struct pp_event {
 /* Writes one record about a block, if a trace is attached. */
 void pp_trace_block(pp_pool *pool, pp_trace_op op, const pp_event *event, uint64_t aux);
 
-/* Counts a successful acquire. The live count is acquired - released. */
+/* Counts a successful acquire. The live count is acquired - released; below 0 where magazines have counted the
+ * acquires of what was released here. */
 static inline void pp_note_acquire(pp_pool *pool, uint64_t requested)
 {
     uint64_t acquired = pp_read(&pool->acquired) + 1;
     uint64_t live = acquired - pp_read(&pool->released);
     pp_write(&pool->acquired, acquired);
     pp_bump(&pool->requested_bytes, requested);
-    if (PP_UNLIKELY(live > pp_read(&pool->peak_live_blocks))) pp_write(&pool->peak_live_blocks, live);
+    if (PP_UNLIKELY((int64_t)live > (int64_t)pp_read(&pool->peak_live_blocks)))
+        pp_write(&pool->peak_live_blocks, live);
 }
 
 static inline void pp_note_release(pp_pool *pool, uint64_t requested)

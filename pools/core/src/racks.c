@@ -8,12 +8,22 @@
 
 /* ---- life ---------------------------------------------------------------------------------------- */
 
+static uint64_t share_of(uint64_t capacity)
+{
+    return capacity / PP_MAGAZINES < PP_RACKS_BYTES ? capacity / PP_MAGAZINES : PP_RACKS_BYTES;
+}
+
 static uint32_t rack_room(const pp_racks *racks, uint32_t stride)
 {
     uint64_t room = racks->depot->rack_bytes / stride;
     if (room < 2) room = 2;
     if (room > PP_RACK_ENTRIES) room = PP_RACK_ENTRIES;
-    return (uint32_t)(room * stride <= racks->limit ? room : racks->limit / stride);
+    return (uint32_t)(room * stride <= racks->most ? room : racks->most / stride);
+}
+
+void pp_racks_set_capacity(pp_racks *racks, uint64_t capacity)
+{
+    atomic_store_explicit(&racks->limit, share_of(capacity), memory_order_relaxed);
 }
 
 pp_status pp_racks_init(pp_racks *racks, pp_pool *pool, const pp_depot *depot, uint32_t count,
@@ -22,7 +32,8 @@ pp_status pp_racks_init(pp_racks *racks, pp_pool *pool, const pp_depot *depot, u
     racks->pool = pool;
     racks->depot = depot;
     racks->count = count;
-    racks->limit = capacity / PP_MAGAZINES < PP_RACKS_BYTES ? capacity / PP_MAGAZINES : PP_RACKS_BYTES;
+    racks->most = share_of(capacity);
+    pp_racks_set_capacity(racks, capacity);
     size_t bytes = sizeof(pp_rack_magazine) + count * sizeof(pp_rack);
     for (uint32_t number = 0; number < count; number++)
         bytes += (rack_room(racks, depot->stride(pool, number)) + 1) * sizeof(pp_entry);
@@ -86,7 +97,7 @@ static uint32_t next_batch(const pp_racks *racks, const pp_rack_magazine *m, pp_
 {
     uint32_t half = (uint32_t)(rack->end - rack->bottom + 1) / 2;
     uint32_t batch = rack->batch < half ? rack->batch : half;
-    uint64_t held = pp_rack_magazine_bytes(m), limit = racks->limit;
+    uint64_t held = pp_rack_magazine_bytes(m), limit = pp_racks_limit(racks);
     uint64_t fit = held < limit ? (limit - held) / rack->stride : 0;
     if (!pp_rack_is(racks, rack)) return 0;
     rack->batch = batch * 2 < half ? batch * 2 : half;
@@ -113,7 +124,7 @@ void pp_rack_make_room(pp_racks *racks, pp_rack_magazine *m, uint32_t number)
 {
     pp_rack *rack = &m->racks[number];
     pp_racks_go_in(racks, m);
-    uint64_t limit = racks->limit;
+    uint64_t limit = pp_racks_limit(racks);
     if (pp_rack_count(rack) == (uint32_t)(rack->end - rack->bottom))
         send_home(racks, m, number, (pp_rack_count(rack) + 1) / 2);
     if (pp_rack_magazine_bytes(m) + rack->stride > limit)

@@ -6,6 +6,7 @@
  * What the sizes are, and what is behind them, is the pool's:
  *
  *   size classes   its classes; the classes' caches, and the spans (sizeclass_magazines.c)
+ *   buddy          its small orders; the shelves, and the map (buddy_magazines.c)
  *
  * Behind the magazines is the depot, under the pool's lock. Seen from there a block that lies in a magazine is
  * granted: what the depot counts as granted changes when blocks move between depot and magazine, and is exact
@@ -85,9 +86,10 @@ typedef struct pp_racks {
     pp_magazines magazines;
     pp_pool *pool;
     const pp_depot *depot;
-    uint32_t count;   /* sizes */
-    uint64_t limit;   /* bytes in one magazine */
-    pp_counter moves; /* between depot and magazines; odd while blocks move */
+    uint32_t count;         /* sizes */
+    uint64_t most;          /* `limit` of the largest capacity there may be */
+    _Atomic uint64_t limit; /* bytes in one magazine */
+    pp_counter moves;       /* between depot and magazines; odd while blocks move */
     pp_counter peak_live_blocks, peak_granted_bytes;
 } pp_racks;
 
@@ -97,6 +99,9 @@ typedef struct pp_racks {
 pp_status pp_racks_init(pp_racks *racks, pp_pool *pool, const pp_depot *depot, uint32_t count,
                         uint64_t capacity);
 void pp_racks_end(pp_racks *racks);
+
+/* The pool has so many bytes now, which is not less than before. Lock held, or nobody else there yet. */
+void pp_racks_set_capacity(pp_racks *racks, uint64_t capacity);
 
 /* ---- one magazine --------------------------------------------------------------------------------- */
 
@@ -115,6 +120,11 @@ static inline uint64_t pp_rack_magazine_bytes(const pp_rack_magazine *magazine)
 {
     int64_t stored = atomic_load_explicit(&((pp_rack_magazine *)magazine)->stored, memory_order_relaxed);
     return (uint64_t)(stored - pp_rack_magazine_granted(magazine));
+}
+
+static inline uint64_t pp_racks_limit(const pp_racks *racks)
+{
+    return atomic_load_explicit(&((pp_racks *)racks)->limit, memory_order_relaxed);
 }
 
 /* Makes the racks of a magazine ready that nobody was inside of before the caller. */
@@ -160,7 +170,7 @@ static inline void pp_rack_pop(pp_rack_magazine *magazine, pp_rack *rack, size_t
 /* Does the size have a rack? */
 static inline bool pp_rack_is(const pp_racks *racks, const pp_rack *rack)
 {
-    return rack->stride <= racks->limit;
+    return rack->stride <= pp_racks_limit(racks);
 }
 
 /* Takes a block that nobody owns any more into a rack that there is, and counts it as released. */
@@ -172,7 +182,7 @@ static inline void pp_rack_push(pp_racks *racks, pp_rack_magazine *m, uint32_t n
     if (PP_UNLIKELY(granted > atomic_load_explicit(&m->granted_peak, memory_order_relaxed)))
         atomic_store_explicit(&m->granted_peak, granted, memory_order_relaxed);
     if (PP_UNLIKELY(atomic_load_explicit(&rack->top, memory_order_relaxed) == rack->end ||
-                    pp_rack_magazine_bytes(m) + rack->stride > racks->limit))
+                    pp_rack_magazine_bytes(m) + rack->stride > pp_racks_limit(racks)))
         pp_rack_make_room(racks, m, number);
     pp_entry *top = atomic_load_explicit(&rack->top, memory_order_relaxed) + 1;
     *top = entry;

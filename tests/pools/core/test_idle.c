@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "buddy_pool.h"
 #include "check.h"
 #include "idle.h"
 #include "pool_base.h"
@@ -19,19 +20,20 @@ static pp_pool *make(int kind, pp_threads threads)
     pp_pool_config base = {.threads = threads};
     pp_slab_config fixed = {.pool = base, .block_bytes = BLOCK, .block_count = BLOCKS};
     pp_sizeclass_config classes = {.pool = base, .capacity_bytes = 64 << 20};
-    pp_buddy_config buddy = {.pool = base, .capacity_bytes = (size_t)BLOCKS * BLOCK};
+    pp_buddy_config powers = {.pool = base, .capacity_bytes = (size_t)BLOCKS * BLOCK};
     pp_compacting_config compacting = {.pool = base, .capacity_bytes = (size_t)BLOCKS * BLOCK};
     if (kind == 0) CHECK_EQ(pp_slab_create(&fixed, &pool), PP_OK);
     if (kind == 1) CHECK_EQ(pp_sizeclass_create(&classes, &pool), PP_OK);
-    if (kind == 2) CHECK_EQ(pp_buddy_create(&buddy, &pool), PP_OK);
+    if (kind == 2) CHECK_EQ(pp_buddy_create(&powers, &pool), PP_OK);
     if (kind == 3) CHECK_EQ(pp_compacting_create(&compacting, &pool), PP_OK);
     return pool;
 }
 
 static pp_magazines *magazines_of(pp_pool *pool)
 {
-    return strcmp(pp_pool_strategy(pool), "slab") ? &sizeclass_of(pool)->shared->racks.magazines
-                                                  : &slab_of(pool)->magazines;
+    if (!strcmp(pp_pool_strategy(pool), "slab")) return &slab_of(pool)->magazines;
+    if (!strcmp(pp_pool_strategy(pool), "buddy")) return &buddy_of(pool)->racks->magazines;
+    return &sizeclass_of(pool)->shared->racks.magazines;
 }
 
 static uint64_t gone(const pp_pool *pool)
@@ -354,7 +356,7 @@ static void watch_passes(pp_pool *pool)
 /* As it is where a thread is held up at the end of a call: it has counted, and keeps its magazine. */
 static void the_reclaimer_comes_back_to_a_magazine_that_was_in_use(void)
 {
-    for (int kind = 0; kind <= 1; kind++) {
+    for (int kind = 0; kind <= 2; kind++) {
         pp_handle handles[2 * SURVIVOR];
         pp_pool *pool = make(kind, PP_THREADS_SHARED);
         burst(pool, handles, 2 * SURVIVOR);

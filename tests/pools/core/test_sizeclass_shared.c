@@ -87,12 +87,12 @@ static void a_magazine_is_bounded_in_bytes_whatever_the_classes(void)
             CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
             for (uint64_t left = pp_magazines_used(&in->magazines); left; left &= left - 1) {
                 pp_magazine *m = pp_magazines_first(&in->magazines, left);
-                CHECK(pp_rack_magazine_bytes((pp_rack_magazine *)m) <= in->limit);
+                CHECK(pp_rack_magazine_bytes((pp_rack_magazine *)m) <= pp_racks_limit(in));
             }
         }
         CHECK_EQ(at_rest(pool).live_blocks, 0);
     }
-    CHECK(in->limit <= 512 << 10);
+    CHECK(pp_racks_limit(in) <= 512 << 10);
     pp_pool_destroy(pool);
 }
 
