@@ -47,6 +47,7 @@ pp_status pp_pool_init(pp_pool *pool, const pp_pool_ops *ops, const pp_pool_conf
     pp_lock_init(&pool->lock);
     pp_tags_init(&pool->tags);
     pool->names = &pool->tags;
+    pp_system_find_clock();
     return pp_fork_enlist(pool);
 }
 

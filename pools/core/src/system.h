@@ -61,6 +61,10 @@ uint64_t pp_system_now_ns(void);
 uint64_t pp_system_coarse_ns(void);
 uint64_t pp_system_unix_ns(void);
 
+/* Finds a shorter way to the coarse clock, if there is one; again and again does no harm. It asks the loader, which
+ * may have to wait: for whoever makes a pool, not for whoever uses one. Any thread. */
+void pp_system_find_clock(void);
+
 /* The operating system's number of the calling thread, truncated, and of the process. */
 uint32_t pp_system_thread_number(void);
 uint32_t pp_system_process_number(void);

@@ -101,6 +101,8 @@ uint64_t pp_system_now_ns(void)
     return seconds * 1000000000u + rest * 1000000000u / (uint64_t)frequency.QuadPart;
 }
 
+void pp_system_find_clock(void) {}
+
 uint64_t pp_system_coarse_ns(void) { return (uint64_t)GetTickCount64() * 1000000u; }
 
 static uint64_t filetime_100ns(FILETIME time)
