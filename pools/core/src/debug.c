@@ -35,11 +35,11 @@ static uint64_t granted_to(pp_debug *d, const pp_side *side, const pp_block *blo
 }
 
 /* Writes the canary behind a block that is new to its owner. */
-static PP_FAST void seal(const pp_debug *d, const pp_record *r, pp_handle handle, bool usual)
+static PP_FAST void seal(const pp_debug *d, const pp_record *r, pp_handle handle)
 {
-    if (usual || !r->padded)
+    if (!r->padded)
         pp_memory_open(r->data + r->size, r->canary_bytes); /* the strategy opened the block alone */
-    pp_canary_write(d, r, pp_handle_index(handle), usual);
+    pp_canary_write(d, r, pp_handle_index(handle));
 }
 
 /* What a request of `bytes` got: sizes, canary. `block` is as the strategy gave it, and then as the owner
@@ -61,7 +61,7 @@ static PP_SLOW void measure(pp_debug *d, pp_side *side, pp_record *r, size_t byt
     r->size = block->size;
     pp_bump(&d->excess_bytes, asked - bytes);
     if (side == &d->sides[1]) r->canary_bytes = pp_guards_slack(block);
-    if (r->canary_bytes) seal(d, r, block->handle, false);
+    if (r->canary_bytes) seal(d, r, block->handle);
 }
 
 /* A slab's block is what it was when it was measured first, and asks for nothing in excess. */
@@ -76,12 +76,12 @@ static void unmeasure(pp_debug *d, const pp_side *side, pp_record *r)
     if (r->padded) pp_bump(&d->padded_blocks, (uint64_t)-1);
 }
 
-static PP_FAST pp_status acquire_inside(pp_debug *d, size_t bytes, uint32_t tag, pp_block *out, bool usual)
+static PP_FAST pp_status acquire_inside(pp_debug *d, size_t bytes, uint32_t tag, pp_block *out)
 {
-    pp_quarantine_settle(d, usual);
+    pp_quarantine_settle(d);
     if (PP_UNLIKELY(d->found)) return pp_note_failure(d->pool, bytes, tag, PP_CORRUPT_BLOCK);
-    pp_side *side = usual || PP_LIKELY(!d->config.guards) ? &d->sides[0] : pp_guards_choose(d, bytes);
-    size_t asked = usual ? bytes : asked_for(d, side, bytes);
+    pp_side *side = PP_LIKELY(!d->config.guards) ? &d->sides[0] : pp_guards_choose(d, bytes);
+    size_t asked = asked_for(d, side, bytes);
     pp_status status = take(d, side, asked, tag, out);
     if (PP_UNLIKELY(status == PP_NO_MEMORY && side != &d->sides[0])) {
         side = &d->sides[0]; /* the system has no pages of its own for it */
@@ -93,38 +93,38 @@ static PP_FAST pp_status acquire_inside(pp_debug *d, size_t bytes, uint32_t tag,
     }
     pp_record *r = pp_record_at(d, side, pp_handle_index(out->handle));
     if (PP_UNLIKELY(!r) && !(r = pp_record_make(d, side, pp_handle_index(out->handle)))) {
+        d->usual.incomplete = true;
         side->ops->release(side->pool, out->handle);
         if (side->pool->retains) side->ops->unpin(side->pool, out->handle, PP_PIN_USER);
         return pp_note_failure(d->pool, bytes, tag, PP_NO_MEMORY);
     }
-    r->born_ns = usual || d->config.history ? pp_system_coarse_ns() : 0;
+    r->born_ns = d->config.history ? pp_system_coarse_ns() : 0;
     r->tag = tag;
     r->site = pp_site_of(d->pool);
-    if (PP_LIKELY(r->size) && (usual || measured(side, d))) {
+    if (PP_LIKELY(r->size) && measured(side, d)) {
         r->requested = bytes;
-        if (usual || r->canary_bytes) seal(d, r, out->handle, usual);
+        if (r->canary_bytes) seal(d, r, out->handle);
     } else {
         measure(d, side, r, bytes, asked, out);
     }
-    if (usual || d->config.history) pp_record_note(d, r, PP_OP_ALLOC, bytes, r->born_ns);
+    if (d->config.history) pp_record_note(d, r, PP_OP_ALLOC, bytes, r->born_ns);
     pp_record_set(r, out->handle, PP_RECORD_LIVE);
     return PP_OK;
+}
+
+/* By another thread than the owner, whom the strategy refuses, or in a callback: of such a block nothing is known. */
+static PP_SLOW pp_status acquire_outside(pp_debug *d, size_t bytes, uint32_t tag, pp_block *out)
+{
+    pp_status status = d->layer.below->acquire(d->pool, bytes, tag, out);
+    if (status == PP_OK) d->usual.incomplete = true;
+    return status;
 }
 
 pp_status pp_debug_layer_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
 {
     pp_debug *d = pp_debug_of(pool);
-    if (PP_UNLIKELY(!pp_debug_enter(d))) return d->layer.below->acquire(pool, bytes, tag, out);
-    pp_status status = acquire_inside(d, bytes, tag, out, false);
-    pp_debug_leave(d);
-    return status;
-}
-
-pp_status pp_debug_usual_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
-{
-    pp_debug *d = pp_debug_of(pool);
-    if (PP_UNLIKELY(!pp_debug_enter(d))) return d->layer.below->acquire(pool, bytes, tag, out);
-    pp_status status = acquire_inside(d, bytes, tag, out, true);
+    if (PP_UNLIKELY(!pp_debug_enter(d))) return acquire_outside(d, bytes, tag, out);
+    pp_status status = acquire_inside(d, bytes, tag, out);
     pp_debug_leave(d);
     return status;
 }
@@ -137,8 +137,8 @@ size_t pp_debug_layer_acquire_many(pp_pool *pool, size_t count, size_t bytes, ui
     size_t done = 0;
     bool inside = pp_debug_enter(d);
     while (done < count) {
-        status = inside ? acquire_inside(d, bytes, tag, &out[done], false)
-                        : d->layer.below->acquire(pool, bytes, tag, &out[done]);
+        status =
+            inside ? acquire_inside(d, bytes, tag, &out[done]) : acquire_outside(d, bytes, tag, &out[done]);
         if (status != PP_OK) break;
         done++;
     }
@@ -149,18 +149,15 @@ size_t pp_debug_layer_acquire_many(pp_pool *pool, size_t count, size_t bytes, ui
 
 /* ---- giving back --------------------------------------------------------------------------- */
 
-static PP_FAST void end_ownership(pp_debug *d, pp_side *side, pp_record *r, pp_handle handle, bool usual)
+static PP_FAST void end_ownership(pp_debug *d, pp_side *side, pp_record *r, pp_handle handle)
 {
-    bool retains = usual || side->pool->retains, pinned = r->pins != 0;
-    pp_canary_compare(d, r, handle, usual);
-    if ((usual || d->config.poison) && PP_LIKELY(!pinned)) pp_poison_write(d, r, handle, usual);
-    if (!usual) pp_bump(&d->excess_bytes, 0 - pp_record_excess(d, side, r));
+    bool retains = side->pool->retains, pinned = r->pins != 0;
+    pp_canary_compare(d, r, handle);
+    if (d->config.poison && PP_LIKELY(!pinned)) pp_poison_write(d, r, handle);
+    pp_bump(&d->excess_bytes, 0 - pp_record_excess(d, side, r));
     bool ended = side->ops->release(side->pool, handle) == PP_OK;
     if (PP_LIKELY(ended && retains && !pinned)) {
-        if (usual && PP_LIKELY(d->count == d->config.quarantine_count))
-            pp_quarantine_exchange(d, r, handle);
-        else
-            pp_quarantine_put(d, r, handle);
+        pp_quarantine_put(d, r, handle);
         return;
     }
     if (ended && pinned) {
@@ -173,17 +170,17 @@ static PP_FAST void end_ownership(pp_debug *d, pp_side *side, pp_record *r, pp_h
 
 void pp_debug_end(pp_debug *d, pp_side *side, pp_record *r, pp_handle handle)
 {
-    end_ownership(d, side, r, handle, false);
+    end_ownership(d, side, r, handle);
 }
 
-static PP_FAST pp_status release_inside(pp_debug *d, pp_handle handle, bool usual)
+static PP_FAST pp_status release_inside(pp_debug *d, pp_handle handle)
 {
     pp_debug_bring_home(d);
-    pp_side *side = usual ? &d->sides[0] : pp_debug_side(d, handle);
+    pp_side *side = pp_debug_side(d, handle);
     pp_record *r = pp_record_at(d, side, pp_handle_index(handle));
     if (PP_LIKELY(r != NULL) && PP_LIKELY(pp_record_claim(r, handle))) {
-        if (usual || d->config.history) pp_record_note(d, r, PP_OP_FREE, r->requested, pp_system_coarse_ns());
-        end_ownership(d, side, r, handle, usual);
+        if (d->config.history) pp_record_note(d, r, PP_OP_FREE, r->requested, pp_system_coarse_ns());
+        end_ownership(d, side, r, handle);
         return PP_OK;
     }
     if (pp_record_ended(r, handle)) return pp_note_misuse(d->pool, PP_DOUBLE_RELEASE);
@@ -196,16 +193,7 @@ pp_status pp_debug_layer_release(pp_pool *pool, pp_handle handle)
 {
     pp_debug *d = pp_debug_of(pool);
     if (PP_UNLIKELY(!pp_debug_enter(d))) return pp_debug_release_away(d, handle);
-    pp_status status = pp_debug_result(d, release_inside(d, handle, false));
-    pp_debug_leave(d);
-    return status;
-}
-
-pp_status pp_debug_usual_release(pp_pool *pool, pp_handle handle)
-{
-    pp_debug *d = pp_debug_of(pool);
-    if (PP_UNLIKELY(!pp_debug_enter(d))) return pp_debug_release_away(d, handle);
-    pp_status status = pp_debug_result(d, release_inside(d, handle, true));
+    pp_status status = pp_debug_result(d, release_inside(d, handle));
     pp_debug_leave(d);
     return status;
 }
@@ -217,8 +205,7 @@ size_t pp_debug_layer_release_many(pp_pool *pool, const pp_handle *handles, size
     size_t done = 0;
     bool inside = pp_debug_enter(d);
     for (size_t i = 0; i < count; i++) {
-        pp_status status =
-            inside ? release_inside(d, handles[i], false) : pp_debug_release_away(d, handles[i]);
+        pp_status status = inside ? release_inside(d, handles[i]) : pp_debug_release_away(d, handles[i]);
         done += status == PP_OK;
         if (first == PP_OK) first = status;
     }
@@ -238,7 +225,7 @@ static pp_status resize_inside(pp_debug *d, pp_handle handle, size_t bytes, pp_b
     pp_side *side = pp_debug_side(d, handle);
     pp_record *r = pp_record_at(d, side, pp_handle_index(handle));
     if (!pp_record_is(r, handle, PP_RECORD_LIVE)) return side->ops->resize(side->pool, handle, bytes, out);
-    pp_canary_compare(d, r, handle, false);
+    pp_canary_compare(d, r, handle);
     if (d->found) return PP_CORRUPT_BLOCK;
     size_t asked = asked_for(d, side, bytes);
     if (r->canary_bytes) pp_canary_erase(d, r, pp_handle_index(handle)); /* it may become the owner's */
@@ -248,7 +235,7 @@ static pp_status resize_inside(pp_debug *d, pp_handle handle, size_t bytes, pp_b
     if ((status == PP_EXHAUSTED || status == PP_NO_MEMORY) && pp_quarantine_empty(d))
         status = d->found ? PP_CORRUPT_BLOCK : side->ops->resize(side->pool, handle, asked, out);
     if (status != PP_OK) {
-        pp_canary_write(d, r, pp_handle_index(handle), false);
+        pp_canary_write(d, r, pp_handle_index(handle));
         return status;
     }
     unmeasure(d, side, r);
@@ -296,7 +283,7 @@ pp_status pp_debug_layer_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, 
 static void end_hold(pp_debug *d, pp_side *side, pp_record *r, pp_handle handle)
 {
     if (side->pool->retains) {
-        if (d->config.poison) pp_poison_write(d, r, handle, false);
+        if (d->config.poison) pp_poison_write(d, r, handle);
         pp_quarantine_put(d, r, handle);
         return;
     }
@@ -313,7 +300,7 @@ static pp_status unpin_inside(pp_debug *d, pp_handle handle, pp_pin_kind kind)
     if (pp_record_is(r, handle, PP_RECORD_WAITING)) return PP_NOT_PINNED;
     if (held && kind == PP_PIN_USER && pp_record_rest_of(d, r)->user_pins == 0)
         return PP_NOT_PINNED; /* that pin is ours */
-    if (held && r->pins == 1) pp_canary_compare(d, r, handle, false);
+    if (held && r->pins == 1) pp_canary_compare(d, r, handle);
     pp_status status = side->ops->unpin(side->pool, handle, kind);
     if (status != PP_OK || !(held || live)) return status;
     r->pins--;

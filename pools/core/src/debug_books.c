@@ -102,9 +102,9 @@ static int survey_block(void *context, const pp_block_info *seen)
     pp_block_info info = *seen;
     pp_record *r = info.handle ? pp_record_at(d, s->side, pp_handle_index(info.handle)) : NULL;
     if (r && (pp_record_key(r) & 7) && pp_record_key(r) >> 32 == info.handle >> 32) {
-        pp_canary_compare(d, r, info.handle, false);
+        pp_canary_compare(d, r, info.handle);
         if (d->config.poison && pp_record_is(r, info.handle, PP_RECORD_WAITING))
-            pp_poison_compare(d, r, info.handle, false);
+            pp_poison_compare(d, r, info.handle);
         correct(r, &info);
     }
     return s->visit ? s->visit(s->context, &info) : 0;

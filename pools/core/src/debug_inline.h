@@ -1,11 +1,7 @@
 /* debug_inline.h - the debug layer's short way: what almost every acquire and release does to a record, a
- * canary, the poison and the quarantine, to be inlined into debug.c.
+ * canary, the poison and the quarantine, to be inlined into debug.c and debug_slab.c.
  *
- * `usual` is constant wherever it is passed: true for slabs of one owner that have all levels but guard
- * pages in their usual form, so that the compiler leaves out what those never need; is_usual() in debug_life.c
- * has the conditions.
- *
- * What costs time is instructions, some five hundred for a pair, and after them lines of the cache: of the
+ * What costs time is instructions, and after them lines of the cache: of the
  * block its first, its last, the canary's and one in between, and two of its record. So nothing is
  * divided, no copy of a block's description goes through the stack (words that are stored one by one and
  * loaded as a pair wait for the cache), and one instruction alone is locked, the claim of a release. A quarantine
@@ -60,12 +56,6 @@ static inline bool pp_wide_is_zero(pp_wide wide)
 
 /* ---- records ---------------------------------------------------------------------------- */
 
-/* Where the block lies now. */
-static PP_FAST char *pp_record_place(const pp_debug *d, const pp_record *r, uint32_t index, bool usual)
-{
-    return usual ? r->data : pp_record_data(d, r, index);
-}
-
 /* In how many generations each place between the ends has its turn. */
 static inline uint32_t pp_poison_turns(uint32_t size)
 {
@@ -99,19 +89,19 @@ static inline void pp_record_note(const pp_debug *d, pp_record *r, pp_trace_op o
 
 /* ---- canaries --------------------------------------------------------------------------- */
 
-static PP_FAST void pp_canary_write(const pp_debug *d, const pp_record *r, uint32_t index, bool usual)
+static PP_FAST void pp_canary_write(const pp_debug *d, const pp_record *r, uint32_t index)
 {
-    if (PP_LIKELY(usual || r->canary_bytes == PP_CANARY_BYTES))
-        memcpy(pp_record_place(d, r, index, usual) + r->size, d->canary, PP_CANARY_BYTES);
+    if (PP_LIKELY(r->canary_bytes == PP_CANARY_BYTES))
+        memcpy(pp_record_data(d, r, index) + r->size, d->canary, PP_CANARY_BYTES);
     else if (r->canary_bytes)
         pp_canary_write_some(d, r, index);
 }
 
 /* Compares and, where it differs, reports and mends. */
-static PP_FAST void pp_canary_compare(pp_debug *d, pp_record *r, pp_handle handle, bool usual)
+static PP_FAST void pp_canary_compare(pp_debug *d, pp_record *r, pp_handle handle)
 {
-    if (PP_LIKELY(usual || r->canary_bytes == PP_CANARY_BYTES)) {
-        const char *at = pp_record_place(d, r, pp_handle_index(handle), usual) + r->size;
+    if (PP_LIKELY(r->canary_bytes == PP_CANARY_BYTES)) {
+        const char *at = pp_record_data(d, r, pp_handle_index(handle)) + r->size;
         uint64_t differs = (pp_word_at(at) ^ d->canary[0]) | (pp_word_at(at + 8) ^ d->canary[1]);
         if (PP_LIKELY(differs == 0)) return;
     }
@@ -133,25 +123,25 @@ static inline bool pp_poison_wanders(const pp_debug *d, const pp_record *r)
            r->size - 3 * PP_POISON_LINE <= PP_POISON_MOST - 3 * PP_POISON_LINE;
 }
 
-static PP_FAST uint32_t pp_poison_window(const pp_debug *d, const pp_record *r, pp_handle handle, bool usual)
+static PP_FAST uint32_t pp_poison_window(const pp_debug *d, const pp_record *r, pp_handle handle)
 {
     uint32_t room = (uint32_t)r->size - 2 * PP_POISON_LINE, last = room - PP_POISON_LINE;
-    uint32_t turns = usual ? d->poison_turns : pp_poison_turns((uint32_t)r->size);
+    uint32_t turns = pp_poison_turns((uint32_t)r->size);
     uint32_t at = (pp_handle_stamp(handle) & (turns - 1)) * PP_POISON_LINE;
     if (at >= room) at -= (room + PP_POISON_LINE - 1) & ~(uint32_t)(PP_POISON_LINE - 1);
     return PP_POISON_LINE + (at < last ? at : last);
 }
 
-static PP_FAST void pp_poison_write(const pp_debug *d, const pp_record *r, pp_handle handle, bool usual)
+static PP_FAST void pp_poison_write(const pp_debug *d, const pp_record *r, pp_handle handle)
 {
-    if (PP_UNLIKELY(!usual && !pp_poison_wanders(d, r))) {
+    if (PP_UNLIKELY(!pp_poison_wanders(d, r))) {
         pp_poison_write_all(d, r, handle);
         return;
     }
-    char *data = pp_record_place(d, r, pp_handle_index(handle), usual);
+    char *data = pp_record_data(d, r, pp_handle_index(handle));
     memset(data, PP_POISON_BYTE, PP_POISON_LINE);
     memset(data + r->size - PP_POISON_LINE, PP_POISON_BYTE, PP_POISON_LINE);
-    memset(data + pp_poison_window(d, r, handle, usual), PP_POISON_BYTE, PP_POISON_LINE);
+    memset(data + pp_poison_window(d, r, handle), PP_POISON_BYTE, PP_POISON_LINE);
 }
 
 /* What differs from poison in a line, and in `so_far`. */
@@ -163,13 +153,13 @@ static inline pp_wide pp_poison_differs(const char *at, pp_wide so_far)
 }
 
 /* Compares and, where it differs, reports and mends. */
-static PP_FAST void pp_poison_compare(pp_debug *d, pp_record *r, pp_handle handle, bool usual)
+static PP_FAST void pp_poison_compare(pp_debug *d, pp_record *r, pp_handle handle)
 {
-    if (PP_LIKELY(usual || pp_poison_wanders(d, r))) {
-        const char *data = pp_record_place(d, r, pp_handle_index(handle), usual);
+    if (PP_LIKELY(pp_poison_wanders(d, r))) {
+        const char *data = pp_record_data(d, r, pp_handle_index(handle));
         pp_wide differs = pp_poison_differs(data, pp_wide_of(0));
         differs = pp_poison_differs(data + r->size - PP_POISON_LINE, differs);
-        differs = pp_poison_differs(data + pp_poison_window(d, r, handle, usual), differs);
+        differs = pp_poison_differs(data + pp_poison_window(d, r, handle), differs);
         if (PP_LIKELY(pp_wide_is_zero(differs))) return;
     }
     pp_poison_compare_all(d, r, handle);
@@ -178,31 +168,29 @@ static PP_FAST void pp_poison_compare(pp_debug *d, pp_record *r, pp_handle handl
 /* ---- quarantine --------------------------------------------------------------------------- */
 
 /* Puts the block that is to be the next at the ring's head, and has its lines fetched meanwhile. */
-static PP_FAST void pp_quarantine_choose(pp_debug *d, bool usual)
+static PP_FAST void pp_quarantine_choose(pp_debug *d)
 {
-    if (PP_UNLIKELY(!usual && !d->count)) return;
+    if (PP_UNLIKELY(!d->count)) return;
     pp_handle *head = &d->ring[d->head & d->ring_mask], chosen = *head;
     if (d->config.shuffle) {
-        uint32_t other = (uint32_t)((pp_random(&d->random) >> 32) * d->count >> 32);
-        pp_handle *place = &d->ring[(d->head + other) & d->ring_mask];
+        pp_handle *place = &d->ring[(d->head + pp_shuffle_below(d, d->count)) & d->ring_mask];
         chosen = *place;
         *place = *head;
         *head = chosen;
     }
-    const pp_record *r =
-        pp_record_at(d, usual ? &d->sides[0] : pp_debug_side(d, chosen), pp_handle_index(chosen));
+    const pp_record *r = pp_record_at(d, pp_debug_side(d, chosen), pp_handle_index(chosen));
     PP_WILL_READ(r);
-    if (!usual && (!d->config.poison || d->places)) return;
+    if (!d->config.poison || d->places) return;
     PP_WILL_READ(r->data);
     PP_WILL_READ(r->data + r->size - 1);
-    if (usual || pp_poison_wanders(d, r)) PP_WILL_READ(r->data + pp_poison_window(d, r, chosen, usual));
+    if (pp_poison_wanders(d, r)) PP_WILL_READ(r->data + pp_poison_window(d, r, chosen));
 }
 
 /* Ends the wait of a block that is not in the ring any more. */
-static PP_FAST void pp_quarantine_end(pp_debug *d, pp_side *side, pp_record *r, pp_handle handle, bool usual)
+static PP_FAST void pp_quarantine_end(pp_debug *d, pp_side *side, pp_record *r, pp_handle handle)
 {
-    if (usual || d->config.poison) pp_poison_compare(d, r, handle, usual);
-    if (!usual && r->padded) pp_bump(&d->padded_blocks, (uint64_t)-1);
+    if (d->config.poison) pp_poison_compare(d, r, handle);
+    if (r->padded) pp_bump(&d->padded_blocks, (uint64_t)-1);
     pp_record_set(r, handle, PP_RECORD_NOTHING);
     side->ops->unpin(side->pool, handle, PP_PIN_USER);
 }
@@ -217,8 +205,8 @@ static inline void pp_quarantine_let_go(pp_debug *d)
     d->waiting_bytes -= r->size;
     pp_bump(&d->waiting, (uint64_t)-1);
     pp_bump(&d->waiting_granted, 0 - r->granted);
-    pp_quarantine_end(d, side, r, handle, false);
-    pp_quarantine_choose(d, false);
+    pp_quarantine_end(d, side, r, handle);
+    pp_quarantine_choose(d);
 }
 
 static inline bool pp_quarantine_over(const pp_debug *d)
@@ -239,18 +227,7 @@ static inline void pp_quarantine_put(pp_debug *d, pp_record *r, pp_handle handle
     if (d->config.quarantine_count)
         while (pp_quarantine_over(d)) pp_quarantine_let_go(d);
     else if (d->config.shuffle)
-        pp_quarantine_choose(d, false);
-}
-
-/* The same where as many wait as should, and all are of one size: one block ends its wait for it, and what is
- * counted stays. */
-static PP_FAST void pp_quarantine_exchange(pp_debug *d, pp_record *r, pp_handle handle)
-{
-    pp_handle ended = d->ring[d->head & d->ring_mask];
-    d->ring[(d->head++ + d->count) & d->ring_mask] = handle;
-    pp_record_set(r, handle, PP_RECORD_WAITING);
-    pp_quarantine_end(d, &d->sides[0], pp_record_at(d, &d->sides[0], pp_handle_index(ended)), ended, true);
-    pp_quarantine_choose(d, true);
+        pp_quarantine_choose(d);
 }
 
 #endif

@@ -2,6 +2,7 @@
  *
  *   debug.c             acquire, release, resize, pins: what each call does besides its strategy's work
  *   debug_inline.h      the short way of the marks, the history and the quarantine
+ *   debug_slab.c        acquire and release where all levels are on a slab of one owner, in one pass
  *   debug_life.c        making and ending the layer
  *   debug_records.c     what is known of each block, and its history
  *   debug_marks.c       canaries and poison: written, compared, reported
@@ -91,6 +92,17 @@ typedef struct pp_side {
     _Atomic uint32_t away;      /* the list: index + 1; 0 ends */
 } pp_side;
 
+/* Of pools of the usual form; see debug_slab.c. */
+typedef struct pp_debug_usual {
+    bool on;
+    bool incomplete; /* blocks may have no record: for want of memory, or acquired in a callback */
+    pp_handle spare; /* a block whose wait is over, and that is not free yet; 0 for none */
+    uint64_t room, turns_mask, last; /* bytes: pp_poison_window() of its blocks, but for the handle */
+    _Atomic uint8_t claiming;        /* the owner is about to claim a block without a locked instruction */
+    _Atomic uint8_t crowded;         /* others release, too: he is to do so no more */
+    _Atomic uint8_t settled;         /* and knows it */
+} pp_debug_usual;
+
 typedef struct pp_debug {
     pp_layer layer; /* first */
     pp_pool *pool;
@@ -98,11 +110,11 @@ typedef struct pp_debug {
     pp_debug_config config;
     size_t record_bytes;   /* of a record with its history and the rest */
     uint64_t canary[2];    /* PP_CANARY_BYTES that only this pool knows */
-    uint32_t poison_turns; /* of the usual form: pp_poison_turns() of its blocks */
     uint64_t random;       /* state of the generator that shuffles */
     uint64_t guard_random; /* and of the one that chooses whose block is guarded */
     uint32_t guard_stamp;  /* the guarded blocks' pool id, as in a handle's upper half; 0 without */
     bool inside;
+    pp_debug_usual usual;
     uint64_t fixed_granted; /* of each block of a slab, once it is known */
     const uint64_t *places; /* of a compacting pool's blocks: every fourth word an address */
     pp_lock lock;
@@ -277,7 +289,7 @@ static inline void pp_debug_bring_home(pp_debug *d)
 {
     if (PP_UNLIKELY(atomic_load_explicit(&d->sides[0].away, memory_order_relaxed) |
                     atomic_load_explicit(&d->sides[1].away, memory_order_relaxed) |
-                    atomic_load_explicit(&d->owed, memory_order_relaxed)))
+                    atomic_load_explicit(&d->owed, memory_order_relaxed) | (d->usual.spare != 0)))
         pp_debug_bring_home_all(d);
 }
 
@@ -285,10 +297,10 @@ static inline void pp_debug_bring_home(pp_debug *d)
 void pp_quarantine_yield(pp_debug *d);
 
 /* What precedes an acquire. */
-static PP_FAST void pp_quarantine_settle(pp_debug *d, bool usual)
+static PP_FAST void pp_quarantine_settle(pp_debug *d)
 {
     pp_debug_bring_home(d);
-    if (!usual && PP_UNLIKELY(d->count && !d->config.quarantine_count)) pp_quarantine_yield(d);
+    if (PP_UNLIKELY(d->count && !d->config.quarantine_count)) pp_quarantine_yield(d);
 }
 
 /* A release by somebody who is not inside. */
@@ -304,13 +316,20 @@ size_t pp_debug_layer_acquire_many(pp_pool *pool, size_t count, size_t bytes, ui
                                    pp_status *why);
 pp_status pp_debug_layer_release(pp_pool *pool, pp_handle handle);
 size_t pp_debug_layer_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why);
-/* The same for pools of the usual form. */
-pp_status pp_debug_usual_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
-pp_status pp_debug_usual_release(pp_pool *pool, pp_handle handle);
-
 pp_status pp_debug_layer_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
 pp_status pp_debug_layer_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data);
 pp_status pp_debug_layer_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind);
+
+/* ---- debug_slab.c ------------------------------------------------------------------------------ */
+
+/* Gives the layer of a new pool its shorter calls, if its levels and its pool are of the usual form. */
+void pp_debug_usual_init(pp_debug *d);
+
+/* Before another thread than the owner claims a block: from here on the owner does so by a locked instruction. */
+void pp_debug_usual_crowd(pp_debug *d);
+
+/* Compares the poison of the block whose wait is over, and puts it on the free stack. Inside, where there is one. */
+void pp_debug_usual_settle(pp_debug *d);
 
 /* ---- debug_books.c ----------------------------------------------------------------------------- */
 
@@ -344,6 +363,14 @@ static inline uint64_t pp_random(uint64_t *state)
     x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
     x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
     return x ^ x >> 31;
+}
+
+/* A number below `limit`, of the generator that shuffles. One multiplication and an addition, of whose result the
+ * upper half is used: which of some released blocks is the next needs to be even, and no more. */
+static inline uint32_t pp_shuffle_below(pp_debug *d, uint32_t limit)
+{
+    d->random = d->random * UINT64_C(0xd1342543de82ef95) + 1;
+    return (uint32_t)((d->random >> 32) * limit >> 32);
 }
 
 #endif

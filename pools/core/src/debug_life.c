@@ -44,8 +44,9 @@ static pp_status furnish(pp_debug *d)
     if (d->config.poison_bytes == 0) d->config.poison_bytes = PP_POISON_DEFAULT_BYTES;
     d->record_bytes = sizeof(pp_record) + d->config.history * sizeof(pp_debug_event) + sizeof(pp_record_rest);
     if (d->config.history) d->record_bytes = (d->record_bytes + 63) & ~(size_t)63;
-    d->random = d->config.seed;
-    uint64_t seed = pp_system_now_ns() ^ (uint64_t)(uintptr_t)d ^ pp_system_unix_ns() << 20;
+    uint64_t seed = d->config.seed;
+    d->random = pp_random(&seed); /* seeds that are near each other begin far apart */
+    seed = pp_system_now_ns() ^ (uint64_t)(uintptr_t)d ^ pp_system_unix_ns() << 20;
     for (int i = 0; i < 2; i++) d->canary[i] = pp_random(&seed) | NOT_TEXT;
     if (strcmp(pool->ops->strategy, "compacting") == 0) {
         pp_compacting_map map;
@@ -55,17 +56,6 @@ static pp_status furnish(pp_debug *d)
     pp_status status = pp_side_init(&d->sides[0], pool, pool->ops);
     if (status == PP_OK && d->config.guards) status = pp_guards_init(d);
     return status;
-}
-
-/* Whether acquire and release have the short way of debug_inline.h: all levels but guard pages in their
- * usual form, on a slab of one owner, as debug=True has them in Python. */
-static bool is_usual(const pp_debug *d)
-{
-    const pp_debug_config *c = &d->config;
-    const pp_pool *pool = d->pool;
-    return pool->fixed_size && !pool->shared && c->canaries && c->history && !c->guards && c->poison &&
-           c->poison_bytes == PP_POISON_DEFAULT_BYTES && c->quarantine_count && !c->quarantine_bytes &&
-           pool->max_bytes >= 3 * PP_POISON_LINE && pool->max_bytes <= PP_POISON_MOST;
 }
 
 static void replace_calls(pp_pool_ops *ops)
@@ -109,11 +99,7 @@ pp_status pp_pool_debug(pp_pool *pool, const pp_debug_config *config)
     }
     replace_calls(&d->layer.ops);
     if (d->guard_stamp) d->layer.ops.most = NULL; /* guarded blocks come on top */
-    if (is_usual(d)) {
-        d->poison_turns = pp_poison_turns((uint32_t)pool->max_bytes);
-        d->layer.ops.acquire = pp_debug_usual_acquire;
-        d->layer.ops.release = pp_debug_usual_release;
-    }
+    pp_debug_usual_init(d);
     d->sides[0].ops = d->layer.below;
     d->layer.lock = &d->lock;
     pool->retains = config->poison || config->quarantine_count || config->shuffle;

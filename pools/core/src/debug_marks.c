@@ -110,7 +110,7 @@ static void poisoned(const pp_debug *d, const pp_record *r, pp_handle handle, po
     out[1] = (poisoned_range){0, 0};
     out[2] = (poisoned_range){small || size <= bytes ? size : size - (bytes - bytes / 2), size};
     if (!pp_poison_wanders(d, r)) return;
-    out[1].from = pp_poison_window(d, r, handle, false);
+    out[1].from = pp_poison_window(d, r, handle);
     out[1].to = out[1].from + PP_POISON_LINE;
 }
 

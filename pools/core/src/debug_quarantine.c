@@ -30,6 +30,7 @@ pp_status pp_debug_release_away(pp_debug *d, pp_handle handle)
 {
     pp_side *side = pp_debug_side(d, handle);
     pp_record *r = pp_record_at(d, side, pp_handle_index(handle));
+    if (d->usual.on) pp_debug_usual_crowd(d);
     if (!r || !pp_record_claim(r, handle)) {
         if (pp_record_ended(r, handle)) return pp_note_misuse(d->pool, PP_DOUBLE_RELEASE);
         return d->layer.below->release(d->pool, handle); /* which knows what is wrong with it */
@@ -60,6 +61,7 @@ static void bring_home(pp_debug *d, pp_side *side)
 
 void pp_debug_bring_home_all(pp_debug *d)
 {
+    if (d->usual.spare) pp_debug_usual_settle(d);
     for (int i = 0; i < 2; i++)
         if (PP_UNLIKELY(atomic_load_explicit(&d->sides[i].away, memory_order_relaxed)))
             bring_home(d, &d->sides[i]);

@@ -77,6 +77,7 @@ pp_status pp_pool_adopt(pp_pool *pool)
     if (pool->shared) return PP_UNSUPPORTED;
     if (pool->orphan) return PP_CLOSED;
     bool biased = pp_gate_of(pool) == PP_GATE_BIASED;
+    pool->owner_thread = 0;
     atomic_store_explicit(biased ? &pool->biased_owner : &pool->owner, pp_system_self(),
                           memory_order_relaxed);
     return PP_OK;

@@ -66,7 +66,8 @@ struct pp_pool {
     uint8_t fallback_id;
     uint64_t hard_limit; /* bytes that may be committed for blocks; UINT64_MAX without a limit */
     uint64_t next_sample_ns;
-    uint32_t padding; /* bytes that the debug layer adds to each request, and nobody asked for */
+    uint32_t padding;      /* bytes that the debug layer adds to each request, and nobody asked for */
+    uint32_t owner_thread; /* debug_slab.c: the owner's number, or 0 where it is not known */
     struct pp_layer *layers[PP_LAYER_COUNT];
     uint8_t frozen, orphan;  /* fork.h */
     uint8_t huge;            /* pp_memory_huge */

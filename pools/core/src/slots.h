@@ -225,12 +225,18 @@ static inline uint32_t pp_slots_take(pp_slots *slots)
     return PP_LIKELY(slots->top) ? slots->stack[--slots->top] : PP_SLOT_NONE;
 }
 
-/* Gives a slot an owner; its upper half is the handle's. */
+/* Gives a slot an owner, of a generation whose key is that of a free slot. */
+static inline void pp_slot_own(pp_slot *slot, uint64_t free_key, uint64_t requested, uint32_t tag)
+{
+    atomic_store_explicit(&slot->info, (uint64_t)tag << 40 | requested, memory_order_relaxed);
+    atomic_store_explicit(&slot->key, free_key | PP_BLOCK_OWNED, memory_order_relaxed);
+}
+
+/* Gives a free slot an owner; its upper half is the handle's. */
 static inline uint64_t pp_slot_open(pp_slot *slot, uint64_t requested, uint32_t tag)
 {
     uint64_t stamp = pp_slot_key(slot) & ~UINT64_C(0xffffffff);
-    atomic_store_explicit(&slot->info, (uint64_t)tag << 40 | requested, memory_order_relaxed);
-    atomic_store_explicit(&slot->key, stamp | PP_BLOCK_OWNED, memory_order_relaxed);
+    pp_slot_own(slot, stamp, requested, tag);
     return stamp;
 }
 

@@ -96,11 +96,13 @@ static void any_byte_is_found_while_its_block_has_a_bounded_number_of_owners(voi
             unsigned rounds = (KEPT + 1) * owners_for(sizes[s]) + KEPT + 1;
             bool found = false;
             for (unsigned i = 0; i < rounds && !found; i++) {
-                pp_block block = acquired(pool, sizes[s], 0);
-                pp_status status = pp_pool_release(pool, block.handle);
-                ((unsigned char *)block.data)[at] ^= 0x55;
+                pp_block block;
+                pp_status status = pp_pool_acquire(pool, sizes[s], 0, &block);
                 found = status == PP_CORRUPT_BLOCK;
                 CHECK(found || status == PP_OK);
+                if (found) break;
+                CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+                ((unsigned char *)block.data)[at] ^= 0x55;
             }
             CHECK(found);
             CHECK_EQ(pp_debug_last_fault()->first, at);
