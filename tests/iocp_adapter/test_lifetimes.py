@@ -197,7 +197,7 @@ def test_the_last_who_has_a_port_may_be_another_thread(backend, pool, sockets, t
 # ---- the end of the process --------------------------------------------------------------------------------
 
 _BUSY = """
-import os, socket, sys, threading, tempfile
+import os, socket, sys, threading, tempfile, warnings
 from iocp_adapter import CompletionPort
 from pools import SlabPool
 
@@ -248,6 +248,7 @@ def test_the_interpreter_exits_with_operations_in_flight(backend, tmp_path, end)
 _FORK = """
 sys.path.append({tests!r})
 from fork_at_rest import come_to_rest
+warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # 3.12: of a fork beside threads
 come_to_rest()
 child = os.fork()
 if child == 0:
