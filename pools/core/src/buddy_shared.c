@@ -27,6 +27,7 @@
  * moves before that: copying it costs less than stopping everybody. */
 #include "buddy_pool.h"
 #include "notify.h"
+#include "rack_calls.h"
 
 static uint32_t shared_freeze(pp_pool *pool, uint64_t deadline_ns)
 {
@@ -112,8 +113,9 @@ static PP_SLOW void give_claimed(buddy *b, pp_rack_magazine *m, uint32_t index, 
 
 /* The one way a block goes back that is owned and nothing else; false where the handle is not that of one. Inside of
  * the magazine, before the claim: who seizes all magazines then finds every free block in one, or in the depot. */
-static inline bool give_quickly(buddy *b, pp_rack_magazine *m, pp_handle handle)
+static PP_FAST bool give_quickly(pp_pool *pool, pp_rack_magazine *m, pp_handle handle)
 {
+    buddy *b = buddy_of(pool);
     uint32_t index = pp_handle_index(handle);
     if (PP_UNLIKELY(index >= atomic_load_explicit(&b->slots.fresh, memory_order_acquire) ||
                     b->base.watched_end))
@@ -136,29 +138,17 @@ static inline bool give_quickly(buddy *b, pp_rack_magazine *m, pp_handle handle)
 }
 
 /* Every other way: pinned, watched or wrong. Lock held. */
-static pp_status give_locked(buddy *b, pp_handle handle)
+static pp_status give_locked(pp_pool *pool, pp_handle handle)
 {
+    buddy *b = buddy_of(pool);
     pp_status status = pp_slots_hold(&b->slots, handle, &b->base);
     if (status == PP_OK) pp_buddy_end_ownership(b, pp_handle_index(handle));
     return status;
 }
 
-static PP_SLOW pp_status give_slowly(buddy *b, pp_rack_magazine *m, pp_handle handle)
-{
-    pp_racks_go_in(b->racks, m);
-    pp_status status = give_locked(b, handle);
-    pp_racks_come_out(b->racks);
-    return status;
-}
-
 static pp_status shared_release(pp_pool *pool, pp_handle handle)
 {
-    buddy *b = buddy_of(pool);
-    pp_rack_magazine *m = pp_racks_enter(b->racks);
-    pp_status status = PP_OK;
-    if (PP_UNLIKELY(!give_quickly(b, m, handle))) status = give_slowly(b, m, handle);
-    pp_magazine_leave(&m->head);
-    return status;
+    return pp_racks_release(buddy_of(pool)->racks, pool, handle, give_quickly, give_locked);
 }
 
 static pp_status shared_give_back(pp_pool *pool, pp_handle handle)
@@ -170,27 +160,7 @@ static pp_status shared_give_back(pp_pool *pool, pp_handle handle)
 
 static size_t shared_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
 {
-    buddy *b = buddy_of(pool);
-    pp_rack_magazine *m = pp_racks_enter(b->racks);
-    pp_status first = PP_OK;
-    size_t done = 0;
-    bool watched = pool->watched_end; /* then all go the slow way, under one lock */
-    if (watched) pp_racks_go_in(b->racks, m);
-    for (size_t i = 0; i < count; i++) {
-        pp_status status = PP_OK;
-        if (watched)
-            status = give_locked(b, handles[i]);
-        else if (PP_UNLIKELY(!give_quickly(b, m, handles[i])))
-            status = give_slowly(b, m, handles[i]);
-        if (PP_LIKELY(status == PP_OK))
-            done++;
-        else if (first == PP_OK)
-            first = status;
-    }
-    if (watched) pp_racks_come_out(b->racks);
-    pp_magazine_leave(&m->head);
-    if (why) *why = first;
-    return done;
+    return pp_racks_release_many(buddy_of(pool)->racks, pool, handles, count, why, give_quickly, give_locked);
 }
 
 /* ---- pins, resizing and reserving -------------------------------------------------------------------------------- */

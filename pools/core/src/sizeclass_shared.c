@@ -23,6 +23,7 @@
 #include "sizeclass_shared.h"
 
 #include "notify.h"
+#include "rack_calls.h"
 
 static uint32_t shared_freeze(pp_pool *pool, uint64_t deadline_ns)
 {
@@ -139,8 +140,9 @@ static PP_SLOW void give_claimed(sizeclass *s, pp_rack_magazine *m, uint32_t ind
 
 /* The one way a plain block goes back; false where the handle is not that of one. Inside of the magazine, before
  * the claim: who seizes all magazines then finds every free block in one, or in the depot. */
-static inline bool give_quickly(sizeclass *s, pp_rack_magazine *m, pp_handle handle)
+static PP_FAST bool give_quickly(pp_pool *pool, pp_rack_magazine *m, pp_handle handle)
 {
+    sizeclass *s = sizeclass_of(pool);
     pp_racks *racks = &s->shared->racks;
     uint32_t index = pp_handle_index(handle);
     if (PP_UNLIKELY(!pp_sc_known(s, handle) || s->base.watched_end)) return false;
@@ -164,29 +166,17 @@ static inline bool give_quickly(sizeclass *s, pp_rack_magazine *m, pp_handle han
 }
 
 /* Every other way: pinned, moved, watched or wrong. Lock held. */
-static pp_status give_locked(sizeclass *s, pp_handle handle)
+static pp_status give_locked(pp_pool *pool, pp_handle handle)
 {
+    sizeclass *s = sizeclass_of(pool);
     pp_status status = hold(s, handle);
     if (status == PP_OK) pp_sc_end_ownership(s, pp_handle_index(handle));
     return status;
 }
 
-static PP_SLOW pp_status give_slowly(sizeclass *s, pp_rack_magazine *m, pp_handle handle)
-{
-    pp_racks_go_in(&s->shared->racks, m);
-    pp_status status = give_locked(s, handle);
-    pp_racks_come_out(&s->shared->racks);
-    return status;
-}
-
 static pp_status shared_release(pp_pool *pool, pp_handle handle)
 {
-    sizeclass *s = sizeclass_of(pool);
-    pp_rack_magazine *m = pp_racks_enter(&s->shared->racks);
-    pp_status status = PP_OK;
-    if (PP_UNLIKELY(!give_quickly(s, m, handle))) status = give_slowly(s, m, handle);
-    pp_magazine_leave(&m->head);
-    return status;
+    return pp_racks_release(&sizeclass_of(pool)->shared->racks, pool, handle, give_quickly, give_locked);
 }
 
 static pp_status shared_give_back(pp_pool *pool, pp_handle handle)
@@ -198,27 +188,8 @@ static pp_status shared_give_back(pp_pool *pool, pp_handle handle)
 
 static size_t shared_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why)
 {
-    sizeclass *s = sizeclass_of(pool);
-    pp_rack_magazine *m = pp_racks_enter(&s->shared->racks);
-    pp_status first = PP_OK;
-    size_t done = 0;
-    bool watched = pool->watched_end; /* then all go the slow way, under one lock */
-    if (watched) pp_racks_go_in(&s->shared->racks, m);
-    for (size_t i = 0; i < count; i++) {
-        pp_status status = PP_OK;
-        if (watched)
-            status = give_locked(s, handles[i]);
-        else if (PP_UNLIKELY(!give_quickly(s, m, handles[i])))
-            status = give_slowly(s, m, handles[i]);
-        if (PP_LIKELY(status == PP_OK))
-            done++;
-        else if (first == PP_OK)
-            first = status;
-    }
-    if (watched) pp_racks_come_out(&s->shared->racks);
-    pp_magazine_leave(&m->head);
-    if (why) *why = first;
-    return done;
+    return pp_racks_release_many(&sizeclass_of(pool)->shared->racks, pool, handles, count, why, give_quickly,
+                                 give_locked);
 }
 
 /* ---- pins and resizing -------------------------------------------------------------------------------------------- */

@@ -20,6 +20,12 @@ static inline pp_pool *make(size_t capacity)
     return make_as((pp_buddy_config){.capacity_bytes = capacity, .min_block_bytes = 64});
 }
 
+static inline pp_pool *make_watched(void)
+{
+    return make_as(
+        (pp_buddy_config){.capacity_bytes = 1 << 20, .pool = {.ages = 1, .scrub = 1, .canaries = 1}});
+}
+
 static inline size_t enough_for(size_t threads) { return threads * 65536; }
 
 static inline pp_racks *racks_of(pp_pool *pool) { return buddy_of(pool)->racks; }
@@ -35,6 +41,8 @@ static inline void give(pp_pool *pool, pp_block block)
 {
     CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
 }
+
+#define TRACE_NAME "test_buddy_shared.pptrace"
 
 #include "shared_cases.h"
 

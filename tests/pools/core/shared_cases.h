@@ -1,8 +1,9 @@
 /* shared_cases.h - what the test programs of shared pools whose magazines have racks (racks.h) begin with.
  *
  * Included by a header for each strategy, which has defined by then make(), a shared pool of so many bytes whose
- * largest block has at least 128 KiB; racks_of() it; WALK_SHOWS_CACHED, whether a walk shows each cached block by
- * itself; and enough_for(), a capacity in which each of so many threads can have 60000 bytes. */
+ * largest block has at least 128 KiB; make_watched(), one whose blocks are watched; racks_of() a pool;
+ * WALK_SHOWS_CACHED, whether a walk shows each cached block by itself; enough_for(), a capacity in which each of so many
+ * threads can have 60000 bytes; and TRACE_NAME, a file that is the strategy's own. */
 #ifndef POOLPORT_TESTS_SHARED_CASES_H
 #define POOLPORT_TESTS_SHARED_CASES_H
 

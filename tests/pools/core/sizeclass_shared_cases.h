@@ -20,9 +20,16 @@ static inline pp_pool *make(size_t capacity)
     return make_as((pp_sizeclass_config){.capacity_bytes = capacity, .max_block_bytes = 1 << 17});
 }
 
+static inline pp_pool *make_watched(void)
+{
+    return make_as((pp_sizeclass_config){.pool = {.ages = 1, .scrub = 1, .canaries = 1}});
+}
+
 static inline size_t enough_for(size_t threads) { return (threads + 1) * 61440; }
 
 static inline pp_racks *racks_of(pp_pool *pool) { return &sizeclass_of(pool)->shared->racks; }
+
+#define TRACE_NAME "test_sizeclass_shared.pptrace"
 
 #include "shared_cases.h"
 

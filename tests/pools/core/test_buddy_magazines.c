@@ -206,31 +206,6 @@ static void tags_go_with_blocks_through_magazines(void)
     pp_pool_destroy(pool);
 }
 
-static void batches_do_without_magazines_what_is_more_than_a_rack(void)
-{
-    enum { MANY = 500 };
-    pp_pool *pool = make(16 << 20);
-    static pp_block blocks[MANY];
-    static pp_handle handles[MANY + 1];
-    pp_status why;
-    CHECK_EQ(pp_pool_acquire_many(pool, 0, 64, 0, blocks, &why), 0);
-    CHECK_EQ(why, PP_OK);
-    CHECK_EQ(pp_pool_acquire_many(pool, 1, 0, 0, blocks, &why), 0);
-    CHECK_EQ(why, PP_SIZE);
-    CHECK_EQ(pp_pool_acquire_many(pool, MANY, 64, 0, blocks, NULL), MANY);
-    CHECK_EQ(at_rest(pool).live_blocks, MANY);
-    for (int i = 0; i < MANY; i++) handles[i] = blocks[i].handle;
-    handles[MANY] = handles[0];
-    CHECK_EQ(pp_pool_release_many(pool, handles, MANY + 1, &why), MANY);
-    CHECK_EQ(why, PP_DOUBLE_RELEASE);
-    CHECK_EQ(pp_pool_release_many(pool, handles, 2, NULL), 0);
-    CHECK_EQ(at_rest(pool).live_blocks, 0);
-    CHECK_EQ(pp_pool_close(pool), 0);
-    CHECK_EQ(pp_pool_acquire(pool, 64, 0, blocks), PP_CLOSED);
-    CHECK_EQ(pp_buddy_reserve(pool, 0, 64, 0, blocks), PP_CLOSED);
-    pp_pool_destroy(pool);
-}
-
 /* ---- check ------------------------------------------------------------------------------------------------ */
 
 static void says(pp_pool *pool, const char *what)
@@ -295,7 +270,6 @@ int main(void)
     RUN(trimming_empties_the_magazines);
     RUN(demand_is_what_is_granted_and_not_what_is_cached);
     RUN(tags_go_with_blocks_through_magazines);
-    RUN(batches_do_without_magazines_what_is_more_than_a_rack);
     RUN(check_finds_what_is_wrong_with_a_magazine);
     return report();
 }

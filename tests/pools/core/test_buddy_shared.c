@@ -3,6 +3,8 @@
 
 #include "buddy_shared_cases.h"
 
+#include "shared_books.h" /* behind the cases */
+
 /* ---- what takes the lock ------------------------------------------------------------------------------ */
 
 static void pins_and_resizes_are_kept_apart_from_releases(void)
@@ -76,53 +78,8 @@ static void a_range_is_reserved_where_blocks_lie_in_magazines(void)
     CHECK_EQ(pp_buddy_reserve(pool, 0, 2 << 20, 0, &none), PP_SIZE);
     give(pool, range);
     CHECK_EQ(at_rest(pool).free_extents, 1);
-    pp_pool_destroy(pool);
-}
-
-static void watched_pools_keep_their_books_under_the_lock(void)
-{
-    pp_pool *pool =
-        make_as((pp_buddy_config){.capacity_bytes = 1 << 20, .pool = {.ages = 1, .scrub = 1, .canaries = 1}});
-    pp_debug_config levels = {.quarantine_count = 2, .poison = 1};
-    pp_block blocks[8];
-    pp_handle handles[8];
-    CHECK_EQ(pp_pool_debug(pool, &levels), PP_OK);
-    for (int round = 0; round < 4; round++) {
-        CHECK_EQ(pp_pool_acquire_many(pool, 8, 100, 0, blocks, NULL), 8);
-        for (int i = 0; i < 8; i++) handles[i] = blocks[i].handle;
-        CHECK_EQ(pp_pool_pin(pool, handles[0], PP_PIN_USER, NULL), PP_OK);
-        CHECK_EQ(pp_pool_release(pool, handles[7]), PP_OK);
-        CHECK_EQ(pp_pool_release_many(pool, handles, 7, NULL), 7);
-        CHECK_EQ(pp_pool_unpin(pool, handles[0], PP_PIN_USER), PP_OK);
-        CHECK_EQ(pp_pool_check(pool, NULL), PP_OK);
-    }
-    CHECK_EQ(in_magazines(pool), 0);
-    CHECK_EQ(stats_of(pool).live_blocks, 0);
-    pp_pool_destroy(pool);
-}
-
-static void a_traced_pool_writes_each_event_and_one_that_was_goes_on(void)
-{
-    const char *path = "test_buddy_shared.pptrace";
-    pp_pool *pool = make(16 << 20);
-    pp_trace *trace = NULL;
-    pp_block blocks[8];
-    pp_handle handles[8];
-    int os_error;
-    CHECK_EQ(pp_pool_acquire_many(pool, 4, 100, 0, blocks, NULL), 4);
-    CHECK_EQ(pp_trace_open(path, 1, 1 << 20, &trace, &os_error), PP_OK);
-    CHECK_EQ(pp_pool_trace(pool, trace, NULL), PP_OK);
-    CHECK_EQ(pp_pool_acquire_many(pool, 4, 100, 0, blocks + 4, NULL), 4);
-    for (int i = 0; i < 8; i++) handles[i] = blocks[i].handle;
-    uint64_t cached = in_magazines(pool);
-    CHECK_EQ(pp_pool_release_many(pool, handles, 7, NULL), 7);
-    CHECK_EQ(pp_pool_release(pool, handles[7]), PP_OK);
-    CHECK_EQ(in_magazines(pool), cached); /* all of them under the lock, where they are written down */
-    CHECK_EQ(pp_pool_trace(pool, NULL, NULL), PP_OK);
-    give(pool, take(pool, 100));
-    CHECK_EQ(at_rest(pool).live_blocks, 0);
-    CHECK_EQ(pp_trace_close(trace), PP_OK);
-    pp_file_remove(path);
+    CHECK_EQ(pp_pool_close(pool), 0);
+    CHECK_EQ(pp_buddy_reserve(pool, 0, 64, 0, &none), PP_CLOSED);
     pp_pool_destroy(pool);
 }
 
@@ -201,6 +158,7 @@ int main(void)
     RUN(pins_and_resizes_are_kept_apart_from_releases);
     RUN(a_pinned_block_grows_over_what_lies_in_magazines);
     RUN(a_range_is_reserved_where_blocks_lie_in_magazines);
+    RUN(batches_do_without_magazines_what_is_more_than_a_rack);
     RUN(watched_pools_keep_their_books_under_the_lock);
     RUN(a_traced_pool_writes_each_event_and_one_that_was_goes_on);
     RUN(a_threads_own_magazine_is_emptied_before_those_of_others);
