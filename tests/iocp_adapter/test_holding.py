@@ -61,7 +61,7 @@ def test_a_forgotten_lease_is_told_with_its_tag_and_site(backend, records):
             assert server.stats().long_holds == 2
         texts = sorted(records.texts, key=lambda text: "of the handler" in text)
         assert re.fullmatch(
-            r"1 block\(s\), 4096 bytes, held for \d+\.\d+ s and longer than hold_limit allows: "
+            r"1 block, 4096 bytes, held for \d+\.\d+ s and longer than hold_limit allows: "
             r"tag 'conn-1 127\.0\.0\.1:\d+', received by the engine, owned",
             texts[0],
         )
