@@ -51,25 +51,6 @@ static void the_peak_counts_what_was_acquired_by_either_way(void)
     pp_pool_destroy(pool);
 }
 
-static void what_is_released_last_comes_back_first(void)
-{
-    pp_pool *pool = make(16 << 20);
-    pp_block first = take(pool, 100), second = take(pool, 100);
-    give(pool, first);
-    give(pool, second);
-    pp_block again = take(pool, 98);
-    CHECK_EQ((uintptr_t)again.data, (uintptr_t)second.data);
-    CHECK(again.handle != second.handle);
-    CHECK_EQ(pp_pool_release(pool, second.handle), PP_STALE);
-    CHECK_EQ(pp_pool_release(pool, first.handle), PP_DOUBLE_RELEASE);
-    CHECK_EQ(pp_pool_release(pool, first.handle ^ UINT64_C(1) << 60), PP_FOREIGN);
-    CHECK_EQ(pp_pool_release(pool, UINT64_C(1) << 31), PP_FOREIGN);
-    give(pool, again);
-    pp_stats stats = at_rest(pool);
-    CHECK_EQ(stats.double_releases + stats.stale_handles + stats.foreign_handles, 4);
-    pp_pool_destroy(pool);
-}
-
 static void the_lowest_offsets_are_served_first(void)
 {
     pp_pool *pool = make(16 << 20);
@@ -157,34 +138,6 @@ static void eager_pools_and_those_of_large_blocks_have_no_magazines(void)
     pools_without_magazines((pp_buddy_config){.capacity_bytes = 1 << 20, .min_block_bytes = 128 << 10});
 }
 
-static void trimming_empties_the_magazines(void)
-{
-    pp_pool *pool = make(16 << 20);
-    pp_block blocks[64];
-    CHECK_EQ(pp_pool_acquire_many(pool, 64, 4096, 0, blocks, NULL), 64);
-    for (int i = 0; i < 64; i++) give(pool, blocks[i]);
-    CHECK(in_magazines(pool) > 0);
-    pp_pool_trim(pool, 64 << 20); /* which keeps all there is */
-    CHECK(in_magazines(pool) > 0);
-    CHECK(pp_pool_trim(pool, 0) >= 64 * 4096);
-    CHECK_EQ(in_magazines(pool), 0);
-    CHECK_EQ(at_rest(pool).cached_blocks, 0);
-    pp_pool_destroy(pool);
-}
-
-static void demand_is_what_is_granted_and_not_what_is_cached(void)
-{
-    pp_pool *pool = make(16 << 20);
-    uint64_t before, after;
-    CHECK_EQ(pool->ops->demand(pool, &before), 0);
-    pp_block block = take(pool, 4096);
-    CHECK_EQ(pool->ops->demand(pool, &after), 4096);
-    CHECK_EQ(after, before + 1);
-    give(pool, block);
-    CHECK_EQ(pool->ops->demand(pool, &after), 0);
-    pp_pool_destroy(pool);
-}
-
 static void tags_go_with_blocks_through_magazines(void)
 {
     pp_pool *pool = make(16 << 20);
@@ -261,14 +214,11 @@ int main(void)
 {
     RUN(books_and_peaks_are_exact_where_one_thread_is_at_work);
     RUN(the_peak_counts_what_was_acquired_by_either_way);
-    RUN(what_is_released_last_comes_back_first);
     RUN(the_lowest_offsets_are_served_first);
     RUN(a_generation_that_ran_out_begins_again);
     RUN(a_magazine_is_bounded_in_bytes_whatever_the_orders);
     RUN(magazines_grow_with_the_pool);
     RUN(eager_pools_and_those_of_large_blocks_have_no_magazines);
-    RUN(trimming_empties_the_magazines);
-    RUN(demand_is_what_is_granted_and_not_what_is_cached);
     RUN(tags_go_with_blocks_through_magazines);
     RUN(check_finds_what_is_wrong_with_a_magazine);
     return report();

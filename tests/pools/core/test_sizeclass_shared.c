@@ -38,27 +38,6 @@ static void books_and_peaks_are_exact_where_one_thread_is_at_work(void)
     pp_pool_destroy(pool);
 }
 
-static void what_is_released_last_comes_back_first(void)
-{
-    pp_pool *pool = make(16 << 20);
-    pp_block first, second, again;
-    CHECK_EQ(pp_pool_acquire(pool, 100, 0, &first), PP_OK);
-    CHECK_EQ(pp_pool_acquire(pool, 100, 0, &second), PP_OK);
-    CHECK_EQ(pp_pool_release(pool, first.handle), PP_OK);
-    CHECK_EQ(pp_pool_release(pool, second.handle), PP_OK);
-    CHECK_EQ(pp_pool_acquire(pool, 98, 0, &again), PP_OK);
-    CHECK_EQ((uintptr_t)again.data, (uintptr_t)second.data);
-    CHECK(again.handle != second.handle);
-    CHECK_EQ(pp_pool_release(pool, second.handle), PP_STALE);
-    CHECK_EQ(pp_pool_release(pool, first.handle), PP_DOUBLE_RELEASE);
-    CHECK_EQ(pp_pool_release(pool, first.handle ^ UINT64_C(1) << 60), PP_FOREIGN);
-    CHECK_EQ(pp_pool_release(pool, UINT64_C(1) << 31), PP_FOREIGN);
-    CHECK_EQ(pp_pool_release(pool, again.handle), PP_OK);
-    pp_stats stats = at_rest(pool);
-    CHECK_EQ(stats.double_releases + stats.stale_handles + stats.foreign_handles, 4);
-    pp_pool_destroy(pool);
-}
-
 static void a_generation_that_ran_out_begins_again(void)
 {
     pp_pool *pool = make(16 << 20);
@@ -108,37 +87,6 @@ static void a_small_pool_has_no_racks_for_its_largest_classes(void)
         CHECK_EQ(in_magazines(pool), 0);
         CHECK_EQ(at_rest(pool).peak_live_blocks, 2);
     }
-    pp_pool_destroy(pool);
-}
-
-static void trimming_empties_the_magazines(void)
-{
-    pp_pool *pool = make(16 << 20);
-    pp_block blocks[64];
-    CHECK_EQ(pp_pool_acquire_many(pool, 64, 4096, 0, blocks, NULL), 64);
-    for (int i = 0; i < 64; i++) CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
-    CHECK(in_magazines(pool) > 0);
-    pp_pool_trim(pool, 64 << 20); /* which keeps all there is */
-    CHECK(in_magazines(pool) > 0);
-    CHECK(pp_pool_trim(pool, 0) >= 64 * 4096);
-    CHECK_EQ(in_magazines(pool), 0);
-    CHECK_EQ(at_rest(pool).cached_blocks, 0);
-    pp_pool_destroy(pool);
-}
-
-static uint64_t demand_of(pp_pool *pool, uint64_t *calls) { return pool->ops->demand(pool, calls); }
-
-static void demand_is_what_is_granted_and_not_what_is_cached(void)
-{
-    pp_pool *pool = make(16 << 20);
-    pp_block block;
-    uint64_t before, after;
-    CHECK_EQ(demand_of(pool, &before), 0);
-    CHECK_EQ(pp_pool_acquire(pool, 4096, 0, &block), PP_OK);
-    CHECK_EQ(demand_of(pool, &after), 4096);
-    CHECK_EQ(after, before + 1);
-    CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
-    CHECK_EQ(demand_of(pool, &after), 0);
     pp_pool_destroy(pool);
 }
 
