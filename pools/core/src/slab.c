@@ -149,33 +149,42 @@ pp_status pp_slab_give_back(pp_pool *pool, pp_handle handle)
     return pp_release_and_tell(pool, handle);
 }
 
-/* Releases blocks up to the first that needs a closer look: a bad handle, one that is pinned, or one
- * that another thread has released. Counters are raised once. Returns how many; not where ends are watched. */
-static PP_SLOW size_t release_run(slab *s, const pp_handle *handles, size_t count)
+/* Releases blocks up to the first that needs a closer look: a bad handle, one that is pinned, or, where any
+ * are on their way home (`remote`), one that another thread has released. Counters are raised once. Returns
+ * how many; not where ends are watched. */
+static PP_FAST size_t release_run_where(slab *s, const pp_handle *handles, size_t count, bool remote)
 {
     pp_slots *slots = &s->slots;
     pp_slot *table = slots->slots; /* here and below: what the loop stores cannot change it */
-    uint32_t *stack = slots->stack, top = slots->top;
+    uint32_t top = slots->top, *places = slots->stack + top;
     uint32_t fresh = atomic_load_explicit(&slots->fresh, memory_order_relaxed);
-    uint64_t requested = 0;
+    uint64_t requested = 0, generation_mask = PP_SLOT_KEY_GENERATION, requested_mask = PP_REQUESTED_MAX;
+    PP_OPAQUE(generation_mask); /* or both are loaded anew for each block */
+    PP_OPAQUE(requested_mask);
     size_t done = 0;
-    bool remote = pp_slots_any_remote(slots);
     for (; done < count; done++) {
-        uint32_t index = pp_handle_index(handles[done]);
-        uint64_t key = pp_slot_owned_key(handles[done]);
+        pp_handle handle = handles[done];
+        uint32_t index = pp_handle_index(handle);
         if (PP_UNLIKELY(index >= fresh)) break;
         pp_slot *slot = &table[index];
-        if (PP_UNLIKELY(pp_slot_key(slot) != key)) break;
-        if (PP_UNLIKELY(remote && pp_slots_remote_pending(slots, index))) break;
-        requested += pp_slot_requested(slot);
+        uint64_t key = pp_slot_key(slot);
+        if (PP_UNLIKELY(!pp_slot_key_owned_by(key, handle))) break;
+        if (remote && PP_UNLIKELY(pp_slots_remote_pending(slots, index))) break;
+        requested += pp_slot_info(slot) & requested_mask;
         pp_slab_close_memory(s, index, 1);
-        pp_slot_shut(slot, pp_slot_key_after(key), top);
-        stack[top++] = index;
+        pp_slot_shut(slot, pp_slot_key_after_by(key, generation_mask), top + (uint32_t)done);
+        places[done] = index;
     }
-    slots->top = top;
+    slots->top = top + (uint32_t)done;
     pp_bump(&s->base.released, done);
     pp_write(&s->base.requested_bytes, pp_read(&s->base.requested_bytes) - requested);
     return done;
+}
+
+static PP_SLOW size_t release_run(slab *s, const pp_handle *handles, size_t count)
+{
+    if (PP_LIKELY(!pp_slots_any_remote(&s->slots))) return release_run_where(s, handles, count, false);
+    return release_run_where(s, handles, count, true);
 }
 
 static size_t release_many_here(slab *s, const pp_handle *handles, size_t count, pp_status *why)

@@ -292,11 +292,25 @@ static inline uint64_t pp_slot_owned_key(pp_handle handle)
     return (handle & ~UINT64_C(0xffffffff)) | PP_BLOCK_OWNED;
 }
 
-/* The key that follows it when the block becomes free: pp_next_stamp() in fewer steps. */
-static inline uint64_t pp_slot_key_after(uint64_t owned_key)
+/* key == pp_slot_owned_key(handle), without a mask. */
+static inline bool pp_slot_key_owned_by(uint64_t key, pp_handle handle)
+{
+    return handle - key + PP_BLOCK_OWNED == pp_handle_index(handle);
+}
+
+#define PP_SLOT_KEY_GENERATION UINT64_C(0x00ffffff00000000)
+
+/* The key that follows it when the block becomes free: pp_next_stamp() in fewer steps. `mask` is
+ * PP_SLOT_KEY_GENERATION, which a loop keeps in a register. */
+static inline uint64_t pp_slot_key_after_by(uint64_t owned_key, uint64_t mask)
 {
     uint64_t key = owned_key + ((UINT64_C(1) << 32) - PP_BLOCK_OWNED);
-    return PP_LIKELY(key & UINT64_C(0x00ffffff00000000)) ? key : key - (UINT64_C(1) << 56);
+    return PP_LIKELY(key & mask) ? key : key - (UINT64_C(1) << 56);
+}
+
+static inline uint64_t pp_slot_key_after(uint64_t owned_key)
+{
+    return pp_slot_key_after_by(owned_key, PP_SLOT_KEY_GENERATION);
 }
 
 /* The block of an owned key is released while it is pinned: it is in flight, and nobody's. */
