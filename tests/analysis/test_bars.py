@@ -48,7 +48,9 @@ def test_every_probe_is_asked_by_some_bar() -> None:
     assert {bar.probe for bar in BARS} - {""} == set(PROBES)
 
 
-@pytest.mark.parametrize("name", ["bulk", "buddy-worst", "buddy-lazy-worst", "handle", "python-many"])
+@pytest.mark.parametrize(
+    "name", ["bulk-acquire", "bulk", "buddy-worst", "buddy-lazy-worst", "handle", "python-many"]
+)
 def test_a_probe_times_both_sides_as_often_as_asked(name: str) -> None:
     times = run_probe(name, 2, 1)
     assert [len(side) for side in times] == [2, 2]

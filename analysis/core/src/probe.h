@@ -8,9 +8,9 @@
 /* Where two things are timed: `reps` repetitions, the results of each in ours[] and theirs[]. */
 typedef pp_status pp_probe_fn(uint32_t reps, uint64_t seed, double *ours, double *theirs);
 
-pp_probe_fn pp_probe_bulk, pp_probe_buddy_worst, pp_probe_buddy_lazy_worst, pp_probe_slide,
-    pp_probe_slide_return, pp_probe_slide_leave, pp_probe_step_overrun, pp_probe_handle, pp_probe_handle_slab,
-    pp_probe_handle_sizeclass, pp_probe_debug, pp_probe_debug_filled, pp_probe_settled;
+pp_probe_fn pp_probe_bulk_acquire, pp_probe_bulk, pp_probe_buddy_worst, pp_probe_buddy_lazy_worst,
+    pp_probe_slide, pp_probe_slide_return, pp_probe_slide_leave, pp_probe_step_overrun, pp_probe_handle,
+    pp_probe_handle_slab, pp_probe_handle_sizeclass, pp_probe_debug, pp_probe_debug_filled, pp_probe_settled;
 
 /* xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators" (2016). The state
  * is never 0. */

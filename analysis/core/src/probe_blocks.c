@@ -3,7 +3,7 @@
 
 /* ---- bulk -------------------------------------------------------------------------------------- */
 
-enum { BULK = 32, PAIRS = 64000, BLOCK_BYTES = 4096 };
+enum { BULK = 32, PAIRS = 64000, HELD = 1024, ROUNDS = 64, BLOCK_BYTES = 4096 };
 
 static pp_status one_at_a_time(pp_pool *pool)
 {
@@ -42,6 +42,45 @@ pp_status pp_probe_bulk(uint32_t reps, uint64_t seed, double *ours, double *thei
         if (status == PP_OK) status = in_bulk(pool);
         theirs[i] = (double)(middle - start) / PAIRS;
         ours[i] = (double)(pp_workload_now_ns() - middle) / PAIRS;
+    }
+    pp_pool_destroy(pool);
+    return status;
+}
+
+/* HELD blocks, one at a time or by the batch; then they all go, by the batch and untimed. */
+static pp_status hold(pp_pool *pool, size_t batch, uint64_t *ns)
+{
+    static pp_block blocks[HELD];
+    static pp_handle handles[HELD];
+    pp_status status = PP_OK;
+    uint64_t start = pp_workload_now_ns();
+    size_t held = 0;
+    if (batch == 1)
+        while (held < HELD && (status = pp_pool_acquire(pool, BLOCK_BYTES, 0, &blocks[held])) == PP_OK)
+            held++;
+    else
+        while (held < HELD && status == PP_OK)
+            held += pp_pool_acquire_many(pool, batch, BLOCK_BYTES, 0, blocks + held, &status);
+    *ns += pp_workload_now_ns() - start;
+    for (size_t i = 0; i < held; i++) handles[i] = blocks[i].handle;
+    pp_pool_release_many(pool, handles, held, NULL);
+    return status;
+}
+
+pp_status pp_probe_bulk_acquire(uint32_t reps, uint64_t seed, double *ours, double *theirs)
+{
+    pp_slab_config config = {.block_bytes = BLOCK_BYTES, .block_count = HELD};
+    pp_pool *pool;
+    pp_status status = pp_slab_create(&config, &pool);
+    if (status != PP_OK) return status;
+    for (uint32_t i = 0; i < reps && status == PP_OK; i++) {
+        uint64_t singly = 0, in_batches = 0;
+        for (int round = 0; round < ROUNDS && status == PP_OK; round++) {
+            status = hold(pool, 1, &singly);
+            if (status == PP_OK) status = hold(pool, BULK, &in_batches);
+        }
+        theirs[i] = (double)singly / (ROUNDS * HELD);
+        ours[i] = (double)in_batches / (ROUNDS * HELD);
     }
     pp_pool_destroy(pool);
     return status;

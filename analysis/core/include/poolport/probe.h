@@ -9,6 +9,7 @@
 
 /*   X(name, ours, theirs) */
 #define PP_PROBE_LIST(X)                                                                                     \
+    X(bulk_acquire, "slab: acquire_many(32), per block", "slab: one acquire")                                \
     X(bulk, "slab: acquire_many(32) and release_many, per block", "slab: one block at a time")               \
     X(buddy_worst, "buddy, eager: a pair that splits and merges all of it", "its own steady state")          \
     X(buddy_lazy_worst, "buddy, lazy: the same pair", "its own steady state")                                \
