@@ -160,8 +160,9 @@ static PP_SLOW uint64_t watch_acquire(const pp_debug *d, slab *s, uint32_t index
     return now;
 }
 
-/* The block to hand out, and the key it would have if it were free: the one to spare, or what the free stack has,
- * which had an owner before and so a record. PP_SLOT_NONE where there is neither, or the former was written to. */
+/* The block to hand out, and the key it would have if it were free: the one to spare, or what the free stack has, if
+ * it had an owner before and so has a record: guaranteed blocks lie there from the beginning. PP_SLOT_NONE where there
+ * is neither, or the former was written to. */
 static PP_FAST uint32_t take(pp_debug *d, slab *s, uint64_t *stamp)
 {
     pp_slots *slots = &s->slots;
@@ -174,8 +175,12 @@ static PP_FAST uint32_t take(pp_debug *d, slab *s, uint64_t *stamp)
         *stamp = pp_slot_key_after(pp_slot_owned_key(spare));
         return index;
     }
-    index = pp_slots_take(slots);
-    if (PP_LIKELY(index != PP_SLOT_NONE)) *stamp = pp_slot_key(&slots->slots[index]);
+    if (PP_UNLIKELY(!slots->top)) return PP_SLOT_NONE;
+    index = slots->stack[slots->top - 1];
+    const pp_record *r = pp_record_at(d, &d->sides[0], index);
+    if (PP_UNLIKELY(!r || !r->size)) return PP_SLOT_NONE;
+    slots->top--;
+    *stamp = pp_slot_key(&slots->slots[index]);
     return index;
 }
 

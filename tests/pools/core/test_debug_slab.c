@@ -316,8 +316,32 @@ static void of_two_that_release_a_block_one_has(void)
     }
 }
 
+/* They lie on the free stack before they had an owner, and so before anything is known of them. */
+static void guaranteed_blocks_are_watched_from_their_first_owner_on(void)
+{
+    pp_slab_config config = {
+        .pool = {.canaries = 1}, .block_bytes = BLOCK, .block_count = BLOCKS, .guaranteed_count = BLOCKS};
+    pp_block blocks[BLOCKS];
+    pp_pool *pool = NULL;
+    CHECK_EQ(pp_slab_create(&config, &pool), PP_OK);
+    CHECK_EQ(pp_pool_debug(pool, &all_levels), PP_OK);
+    for (int i = 0; i < BLOCKS; i++) {
+        blocks[i] = acquired(pool, BLOCK, 0);
+        memset(blocks[i].data, i, BLOCK);
+    }
+    ((char *)blocks[BLOCKS - 1].data)[BLOCK] ^= 1;
+    CHECK_EQ(pp_pool_release(pool, blocks[BLOCKS - 1].handle), PP_CORRUPT_BLOCK);
+    CHECK_EQ(pp_debug_last_fault()->first, BLOCK);
+    for (int i = 0; i < BLOCKS - 1; i++) CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
+    go_round(pool, BLOCKS);
+    sound(pool);
+    CHECK_EQ(stats_of(pool).corrupt_blocks, 1);
+    pp_pool_destroy(pool);
+}
+
 int main(void)
 {
+    RUN(guaranteed_blocks_are_watched_from_their_first_owner_on);
     RUN(a_scrubbed_block_keeps_its_canary);
     RUN(the_history_names_each_owner);
     RUN(what_is_wrong_is_found_and_told_as_ever);
