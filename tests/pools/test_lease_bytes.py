@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pools import PoolValueError
+from pools import CompactingPool, PoolValueError, Unsupported
 
 
 def test_write_takes_any_contiguous_bytes(pool):
@@ -59,3 +59,22 @@ def test_what_begins_outside_the_block_is_neither_read_nor_written(pool, offset)
             with pytest.raises(PoolValueError, match="stay within"):
                 call(offset)
         assert lease.read() == b"x" * 4096
+
+
+def test_a_block_that_grew_while_it_was_pinned_has_no_address_once_it_is_not():
+    with CompactingPool(1 << 18) as pool:
+        before = pool.acquire(4096)
+        with pool.acquire(4096) as lease:
+            lease.write(b"kept")
+            with lease.pin() as view:
+                lease.resize(40000)
+                assert bytes(view[:4]) == b"kept"
+            with pytest.raises(Unsupported):
+                memoryview(lease)
+            before.release()
+            assert pool.compact().moved_blocks == 1
+            with lease.pin() as view:
+                assert (bytes(view[:4]), len(view)) == (b"kept", lease.size)
+                view[:4] = b"mine"
+            assert lease.read(0, 4) == b"mine"
+        assert pool.stats().live_blocks == 0

@@ -197,7 +197,8 @@ static PyObject *resize(Lease *self, PyObject *size)
         status = pp_pool_resize(home->pool, handle, bytes, &moved);
     }
     bool done = moved.handle != 0; /* also where a debug level found damage while it was at it */
-    self->data = done ? moved.data : before;
+    /* a block that has no address until it is pinned is only lent one, by the pins it has now */
+    self->data = done && before ? moved.data : before;
     if (done) self->size = (Py_ssize_t)moved.size;
     if (status != PP_OK) return refuse_resize(self, status, size);
     Py_RETURN_NONE;
