@@ -383,7 +383,7 @@ pp_status pp_buddy_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void *
     if (PP_LIKELY(pp_buddy_held(b, handle)))
         pp_buddy_pin_inside(b, pp_handle_index(handle), kind, data);
     else
-        status = pp_note_misuse(pool, pp_slots_diagnose(&b->slots, handle));
+        status = pp_note_late_use(pool, pp_slots_diagnose(&b->slots, handle));
     pp_leave(pool);
     return status;
 }
@@ -426,7 +426,7 @@ pp_status pp_buddy_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
         out->offset = (uint64_t)pp_place_unit(place) << b->unit_shift;
         out->granted = pp_buddy_granted(b, place);
     } else {
-        status = pp_slots_diagnose(&b->slots, handle);
+        status = pp_late(pp_slots_diagnose(&b->slots, handle));
     }
     pp_leave(pool);
     return status;

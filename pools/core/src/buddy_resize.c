@@ -81,7 +81,7 @@ static pp_status change_order(buddy *b, uint32_t index, uint32_t to)
 
 pp_status pp_buddy_resize_inside(buddy *b, pp_handle handle, size_t bytes, pp_block *out)
 {
-    if (!pp_buddy_held(b, handle)) return pp_note_misuse(&b->base, pp_slots_diagnose(&b->slots, handle));
+    if (!pp_buddy_held(b, handle)) return pp_note_late_use(&b->base, pp_slots_diagnose(&b->slots, handle));
     uint32_t index = pp_handle_index(handle), place = pp_buddy_place(b, index);
     if (pp_place_order(place) == PP_ORDER_RANGE) return PP_UNSUPPORTED;
     uint64_t granted_before = pp_buddy_granted(b, place);

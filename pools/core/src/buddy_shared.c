@@ -141,7 +141,7 @@ static PP_FAST bool give_quickly(pp_pool *pool, pp_rack_magazine *m, pp_handle h
 static pp_status give_locked(pp_pool *pool, pp_handle handle)
 {
     buddy *b = buddy_of(pool);
-    pp_status status = pp_slots_hold(&b->slots, handle, &b->base);
+    pp_status status = pp_note_misuse(pool, pp_slots_hold(&b->slots, handle));
     if (status == PP_OK) pp_buddy_end_ownership(b, pp_handle_index(handle));
     return status;
 }
@@ -169,7 +169,7 @@ static pp_status shared_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, v
 {
     buddy *b = buddy_of(pool);
     pp_status status = pp_enter(pool);
-    if (status == PP_OK) status = pp_slots_hold(&b->slots, handle, pool);
+    if (status == PP_OK) status = pp_note_late_use(pool, pp_slots_hold(&b->slots, handle));
     if (status == PP_OK) pp_buddy_pin_inside(b, pp_handle_index(handle), kind, data);
     pp_leave(pool);
     return status;
@@ -189,7 +189,7 @@ static pp_status shared_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
 /* Lock held. */
 static pp_status resize_held(buddy *b, pp_handle handle, size_t bytes, pp_block *out)
 {
-    pp_status status = pp_slots_hold(&b->slots, handle, &b->base);
+    pp_status status = pp_note_late_use(&b->base, pp_slots_hold(&b->slots, handle));
     if (status != PP_OK) return status;
     status = pp_buddy_resize_inside(b, handle, bytes, out);
     pp_slots_hold_no_longer(&b->slots, pp_handle_index(handle));

@@ -311,7 +311,7 @@ pp_status pp_compact_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_bl
     if (pp_slots_owned(&c->slots, handle))
         status = resize_owned(c, handle, bytes, pp_slot_tag(&c->slots.slots[pp_handle_index(handle)]), out);
     else
-        status = pp_note_misuse(pool, pp_slots_diagnose(&c->slots, handle));
+        status = pp_note_late_use(pool, pp_slots_diagnose(&c->slots, handle));
     pp_leave(pool);
     return status;
 }
@@ -325,7 +325,7 @@ pp_status pp_compact_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void
     if (status != PP_OK) return status;
     uint32_t index = pp_handle_index(handle);
     if (PP_UNLIKELY(!pp_compact_held(c, handle))) {
-        status = pp_note_misuse(pool, pp_slots_diagnose(&c->slots, handle));
+        status = pp_note_late_use(pool, pp_slots_diagnose(&c->slots, handle));
     } else {
         hold_fast(c, index, kind);
         pp_slots_pin(&c->slots, index, kind, pool);
@@ -362,7 +362,7 @@ pp_status pp_compact_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
 /* The bytes offset..offset + bytes of a block. Inside the pool. */
 static pp_status find_bytes(compacting *c, pp_handle handle, size_t offset, size_t bytes, char **data)
 {
-    if (!pp_compact_held(c, handle)) return pp_note_misuse(&c->base, pp_slots_diagnose(&c->slots, handle));
+    if (!pp_compact_held(c, handle)) return pp_note_late_use(&c->base, pp_slots_diagnose(&c->slots, handle));
     const pp_place *place = pp_place_of(c, (int32_t)pp_handle_index(handle));
     uint64_t granted = pp_bytes_of(c, pp_length(place));
     if (offset > granted || bytes > granted - offset) return PP_SIZE;

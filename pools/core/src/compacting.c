@@ -28,7 +28,7 @@ static pp_status inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
     if (pp_compact_held(c, handle))
         pp_compact_describe(c, (int32_t)pp_handle_index(handle), pp_system_coarse_ns(), out);
     else
-        status = pp_slots_diagnose(&c->slots, handle);
+        status = pp_late(pp_slots_diagnose(&c->slots, handle));
     pp_leave(pool);
     return status;
 }

@@ -18,6 +18,8 @@ pp_status pp_note_misuse(pp_pool *pool, pp_status status)
     return status;
 }
 
+pp_status pp_note_late_use(pp_pool *pool, pp_status status) { return pp_note_misuse(pool, pp_late(status)); }
+
 void pp_pool_count_refusal(pp_pool *pool, pp_status status) { pp_note_misuse(pool, status); }
 
 void pp_trace_failure(pp_pool *pool, size_t bytes, uint32_t tag, pp_status status)

@@ -205,7 +205,7 @@ static pp_status malloc_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_bl
 static pp_status resize_locked(malloc_pool *m, pp_handle handle, size_t bytes, pp_block *out)
 {
     uint32_t index = pp_handle_index(handle);
-    if (!still_owned(m, handle)) return pp_note_misuse(&m->base, pp_slots_diagnose(&m->slots, handle));
+    if (!still_owned(m, handle)) return pp_note_late_use(&m->base, pp_slots_diagnose(&m->slots, handle));
     if (pp_slot_pinned(&m->slots, index)) return PP_PINNED;
     chunk *c = chunk_of(m, index);
     pp_slot *slot = &m->slots.slots[index];
@@ -252,7 +252,7 @@ static pp_status malloc_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, v
         if (data) *data = chunk_of(m, index)->data;
         trace_chunk(m, PP_OP_PIN, index, kind);
     } else {
-        status = pp_note_misuse(pool, pp_slots_diagnose(&m->slots, handle));
+        status = pp_note_late_use(pool, pp_slots_diagnose(&m->slots, handle));
     }
     pp_leave(pool);
     return status;
@@ -295,7 +295,7 @@ static pp_status malloc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *
     if (still_owned(m, handle))
         describe(m, pp_handle_index(handle), pp_system_coarse_ns(), out);
     else
-        status = pp_slots_diagnose(&m->slots, handle);
+        status = pp_late(pp_slots_diagnose(&m->slots, handle));
     pp_leave(pool);
     return status;
 }

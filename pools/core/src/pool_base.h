@@ -218,6 +218,12 @@ pp_status pp_note_failure(pp_pool *pool, size_t bytes, uint32_t tag, pp_status s
 /* Counts a refused handle; returns `status`. */
 pp_status pp_note_misuse(pp_pool *pool, pp_status status);
 
+/* What a call that is no release says of a block that was released: it is no second release. */
+static inline pp_status pp_late(pp_status status) { return status == PP_DOUBLE_RELEASE ? PP_STALE : status; }
+
+/* The same, counted. */
+pp_status pp_note_late_use(pp_pool *pool, pp_status status);
+
 /* A region came or went. */
 void pp_note_region(pp_pool *pool, pp_trace_op op, uint64_t offset, uint64_t bytes, uint64_t metadata_bytes);
 

@@ -315,7 +315,7 @@ static pp_status sizeclass_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
     if (PP_UNLIKELY(!pp_sc_held(s, handle))) {
-        status = pp_note_misuse(pool, pp_sc_diagnose(s, handle));
+        status = pp_note_late_use(pool, pp_sc_diagnose(s, handle));
     } else {
         uint32_t index = pp_handle_index(handle);
         uint64_t word = pp_sc_word(s, index);
@@ -336,7 +336,7 @@ pp_status pp_sc_unpin_inside(sizeclass *s, pp_handle handle, pp_pin_kind kind)
     if (!pp_sc_owned(s, handle)) { /* unless released, and kept by its pins */
         pp_status why = pp_sc_diagnose(s, handle);
         uint64_t word = why == PP_DOUBLE_RELEASE ? pp_sc_word(s, index) : 0;
-        if (pp_sc_state(word) != PP_BLOCK_IN_FLIGHT) return pp_note_misuse(&s->base, why);
+        if (pp_sc_state(word) != PP_BLOCK_IN_FLIGHT) return pp_note_late_use(&s->base, why);
     }
     uint32_t *pins = &s->pins[index].pins[kind];
     if (*pins == 0) return PP_NOT_PINNED;

@@ -48,7 +48,7 @@ pp_status pp_sc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
     if (held && info.handle == handle) /* in a shared pool others may have released it by now */
         *out = info;
     else
-        status = pp_sc_diagnose(s, handle);
+        status = pp_late(pp_sc_diagnose(s, handle));
     pp_leave(pool);
     return status;
 }

@@ -94,7 +94,7 @@ static pp_status move_block(sizeclass *s, pp_handle handle, uint32_t from, size_
     /* GCOVR_EXCL_START: looking for a place brought a release home that another thread made just now */
     if (!pp_sc_owned(s, handle)) {
         pp_sc_give_place(s, to);
-        return pp_note_misuse(&s->base, pp_sc_diagnose(s, handle));
+        return pp_note_late_use(&s->base, pp_sc_diagnose(s, handle));
     } /* GCOVR_EXCL_STOP */
     uint32_t before = pp_sc_stride(pp_sc_span(s, from)), after = pp_sc_stride(pp_sc_span(s, to));
     char *target = pp_sc_address(s, to), *source = pp_sc_address(s, from);
@@ -120,7 +120,7 @@ static pp_status move_block(sizeclass *s, pp_handle handle, uint32_t from, size_
 
 pp_status pp_sc_resize_inside(sizeclass *s, pp_handle handle, size_t bytes, pp_block *out)
 {
-    if (!pp_sc_held(s, handle)) return pp_note_misuse(&s->base, pp_sc_diagnose(s, handle));
+    if (!pp_sc_held(s, handle)) return pp_note_late_use(&s->base, pp_sc_diagnose(s, handle));
     uint32_t index = pp_handle_index(handle), place = pp_sc_place(s, index);
     bool held = pp_sc_state(pp_sc_word(s, index)) == PP_BLOCK_OWNED_IN_FLIGHT && pp_sc_pinned(s, index);
     pp_span *span = pp_sc_span(s, place);

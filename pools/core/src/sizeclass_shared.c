@@ -117,7 +117,7 @@ static pp_status hold(sizeclass *s, pp_handle handle)
                                                       memory_order_acq_rel, memory_order_acquire))
                 return PP_OK;
     }
-    return pp_note_misuse(&s->base, pp_sc_diagnose(s, handle));
+    return pp_sc_diagnose(s, handle);
 }
 
 /* Lock held. */
@@ -169,7 +169,7 @@ static PP_FAST bool give_quickly(pp_pool *pool, pp_rack_magazine *m, pp_handle h
 static pp_status give_locked(pp_pool *pool, pp_handle handle)
 {
     sizeclass *s = sizeclass_of(pool);
-    pp_status status = hold(s, handle);
+    pp_status status = pp_note_misuse(pool, hold(s, handle));
     if (status == PP_OK) pp_sc_end_ownership(s, pp_handle_index(handle));
     return status;
 }
@@ -199,7 +199,7 @@ static pp_status shared_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, v
     sizeclass *s = sizeclass_of(pool);
     uint32_t index = pp_handle_index(handle);
     pp_status status = pp_enter(pool);
-    if (status == PP_OK) status = hold(s, handle);
+    if (status == PP_OK) status = pp_note_late_use(pool, hold(s, handle));
     if (status == PP_OK) {
         if (!pp_sc_pinned(s, index)) pp_bump(&pool->pinned_blocks, 1);
         atomic_store_explicit(&s->pins_used, true, memory_order_relaxed);
@@ -225,7 +225,7 @@ static pp_status shared_unpin(pp_pool *pool, pp_handle handle, pp_pin_kind kind)
 /* Lock held. */
 static pp_status resize_held(sizeclass *s, pp_handle handle, size_t bytes, pp_block *out)
 {
-    pp_status status = hold(s, handle);
+    pp_status status = pp_note_late_use(&s->base, hold(s, handle));
     if (status != PP_OK) return status;
     status = pp_sc_resize_inside(s, handle, bytes, out);
     hold_no_longer(s, pp_handle_index(handle));

@@ -392,7 +392,7 @@ pp_status pp_slab_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block
         *out = (pp_block){handle, s->memory + (size_t)index * s->stride, s->block_bytes};
         pp_slab_trace(s, PP_OP_RESIZE, handle, s->granted);
     } else {
-        status = pp_note_misuse(pool, pp_slots_diagnose(&s->slots, handle));
+        status = pp_note_late_use(pool, pp_slots_diagnose(&s->slots, handle));
     }
     pp_leave(pool);
     return status;
@@ -406,7 +406,7 @@ pp_status pp_slab_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
     if (PP_UNLIKELY(!pp_slab_owned(s, handle))) {
-        status = pp_note_misuse(pool, pp_slots_diagnose(&s->slots, handle));
+        status = pp_note_late_use(pool, pp_slots_diagnose(&s->slots, handle));
     } else {
         pp_slots_pin(&s->slots, pp_handle_index(handle), kind, pool);
         if (data) *data = s->memory + (size_t)pp_handle_index(handle) * s->stride;

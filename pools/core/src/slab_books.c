@@ -16,7 +16,7 @@ pp_status pp_slab_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out)
     if (pp_slab_owned(s, handle))
         describe(s, pp_handle_index(handle), pp_system_coarse_ns(), out);
     else
-        status = pp_slots_diagnose(&s->slots, handle);
+        status = pp_late(pp_slots_diagnose(&s->slots, handle));
     pp_leave(pool);
     return status;
 }

@@ -266,7 +266,7 @@ pp_status pp_shared_slab_release(pp_pool *pool, pp_handle handle)
 static pp_status release_retained(slab *s, pp_handle handle)
 {
     pp_lock_take(&s->base.lock);
-    pp_status status = pp_slots_hold(&s->slots, handle, &s->base);
+    pp_status status = pp_note_misuse(&s->base, pp_slots_hold(&s->slots, handle));
     if (status == PP_OK) {
         pp_slots_retain(&s->slots, pp_handle_index(handle), &s->base);
         pp_slab_trace(s, PP_OP_PIN, handle, PP_PIN_USER);
@@ -279,7 +279,7 @@ pp_status pp_shared_slab_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, 
 {
     slab *s = slab_of(pool);
     pp_lock_take(&pool->lock);
-    pp_status status = pp_slots_hold(&s->slots, handle, &s->base);
+    pp_status status = pp_note_late_use(pool, pp_slots_hold(&s->slots, handle));
     if (status == PP_OK) {
         pp_slots_pin(&s->slots, pp_handle_index(handle), kind, pool);
         if (data) *data = s->memory + (size_t)pp_handle_index(handle) * s->stride;
@@ -313,7 +313,7 @@ pp_status pp_shared_slab_resize(pp_pool *pool, pp_handle handle, size_t bytes, p
     slab *s = slab_of(pool);
     if (bytes - 1 >= s->block_bytes) return PP_SIZE;
     pp_lock_take(&pool->lock);
-    pp_status status = pp_slots_hold(&s->slots, handle, &s->base);
+    pp_status status = pp_note_late_use(pool, pp_slots_hold(&s->slots, handle));
     if (status == PP_OK) {
         uint32_t index = pp_handle_index(handle);
         pp_slot *slot = &s->slots.slots[index];

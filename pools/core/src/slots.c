@@ -201,13 +201,13 @@ void pp_slots_pin(pp_slots *slots, uint32_t index, pp_pin_kind kind, pp_pool *po
     slots->pins[index].pins[kind]++;
 }
 
-pp_status pp_slots_hold(pp_slots *slots, pp_handle handle, pp_pool *pool)
+pp_status pp_slots_hold(pp_slots *slots, pp_handle handle)
 {
-    if (!pp_slots_table_known(slots, handle)) return pp_note_misuse(pool, PP_FOREIGN);
+    if (!pp_slots_table_known(slots, handle)) return PP_FOREIGN;
     uint64_t key = pp_slot_owned_key(handle), held = key ^ PP_BLOCK_OWNED ^ PP_BLOCK_OWNED_IN_FLIGHT;
     bool owned = atomic_compare_exchange_strong_explicit(&slots->slots[pp_handle_index(handle)].key, &key,
                                                          held, memory_order_acq_rel, memory_order_relaxed);
-    return owned || key == held ? PP_OK : pp_note_misuse(pool, pp_slots_diagnose(slots, handle));
+    return owned || key == held ? PP_OK : pp_slots_diagnose(slots, handle);
 }
 
 /* Only the key: from then on the block may get another owner, who writes the rest. */
@@ -231,7 +231,7 @@ pp_status pp_slots_unpin(pp_slots *slots, pp_handle handle, pp_pin_kind kind, pp
     uint32_t index = pp_handle_index(handle);
     if (index >= atomic_load_explicit(&slots->fresh, memory_order_relaxed) ||
         pp_slot_stamp(&slots->slots[index]) != pp_handle_stamp(handle))
-        return pp_note_misuse(pool, pp_slots_diagnose(slots, handle));
+        return pp_note_late_use(pool, pp_slots_diagnose(slots, handle));
     if (slots->pins[index].pins[kind] == 0) return PP_NOT_PINNED;
     slots->pins[index].pins[kind]--;
     if (!pp_slot_pinned(slots, index)) {

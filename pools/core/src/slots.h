@@ -125,9 +125,9 @@ void pp_slots_pin(pp_slots *slots, uint32_t index, pp_pin_kind kind, pp_pool *po
 pp_status pp_slots_unpin(pp_slots *slots, pp_handle handle, pp_pin_kind kind, pp_pool *pool);
 
 /* Keeps claims away from an owned block of a shared pool: it is in flight as one that somebody pins, so that
- * its release waits for the lock; and lets them come again, unless it is pinned. Else as pp_note_misuse() says.
+ * its release waits for the lock; and lets them come again, unless it is pinned. Else what pp_slots_diagnose() says.
  * Lock held. */
-pp_status pp_slots_hold(pp_slots *slots, pp_handle handle, pp_pool *pool);
+pp_status pp_slots_hold(pp_slots *slots, pp_handle handle);
 void pp_slots_hold_no_longer(pp_slots *slots, uint32_t index);
 
 /* Gives a block that is being released the pin that `retains` asks for. Owner. */

@@ -189,10 +189,10 @@ static void *release_what_is_shown(void *context)
         if (context && i % 3 == 0) { /* which may come before the release or after it */
             pp_block resized;
             pp_status status = pp_pool_resize(shared, handle, 90, &resized);
-            CHECK(status == PP_OK || status == PP_DOUBLE_RELEASE);
+            CHECK(status == PP_OK || status == PP_STALE);
             pp_block_info info;
             status = pp_pool_inspect(shared, handle, &info);
-            CHECK(status == PP_DOUBLE_RELEASE || (status == PP_OK && info.handle == handle));
+            CHECK(status == PP_STALE || (status == PP_OK && info.handle == handle));
         }
         if (context && i % 3 == 1 && pp_pool_pin(shared, handle, PP_PIN_USER, NULL) == PP_OK)
             CHECK_EQ(pp_pool_unpin(shared, handle, PP_PIN_USER), PP_OK);
@@ -224,8 +224,9 @@ static void of_several_threads_that_release_one_block_exactly_one_succeeds(void)
     for (int i = 0; i < RELEASERS; i++) test_thread_join(threads[i]);
     pp_stats stats = at_rest(shared);
     CHECK_EQ(stats.released, SHOWN);
-    CHECK(stats.double_releases >= SHOWN * (RELEASERS - 1));
-    CHECK_EQ(stats.stale_handles + stats.foreign_handles + stats.pinned_blocks + stats.live_blocks, 0);
+    CHECK_EQ(stats.double_releases, SHOWN * (RELEASERS - 1));
+    CHECK(stats.stale_handles <= SHOWN); /* resizes and pins that came after it */
+    CHECK_EQ(stats.foreign_handles + stats.pinned_blocks + stats.live_blocks, 0);
     pp_pool_destroy(shared);
 }
 

@@ -200,7 +200,7 @@ static void defers_the_reuse_of_a_block_in_flight(void)
     CHECK_EQ(stats_of(pool).granted_bytes, 4096);
     sound(pool);
     CHECK_EQ(pp_pool_unpin(pool, a.handle, PP_PIN_KERNEL), PP_OK);
-    CHECK_EQ(pp_pool_unpin(pool, a.handle, PP_PIN_KERNEL), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_unpin(pool, a.handle, PP_PIN_KERNEL), PP_STALE);
     CHECK_EQ(stats_of(pool).granted_bytes, 0);
     b = take(pool, 64);
     CHECK_EQ(stats_of(pool).deferred_releases, 1);

@@ -154,7 +154,7 @@ static void tags_go_with_blocks_through_magazines(void)
             CHECK_EQ(info.handle, blocks[i].handle);
         }
         for (int i = 0; i < 3; i++) give(pool, blocks[i]);
-        CHECK_EQ(pp_pool_inspect(pool, blocks[0].handle, &info), PP_DOUBLE_RELEASE);
+        CHECK_EQ(pp_pool_inspect(pool, blocks[0].handle, &info), PP_STALE);
     }
     pp_pool_destroy(pool);
 }

@@ -81,7 +81,7 @@ static void grows_and_shrinks_in_place_when_the_buddies_are_free(void)
     CHECK_EQ(pp_pool_resize(pool, block.handle, 0, &resized), PP_SIZE);
     CHECK_EQ(pp_pool_resize(pool, block.handle, (1 << 20) + 1, &resized), PP_SIZE);
     CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
-    CHECK_EQ(pp_pool_resize(pool, block.handle, 64, &resized), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_resize(pool, block.handle, 64, &resized), PP_STALE);
     sound(pool);
     pp_pool_destroy(pool);
 }

@@ -317,7 +317,7 @@ static void defers_the_reuse_of_a_block_in_flight(void)
     CHECK_EQ(provider.unpin(provider.context, block.handle, PP_PIN_KERNEL), PP_OK);
     CHECK_EQ(stats_of(pool).granted_bytes, SEGMENT);
     CHECK_EQ(provider.unpin(provider.context, block.handle, PP_PIN_KERNEL), PP_OK);
-    CHECK_EQ(provider.unpin(provider.context, block.handle, PP_PIN_KERNEL), PP_DOUBLE_RELEASE);
+    CHECK_EQ(provider.unpin(provider.context, block.handle, PP_PIN_KERNEL), PP_STALE);
     CHECK_EQ(stats_of(pool).granted_bytes, 0);
     CHECK_EQ(stats_of(pool).deferred_releases, 1);
     CHECK_EQ(provider.max_bytes, 4 * SEGMENT);

@@ -83,7 +83,7 @@ static void resize_keeps_contents_and_books_and_refuses_pinned_blocks(void)
     CHECK_EQ(pp_pool_unpin(pool, block.handle, PP_PIN_USER), PP_OK);
     CHECK_EQ(pp_pool_resize(pool, block.handle, 0, &resized), PP_SIZE);
     CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
-    CHECK_EQ(pp_pool_resize(pool, block.handle, 10, &resized), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_resize(pool, block.handle, 10, &resized), PP_STALE);
     CHECK_EQ(pp_pool_compact(pool, 0, 0, &(pp_compaction){0}), PP_UNSUPPORTED);
     pp_pool_destroy(pool);
 }
@@ -102,7 +102,7 @@ static void a_pinned_block_is_freed_at_its_last_unpin(void)
     CHECK(at_rest(pool).granted_bytes >= 64);
     CHECK_EQ(pp_pool_unpin(pool, block.handle, PP_PIN_KERNEL), PP_OK);
     CHECK_EQ(at_rest(pool).granted_bytes, 0);
-    CHECK_EQ(pp_pool_pin(pool, block.handle, PP_PIN_KERNEL, NULL), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_pin(pool, block.handle, PP_PIN_KERNEL, NULL), PP_STALE);
     pp_pool_destroy(pool);
 }
 

@@ -195,7 +195,7 @@ static void blocks_of_a_compacting_pools_fallback_are_read_and_written(void)
     CHECK_EQ(pp_compacting_read(pool, handle, SIZE_MAX, text, 1), PP_SIZE);
     CHECK_EQ(at_rest(pool).pinned_blocks, 0);
     CHECK_EQ(pp_pool_release(pool, handle), PP_OK);
-    CHECK_EQ(pp_compacting_read(pool, handle, 0, text, 1), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_compacting_read(pool, handle, 0, text, 1), PP_STALE);
     pp_pool_destroy(pool);
 }
 

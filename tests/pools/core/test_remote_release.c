@@ -283,13 +283,13 @@ static void what_another_thread_released_can_be_used_in_no_way(void)
     pp_block_info info;
     void *data;
     open_pool();
-    CHECK_EQ(pp_pool_pin(owned, released_elsewhere(), PP_PIN_USER, &data), PP_DOUBLE_RELEASE);
-    CHECK_EQ(pp_pool_inspect(owned, released_elsewhere(), &info), PP_DOUBLE_RELEASE);
-    CHECK_EQ(pp_pool_resize(owned, released_elsewhere(), 100, &block), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_pin(owned, released_elsewhere(), PP_PIN_USER, &data), PP_STALE);
+    CHECK_EQ(pp_pool_inspect(owned, released_elsewhere(), &info), PP_STALE);
+    CHECK_EQ(pp_pool_resize(owned, released_elsewhere(), 100, &block), PP_STALE);
     if (!strcmp(strategy, "compacting")) {
         char byte = 1;
-        CHECK_EQ(pp_compacting_read(owned, released_elsewhere(), 0, &byte, 1), PP_DOUBLE_RELEASE);
-        CHECK_EQ(pp_compacting_write(owned, released_elsewhere(), 0, &byte, 1), PP_DOUBLE_RELEASE);
+        CHECK_EQ(pp_compacting_read(owned, released_elsewhere(), 0, &byte, 1), PP_STALE);
+        CHECK_EQ(pp_compacting_write(owned, released_elsewhere(), 0, &byte, 1), PP_STALE);
     }
     pp_stats stats = at_rest(owned);
     CHECK_EQ(stats.live_blocks, 0);

@@ -108,10 +108,10 @@ static void a_shared_pool_keeps_the_books_of_resizes_and_closes(void)
     CHECK_EQ(pp_pool_resize(shared, block.handle, 20, &resized), PP_OK);
     CHECK_EQ(pp_pool_release(shared, block.handle), PP_OK);
     CHECK_EQ(pp_pool_release(shared, block.handle), PP_DOUBLE_RELEASE);
-    CHECK_EQ(pp_pool_resize(shared, block.handle, 20, &resized), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_resize(shared, block.handle, 20, &resized), PP_STALE);
     CHECK_EQ(at_rest(shared).deferred_blocks, 1);
     CHECK_EQ(pp_pool_unpin(shared, block.handle, PP_PIN_KERNEL), PP_OK);
-    CHECK_EQ(pp_pool_pin(shared, block.handle, PP_PIN_KERNEL, NULL), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_pin(shared, block.handle, PP_PIN_KERNEL, NULL), PP_STALE);
     CHECK_EQ(pp_pool_pin(shared, 99, PP_PIN_KERNEL, NULL), PP_FOREIGN);
     CHECK_EQ(pp_pool_release(shared, 99), PP_FOREIGN);
     CHECK_EQ(at_rest(shared).requested_bytes, 0);

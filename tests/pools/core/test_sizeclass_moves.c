@@ -286,7 +286,7 @@ static void a_resize_notices_that_its_block_came_home(void)
     h.handles[0] = take(h.pool, 64).handle;
     test_thread_start(&thread, release_all, &h);
     test_thread_join(thread);
-    CHECK_EQ(pp_pool_resize(h.pool, h.handles[0], 128, &resized), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_resize(h.pool, h.handles[0], 128, &resized), PP_STALE);
     sound(h.pool);
     CHECK_EQ(stats_of(h.pool).live_blocks, 0);
     pp_pool_destroy(h.pool);

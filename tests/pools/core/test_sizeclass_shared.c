@@ -137,12 +137,12 @@ static void pins_and_resizes_are_kept_apart_from_releases(void)
     CHECK_EQ(at_rest(pool).pinned_blocks, 1);
     CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
     CHECK_EQ(pp_pool_release(pool, block.handle), PP_DOUBLE_RELEASE);
-    CHECK_EQ(pp_pool_resize(pool, block.handle, 20, &resized), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_resize(pool, block.handle, 20, &resized), PP_STALE);
     CHECK_EQ(at_rest(pool).deferred_blocks, 1);
     CHECK_EQ(pp_pool_unpin(pool, block.handle, PP_PIN_KERNEL), PP_OK);
     CHECK_EQ(pp_pool_unpin(pool, block.handle, PP_PIN_USER), PP_NOT_PINNED);
     CHECK_EQ(pp_pool_unpin(pool, block.handle, PP_PIN_KERNEL), PP_OK);
-    CHECK_EQ(pp_pool_pin(pool, block.handle, PP_PIN_KERNEL, NULL), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_pin(pool, block.handle, PP_PIN_KERNEL, NULL), PP_STALE);
     CHECK_EQ(pp_pool_pin(pool, 99, PP_PIN_KERNEL, NULL), PP_FOREIGN);
     CHECK_EQ(pp_pool_pin(pool, UINT64_C(1) << 31, PP_PIN_KERNEL, NULL), PP_FOREIGN);
     CHECK_EQ(at_rest(pool).granted_bytes, 0);

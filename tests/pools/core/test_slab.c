@@ -127,6 +127,7 @@ static void refuses_every_misuse_with_its_own_status(void)
     pp_pool_acquire(other, 64, 0, &foreign);
     CHECK_EQ(pp_pool_release(pool, a.handle), PP_OK);
     CHECK_EQ(pp_pool_release(pool, a.handle), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_pin(pool, a.handle, PP_PIN_USER, NULL), PP_STALE); /* which is no second release */
     pp_pool_acquire(pool, 64, 0, &b);
     CHECK_EQ(pp_pool_release(pool, a.handle), PP_STALE);
     CHECK_EQ(pp_pool_release(pool, foreign.handle), PP_FOREIGN);
@@ -141,13 +142,13 @@ static void refuses_every_misuse_with_its_own_status(void)
     CHECK_EQ(pp_pool_unpin(pool, b.handle, PP_PIN_USER), PP_NOT_PINNED);
     pp_stats stats = stats_of(pool);
     CHECK_EQ(stats.double_releases, 1);
-    CHECK_EQ(stats.stale_handles, 2);
+    CHECK_EQ(stats.stale_handles, 3);
     CHECK_EQ(stats.foreign_handles, 4);
     pp_pool_count_refusal(pool, PP_DOUBLE_RELEASE); /* as a binding that knew it without asking */
     pp_pool_count_refusal(pool, PP_SIZE);
     stats = stats_of(pool);
     CHECK_EQ(stats.double_releases, 2);
-    CHECK_EQ(stats.stale_handles + stats.foreign_handles, 6);
+    CHECK_EQ(stats.stale_handles + stats.foreign_handles, 7);
     sound(pool);
     pp_pool_destroy(pool);
     pp_pool_destroy(other);
@@ -212,7 +213,7 @@ static void defers_the_reuse_of_a_block_in_flight(void)
     CHECK_EQ(pp_pool_acquire(pool, 64, 0, &b), PP_EXHAUSTED);
     CHECK_EQ(pp_pool_unpin(pool, a.handle, PP_PIN_EXPORT), PP_NOT_PINNED);
     CHECK_EQ(pp_pool_unpin(pool, a.handle, PP_PIN_KERNEL), PP_OK);
-    CHECK_EQ(pp_pool_unpin(pool, a.handle, PP_PIN_KERNEL), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_unpin(pool, a.handle, PP_PIN_KERNEL), PP_STALE);
     CHECK_EQ(pp_pool_acquire(pool, 64, 0, &b), PP_OK);
     CHECK_EQ(stats_of(pool).deferred_releases, 1);
     sound(pool);
@@ -304,7 +305,7 @@ static void resize_moves_nothing_and_keeps_the_books(void)
     CHECK_EQ(pp_pool_resize(pool, block.handle, 4097, &resized), PP_SIZE);
     CHECK_EQ(pp_pool_resize(pool, block.handle, 0, &resized), PP_SIZE);
     pp_pool_release(pool, block.handle);
-    CHECK_EQ(pp_pool_resize(pool, block.handle, 64, &resized), PP_DOUBLE_RELEASE);
+    CHECK_EQ(pp_pool_resize(pool, block.handle, 64, &resized), PP_STALE);
     CHECK_EQ(stats_of(pool).requested_bytes, 0);
     sound(pool);
     pp_pool_destroy(pool);

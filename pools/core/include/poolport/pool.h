@@ -148,7 +148,8 @@ size_t pp_pool_release_many(pp_pool *pool, const pp_handle *handles, size_t coun
 void pp_pool_count_refusal(pp_pool *pool, pp_status status);
 
 /* Changes the requested size in place or by moving (not while pinned: PP_PINNED). The handle
- * stays valid; `*out` carries the new address and granted size. */
+ * stays valid; `*out` carries the new address and granted size. Of a block that was released this and the calls below
+ * say PP_STALE, whether or not it had another owner since. */
 pp_status pp_pool_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
 
 /* Keeps the block in place, gives its address in `*data` (may be NULL). Pins nest by kind. */
