@@ -56,6 +56,8 @@ class Library(Protocol):
     PP_QUOTA: int
     PP_TIMEOUT: int
     PP_SIZE: int
+    PP_INVALID: int
+    PP_STALE: int
     PP_ALIGNMENT: int
     PP_FOREIGN: int
     PP_DOUBLE_RELEASE: int

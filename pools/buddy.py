@@ -10,16 +10,25 @@ from pools.errors import PoolValueError, error_for
 from pools.lease import Lease
 from pools.memory import OwnMemory
 from pools.options import RegionOptions, create
-from pools.parameters import text, whole
+from pools.parameters import power_of_two, text, whole
 from pools.pool import Pool
 
 __all__ = ["BuddyPool"]
 
 _RANGE = 1 << 63
+_CAPACITY_MAX = 1 << 39
+_BLOCK_MIN, _BLOCK_MAX = 64, 1 << 30
+_BLOCKS_MAX = 1 << 26
 _REMEDY = (
     "capacity is 1 to 2**39 bytes, at most max_capacity (or the hard_limit to grow to) and at most 2**26 "
     "smallest blocks; min_block is a power of two from 64 to 2**30"
 )
+
+
+def _within(most: int, unit: int) -> str:
+    if most == _CAPACITY_MAX:
+        return f"give 1 to {most} bytes"
+    return f"give 1 to {most} bytes, which are 2**26 blocks of min_block={unit}, or a larger min_block"
 
 
 class BuddyPool(OwnMemory, Pool):
@@ -63,8 +72,15 @@ class BuddyPool(OwnMemory, Pool):
             "merge": merge,
         }
         of = f" of pool {text('name', name)!r}"
-        for what in ("capacity", "max_capacity", "min_block"):
-            about[what] = whole(what, about[what], 1, _RANGE - 1, of, _REMEDY)
+        about["min_block"] = power_of_two("min_block", min_block, _BLOCK_MIN, _BLOCK_MAX, of)
+        most = min(_CAPACITY_MAX, _BLOCKS_MAX * about["min_block"])
+        for what in ("capacity", "max_capacity"):
+            about[what] = whole(what, about[what], 1, most, of, _within(most, about["min_block"]))
+        if about["max_capacity"] < about["capacity"]:
+            raise PoolValueError(
+                f"max_capacity={max_capacity}{of}: it begins with capacity={capacity}; give that or more, or "
+                "leave it out"
+            )
         about["block_size"] = whole("block_size", block_size, 1, _RANGE - 1, of)
         if merge not in ("lazy", "eager"):
             raise PoolValueError(f"merge={merge!r} of pool {name!r}: choose 'lazy' or 'eager'")

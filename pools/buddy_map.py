@@ -6,13 +6,15 @@ import threading
 from typing import NamedTuple
 
 from pools._native import ffi, lib
-from pools.errors import PoolCorrupt, error_for
+from pools.errors import PoolCorrupt, PoolError, error_for
 from pools.parameters import whole
 
 __all__ = ["BuddyLevels", "BuddyMap"]
 
 _LIMIT = 1 << 63
-_ALIGNMENT = lib.PP_ALIGNMENT
+_ALIGNMENT, _SIZE, _INVALID = lib.PP_ALIGNMENT, lib.PP_SIZE, lib.PP_INVALID
+_EXHAUSTED, _STALE = lib.PP_EXHAUSTED, lib.PP_STALE
+_DOUBLE_RELEASE, _FOREIGN = lib.PP_DOUBLE_RELEASE, lib.PP_FOREIGN
 
 
 class BuddyLevels(NamedTuple):
@@ -45,7 +47,7 @@ class BuddyMap:
         limit = length if max_length is None else max_length
         for what, value in (("length", length), ("unit", unit), ("max_length", limit)):
             whole(what, value, 1, _LIMIT - 1, " of a BuddyMap")
-        self._unit = unit
+        self._unit, self._limit = unit, limit
         config = ffi.new("pp_buddy_map_config *", {"length": length, "max_length": limit, "unit": unit})
         out = ffi.new("pp_buddy_map **")
         status = lib.pp_buddy_map_create(config, out)
@@ -67,11 +69,9 @@ class BuddyMap:
         with self._lock:
             status = lib.pp_buddy_map_take(self._c, _checked(length), out)
         if status:
-            raise error_for(
-                status,
-                f"take of {length} offsets (the longest free and aligned: {self.levels().largest_take})",
-                "give ranges back sooner, or extend() the map",
-            )
+            levels = self.levels()
+            what = f"take of {length} offsets (the longest free and aligned: {levels.largest_take})"
+            raise self._refusal(status, what, length, levels)
         return int(out[0])
 
     def give(self, offset: int) -> None:
@@ -82,9 +82,7 @@ class BuddyMap:
         with self._lock:
             status = lib.pp_buddy_map_give(self._c, _checked(offset))
         if status:
-            raise error_for(
-                status, f"give of offset {offset}", "give back each offset that take() gave, once"
-            )
+            raise self._refusal(status, f"give of offset {offset}", 1)
 
     def reserve(self, offset: int, length: int) -> None:
         """Take exactly the units that ``offset`` to ``offset + length`` touches.
@@ -95,36 +93,61 @@ class BuddyMap:
         with self._lock:
             status = lib.pp_buddy_map_reserve(self._c, _checked(offset), _checked(length))
         if status:
-            raise error_for(
-                status,
-                f"reserve of {length} offsets at {offset}",
-                f"give a multiple of {self._unit}"
-                if status == _ALIGNMENT
-                else "stay within what levels() tells to be free",
-                why=f"offset {offset} is not a multiple of {self._unit}" if status == _ALIGNMENT else "",
-            )
+            what = f"reserve of {length} offsets at {offset}"
+            if status == _ALIGNMENT:
+                why = f"offset {offset} is not a multiple of {self._unit}"
+                raise error_for(status, what, f"give a multiple of {self._unit}", why=why)
+            if status == _EXHAUSTED:
+                why = "a part of them is taken"
+                raise error_for(status, what, "reserve others, or give back what is there", why=why)
+            raise self._refusal(status, what, length)
 
     def resize(self, offset: int, length: int) -> None:
         """Change the length of the range taken at ``offset``, which stays where it is.
 
         Raises ``PoolExhausted`` (what follows is not free), ``PoolValueError``, ``Unsupported`` (a reserved
-        range that is no power of two), and what ``give`` raises; nothing has changed then.
+        range that is no power of two), ``StaleHandle`` (it was given back) or ``ForeignBlock`` (no range
+        starts there); nothing has changed then.
         """
         with self._lock:
             status = lib.pp_buddy_map_resize(self._c, _checked(offset), _checked(length))
         if status:
-            raise error_for(status, f"resize of the range at {offset} to {length}", "take another and copy")
+            what = f"resize of the range at {offset} to {length}"
+            if status in (_DOUBLE_RELEASE, _FOREIGN, _SIZE):
+                raise self._refusal(_STALE if status == _DOUBLE_RELEASE else status, what, length)
+            why = "what follows is taken, or the range is not aligned to that length" * (status == _EXHAUSTED)
+            raise error_for(status, what, "take another range, and move there what it stands for", why=why)
 
     def extend(self, length: int) -> None:
         """Manage offsets up to ``length`` from now on. Raises ``PoolValueError`` or ``OutOfMemory``."""
         with self._lock:
             status = lib.pp_buddy_map_extend(self._c, _checked(length))
         if status:
-            raise error_for(
-                status,
-                f"extend to {length} offsets",
-                "it is a multiple of the unit, not less than now, at most max_length",
-            )
+            now = self.levels().length
+            if status == _INVALID and length % self._unit == 0:
+                why = f"it has {now} now, and max_length={self._limit}"
+                remedy = f"give {now} to {self._limit}"
+            else:
+                why = f"{length} is not a multiple of {self._unit}" * (status == _INVALID)
+                remedy = f"give a multiple of {self._unit}" * (status == _INVALID)
+            raise error_for(status, f"extend to {length} offsets", remedy, why=why)
+
+    def _refusal(self, status: int, what: str, length: int, levels: BuddyLevels | None = None) -> PoolError:
+        """The exception with the one reason that applies."""
+        if status == _SIZE and length == 0:
+            return error_for(status, what, "give 1 or more", why="a range has at least one offset")
+        if status == _SIZE:
+            have = (levels or self.levels()).length
+            why, remedy = f"no range in a map of {have} offsets reaches so far", "ask for less"
+            if have < self._limit:
+                remedy += f", or extend() it to as many as {self._limit}"
+            return error_for(status, what, remedy, why=why)
+        if status in (_DOUBLE_RELEASE, _STALE):
+            why = "nothing is taken there: it was given back, or never taken"
+            return error_for(status, what, "use each offset that take() gave until it is given back", why=why)
+        if status == _FOREIGN:
+            return error_for(status, what, "use the offsets that take() gave", why="no range starts there")
+        return error_for(status, what, "give ranges back sooner, or extend() the map")
 
     def granted(self, offset: int) -> int:
         """The length of the range taken at ``offset``; 0 where none starts."""

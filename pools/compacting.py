@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 import weakref
 from collections.abc import Callable
 from typing import Any, Unpack
 
 from pools._native import CData, ffi, lib
 from pools.compaction import AutoCompact, Compaction, Forecast, PinnedBlock
-from pools.errors import PoolValueError, error_for
+from pools.errors import error_for
 from pools.memory import OwnMemory
 from pools.options import RegionOptions, create
-from pools.parameters import function, text, whole
+from pools.parameters import function, power_of_two, seconds, text, whole
 from pools.pinning import CompactingLease
 from pools.pool import Pool
 
@@ -21,22 +23,16 @@ OnMove = Callable[[int, int, int, int], object]
 _PINS_LISTED_FIRST = 256
 _RANGE = 1 << 63
 _CAPACITY_MAX = 1 << 42  # at the largest alignment, of 4 KiB
-_SEGMENT_MAX = 1 << 30
+_SEGMENT_MIN, _SEGMENT_MAX = 1 << 16, 1 << 30
 
 
 def _set_policy(config: CData, policy: object, name: str) -> None:
     if not isinstance(policy, AutoCompact):
         raise TypeError(f"auto_compact={policy!r} of pool {name!r}: give AutoCompact(), or None for never")
-    if not (
-        0 < policy.cpu_percent <= 100 and 0 <= policy.index_percent < 100 and 0 < policy.burst_seconds < 1e6
-    ):
-        raise PoolValueError(
-            f"{policy} of pool {name!r}: cpu_percent is 1 to 100, index_percent 0 to 99, and burst_seconds "
-            "above 0 and below a million"
-        )
-    config.cpu_percent = policy.cpu_percent
-    config.index_percent = policy.index_percent
-    config.burst_ns = max(int(policy.burst_seconds * 1e9), 1)
+    of = f" of auto_compact of pool {name!r}"
+    config.cpu_percent = whole("cpu_percent", policy.cpu_percent, 1, 100, of)
+    config.index_percent = whole("index_percent", policy.index_percent, 0, 99, of)
+    config.burst_ns = math.ceil(seconds("burst_seconds", policy.burst_seconds, 1e-9, 1e6, of) * 1e9)
 
 
 @ffi.def_extern()  # type: ignore[untyped-decorator]  # cffi's decorator has no types
@@ -90,11 +86,13 @@ class CompactingPool(OwnMemory, Pool):
         for what, low, high in (
             ("block_size", 1, _RANGE - 1),
             ("capacity", 1, _CAPACITY_MAX),
-            ("alignment", 0, _SEGMENT_MAX),
-            ("segment_size", 0, _SEGMENT_MAX),
             ("keep_bytes", 0, _RANGE - 1),
         ):
             about[what] = whole(what, about[what], low, high, of)
+        about["alignment"] = power_of_two("alignment", alignment, 16, mmap.PAGESIZE, of, zero=True)
+        about["segment_size"] = power_of_two(
+            "segment_size", segment_size, _SEGMENT_MIN, _SEGMENT_MAX, of, zero=True
+        )
         config = ffi.new("pp_compacting_config *")
         config.capacity_bytes = capacity
         config.alignment = alignment

@@ -10,7 +10,7 @@ from pools._native import CData, ffi, lib
 from pools.errors import PoolValueError, error_for
 from pools.faults import Operation, history_of
 from pools.lease import Lease
-from pools.parameters import whole
+from pools.parameters import whole, yes_or_no
 
 __all__ = ["Debug", "block_history", "debug_from"]
 
@@ -86,8 +86,10 @@ class Debug:
             "guard_seed": (self.guard_seed, 0, 2**64 - 1),
             "history": (self.history, 0, lib.PP_DEBUG_HISTORY_MAX),
         }
+        for name in ("canaries", "poison"):
+            yes_or_no(name, getattr(self, name), " of Debug()")
         for name, (value, low, high) in limits.items():
-            if value is not None:
+            if value is not None or name not in ("poison_bytes", "random_order"):
                 whole(name, value, low, high, " of Debug()")
         config = ffi.new("pp_debug_config *")
         config.canaries = self.canaries

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 from pools._native import CData, ffi, lib
-from pools.errors import error_for
+from pools.errors import PoolError, error_for
 from pools.refusals import last_refusal
 
 if TYPE_CHECKING:
     from pools.pool import Pool
 
-__all__ = ["most_held", "refusal_of"]
+__all__ = ["most_held", "refusal_of", "size_refusal_of"]
 
 
 def most_held(pool: Pool, size: int) -> int | None:
@@ -23,10 +24,42 @@ def most_held(pool: Pool, size: int) -> int | None:
     return None if most == _UNBOUNDED else most
 
 
-def refusal_of(pool: Pool, status: int, count: int, size: int) -> Exception:
-    """The exception for a request of ``count`` blocks of ``size`` bytes, with what the pool had."""
-    what = f"acquire of {count} x {size} bytes" if count > 1 else f"acquire of {size} bytes"
-    what += f" from pool {pool.name!r}"
+def size_refusal_of(pool: Pool, most: int, size: int | None, verb: str) -> PoolError:
+    """The exception for a size, None for the default one, that is not 1 to ``most`` bytes."""
+    default = pool._about.get("block_size", 0)
+    asked = default if size is None else operator.index(size)
+    if size is None:
+        what = f"a block of the default size, {asked} bytes, from pool {pool.name!r}"
+    else:
+        what = _asked(pool, 1, asked, verb)
+    remedy = f"ask for 1 to {most} bytes"
+    if size is None and not default:
+        why = "this pool has no default size"
+    elif asked < 1:
+        why = "a block has at least one byte"
+    else:
+        why = f"its largest block has {most} bytes"
+        larger = _larger(pool) if pool._wider is None else pool._wider
+        if size is None:
+            larger = "create the pool with a smaller block_size"
+        remedy = f"ask for at most {most} bytes" + (f", or {larger}" if larger else "")
+    return error_for(_SIZE, what, remedy, why=why)
+
+
+def _asked(pool: Pool, count: int, size: int, verb: str) -> str:
+    if verb:
+        return f"{verb} {size} bytes of a block of pool {pool.name!r}"
+    amount = f"{count} x {size}" if count > 1 else f"{size}"
+    return f"acquire of {amount} bytes from pool {pool.name!r}"
+
+
+def refusal_of(pool: Pool, status: int, count: int, size: int, verb: str = "") -> Exception:
+    """The exception for a request of ``count`` blocks of ``size`` bytes, with what the pool had.
+
+    ``verb`` is empty for an acquire.
+    """
+    size = operator.index(size)
+    what = _asked(pool, count, size, verb)
     if status == _QUOTA:
         return error_for(status, what, *_beyond_quota(pool, count, size))
     if status not in (_EXHAUSTED, _TIMEOUT):
@@ -79,4 +112,5 @@ def _levels(pool: Pool, size: int) -> str:
 _UNBOUNDED = int(ffi.cast("size_t", -1))
 _EXHAUSTED = lib.PP_EXHAUSTED
 _QUOTA = lib.PP_QUOTA
+_SIZE = lib.PP_SIZE
 _TIMEOUT = lib.PP_TIMEOUT

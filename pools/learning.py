@@ -26,6 +26,7 @@ from typing import cast
 
 from pools._native import lib
 from pools.errors import PoolValueError
+from pools.parameters import power_of_two, whole
 from pools.trace import Trace
 
 __all__ = ["CLASSES_MAX", "histogram", "learn_classes", "waste"]
@@ -46,8 +47,12 @@ def histogram(
         source = source.path
     if isinstance(source, str | os.PathLike):
         return Counter(_requests_of(Path(source)))
+    if not isinstance(source, Iterable):
+        raise TypeError(f"learn from {source!r}: give a trace, its path, sizes, or (size, count) pairs")
     counts: Counter[int] = Counter()
     for entry in cast(Iterable[int | tuple[int, int]], source):
+        if isinstance(entry, tuple) and len(entry) != 2:
+            raise PoolValueError(f"sizes to learn from: {entry!r} is among them; give (size, count) pairs")
         size, count = entry if isinstance(entry, tuple) else (entry, 1)
         counts[_checked("sizes", size)] += _checked("counts", count)
     return counts
@@ -89,10 +94,8 @@ def _requests_in(records: bytes) -> Iterator[int]:
 
 def learn_classes(requests: Counter[int], classes: int, alignment: int = 8) -> list[int]:
     """The best at most ``classes`` block sizes for a histogram of requests, ascending."""
-    if not 1 <= classes <= CLASSES_MAX:
-        raise PoolValueError(f"{classes} classes: ask for 1 to {CLASSES_MAX}")
-    if alignment & (alignment - 1) or not 8 <= alignment <= 4096:
-        raise PoolValueError(f"alignment {alignment}: give a power of two from 8 to 4096")
+    classes = whole("classes", classes, 1, CLASSES_MAX, " to learn")
+    alignment = power_of_two("alignment", alignment, 8, 4096, " of classes to learn")
     if not requests:
         raise PoolValueError("there is no request to learn from; give at least one size")
     rounded: Counter[int] = Counter()

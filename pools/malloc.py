@@ -40,6 +40,7 @@ class MallocPool(Pool):
 
     strategy = "malloc"
     _larger = "create the pool with a larger max_bytes"
+    _wider = ""
 
     def __init__(
         self,
@@ -50,8 +51,10 @@ class MallocPool(Pool):
         block_size: int = 4096,
         **options: Unpack[PoolOptions],
     ):
-        wanted = None if library is None else os.fspath(library)
         of = " of a MallocPool"
+        if library is not None and not isinstance(library, (str, bytes, os.PathLike)):
+            raise TypeError(f"library={library!r}{of}: give a name, a path, or None for the C library's")
+        wanted = None if library is None else os.fspath(library)
         if name is not None:
             text("name", name, of)
         whole("block_size", block_size, 1, _RANGE - 1, of)

@@ -96,10 +96,11 @@ class OwnMemory:
     def _change(self, call: Any, verb: str, offset: int, size: int | None) -> None:
         whole = ffi.new("size_t *")
         origin = int(ffi.cast("uintptr_t", lib.pp_pool_range(self._c, whole)))
-        size = whole[0] - offset if size is None else size
+        of = f" of {verb} of pool {self.name!r}"
+        offset = parameters.whole("offset", offset, 0, whole[0] - 1, of)
+        rest = whole[0] - offset
+        size = rest if size is None else parameters.whole("size", size, 1, rest, of)
         what = f"{verb} of {size} bytes at {offset} of pool {self.name!r}"
-        if offset < 0 or size <= 0 or offset + size > whole[0]:
-            raise PoolValueError(f"{what}: its memory is {whole[0]} bytes long; stay inside")
         status = call(self._c, ffi.cast("void *", origin + offset), size)
         if status:
             remedy = "give the numbers of an earlier register()" if status == lib.PP_FOREIGN else ""

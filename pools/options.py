@@ -52,7 +52,7 @@ def create(
     of = f" of pool {about['name']!r}"
     flags = {what: _flag(options, what, of) for what in ("thread_safe", "scrub", "huge_pages", "strict")}
     ages = _flag(options, "ages", of, True)
-    encoded = ffi.NULL if name is None else ffi.new("char[]", name.encode())
+    encoded = ffi.NULL if name is None else ffi.new("char[]", name.encode("utf-8", "surrogatepass"))
     config.pool.name = encoded
     config.pool.threads = lib.PP_THREADS_SHARED if flags["thread_safe"] else lib.PP_THREADS_OWNER
     config.pool.scrub = flags["scrub"]

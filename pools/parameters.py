@@ -6,7 +6,7 @@ import operator
 
 from pools.errors import PoolValueError
 
-__all__ = ["function", "seconds", "text", "whole", "yes_or_no"]
+__all__ = ["function", "power_of_two", "seconds", "text", "whole", "yes_or_no"]
 
 _SPELLED_OUT = 1 << 20
 
@@ -47,6 +47,15 @@ def whole(
     from_low = f"{_number(low)} ({means})" if means else _number(low)
     remedy = remedy or f"give {from_low} to {_number(high)}"
     raise (refusal or PoolValueError)(f"{name}={value!r}{of}: {remedy}")
+
+
+def power_of_two(name: str, value: object, low: int, high: int, of: str = "", *, zero: bool = False) -> int:
+    """A power of two from ``low`` to ``high``; with ``zero`` also that. Raises as ``whole`` does."""
+    remedy = f"give {'0 or ' * zero}a power of two from {_number(low)} to {_number(high)}"
+    number = whole(name, value, 0 if zero else low, high, of, remedy)
+    if number & (number - 1) or 0 < number < low:
+        raise PoolValueError(f"{name}={number}{of}: {remedy}")
+    return number
 
 
 def seconds(name: str, value: object, low: float, high: float, of: str = "") -> float:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pools._native import CData, ffi, lib
 from pools.errors import LeakError, PoolCorrupt, PoolError, Unsupported, error_for
-from pools.exhausted import refusal_of
+from pools.exhausted import refusal_of, size_refusal_of
 from pools.labels import Labels
 from pools.leaks import LeakReport, leave, report_of
 from pools.lease import Lease
+from pools.parameters import seconds, whole
 from pools.stats import BlockInfo, read_stats
 from pools.strip import html_of
 from pools.trace import Trace
@@ -40,6 +41,8 @@ class Pool(Labels):
     strategy: str = ""
     _sooner: ClassVar[str] = "release blocks sooner"
     _larger: ClassVar[str] = "create the pool larger"
+    _wider: ClassVar[str | None] = None
+    """How the program gets a pool with larger blocks; None: as ``_larger``, empty: it cannot."""
     _lease_class: ClassVar[type[Lease]] = Lease
 
     def __init__(self, native: CData, *, strict: bool, about: dict[str, Any]):
@@ -109,8 +112,11 @@ class Pool(Labels):
         if first is not None:
             raise first
 
-    def _refusal(self, status: int, count: int, size: int) -> Exception:
-        return refusal_of(self, status, count, size)
+    def _refusal(self, status: int, count: int, size: int, verb: str = "") -> Exception:
+        return refusal_of(self, status, count, size, verb)
+
+    def _size_refusal(self, size: int | None, verb: str = "") -> Exception:
+        return size_refusal_of(self, self._provider.max_bytes, size, verb)
 
     def _error(self, status: int, verb: str, remedy: str = "") -> PoolError:
         return error_for(status, f"{verb} of pool {self.name!r}", remedy, self._c)
@@ -150,6 +156,7 @@ class Pool(Labels):
     def inspect(self, handle: int) -> BlockInfo:
         """One block by its handle. Raises ``StaleHandle``, ``ForeignBlock`` or ``WrongThread``."""
         info = ffi.new("pp_block_info *")
+        handle = whole("handle", handle, 0, _ALL, f" of pool {self.name!r}", "give lease.handle")
         status = lib.pp_pool_inspect(self._c, handle, info)
         if status:
             raise self._error(status, f"inspect of block {handle & _INDEX}")
@@ -170,12 +177,13 @@ class Pool(Labels):
     def trim(self, keep_bytes: int = 0) -> int:
         """Return the memory of free blocks to the system, but for ``keep_bytes``; the bytes returned.
 
-        Raises ``WrongThread``.
+        Raises ``PoolValueError`` or ``WrongThread``.
         """
+        keep_bytes = whole("keep_bytes", keep_bytes, 0, _ALL, f" of trim of pool {self.name!r}")
         status = lib.pp_pool_admits(self._c)
         if status:
             raise self._error(status, "trim")
-        return lib.pp_pool_trim(self._c, min(max(keep_bytes, 0), _ALL))
+        return lib.pp_pool_trim(self._c, keep_bytes)
 
     def adopt(self) -> None:
         """Make the calling thread the owner of an owner-only pool. Raises ``Unsupported`` if shared."""
@@ -188,6 +196,8 @@ class Pool(Labels):
 
     def attach(self, trace: Trace | None) -> None:
         """Send every later event to ``trace``, live blocks first; None stops it."""
+        if trace is not None and not isinstance(trace, Trace):
+            raise TypeError(f"attach of {trace!r} to pool {self.name!r}: give a Trace, or None for none")
         with Trace._turning:
             self._turn_to(trace)
 
@@ -217,8 +227,12 @@ class Pool(Labels):
             self.record_sites()
 
     def sample(self, interval_seconds: float = 0.0) -> None:
-        """Write the pool's levels to the trace, at most once per interval."""
-        lib.pp_pool_sample(self._c, int(interval_seconds * 1e9))
+        """Write the pool's levels to the trace, at most once per interval. Raises ``WrongThread``."""
+        wait = seconds("interval_seconds", interval_seconds, 0, 1e9, f" of sample of pool {self.name!r}")
+        status = lib.pp_pool_admits(self._c)
+        if status:
+            raise self._error(status, "sample")
+        lib.pp_pool_sample(self._c, int(wait * 1e9))
 
     # ---- the end ---------------------------------------------------------------------------
 

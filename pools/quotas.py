@@ -91,8 +91,9 @@ def fill_quota(quota: CData, wanted: Quota | int | None, what: str) -> None:
     quota.max_bytes = bounded(f"{what}: bytes", wanted.bytes)
     quota.max_blocks = bounded(f"{what}: blocks", wanted.blocks)
     quota.high_bytes = bounded(f"{what}: high", wanted.high)
-    quota.low_bytes = bounded(f"{what}: low", wanted.low or None)
-    if wanted.low is not None and wanted.low >= (wanted.high or 0):
+    low = 0 if wanted.low is None else whole(f"{what}: low", wanted.low, 0, _RANGE - 1)
+    quota.low_bytes = low
+    if wanted.low is not None and low >= quota.high_bytes:
         raise PoolValueError(
             f"{what}: the low mark {wanted.low} is not below the high one, {wanted.high}; give low < high"
         )
@@ -120,6 +121,7 @@ def _refused(status: int, what: str, tag: str) -> PoolError:
 def impose_quota(native: CData, quota: Quota | int | None, tag: str, name: str) -> None:
     """Set the quota of a tag, or without one of the C pool; ``name`` is the pool's."""
     wanted = ffi.new("pp_quota *")
+    text("tag", tag, f" of a quota of pool {name!r}")
     what = f"quota of tag {tag!r}" if tag else "quota"
     fill_quota(wanted, quota, what)
     status = lib.pp_pool_set_quota(native, _intern(native, tag) if tag else 0, wanted)
@@ -142,6 +144,7 @@ def quota_levels(pool: Pool, tag: str = "") -> QuotaLevels:
     Raises ``Unsupported`` for a pool that was created without a quota of the kind.
     """
     out = ffi.new("pp_quota_levels *")
+    text("tag", tag, f" of a quota of pool {pool.name!r}")
     status = lib.pp_pool_quota_levels(pool.native, _intern(pool.native, tag) if tag else 0, out)
     if status:
         what = f"quota_levels of tag {tag!r}" if tag else "quota_levels"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any, Unpack
@@ -11,7 +12,7 @@ from pools.errors import PoolValueError, error_for
 from pools.learning import CLASSES_MAX, histogram, learn_classes
 from pools.memory import OwnMemory
 from pools.options import RegionOptions, create
-from pools.parameters import text, whole
+from pools.parameters import power_of_two, text, whole
 from pools.pool import Pool
 from pools.trace import Trace
 
@@ -41,6 +42,7 @@ class SizeClassPool(OwnMemory, Pool):
 
     strategy = "sizeclass"
     _larger = "create the pool with a larger capacity"
+    _wider = "create the pool with a larger max_block"
 
     def __init__(
         self,
@@ -82,10 +84,8 @@ class SizeClassPool(OwnMemory, Pool):
 
     def granted(self, size: int) -> int:
         """The bytes that a request of ``size`` bytes gets. Raises ``PoolValueError`` if none."""
-        if not 0 < size <= self.max_block:
-            raise PoolValueError(
-                f"a block of {size} bytes from pool {self.name!r}: it serves 1 to {self.max_block} bytes"
-            )
+        if not 0 < operator.index(size) <= self.max_block:
+            raise self._size_refusal(size)
         return lib.pp_sizeclass_granted(self._c, size)
 
     @staticmethod
@@ -121,11 +121,7 @@ def _check_configuration(
         of,
         f"give max_block={max_block} to {_CAPACITY_MAX} bytes",
     )
-    whole("alignment", alignment, 0, 4096, of, "give 0 or a power of two from 8 to 4096")
-    if alignment and (alignment & (alignment - 1) or not 8 <= alignment <= 4096):
-        raise PoolValueError(
-            f"alignment={alignment} of pool {name!r}: give 0 or a power of two from 8 to 4096"
-        )
+    power_of_two("alignment", alignment, 8, 4096, of, zero=True)
     if classes is None:
         return
     if isinstance(classes, (str, bytes)) or not isinstance(classes, Sequence):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import Any, Unpack
 
 from pools._native import ffi, lib
-from pools.errors import error_for
+from pools.errors import PoolValueError, error_for
 from pools.memory import OwnMemory
 from pools.options import RegionOptions, create
-from pools.parameters import text, whole
+from pools.parameters import power_of_two, text, whole
 from pools.pool import Pool
 
 __all__ = ["SlabPool"]
@@ -34,6 +35,7 @@ class SlabPool(OwnMemory, Pool):
 
     strategy = "slab"
     _larger = "create the pool with a larger block_count or max_count"
+    _wider = "create the pool with a larger block_size"
 
     def __init__(
         self,
@@ -59,10 +61,11 @@ class SlabPool(OwnMemory, Pool):
             ("block_size", 1, _BLOCK_MAX),
             ("block_count", 1, _COUNT_MAX),
             ("max_count", 1, _COUNT_MAX),
-            ("alignment", 0, _COUNT_MAX),
             ("guaranteed", 0, _COUNT_MAX),
         ):
             about[what] = whole(what, about[what], low, high, of)
+        about["alignment"] = power_of_two("alignment", alignment, 16, mmap.PAGESIZE, of, zero=True)
+        _check_counts(about, of)
         config = ffi.new("pp_slab_config *")
         config.block_bytes = about["block_size"]
         config.block_count = about["block_count"]
@@ -81,3 +84,15 @@ class SlabPool(OwnMemory, Pool):
             )
         super().__init__(native, strict=options.get("strict", False), about=about)
         self.block_size = block_size
+
+
+def _check_counts(about: dict[str, Any], of: str) -> None:
+    count, most, guaranteed = about["block_count"], about["max_count"], about["guaranteed"]
+    if most < count:
+        raise PoolValueError(
+            f"max_count={most}{of}: it begins with block_count={count}; give that or more, or leave it out"
+        )
+    if guaranteed > count:
+        raise PoolValueError(
+            f"guaranteed={guaranteed}{of}: it begins with block_count={count}; give 0 to {count}"
+        )

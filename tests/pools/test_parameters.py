@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -15,12 +16,15 @@ from pools import (
     MallocPool,
     PoolValueError,
     Quota,
+    QuotaExceeded,
     SizeClassPool,
     SlabPool,
     Unsupported,
     quota_levels,
     set_quota,
 )
+
+from .conftest import make
 
 
 @pytest.mark.parametrize(
@@ -45,11 +49,111 @@ from pools import (
         (lambda: MallocPool(max_bytes="x"), "max_bytes='x' of a MallocPool"),
         (lambda: BuddyMap("x"), "length='x' of a BuddyMap"),
         (lambda: set_quota(SlabPool(4096, 8, quota=1), 1, 5), "tag=5"),
+        (lambda: set_quota(SlabPool(4096, 8, quota=1), 1, []), "tag=[]"),
+        (lambda: quota_levels(SlabPool(4096, 8, quota=1), None), "tag=None"),
+        (lambda: SlabPool(4096, 8, quota=Quota(high=9, low="")), "quota: low=''"),
+        (lambda: SlabPool(4096, 8).attach("trace"), "attach of 'trace' to pool 'slab'"),
+        (lambda: SlabPool(4096, 8).trim(math.nan), "keep_bytes=nan of trim of pool 'slab'"),
+        (lambda: SlabPool(4096, 8).inspect("7"), "handle='7' of pool 'slab'"),
+        (lambda: SlabPool(4096, 8).sample("x"), "interval_seconds='x' of sample of pool 'slab'"),
+        (lambda: SlabPool(4096, 8).register(1.5), "offset=1.5 of register of pool 'slab'"),
+        (lambda: SlabPool(4096, 8, debug=Debug(canaries="no")), "canaries='no' of Debug()"),
+        (lambda: SlabPool(4096, 8, debug=Debug(history=None)), "history=None of Debug()"),
+        (
+            lambda: CompactingPool(auto_compact=AutoCompact(cpu_percent="x")),
+            "cpu_percent='x' of auto_compact",
+        ),
+        (
+            lambda: CompactingPool(auto_compact=AutoCompact(index_percent=1.5)),
+            "index_percent=1.5 of auto_compact",
+        ),
+        (
+            lambda: CompactingPool(auto_compact=AutoCompact(burst_seconds="x")),
+            "burst_seconds='x' of auto_compact",
+        ),
+        (lambda: MallocPool(5), "library=5 of a MallocPool"),
+        (lambda: SizeClassPool.learn(5), "learn from 5"),
+        (lambda: SizeClassPool.learn([8], 1.5), "classes=1.5 to learn"),
+        (lambda: SizeClassPool.learn([8], alignment="x"), "alignment='x' of classes to learn"),
     ],
 )
 def test_a_parameter_of_the_wrong_type_is_refused_by_name_and_value(create, told):
     with pytest.raises(TypeError, match=re.escape(told)):
         create()
+
+
+@pytest.mark.parametrize(
+    ("create", "told"),
+    [
+        (lambda: SlabPool(64, 8, max_count=7), "max_count=7 of pool 'slab': it begins with block_count=8"),
+        (lambda: SlabPool(64, 8, guaranteed=9), "guaranteed=9 of pool 'slab': it begins with block_count=8"),
+        (lambda: SlabPool(64, 8, alignment=24), "alignment=24 of pool 'slab': give 0 or a power of two"),
+        (lambda: BuddyPool(1 << 16, 48), "min_block=48 of pool 'buddy': give a power of two from 64"),
+        (lambda: BuddyPool(1 << 40), f"capacity={1 << 40} of pool 'buddy': give 1 to"),
+        (lambda: BuddyPool(1 << 33, 64), "or a larger min_block"),
+        (lambda: BuddyPool(8192, max_capacity=4096), "max_capacity=4096 of pool 'buddy': it begins with"),
+        (lambda: CompactingPool(alignment=8), "alignment=8 of pool 'compacting': give 0 or a power of two"),
+        (
+            lambda: CompactingPool(segment_size=4096),
+            "segment_size=4096 of pool 'compacting': give 0 or a power",
+        ),
+        (lambda: CompactingPool(auto_compact=AutoCompact(0)), "cpu_percent=0 of auto_compact of pool"),
+        (lambda: SlabPool(64, 8).trim(-1), "keep_bytes=-1 of trim of pool 'slab'"),
+        (lambda: SlabPool(64, 8).inspect(1 << 64), f"handle={1 << 64} of pool 'slab'"),
+        (lambda: SlabPool(64, 8).sample(math.inf), "interval_seconds=inf of sample of pool 'slab'"),
+        (lambda: SlabPool(64, 8).register(0, 1 << 40), f"size={1 << 40} of register of pool 'slab'"),
+        (lambda: SizeClassPool.learn([(1, 2, 3)]), "(1, 2, 3) is among them"),
+        (lambda: SizeClassPool.learn([8], 255), "classes=255 to learn"),
+    ],
+)
+def test_a_value_out_of_range_is_told_with_the_one_limit_that_it_breaks(create, told):
+    with pytest.raises(PoolValueError, match=re.escape(told)):
+        create()
+
+
+SIZES_REFUSED = {
+    0: "at least one byte; ask for 1 to",
+    -5: "at least one byte; ask for 1 to",
+    2**70: "its largest block has .* ask for at most",
+}
+
+
+@pytest.mark.parametrize("size", SIZES_REFUSED)
+@pytest.mark.parametrize("call", ["acquire", "acquire_many", "resize"])
+def test_a_size_that_no_block_has_is_told_the_one_reason_and_what_to_do(strategy, call, size):
+    with make(strategy) as pool, pool.acquire(100) as lease:
+        calls = {
+            "acquire": lambda: pool.acquire(size),
+            "acquire_many": lambda: pool.acquire_many(2, size),
+            "resize": lambda: lease.resize(size),
+        }
+        with pytest.raises(PoolValueError, match=SIZES_REFUSED[size]) as caught:
+            calls[call]()
+        assert str(size) in str(caught.value)
+        assert "overflows" not in str(caught.value)
+
+
+def test_what_serves_larger_blocks_is_named():
+    for pool, remedy in (
+        (SlabPool(64, 2), "block_size"),
+        (SizeClassPool(1000), "max_block"),
+        (BuddyPool(1 << 16), "max_capacity"),
+        (CompactingPool(1 << 18), "larger capacity"),
+    ):
+        with pool, pytest.raises(PoolValueError, match=remedy):
+            pool.acquire(1 << 40)
+    with (
+        BuddyPool(1 << 16, block_size=1 << 20) as pool,
+        pytest.raises(PoolValueError, match="smaller block_size"),
+    ):
+        pool.acquire()
+    with SizeClassPool() as pool, pytest.raises(PoolValueError, match="no default size"):
+        pool.acquire()
+
+
+def test_a_name_that_is_no_unicode_is_taken():
+    with SlabPool(64, 2, name="\ud800", quota=64) as pool, pool.acquire(), pytest.raises(QuotaExceeded):
+        pool.acquire()
 
 
 @pytest.mark.parametrize("size", [-1, 0, 2**30 + 1, 2**62, 2**70])

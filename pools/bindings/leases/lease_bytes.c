@@ -1,5 +1,4 @@
 /* lease_bytes.c - what a lease lets its owner do with the bytes of the block. */
-#include <inttypes.h>
 #include <string.h>
 
 #include "leases.h"
@@ -60,18 +59,22 @@ int lease_buffer(PyObject *op, Py_buffer *out, int flags)
     return result;
 }
 
-/* Bytes `offset` to `end` of the block; false with PoolValueError where it has not so many. */
-static bool inside(Lease *self, const char *what, Py_ssize_t offset, Py_ssize_t bytes)
+/* Whether the block has `bytes` bytes from `offset` on; false with PoolValueError. `at` and `length` are what they
+ * were read from, which may be beyond the range; NULL for 0 and for a number that is not. */
+static bool inside(Lease *self, const char *what, Py_ssize_t offset, Py_ssize_t bytes, PyObject *at,
+                   PyObject *length)
 {
     if (offset >= 0 && bytes >= 0 && bytes <= self->size && offset <= self->size - bytes) return true;
+    PyObject *number = NULL;
     if (offset < 0 || offset > self->size)
         raise_because(PP_SIZE, self->pool, "the offset is outside of the block", "stay within the block",
-                      "%s at offset %zd of a block of %zd bytes of", what, offset, self->size);
-    else
+                      "%s at offset %S of a block of %zd bytes of", what, at, self->size);
+    else if (length || (length = number = PyLong_FromSsize_t(bytes)))
         raise_because(PP_SIZE, self->pool,
                       bytes < 0 ? "the size is negative" : "the bytes reach beyond the block",
-                      "stay within the block", "%s of %zd bytes at offset %zd of a block of %zd bytes of",
-                      what, bytes, offset, self->size);
+                      "stay within the block", "%s of %S bytes at offset %zd of a block of %zd bytes of",
+                      what, length, offset, self->size);
+    Py_XDECREF(number);
     return false;
 }
 
@@ -90,17 +93,18 @@ static PyObject *read_bytes(Lease *self, PyObject *args, PyObject *kwargs)
     if (!lease_live(self, "read")) return NULL;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:read", names, &given, &size)) return NULL;
     if (read_offset(given, &offset) < 0) return NULL;
+    PyObject *length = size == Py_None ? NULL : size;
     Py_ssize_t bytes = 0; /* where the offset is outside, of which it tells */
-    if (size != Py_None)
+    if (length)
         bytes = PyNumber_AsSsize_t(size, NULL);
     else if (offset >= 0 && offset <= self->size)
         bytes = self->size - offset;
     if (bytes == -1 && PyErr_Occurred()) return NULL;
-    if (!inside(self, "read", offset, bytes)) return NULL;
+    if (!inside(self, "read", offset, bytes, given, length)) return NULL;
     PyObject *copy = PyBytes_FromStringAndSize(NULL, bytes);
     if (!copy) return NULL;
     /* Arguments and allocations may have run code that ended the lease. */
-    if (!reachable(self, "read") || !inside(self, "read", offset, bytes)) {
+    if (!reachable(self, "read") || !inside(self, "read", offset, bytes, given, length)) {
         Py_DECREF(copy);
         return NULL;
     }
@@ -128,7 +132,7 @@ static PyObject *write_bytes(Lease *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     PyObject *written = PyLong_FromSsize_t(source.len);
-    if (written && reachable(self, "write") && inside(self, "write", offset, source.len)) {
+    if (written && reachable(self, "write") && inside(self, "write", offset, source.len, given, written)) {
         memmove((char *)self->data + offset, source.buf, (size_t)source.len);
     } else {
         Py_CLEAR(written);
@@ -144,19 +148,11 @@ PyObject *lease_write(PyObject *op, PyObject *args, PyObject *kwargs)
 
 static PyObject *refuse_resize(Lease *self, pp_status status, PyObject *size)
 {
-    if (status == PP_EXHAUSTED) {
-        PyObject *error =
-            PyObject_CallMethod((PyObject *)self->pool, "_refusal", "iiO", (int)status, 1, size);
-        if (error) PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-        Py_XDECREF(error);
-        return NULL;
-    }
-    if (status == PP_SIZE) {
-        char remedy[64];
-        PyOS_snprintf(remedy, sizeof remedy, "give 1 to %" PRIu64 " bytes", (uint64_t)self->pool->max_bytes);
-        return raise_because(status, self->pool, "the size is outside of what this pool serves", remedy,
-                             "resize to %S bytes of a block of", size);
-    }
+    PyObject *pool = (PyObject *)self->pool;
+    if (status == PP_EXHAUSTED || status == PP_QUOTA)
+        return raise_made(PyObject_CallMethod(pool, "_refusal", "iiOs", (int)status, 1, size, "resize to"));
+    if (status == PP_SIZE)
+        return raise_made(PyObject_CallMethod(pool, "_size_refusal", "Os", size, "resize to"));
     return raise_status(status, self->pool, NULL, "resize to %S bytes of a block of", size);
 }
 

@@ -311,6 +311,9 @@ PyObject *raise_status(pp_status status, Lender *pool, const char *remedy, const
 PyObject *raise_because(pp_status status, Lender *pool, const char *why, const char *remedy,
                         const char *format, ...);
 
+/* Raises an exception that Python code made, whose reference it takes; NULL for none, and one set. Always NULL. */
+PyObject *raise_made(PyObject *error);
+
 /* pools.lease.site_text(). */
 PyObject *site_text(PyObject *code, int instruction);
 

@@ -4,8 +4,6 @@
  * __index__) comes before the block is acquired, and so does every allocation. The site is marked only
  * around the core's call, and for this thread: others acquire while it waits there, and so may what a
  * callback of the pool's runs. */
-#include <inttypes.h>
-
 #include "leases.h"
 
 PyTypeObject *lender_type;
@@ -105,7 +103,6 @@ int lender_read_tag(Lender *self, PyObject *tag, uint32_t *out)
 
 static int read_size(Lender *self, PyObject *size, size_t *out)
 {
-    char remedy[64];
     Py_ssize_t bytes = (Py_ssize_t)self->default_size;
     if (size && size != Py_None) {
         bytes = PyNumber_AsSsize_t(size, NULL); /* beyond the range: the nearest */
@@ -113,11 +110,7 @@ static int read_size(Lender *self, PyObject *size, size_t *out)
     }
     *out = (size_t)bytes;
     if (bytes > 0 && *out <= self->max_bytes) return 0;
-    PyOS_snprintf(remedy, sizeof remedy, "it serves 1 to %" PRIu64 " bytes", (uint64_t)self->max_bytes);
-    if (size && size != Py_None)
-        raise_status(PP_SIZE, self, remedy, "a block of %S bytes from", size);
-    else
-        raise_status(PP_SIZE, self, remedy, "a block of the default size, %zd bytes, from", bytes);
+    raise_made(PyObject_CallMethod((PyObject *)self, "_size_refusal", "O", size ? size : Py_None));
     return -1;
 }
 
@@ -168,11 +161,8 @@ static pp_status take(pp_pool *pool, const request *wanted, pp_block *out)
 
 static PyObject *refuse(Lender *self, pp_status status, Py_ssize_t count, size_t bytes)
 {
-    PyObject *error =
-        PyObject_CallMethod((PyObject *)self, "_refusal", "inn", (int)status, count, (Py_ssize_t)bytes);
-    if (error) PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    Py_XDECREF(error);
-    return NULL;
+    return raise_made(
+        PyObject_CallMethod((PyObject *)self, "_refusal", "inn", (int)status, count, (Py_ssize_t)bytes));
 }
 
 /* ---- handing out ------------------------------------------------------------------------------- */
@@ -312,7 +302,7 @@ static PyObject *lender_release_many(PyObject *op, PyObject *batch_or_leases)
         return PyObject_CallMethod(op, "_release_each", "O", batch_or_leases);
     Batch *released = (Batch *)batch_or_leases;
     if (released->pool == (Lender *)op) return batch_release(released);
-    return raise_status(PP_FOREIGN, (Lender *)op, NULL, "release of the batch %R to", released);
+    return refuse_counted(PP_FOREIGN, (Lender *)op, "", NULL, "release of the batch %R to", released);
 }
 
 /* ---- what the Python side of the pool needs -------------------------------------------------------- */

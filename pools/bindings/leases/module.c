@@ -7,6 +7,13 @@
 /* Set by pools/lease.py. */
 static PyObject *error_for, *text_of_site, *warn_of_lost;
 
+PyObject *raise_made(PyObject *error)
+{
+    if (error) PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_XDECREF(error);
+    return NULL;
+}
+
 static PyObject *raise_about(pp_status status, Lender *pool, const char *why, const char *remedy,
                              const char *format, va_list values)
 {
@@ -14,11 +21,9 @@ static PyObject *raise_about(pp_status status, Lender *pool, const char *why, co
     PyObject *name = what ? PyObject_GetAttrString((PyObject *)pool, "name") : NULL;
     PyObject *full = name ? PyUnicode_FromFormat("%U pool %R", what, name) : NULL;
     PyObject *native = pool->home ? pool->home->keep : Py_None;
-    PyObject *error =
+    raise_made(
         full ? PyObject_CallFunction(error_for, "iOsOs", (int)status, full, remedy ? remedy : "", native, why)
-             : NULL;
-    if (error) PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    Py_XDECREF(error);
+             : NULL);
     Py_XDECREF(full);
     Py_XDECREF(name);
     Py_XDECREF(what);

@@ -47,12 +47,14 @@ static PyObject *hold(Pin *self, pin_note *note)
 {
     Home *home = self->home;
     void *data;
-    self->handle = note->handle;
-    pp_status status = home_pin(home, note->handle, PP_PIN_USER, &data);
+    pp_handle handle = self->handle = note->handle;
+    pp_status status = home_pin(home, handle, PP_PIN_USER, &data);
     if (status != PP_OK) {
         self->handle = 0;
         PyMem_Free(note);
-        return raise_status(status, self->lease->pool, NULL, "pin in");
+        return raise_status(status, self->lease->pool,
+                            status == PP_CLOSED ? "pin before close(); read() and write() still work" : NULL,
+                            "pin of block %u of", (unsigned)pp_handle_index(handle));
     }
     if (self->lease->data) {
         self->note = note;
