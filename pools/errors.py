@@ -145,6 +145,7 @@ _REMEDIES: dict[str, str] = {
     "NO_MEMORY": "ask for fewer or smaller blocks, or raise the memory limit of the process",
     "WRONG_THREAD": "create the pool with thread_safe=True, or call adopt() in the thread that takes it over",
     "PINNED": "leave the pin's with-block first",
+    "BUSY": "do that when the call that called back has returned; releases are taken meanwhile",
     "QUOTA": "release blocks that count against it sooner, or raise it with set_quota()",
     "TIMEOUT": "release blocks sooner, give more timeout, or create the pool larger",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pools import CompactingPool, PoolValueError, Unsupported
+from pools import CompactingPool, PoolError, PoolValueError, Unsupported
 
 
 def test_write_takes_any_contiguous_bytes(pool):
@@ -78,3 +78,22 @@ def test_a_block_that_grew_while_it_was_pinned_has_no_address_once_it_is_not():
                 view[:4] = b"mine"
             assert lease.read(0, 4) == b"mine"
         assert pool.stats().live_blocks == 0
+
+
+def test_what_is_told_of_a_move_is_refused_all_but_releases_and_told_when():
+    told = []
+    with CompactingPool(1 << 18) as pool:
+        gap, moved, other = (pool.acquire(4096) for _ in range(3))
+        gap.release()
+
+        def on_move(*_):
+            with pytest.raises(PoolError, match=r"inside a callback.*has returned") as caught:
+                moved.read()
+            told.append(caught.value.status)
+            if len(told) == 1:
+                other.release()
+
+        pool.on_move(on_move)
+        pool.compact()
+        moved.release()
+        assert set(told) == {"BUSY"}
