@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "buddy_pool.h"
+#include "layer.h"
 
 /* ---- events --------------------------------------------------------------------------- */
 
@@ -148,6 +149,7 @@ static void take_home(void *context, uint32_t index)
     buddy *b = context;
     end_ownership(b, index);
     pp_bump(&b->base.remote_releases, 1);
+    if (PP_UNLIKELY(b->base.retains)) pp_debug_unknown_came_home(&b->base, pp_slots_handle(&b->slots, index));
 }
 
 size_t pp_buddy_drain(buddy *b)

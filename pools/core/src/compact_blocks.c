@@ -71,6 +71,7 @@ static void take_home(void *context, uint32_t index)
     compacting *c = context;
     end_ownership(c, index);
     pp_bump(&c->base.remote_releases, 1);
+    if (PP_UNLIKELY(c->base.retains)) pp_debug_unknown_came_home(&c->base, pp_slots_handle(&c->slots, index));
 }
 
 size_t pp_compact_drain(compacting *c)

@@ -45,6 +45,11 @@ pp_status pp_debug_release_away(pp_debug *d, pp_handle handle)
     return PP_OK;
 }
 
+void pp_debug_unknown_came_home(pp_pool *pool, pp_handle handle)
+{
+    pp_debug_of(pool)->layer.below->unpin(pool, handle, PP_PIN_USER);
+}
+
 static void bring_home(pp_debug *d, pp_side *side)
 {
     uint32_t at = atomic_exchange_explicit(&side->away, 0, memory_order_acquire);

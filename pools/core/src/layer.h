@@ -32,6 +32,11 @@ pp_status pp_layer_push(pp_pool *pool, pp_layer_kind kind, pp_layer *layer);
 /* The pool's layer of a kind; NULL without one. */
 static inline pp_layer *pp_layer_of(const pp_pool *pool, pp_layer_kind kind) { return pool->layers[kind]; }
 
+/* A block has come home, released by another thread, by the strategy's own way and not by the debug layer's: so
+ * the layer never knew of it, as of a buddy's reserved range, and nobody but this takes the pin away that answers to
+ * pool->retains. Owner, inside. */
+void pp_debug_unknown_came_home(pp_pool *pool, pp_handle handle);
+
 /* Is the block of a handle outside the strategy's memory, with the policy's fallback? Then how its bytes at
  * `offset` are copied to `to` or from `from`, whichever is not NULL. */
 bool pp_policy_elsewhere(const pp_pool *pool, pp_handle handle);

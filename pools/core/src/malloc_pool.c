@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "layer.h"
 #include "malloc_heap.h"
 #include "malloc_levels.h"
 #include "notify.h"
@@ -117,6 +118,7 @@ static void take_home(void *context, uint32_t index)
     malloc_pool *m = context;
     end_ownership(m, index);
     pp_bump(&m->base.remote_releases, 1);
+    if (PP_UNLIKELY(m->base.retains)) pp_debug_unknown_came_home(&m->base, pp_slots_handle(&m->slots, index));
 }
 
 static void drain(malloc_pool *m)

@@ -1,6 +1,7 @@
 /* sizeclass_remote.c - way_home.h for the size classes; a span is some of its groups.
  *
  * A span cannot go back to the runs while a block of it is on its way home: that block is not free yet. */
+#include "layer.h"
 #include "sizeclass_pool.h"
 
 static bool known(const void *table, pp_handle handle) { return pp_sc_known(table, handle); }
@@ -21,6 +22,7 @@ static bool take_home(void *context, pp_handle handle)
     if (!pp_sc_owned(s, handle)) return false;
     pp_sc_end_ownership(s, pp_handle_index(handle));
     pp_bump(&s->base.remote_releases, 1);
+    if (PP_UNLIKELY(s->base.retains)) pp_debug_unknown_came_home(&s->base, handle);
     return true;
 }
 

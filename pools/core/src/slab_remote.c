@@ -3,6 +3,7 @@
  * The owner's releases and those of others meet in two places. A release by the owner looks for the block on its way
  * home first (pp_slab_owned()), and ends the time in which claims are trusted (pp_slab_end_here()); it begins
  * again when as many blocks as there are have come home one after the other. */
+#include "layer.h"
 #include "notify.h"
 #include "slab_pool.h"
 
@@ -66,6 +67,7 @@ static PP_SLOW bool take_home_slowly(homecoming *of, pp_handle handle)
     if (!pp_slots_owned(&s->slots, handle)) return false;
     s->slots.top = of->top;
     pp_slab_end_ownership(s, pp_handle_index(handle));
+    if (PP_UNLIKELY(s->base.retains)) pp_debug_unknown_came_home(&s->base, handle);
     of->top = s->slots.top;
     pp_bump(&s->base.remote_releases, 1);
     return true;

@@ -108,6 +108,10 @@ static void a_reserved_range_is_the_strategys_alone(void)
     test_thread_join(thread);
     pp_block other = acquired(pool, 100, 0);
     CHECK_EQ(pp_pool_release(pool, other.handle), PP_OK);
+    pp_pool_trim(pool, 0); /* lets go of what waits */
+    CHECK_EQ(stats_of(pool).deferred_blocks + stats_of(pool).pinned_blocks, 0);
+    CHECK_EQ(pp_buddy_reserve(pool, 4096, 4096, 0, &again), PP_OK);
+    CHECK_EQ(pp_pool_release(pool, again.handle), PP_OK);
     sound(pool);
     pp_pool_destroy(pool);
 }

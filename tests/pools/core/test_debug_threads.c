@@ -100,6 +100,42 @@ static void a_block_on_its_way_home_counts_as_released(void)
     }
 }
 
+static int acquire_one(void *context, const pp_block_info *info)
+{
+    pp_block *block = context;
+    (void)info;
+    CHECK_EQ(pp_pool_acquire(block->data, 300, 0, block), PP_OK);
+    return 1;
+}
+
+/* A visitor that does what he must not: the layer has no record of the block. */
+static void what_a_visitor_acquired_comes_back_from_another_thread(void)
+{
+    for (int s = 0; s < STRATEGIES; s++) {
+        pp_debug_config config = levels();
+        config.guards = 0;
+        exchange e = {.pool = debugged(s, config)};
+        test_thread thread;
+        pp_block next = acquired(e.pool, 300, 0), block = {.data = e.pool};
+        CHECK_EQ(pp_pool_walk(e.pool, acquire_one, &block), PP_STOPPED);
+        atomic_store(&e.slot[0], block.handle);
+        atomic_store(&e.done, true);
+        CHECK_EQ(test_thread_start(&thread, release_what_comes, &e), 0);
+        test_thread_join(thread);
+        CHECK_EQ(atomic_load(&e.refused), 0);
+        CHECK_EQ(stats_of(e.pool).live_blocks, 1);
+        CHECK_EQ(pp_pool_release(e.pool, next.handle), PP_OK);
+        for (int i = 0; i < 2 * BLOCKS; i++) {
+            next = acquired(e.pool, 300, 0);
+            CHECK_EQ(pp_pool_release(e.pool, next.handle), PP_OK);
+        }
+        pp_pool_trim(e.pool, 0);
+        CHECK_EQ(stats_of(e.pool).deferred_blocks + stats_of(e.pool).pinned_blocks, 0);
+        sound(e.pool);
+        pp_pool_destroy(e.pool);
+    }
+}
+
 /* ---- shared pools ---------------------------------------------------------------------------- */
 
 static void *work(void *context)
@@ -196,6 +232,7 @@ int main(void)
 {
     RUN(others_release_the_owners_blocks);
     RUN(a_block_on_its_way_home_counts_as_released);
+    RUN(what_a_visitor_acquired_comes_back_from_another_thread);
     RUN(threads_share_a_watched_pool);
     RUN(a_callback_may_release_and_no_more);
     return report();
