@@ -205,7 +205,7 @@ static pp_status shared_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp
     pp_status status = resize_held(b, handle, bytes, out);
     bool refused = status == PP_EXHAUSTED || status == PP_NO_MEMORY ||
                    (status == PP_PINNED && pp_buddy_may_grow(b, handle, bytes));
-    bool more = refused && pp_racks_any(b->racks);
+    bool more = refused && pp_magazines_any(&b->racks->magazines);
     if (!more) pp_buddy_note_resize(b, handle, bytes, status);
     pp_racks_come_out(b->racks);
     pp_magazine_leave(&m->head);
@@ -222,7 +222,7 @@ pp_status pp_buddy_shared_reserve(buddy *b, uint32_t unit, uint32_t end, size_t 
     pp_rack_magazine *m = pp_racks_enter(b->racks);
     pp_racks_go_in(b->racks, m);
     pp_status status = pp_buddy_reserve_inside(b, unit, end, bytes, tag, out);
-    bool more = status != PP_OK && pp_racks_any(b->racks);
+    bool more = status != PP_OK && pp_magazines_any(&b->racks->magazines);
     if (status != PP_OK && !more) pp_note_failure(&b->base, bytes, tag, status);
     pp_racks_come_out(b->racks);
     pp_magazine_leave(&m->head);

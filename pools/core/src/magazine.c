@@ -46,6 +46,23 @@ bool pp_magazines_busy(const pp_magazines *magazines)
     return false;
 }
 
+static uint64_t releases(const pp_magazines *magazines, uint64_t left)
+{
+    uint64_t sum = 0;
+    for (; left; left &= left - 1)
+        sum += atomic_load_explicit(&pp_magazines_first(magazines, left)->released, memory_order_acquire);
+    return sum;
+}
+
+bool pp_magazines_any(const pp_magazines *magazines)
+{
+    uint64_t used = pp_magazines_used(magazines), before = releases(magazines, used);
+    for (uint64_t left = used; left; left &= left - 1)
+        if (atomic_load_explicit(&pp_magazines_first(magazines, left)->count, memory_order_acquire))
+            return true;
+    return pp_magazines_used(magazines) != used || releases(magazines, used) != before;
+}
+
 void pp_magazines_seize(pp_magazines *magazines)
 {
     for (uint32_t at = 0; at < PP_MAGAZINES; at++)

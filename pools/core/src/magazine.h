@@ -18,9 +18,18 @@
  *
  *   Invariant: a free block is in exactly one of: a magazine, the depot, or the hands of the thread that is
  *   moving it. Everything in a magazine, its counters included, is touched only between enter and leave,
- *   or read relaxed by statistics.
+ *   or read relaxed by statistics. Blocks move between magazines, and between one and the depot, only
+ *   under the pool's lock; what owners take and give needs none.
  *   Memory order: enter is acquire and leave is release, so that what one thread did to a
  *   block happens before the next thread hands it out.
+ *
+ * Exhaustion. A pool refuses a request only if there was a moment, between the call's beginning and its end, at
+ * which nothing that was free could have served it. The depot is looked at under the lock. Magazines are
+ * read one after the other while their owners go on: a block may come into one that was already found empty
+ * when the last one leaves one that is still to be looked at, and then each of them is empty when it is looked at, and
+ * never were all of them. So they are only believed to be empty where none of them counted a release
+ * meanwhile (pp_magazines_any()): under the lock nothing else fills one.
+ *
  *   Lock order: magazines, then the pool's lock. A thread inside one magazine enters a second
  *   one only by trying, and leaves its own before it tries again: who is inside the other may
  *   want all of them (pp_magazines_seize()). */
@@ -98,6 +107,22 @@ static inline pp_magazine *pp_magazine_enter(pp_magazines *magazines)
 }
 
 PP_STATIC_ASSERT(PP_MAGAZINES == 1 << 6, "the hash gives six bits, and so many bits say which are used");
+
+/* Blocks in it. Any thread. */
+static inline uint32_t pp_magazine_count(const pp_magazine *magazine)
+{
+    return atomic_load_explicit(&((pp_magazine *)magazine)->count, memory_order_relaxed);
+}
+
+/* Inside of it. Who reads it with acquire sees the releases that this thread has seen: pp_magazines_any(). */
+static inline void pp_magazine_set_count(pp_magazine *magazine, uint32_t count)
+{
+    atomic_store_explicit(&magazine->count, count, memory_order_release);
+}
+
+/* Does any of them hold a block? False only where there was a moment in this call at which none did; true also
+ * where that cannot be told. Lock held. */
+bool pp_magazines_any(const pp_magazines *magazines);
 
 /* From now on others look into this magazine. Inside of it. */
 void pp_magazine_begin(pp_magazines *magazines, pp_magazine *magazine);

@@ -61,11 +61,6 @@ pp_rack_magazine *pp_rack_magazine_ready(pp_racks *racks, pp_magazine *magazine)
 
 /* ---- between magazine and depot -------------------------------------------------------------------- */
 
-static uint32_t count_of(const pp_magazine *magazine)
-{
-    return atomic_load_explicit(&((pp_magazine *)magazine)->count, memory_order_relaxed);
-}
-
 /* Counts blocks that come into a magazine, or leave it where `blocks` is below 0, on both sides; readers of the
  * books see that a move is under way. Lock held. */
 static void count_move(pp_racks *racks, pp_rack_magazine *m, uint32_t number, int32_t blocks)
@@ -74,7 +69,7 @@ static void count_move(pp_racks *racks, pp_rack_magazine *m, uint32_t number, in
     pp_bump(&racks->moves, 1);
     atomic_thread_fence(memory_order_release);
     racks->depot->count(racks->pool, number, blocks);
-    atomic_store_explicit(&m->head.count, count_of(&m->head) + (uint32_t)blocks, memory_order_relaxed);
+    pp_magazine_set_count(&m->head, pp_magazine_count(&m->head) + (uint32_t)blocks);
     atomic_store_explicit(&m->stored, stored + (int64_t)blocks * m->racks[number].stride,
                           memory_order_relaxed);
     atomic_store_explicit(&racks->moves, pp_read(&racks->moves) + 1, memory_order_release);
@@ -147,7 +142,7 @@ void pp_racks_empty(pp_racks *racks)
 {
     for (uint64_t left = pp_magazines_used(&racks->magazines); left; left &= left - 1) {
         pp_magazine *magazine = pp_magazines_first(&racks->magazines, left);
-        if (!count_of(magazine) || !pp_magazine_try(magazine)) continue;
+        if (!pp_magazine_count(magazine) || !pp_magazine_try(magazine)) continue;
         empty_one(racks, (pp_rack_magazine *)magazine);
         pp_magazine_leave(magazine);
     }
@@ -162,13 +157,6 @@ void pp_racks_go_in(pp_racks *racks, pp_rack_magazine *magazine)
 }
 
 void pp_racks_come_out(pp_racks *racks) { pp_lock_drop(&racks->pool->lock); }
-
-bool pp_racks_any(const pp_racks *racks)
-{
-    for (uint64_t left = pp_magazines_used(&racks->magazines); left; left &= left - 1)
-        if (count_of(pp_magazines_first(&racks->magazines, left))) return true;
-    return false;
-}
 
 void pp_racks_take_all_back(pp_racks *racks)
 {
@@ -198,12 +186,12 @@ size_t pp_racks_take_slowly(pp_racks *racks, pp_rack_magazine *m, size_t count, 
 {
     pp_racks_go_in(racks, m);
     size_t done = take_locked(racks, count, bytes, tag, out, why);
-    if (done < count && count_of(&m->head)) {
+    if (done < count && pp_magazine_count(&m->head)) {
         empty_one(racks, m);
         racks->depot->settle(racks->pool);
         done += take_locked(racks, count - done, bytes, tag, out + done, why);
     }
-    bool more = done < count && pp_racks_any(racks);
+    bool more = done < count && pp_magazines_any(&racks->magazines);
     if (done < count && !more) pp_note_failure(racks->pool, bytes, tag, *why);
     pp_racks_come_out(racks);
     pp_magazine_leave(&m->head);
@@ -341,7 +329,7 @@ static pp_status check_one(const pp_racks *racks, const pp_rack_magazine *m, che
         blocks += count;
         bytes += (uint64_t)count * rack->stride;
     }
-    if (blocks != count_of(&m->head))
+    if (blocks != pp_magazine_count(&m->head))
         return fault_at(fault, blocks, "blocks in a magazine: the counter differs");
     if (bytes != pp_rack_magazine_bytes(m))
         return fault_at(fault, bytes, "bytes in a magazine: the counters differ");

@@ -26,8 +26,8 @@
  *
  * Exhaustion: where the depot has nothing and there is no memory for more, the caller's magazine is emptied into
  * it; and where that does not do and magazines hold blocks, all of them are entered and emptied, so that what
- * is free comes together, and the call is tried once more before they are left. So a block that nobody owns all
- * the while is found, in whatever size or magazine it lay. */
+ * is free comes together, and the call is tried once more before they are left. So who is refused was refused at a
+ * moment at which nothing free could have served him, in whatever size or magazine it lay (magazine.h). */
 #ifndef POOLPORT_RACKS_H
 #define POOLPORT_RACKS_H
 
@@ -160,9 +160,8 @@ static inline const pp_entry *pp_rack_top(pp_racks *racks, pp_rack_magazine *mag
 static inline void pp_rack_pop(pp_rack_magazine *magazine, pp_rack *rack, size_t bytes)
 {
     pp_entry *top = atomic_load_explicit(&rack->top, memory_order_relaxed);
-    uint32_t count = atomic_load_explicit(&magazine->head.count, memory_order_relaxed);
     atomic_store_explicit(&rack->top, top - 1, memory_order_relaxed);
-    atomic_store_explicit(&magazine->head.count, count - 1, memory_order_relaxed);
+    pp_magazine_set_count(&magazine->head, pp_magazine_count(&magazine->head) - 1);
     pp_magazine_note_acquire(&magazine->head, bytes);
     pp_bump(&magazine->granted_added, rack->stride);
 }
@@ -187,8 +186,7 @@ static inline void pp_rack_push(pp_racks *racks, pp_rack_magazine *m, uint32_t n
     pp_entry *top = atomic_load_explicit(&rack->top, memory_order_relaxed) + 1;
     *top = entry;
     atomic_store_explicit(&rack->top, top, memory_order_relaxed);
-    atomic_store_explicit(&m->head.count, atomic_load_explicit(&m->head.count, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
+    pp_magazine_set_count(&m->head, pp_magazine_count(&m->head) + 1);
     pp_magazine_note_release(&m->head, requested);
     pp_bump(&m->granted_ended, rack->stride);
 }
@@ -202,9 +200,6 @@ void pp_racks_come_out(pp_racks *racks);
 /* The rest of an acquire, whose size the pool may serve. Leaves the magazine. */
 size_t pp_racks_take_slowly(pp_racks *racks, pp_rack_magazine *magazine, size_t count, size_t bytes,
                             uint32_t tag, pp_block *out, pp_status *why);
-
-/* Do magazines hold anything? Nothing comes from there to the depot meanwhile. Lock held. */
-bool pp_racks_any(const pp_racks *racks);
 
 /* Keeps everybody else out of pool and magazines; what was in those is in the depot then, and settled. From
  * outside of any magazine. The second lets them in again. */

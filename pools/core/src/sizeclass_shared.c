@@ -239,7 +239,8 @@ static pp_status shared_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp
     pp_rack_magazine *m = pp_racks_enter(&s->shared->racks);
     pp_racks_go_in(&s->shared->racks, m);
     pp_status status = resize_held(s, handle, bytes, out);
-    bool more = (status == PP_EXHAUSTED || status == PP_NO_MEMORY) && pp_racks_any(&s->shared->racks);
+    bool more =
+        (status == PP_EXHAUSTED || status == PP_NO_MEMORY) && pp_magazines_any(&s->shared->racks.magazines);
     pp_racks_come_out(&s->shared->racks);
     pp_magazine_leave(&m->head);
     if (!more) return status;

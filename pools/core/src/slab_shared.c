@@ -49,59 +49,54 @@ static pp_slab_magazine *enter(slab *s)
     return (pp_slab_magazine *)magazine;
 }
 
-static uint32_t count_of(const pp_slab_magazine *magazine)
-{
-    return atomic_load_explicit(&((pp_slab_magazine *)magazine)->head.count, memory_order_relaxed);
-}
-
-static void set_count(pp_slab_magazine *magazine, uint32_t count)
-{
-    atomic_store_explicit(&magazine->head.count, count, memory_order_relaxed);
-}
-
-/* Fills `mine`, which the caller is inside and which is empty, with up to half of the indices of some
- * other magazine that has any; how many. May leave `mine` and enter it again. */
+/* Fills `mine`, which is empty, with half of what some other magazine holds that nobody is inside of; how many.
+ * Lock held, inside of `mine`. */
 static uint32_t steal(slab *s, pp_slab_magazine *mine)
 {
     for (uint64_t left = pp_magazines_used(&s->magazines); left; left &= left - 1) {
         pp_slab_magazine *other = (pp_slab_magazine *)pp_magazines_first(&s->magazines, left);
-        if (other == mine) continue;
-        bool inside = false;
-        while (count_of(other) && !(inside = pp_magazine_try(&other->head))) {
-            pp_magazine_leave(&mine->head);
-            do pp_system_yield();
-            while (!pp_magazine_try(&mine->head));
-            uint32_t filled = count_of(mine);
-            if (filled) return filled; /* by whoever was here meanwhile */
-        }
-        if (!inside) continue;
-        uint32_t count = count_of(other), taken = (count + 1) / 2;
+        if (!pp_magazine_count(&other->head) || !pp_magazine_try(&other->head)) continue;
+        uint32_t count = pp_magazine_count(&other->head), taken = (count + 1) / 2;
         memcpy(mine->indices, other->indices + count - taken, taken * sizeof *mine->indices);
-        set_count(mine, taken);
-        set_count(other, count - taken);
+        pp_magazine_set_count(&other->head, count - taken);
         pp_magazine_leave(&other->head);
         if (taken) return taken;
     }
     return 0;
 }
 
-/* Puts up to half a magazine of blocks into an empty one: from the depot, or else from other threads. */
+/* Up to half a magazine of blocks into an empty one, from the depot or else from another magazine; how many.
+ * Lock held, inside of it. */
+static uint32_t draw(slab *s, pp_slab_magazine *magazine, pp_status *why)
+{
+    uint32_t count = 0, index;
+    *why = PP_OK;
+    while (count < PP_MAGAZINE_HALF && (index = take_from_depot(s, why)) != PP_SLOT_NONE)
+        magazine->indices[count++] = index;
+    if (!count) count = steal(s, magazine);
+    pp_magazine_set_count(&magazine->head, count);
+    return count;
+}
+
+/* Puts blocks into an empty magazine, or says why there are none. May leave it and enter it again: who is inside
+ * of one that has some may want all of them. */
 static pp_status refill(slab *s, pp_slab_magazine *magazine)
 {
-    pp_status why = PP_OK;
-    uint32_t count = 0;
-    pp_lock_take(&s->base.lock);
-    while (count < PP_MAGAZINE_HALF) {
-        uint32_t index = take_from_depot(s, &why);
-        if (index == PP_SLOT_NONE) break;
-        magazine->indices[count++] = index;
+    pp_status why;
+    for (;;) {
+        pp_lock_take(&s->base.lock);
+        uint32_t count = draw(s, magazine, &why);
+        bool none = !count && !pp_magazines_any(&s->magazines);
+        note_peak(s);
+        pp_magazine_peak_noted(&magazine->head);
+        pp_lock_drop(&s->base.lock);
+        if (count) return PP_OK;
+        if (none) return why;
+        pp_magazine_leave(&magazine->head);
+        do pp_system_yield();
+        while (!pp_magazine_try(&magazine->head));
+        if (pp_magazine_count(&magazine->head)) return PP_OK; /* by whoever was here meanwhile */
     }
-    set_count(magazine, count);
-    note_peak(s);
-    pp_magazine_peak_noted(&magazine->head);
-    pp_lock_drop(&s->base.lock);
-    if (count) return PP_OK;
-    return steal(s, magazine) ? PP_OK : why;
 }
 
 /* Sends the first `count` of a magazine to the depot. Lock held. */
@@ -111,6 +106,9 @@ static void send_home(slab *s, pp_slab_magazine *magazine, uint32_t count)
         uint32_t index = magazine->indices[i];
         pp_slots_stack(&s->slots, index, pp_slot_stamp(&s->slots.slots[index]));
     }
+    uint32_t left = pp_magazine_count(&magazine->head) - count;
+    memmove(magazine->indices, magazine->indices + count, left * sizeof *magazine->indices);
+    pp_magazine_set_count(&magazine->head, left);
 }
 
 /* Sends the older half of a full magazine to the depot. */
@@ -119,17 +117,14 @@ static void flush(slab *s, pp_slab_magazine *magazine)
     pp_lock_take(&s->base.lock);
     send_home(s, magazine, PP_MAGAZINE_HALF);
     pp_lock_drop(&s->base.lock);
-    memmove(magazine->indices, magazine->indices + PP_MAGAZINE_HALF, PP_MAGAZINE_HALF * sizeof(uint32_t));
-    set_count(magazine, PP_MAGAZINE_HALF);
 }
 
 void pp_shared_slab_empty_magazines(slab *s)
 {
     for (uint64_t left = pp_magazines_used(&s->magazines); left; left &= left - 1) {
         pp_slab_magazine *magazine = (pp_slab_magazine *)pp_magazines_first(&s->magazines, left);
-        if (!count_of(magazine) || !pp_magazine_try(&magazine->head)) continue;
-        send_home(s, magazine, count_of(magazine));
-        set_count(magazine, 0);
+        if (!pp_magazine_count(&magazine->head) || !pp_magazine_try(&magazine->head)) continue;
+        send_home(s, magazine, pp_magazine_count(&magazine->head));
         pp_magazine_leave(&magazine->head);
     }
 }
@@ -148,17 +143,17 @@ void pp_shared_slab_thaw(pp_pool *pool) { pp_magazines_thaw(&slab_of(pool)->maga
 /* One block from the magazine, or the reason why there is none. Inside the magazine. */
 static pp_status take_one(slab *s, pp_slab_magazine *magazine, size_t bytes, uint32_t tag, pp_block *out)
 {
-    uint32_t count = count_of(magazine);
+    uint32_t count = pp_magazine_count(&magazine->head);
     if (PP_UNLIKELY(count == 0)) {
         pp_status status = refill(s, magazine);
         if (status != PP_OK) {
             if (!s->base.spare) pp_bump(&magazine->head.failed, 1);
             return status;
         }
-        count = count_of(magazine);
+        count = pp_magazine_count(&magazine->head);
     }
     uint32_t index = magazine->indices[count - 1];
-    set_count(magazine, count - 1);
+    pp_magazine_set_count(&magazine->head, count - 1);
     pp_magazine_note_acquire(&magazine->head, bytes);
     pp_slab_open_memory(s, index);
     /* Before the handle becomes known: a release may follow from any thread at once. */
@@ -251,10 +246,10 @@ pp_status pp_shared_slab_release(pp_pool *pool, pp_handle handle)
     uint64_t requested = pp_slot_requested(slot);
     pp_slab_close_memory(s, index, 1);
     pp_slab_trace(s, PP_OP_FREE, handle, 0);
-    if (count_of(magazine) == 2 * PP_MAGAZINE_HALF) flush(s, magazine);
-    uint32_t count = count_of(magazine);
+    if (pp_magazine_count(&magazine->head) == 2 * PP_MAGAZINE_HALF) flush(s, magazine);
+    uint32_t count = pp_magazine_count(&magazine->head);
     magazine->indices[count] = index;
-    set_count(magazine, count + 1);
+    pp_magazine_set_count(&magazine->head, count + 1);
     pp_magazine_note_release(&magazine->head, requested);
     pp_magazine_leave(&magazine->head);
     return PP_OK;

@@ -173,6 +173,37 @@ static void a_check_in_the_middle_of_the_traffic_holds_and_ends(void)
     pp_pool_destroy(shared);
 }
 
+static _Atomic uint32_t refused, working;
+
+static void *take_one_and_give_it_back(void *context)
+{
+    for (int i = 0; i < 5 * ROUNDS; i++) {
+        pp_block block;
+        if (pp_pool_acquire(shared, 64, 0, &block) == PP_OK)
+            CHECK_EQ(pp_pool_release(shared, block.handle), PP_OK);
+        else
+            atomic_fetch_add(&refused, 1);
+    }
+    atomic_fetch_sub(&working, 1);
+    return context;
+}
+
+/* Blocks go from magazines to the depot all the time, and from there to others. */
+static void nobody_is_refused_while_there_is_a_block_for_each(void)
+{
+    pp_slab_config config = {.block_bytes = 64, .block_count = THREADS, .pool.threads = PP_THREADS_SHARED};
+    test_thread threads[THREADS];
+    CHECK_EQ(pp_slab_create(&config, &shared), PP_OK);
+    atomic_store(&refused, 0);
+    atomic_store(&working, THREADS);
+    for (int i = 0; i < THREADS; i++) test_thread_start(&threads[i], take_one_and_give_it_back, NULL);
+    while (atomic_load(&working)) pp_pool_trim(shared, 0);
+    for (int i = 0; i < THREADS; i++) test_thread_join(threads[i]);
+    CHECK_EQ(atomic_load(&refused), 0);
+    CHECK_EQ(at_rest(shared).failed, 0);
+    pp_pool_destroy(shared);
+}
+
 static void *release_one(void *context)
 {
     pp_handle *handle = context;
@@ -267,5 +298,6 @@ int main(void)
     RUN(of_several_threads_that_release_one_block_exactly_one_succeeds);
     RUN(who_takes_over_a_block_at_its_last_unpin_is_not_written_over);
     RUN(a_check_in_the_middle_of_the_traffic_holds_and_ends);
+    RUN(nobody_is_refused_while_there_is_a_block_for_each);
     return report();
 }
