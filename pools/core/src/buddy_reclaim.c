@@ -2,7 +2,7 @@
  *
  * A bit for each page says that it went back and that no block was taken there since
  * (pp_buddy_touch()), so a slice that begins anew at the low end passes over what the last one did.
- * What is kept lies at the low end, where requests are served from. */
+ * What is kept lies in magazines, and the rest of it at the low end, where requests are served from. */
 #include "buddy_pool.h"
 
 /* What one call may still do, in pages. */
@@ -59,10 +59,10 @@ uint64_t pp_buddy_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes
     budget left = {keep_bytes / page, max_bytes / page, 0};
     *more = 0;
     if (pool->held) return 0;
-    if (!b->racks)
+    if (b->racks)
+        left.keep = pp_racks_empty(b->racks, keep_bytes) / page;
+    else
         pp_buddy_drain(b);
-    else if (keep_bytes == 0)
-        pp_racks_empty(b->racks);
     pp_buddy_settle(b);
     reclaim_all(b, &left);
     *more = left.freed >= left.max;

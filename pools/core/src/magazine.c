@@ -63,6 +63,32 @@ bool pp_magazines_any(const pp_magazines *magazines)
     return pp_magazines_used(magazines) != used || releases(magazines, used) != before;
 }
 
+static uint32_t calls_of(const pp_magazine *magazine)
+{
+    return (uint32_t)(pp_read(&magazine->acquired) + pp_read(&magazine->released));
+}
+
+uint64_t pp_magazines_empty(pp_magazines *magazines, uint64_t keep_bytes,
+                            const pp_magazine_contents *contents, void *context)
+{
+    uint64_t used = pp_magazines_used(magazines), held = 0;
+    for (uint64_t left = used; left; left &= left - 1)
+        held += contents->bytes(context, pp_magazines_first(magazines, left));
+    for (int busy = 0; busy < 2; busy++)
+        for (uint64_t left = used; left && held > keep_bytes; left &= left - 1) {
+            pp_magazine *magazine = pp_magazines_first(magazines, left);
+            if (!busy && magazine->calls != calls_of(magazine)) continue;
+            if (!pp_magazine_count(magazine) || !pp_magazine_try(magazine)) continue;
+            uint64_t bytes = contents->bytes(context, magazine);
+            contents->empty(context, magazine);
+            pp_magazine_leave(magazine);
+            held -= bytes < held ? bytes : held;
+        }
+    for (uint64_t left = used; left; left &= left - 1)
+        pp_magazines_first(magazines, left)->calls = calls_of(pp_magazines_first(magazines, left));
+    return held < keep_bytes ? keep_bytes - held : 0;
+}
+
 void pp_magazines_seize(pp_magazines *magazines)
 {
     for (uint32_t at = 0; at < PP_MAGAZINES; at++)

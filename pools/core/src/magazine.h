@@ -48,6 +48,7 @@ typedef struct pp_magazine {
     pp_counter requested_added, requested_ended; /* bytes; their difference over all is Q */
     _Atomic int64_t peak; /* the most of acquired - released since a peak was noted from inside of it */
     bool used;            /* its bit is set in pp_magazines.used */
+    uint32_t calls; /* that it had served when it was last looked at for what is idle; the pool's lock */
 } pp_magazine;
 
 PP_STATIC_ASSERT(sizeof(pp_magazine) == 64, "one cache line");
@@ -123,6 +124,18 @@ static inline void pp_magazine_set_count(pp_magazine *magazine, uint32_t count)
 /* Does any of them hold a block? False only where there was a moment in this call at which none did; true also
  * where that cannot be told. Lock held. */
 bool pp_magazines_any(const pp_magazines *magazines);
+
+/* How the memory of what lies in one is counted, any thread, and how one is emptied into the depot, inside of it. */
+typedef struct pp_magazine_contents {
+    uint64_t (*bytes)(const void *context, const pp_magazine *magazine);
+    void (*empty)(void *context, pp_magazine *magazine);
+} pp_magazine_contents;
+
+/* Empties magazines that nobody is inside of, until at most `keep_bytes` lie in all of them: first those that
+ * served nobody since the last time, such as threads leave behind. How much less than `keep_bytes` it is: what
+ * the depot may keep. Lock held. */
+uint64_t pp_magazines_empty(pp_magazines *magazines, uint64_t keep_bytes,
+                            const pp_magazine_contents *contents, void *context);
 
 /* From now on others look into this magazine. Inside of it. */
 void pp_magazine_begin(pp_magazines *magazines, pp_magazine *magazine);

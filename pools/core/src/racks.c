@@ -138,14 +138,23 @@ static void empty_one(pp_racks *racks, pp_rack_magazine *m)
         send_home(racks, m, number, pp_rack_count(&m->racks[number]));
 }
 
-void pp_racks_empty(pp_racks *racks)
+/* Elsewhere than inside of it, its counters are of several moments. */
+static uint64_t bytes_in(const void *racks, const pp_magazine *magazine)
 {
-    for (uint64_t left = pp_magazines_used(&racks->magazines); left; left &= left - 1) {
-        pp_magazine *magazine = pp_magazines_first(&racks->magazines, left);
-        if (!pp_magazine_count(magazine) || !pp_magazine_try(magazine)) continue;
-        empty_one(racks, (pp_rack_magazine *)magazine);
-        pp_magazine_leave(magazine);
-    }
+    int64_t bytes = (int64_t)pp_rack_magazine_bytes((const pp_rack_magazine *)magazine);
+    int64_t most = (int64_t)pp_racks_limit(racks);
+    return (uint64_t)(bytes < 0 ? 0 : bytes < most ? bytes : most);
+}
+
+static void empty_whole(void *racks, pp_magazine *magazine)
+{
+    empty_one(racks, (pp_rack_magazine *)magazine);
+}
+
+uint64_t pp_racks_empty(pp_racks *racks, uint64_t keep_bytes)
+{
+    static const pp_magazine_contents contents = {bytes_in, empty_whole};
+    return pp_magazines_empty(&racks->magazines, keep_bytes, &contents, racks);
 }
 
 /* ---- the lock ---------------------------------------------------------------------------------------- */

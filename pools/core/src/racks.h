@@ -206,8 +206,8 @@ size_t pp_racks_take_slowly(pp_racks *racks, pp_rack_magazine *magazine, size_t 
 void pp_racks_take_all_back(pp_racks *racks);
 void pp_racks_let_all_go(pp_racks *racks);
 
-/* Sends all blocks of all magazines that nobody is inside of to the depot. Lock held. */
-void pp_racks_empty(pp_racks *racks);
+/* As pp_magazines_empty(). */
+uint64_t pp_racks_empty(pp_racks *racks, uint64_t keep_bytes);
 
 /* Around a fork, as pp_pool_ops has them; `racks` may be NULL: in the middle of being made. */
 uint32_t pp_racks_freeze(pp_racks *racks, pp_pool *pool, uint64_t deadline_ns);

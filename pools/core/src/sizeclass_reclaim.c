@@ -6,7 +6,7 @@
  * touches it has no bit. (A block across two pages of which one could not go has a bit; the block that
  * kept that page has none when it comes free.)
  *
- * What is kept lies at the low end, where the next requests are served. */
+ * What is kept lies in magazines, and the rest of it at the low end, where the next requests are served. */
 #include "sizeclass_shared.h"
 
 /* What one call may still do. */
@@ -78,10 +78,10 @@ uint64_t pp_sc_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, u
     budget b = {keep_bytes, max_bytes, 0};
     *more = 0;
     if (pool->held) return 0;
-    if (!s->shared)
+    if (s->shared)
+        b.keep = pp_racks_empty(&s->shared->racks, keep_bytes);
+    else
         pp_sc_drain(s);
-    else if (keep_bytes == 0)
-        pp_racks_empty(&s->shared->racks);
     pp_sc_flush_all(s, 0);
     uint32_t frontier = pp_runs_level(&s->runs.frontier), page = 0;
     for (uint32_t pages; page < frontier && b.freed < b.max; page += pages) {

@@ -10,7 +10,7 @@
  * block that touches it is not marked. That also holds for a block across two pages of which only one
  * could go, because the other was in use: the block that kept it is not marked when it comes free.
  *
- * Memory near the top of the stack is kept as the caller wishes, for it is handed out next. */
+ * Memory in magazines and near the top of the stack is kept as the caller wishes, for it is handed out next. */
 #include <string.h>
 
 #include "slab_pool.h"
@@ -141,10 +141,10 @@ uint64_t pp_slab_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes,
     slab *s = slab_of(pool);
     *more = 0;
     if (pool->held) return 0;
-    if (!pool->shared)
+    if (pool->shared)
+        keep_bytes = pp_shared_slab_empty_magazines(s, keep_bytes);
+    else
         pp_slab_drain(s);
-    else if (keep_bytes == 0)
-        pp_shared_slab_empty_magazines(s);
     uint64_t kept = keep_bytes / s->stride, freed = 0;
     uint32_t cold = s->slots.top > kept ? s->slots.top - (uint32_t)kept : 0;
     uint32_t fresh = atomic_load_explicit(&s->slots.fresh, memory_order_relaxed);

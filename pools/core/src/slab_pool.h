@@ -131,8 +131,8 @@ uint64_t pp_slab_demand(const pp_pool *pool, uint64_t *calls);
 void *pp_slab_range(const pp_pool *pool, size_t *bytes);
 size_t pp_slab_most(const pp_pool *pool, size_t bytes);
 
-/* Sends what lies in magazines that nobody is inside of to the depot. Lock held. */
-void pp_shared_slab_empty_magazines(slab *s);
+/* As pp_magazines_empty(). */
+uint64_t pp_shared_slab_empty_magazines(slab *s, uint64_t keep_bytes);
 uint32_t pp_shared_slab_freeze(pp_pool *pool, uint64_t deadline_ns);
 void pp_shared_slab_thaw(pp_pool *pool);
 

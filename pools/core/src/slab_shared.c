@@ -119,14 +119,20 @@ static void flush(slab *s, pp_slab_magazine *magazine)
     pp_lock_drop(&s->base.lock);
 }
 
-void pp_shared_slab_empty_magazines(slab *s)
+static uint64_t bytes_in(const void *of, const pp_magazine *magazine)
 {
-    for (uint64_t left = pp_magazines_used(&s->magazines); left; left &= left - 1) {
-        pp_slab_magazine *magazine = (pp_slab_magazine *)pp_magazines_first(&s->magazines, left);
-        if (!pp_magazine_count(&magazine->head) || !pp_magazine_try(&magazine->head)) continue;
-        send_home(s, magazine, pp_magazine_count(&magazine->head));
-        pp_magazine_leave(&magazine->head);
-    }
+    return (uint64_t)pp_magazine_count(magazine) * ((const slab *)of)->stride;
+}
+
+static void empty_whole(void *of, pp_magazine *magazine)
+{
+    send_home(of, (pp_slab_magazine *)magazine, pp_magazine_count(magazine));
+}
+
+uint64_t pp_shared_slab_empty_magazines(slab *s, uint64_t keep_bytes)
+{
+    static const pp_magazine_contents contents = {bytes_in, empty_whole};
+    return pp_magazines_empty(&s->magazines, keep_bytes, &contents, s);
 }
 
 /* ---- around a fork ------------------------------------------------------------------------ */

@@ -41,6 +41,24 @@ static void trimming_empties_the_magazines(void)
     pp_pool_destroy(pool);
 }
 
+static void a_trim_that_keeps_some_counts_what_lies_in_magazines(void)
+{
+    enum { PAGE = 4096, MANY = 64 };
+    pp_pool *pool = make(16 << 20);
+    pp_block blocks[MANY];
+    for (int round = 0; round < 2; round++) {
+        CHECK_EQ(pp_pool_acquire_many(pool, MANY, PAGE, 0, blocks, NULL), MANY);
+        for (int i = 0; i < MANY; i++) CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
+        uint64_t held = in_magazines(pool) * PAGE, keep = round ? held + 3 * PAGE : held - 3 * PAGE;
+        CHECK(held > 3 * PAGE && held < (MANY - 3) * PAGE);
+        CHECK(pp_pool_trim(pool, keep) >= MANY * PAGE - keep);
+        CHECK_EQ(in_magazines(pool), round ? held / PAGE : 0);
+        CHECK_EQ(pp_pool_trim(pool, keep), 0);
+        at_rest(pool);
+    }
+    pp_pool_destroy(pool);
+}
+
 static void demand_is_what_is_granted_and_not_what_is_cached(void)
 {
     pp_pool *pool = make(16 << 20);

@@ -162,6 +162,7 @@ int main(void)
     RUN(a_range_is_reserved_where_blocks_lie_in_magazines);
     RUN(what_is_released_last_comes_back_first);
     RUN(trimming_empties_the_magazines);
+    RUN(a_trim_that_keeps_some_counts_what_lies_in_magazines);
     RUN(demand_is_what_is_granted_and_not_what_is_cached);
     RUN(batches_do_without_magazines_what_is_more_than_a_rack);
     RUN(watched_pools_keep_their_books_under_the_lock);

@@ -90,9 +90,81 @@ static void a_block_that_is_always_in_one_of_two_is_always_found(void)
     pp_magazines_end(&magazines);
 }
 
+/* ---- emptying ----------------------------------------------------------------------------------- */
+
+enum { BLOCK = 100 };
+
+static uint64_t bytes_in(const void *context, const pp_magazine *magazine)
+{
+    return (uint64_t)pp_magazine_count(magazine) * BLOCK;
+}
+
+static void empty(void *context, pp_magazine *magazine)
+{
+    uint32_t *emptied = context;
+    *emptied += pp_magazine_count(magazine);
+    pp_magazine_set_count(magazine, 0);
+}
+
+static uint64_t emptied_to(pp_magazines *magazines, uint64_t keep_bytes, uint32_t *emptied)
+{
+    static const pp_magazine_contents contents = {bytes_in, empty};
+    *emptied = 0;
+    return pp_magazines_empty(magazines, keep_bytes, &contents, emptied);
+}
+
+static void magazines_are_emptied_as_far_as_is_needed(void)
+{
+    pp_magazines magazines = open_magazines();
+    uint32_t emptied;
+    for (uint32_t at = 0; at < 4; at++)
+        for (int i = 0; i < 10; i++) give(&magazines, at);
+    CHECK_EQ(emptied_to(&magazines, 5000, &emptied), 1000);
+    CHECK_EQ(emptied, 0);
+    CHECK_EQ(emptied_to(&magazines, 2500, &emptied), 500);
+    CHECK_EQ(emptied, 20);
+    CHECK_EQ(emptied_to(&magazines, 2000, &emptied), 0);
+    CHECK_EQ(emptied, 0);
+    CHECK_EQ(emptied_to(&magazines, 0, &emptied), 0);
+    CHECK_EQ(emptied, 20);
+    pp_magazines_end(&magazines);
+}
+
+static void those_that_serve_nobody_are_emptied_first(void)
+{
+    pp_magazines magazines = open_magazines();
+    uint32_t emptied;
+    for (uint32_t at = 0; at < 3; at++) give(&magazines, at);
+    CHECK_EQ(emptied_to(&magazines, 1000, &emptied), 700);
+    give(&magazines, 0);
+    take(&magazines, 2);
+    give(&magazines, 2);
+    CHECK_EQ(emptied_to(&magazines, 300, &emptied), 0);
+    CHECK_EQ(emptied, 1);
+    CHECK_EQ(pp_magazine_count(pp_magazine_at(&magazines, 1)), 0);
+    pp_magazines_end(&magazines);
+}
+
+static void who_is_inside_of_one_keeps_it(void)
+{
+    pp_magazines magazines = open_magazines();
+    uint32_t emptied;
+    give(&magazines, 0);
+    give(&magazines, 1);
+    pp_magazine *inside = enter(&magazines, 0);
+    CHECK_EQ(emptied_to(&magazines, 0, &emptied), 0);
+    CHECK_EQ(emptied, 1);
+    CHECK_EQ(pp_magazine_count(inside), 1);
+    pp_magazine_leave(inside);
+    pp_magazines_end(&magazines);
+}
+
 int main(void)
 {
     RUN(a_block_is_found_in_whatever_magazine_it_lies);
     RUN(a_block_that_is_always_in_one_of_two_is_always_found);
+    RUN(magazines_are_emptied_as_far_as_is_needed);
+    RUN(those_that_serve_nobody_are_emptied_first);
+    RUN(who_is_inside_of_one_keeps_it);
     return report();
 }

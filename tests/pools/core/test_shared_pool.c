@@ -204,6 +204,25 @@ static void nobody_is_refused_while_there_is_a_block_for_each(void)
     pp_pool_destroy(shared);
 }
 
+static void a_trim_that_keeps_some_counts_what_lies_in_magazines(void)
+{
+    enum { PAGE = 4096, MANY = 100 };
+    pp_slab_config config = {
+        .block_bytes = PAGE, .block_count = MANY, .alignment = PAGE, .pool.threads = PP_THREADS_SHARED};
+    pp_block blocks[MANY];
+    CHECK_EQ(pp_slab_create(&config, &shared), PP_OK);
+    for (int round = 0; round < 2; round++) {
+        CHECK_EQ(pp_pool_acquire_many(shared, MANY, PAGE, 0, blocks, NULL), MANY);
+        for (int i = 0; i < MANY; i++) CHECK_EQ(pp_pool_release(shared, blocks[i].handle), PP_OK);
+        uint64_t cached = at_rest(shared).cached_blocks, keep = round ? cached + 3 : cached - 3;
+        CHECK(cached > 3 && cached < MANY - 3);
+        CHECK_EQ(pp_pool_trim(shared, keep * PAGE), (MANY - keep) * PAGE);
+        CHECK_EQ(at_rest(shared).cached_blocks, round ? cached : 0);
+        CHECK_EQ(pp_pool_trim(shared, keep * PAGE), 0);
+    }
+    pp_pool_destroy(shared);
+}
+
 static void *release_one(void *context)
 {
     pp_handle *handle = context;
@@ -299,5 +318,6 @@ int main(void)
     RUN(who_takes_over_a_block_at_its_last_unpin_is_not_written_over);
     RUN(a_check_in_the_middle_of_the_traffic_holds_and_ends);
     RUN(nobody_is_refused_while_there_is_a_block_for_each);
+    RUN(a_trim_that_keeps_some_counts_what_lies_in_magazines);
     return report();
 }

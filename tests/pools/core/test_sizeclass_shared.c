@@ -211,6 +211,7 @@ int main(void)
     RUN(a_magazine_is_bounded_in_bytes_whatever_the_classes);
     RUN(a_small_pool_has_no_racks_for_its_largest_classes);
     RUN(trimming_empties_the_magazines);
+    RUN(a_trim_that_keeps_some_counts_what_lies_in_magazines);
     RUN(demand_is_what_is_granted_and_not_what_is_cached);
     RUN(tags_go_with_blocks_through_magazines);
     RUN(batches_do_without_magazines_what_is_more_than_a_rack);
