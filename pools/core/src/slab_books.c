@@ -69,11 +69,11 @@ void pp_slab_stats(const pp_pool *pool, pp_stats *out)
         pp_slots_add_pending(&s->slots, out);
         pp_slab_bound_levels(s, out);
     }
-    uint64_t busy = out->live_blocks + out->deferred_blocks;
     out->capacity_blocks = s->slots.capacity;
     /* A reader elsewhere may have seen a block twice, on its way from one state to the next. */
-    if (busy > out->capacity_blocks) busy = out->capacity_blocks;
-    uint64_t idle = out->capacity_blocks - busy;
+    uint64_t room = out->capacity_blocks - out->live_blocks;
+    if (out->deferred_blocks > room) out->deferred_blocks = room;
+    uint64_t busy = out->live_blocks + out->deferred_blocks, idle = out->capacity_blocks - busy;
     if (out->cached_blocks > idle) out->cached_blocks = idle;
     out->free_blocks = idle - out->cached_blocks;
     out->granted_bytes = busy * s->granted;

@@ -204,6 +204,22 @@ static void nobody_is_refused_while_there_is_a_block_for_each(void)
     pp_pool_destroy(shared);
 }
 
+static void a_block_that_a_reader_saw_in_two_states_is_one(void)
+{
+    pp_slab_config config = {.block_bytes = 64, .block_count = 4, .pool.threads = PP_THREADS_SHARED};
+    pp_block blocks[4];
+    CHECK_EQ(pp_slab_create(&config, &shared), PP_OK);
+    CHECK_EQ(pp_pool_acquire_many(shared, 4, 64, 0, blocks, NULL), 4);
+    pp_write(&shared->deferred_blocks, 1); /* as one of them is released that was live a moment ago */
+    pp_stats stats;
+    pp_pool_stats(shared, &stats);
+    CHECK_EQ(stats.live_blocks, 4);
+    CHECK_EQ(stats.live_blocks + stats.deferred_blocks + stats.free_blocks + stats.cached_blocks, 4);
+    CHECK_EQ(stats.granted_bytes, 4 * 64);
+    pp_write(&shared->deferred_blocks, 0);
+    pp_pool_destroy(shared);
+}
+
 static void a_trim_that_keeps_some_counts_what_lies_in_magazines(void)
 {
     enum { PAGE = 4096, MANY = 100 };
@@ -318,6 +334,7 @@ int main(void)
     RUN(who_takes_over_a_block_at_its_last_unpin_is_not_written_over);
     RUN(a_check_in_the_middle_of_the_traffic_holds_and_ends);
     RUN(nobody_is_refused_while_there_is_a_block_for_each);
+    RUN(a_block_that_a_reader_saw_in_two_states_is_one);
     RUN(a_trim_that_keeps_some_counts_what_lies_in_magazines);
     return report();
 }
