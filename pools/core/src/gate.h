@@ -37,14 +37,6 @@
 #ifndef POOLPORT_GATE_H
 #define POOLPORT_GATE_H
 
-#if defined(__SANITIZE_THREAD__)
-#define PP_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define PP_TSAN 1
-#endif
-#endif
-
 typedef enum pp_gate {
     PP_GATE_OWNER = 0,  /* nobody but the owner enters */
     PP_GATE_SHARED = 1, /* whoever has the lock */

@@ -97,7 +97,23 @@ static inline void pp_write(pp_counter *counter, uint64_t value)
     atomic_store_explicit(counter, value, memory_order_relaxed);
 }
 
-static inline void pp_bump(pp_counter *counter, uint64_t by) { pp_write(counter, pp_read(counter) + by); }
+static inline void pp_bump(pp_counter *counter, uint64_t by)
+{
+#ifdef PP_ADD_IN_PLACE
+    PP_ADD_IN_PLACE(counter, by);
+#else
+    pp_write(counter, pp_read(counter) + by);
+#endif
+}
+
+static inline void pp_drop(pp_counter *counter, uint64_t by)
+{
+#ifdef PP_SUB_IN_PLACE
+    PP_SUB_IN_PLACE(counter, by);
+#else
+    pp_write(counter, pp_read(counter) - by);
+#endif
+}
 
 static inline void pp_bump_any_thread(pp_counter *counter)
 {
@@ -194,7 +210,7 @@ static inline void pp_note_acquire(pp_pool *pool, uint64_t requested)
 static inline void pp_note_release(pp_pool *pool, uint64_t requested)
 {
     pp_bump(&pool->released, 1);
-    pp_write(&pool->requested_bytes, pp_read(&pool->requested_bytes) - requested);
+    pp_drop(&pool->requested_bytes, requested);
 }
 
 /* Where events go. Who writes one holds a lock or a magazine of the pool, or is the owner; so in a shared pool

@@ -377,7 +377,7 @@ static inline void pp_sc_count_granted(sizeclass *s, uint64_t added, uint64_t en
 
 static inline void pp_sc_count_ended(sizeclass *s, uint64_t ended)
 {
-    pp_write(&s->room, pp_read(&s->room) + ended / PP_ROOM_UNIT);
+    pp_bump(&s->room, ended / PP_ROOM_UNIT);
 }
 
 static inline uint64_t pp_sc_charge(uint32_t stride) { return PP_ROOM_BLOCK + stride / PP_ROOM_UNIT; }
@@ -397,7 +397,7 @@ static inline void pp_sc_note_acquire(sizeclass *s, uint64_t requested, uint64_t
 static inline void pp_sc_note_release(sizeclass *s, uint64_t requested, uint64_t charge)
 {
     pp_note_release(&s->base, requested);
-    pp_write(&s->room, pp_read(&s->room) + charge);
+    pp_bump(&s->room, charge);
 }
 
 /* Takes a free place of at least `bytes`; its word stays as it was.
