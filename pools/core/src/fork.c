@@ -155,7 +155,7 @@ static void mend(pp_pool *pool)
         if (pool->layers[kind] && pool->layers[kind]->forked) pool->layers[kind]->forked(pool->layers[kind]);
     pp_notify_forked(pool);
     pool->orphan |= orphan;
-    if (orphan) atomic_store(&pool->closed, 1);
+    if (orphan) pp_watch_closed(pool);
     pool->trace = NULL;
     pp_watch_traced(pool, false);
     pp_watch_end(pool, pool->retains);

@@ -102,7 +102,7 @@ static int note_leak(void *context, const pp_block_info *info)
 uint64_t pp_pool_close(pp_pool *pool)
 {
     pp_stats stats;
-    bool first = !atomic_exchange(&pool->closed, 1);
+    bool first = pp_watch_closed(pool);
     if (first && pp_trace_of(pool)) pp_pool_walk(pool, note_leak, pool);
     pp_pool_stats(pool, &stats);
     return stats.live_blocks;

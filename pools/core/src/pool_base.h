@@ -132,12 +132,21 @@ typedef enum pp_watch {
     PP_WATCH_BLOCKS = 1, /* they are scrubbed, have ages or keep objects */
     PP_WATCH_SITES =
         2, /* for good, once there were any: a block's next owner has to take the place of its last */
-    PP_WATCH_TRACE = 4
+    PP_WATCH_TRACE = 4,
+    PP_WATCH_CLOSED = 8 /* for good: the fast paths look at nothing else to see that the pool is closed */
 } pp_watch;
 
 static inline void pp_watch_for(pp_pool *pool, pp_watch why)
 {
     atomic_fetch_or_explicit(&pool->watched, (uint8_t)why, memory_order_relaxed);
+}
+
+/* Any thread; whether it was open. */
+static inline bool pp_watch_closed(pp_pool *pool)
+{
+    bool first = !atomic_exchange(&pool->closed, 1);
+    pp_watch_for(pool, PP_WATCH_CLOSED);
+    return first;
 }
 
 static inline void pp_watch_traced(pp_pool *pool, bool traced)

@@ -279,8 +279,7 @@ static PP_SLOW pp_status acquire_slowly(pp_pool *pool, size_t bytes, uint32_t ta
 static pp_status sizeclass_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
 {
     sizeclass *s = sizeclass_of(pool);
-    if (PP_UNLIKELY(!pp_enters_freely(pool) || bytes - 1 >= s->quick_limit ||
-                    (tag | pool->watched | pool->closed)))
+    if (PP_UNLIKELY(!pp_enters_freely(pool) || bytes - 1 >= s->quick_limit || (tag | pool->watched)))
         return acquire_slowly(pool, bytes, tag, out);
     pp_class *class = class_at(s, s->table.small[(bytes - 1) / PP_SMALL_STEP]);
     const pp_entry *top = pp_sc_top(class);

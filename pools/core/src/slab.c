@@ -302,8 +302,8 @@ pp_status pp_slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *o
     slab *s = slab_of(pool);
     pp_slots *slots = &s->slots;
     uint32_t top; /* not looked at before it is known that nobody else is inside */
-    if (PP_UNLIKELY(!pp_enters_freely(pool) || bytes - 1 >= s->block_bytes ||
-                    (pool->watched | pool->closed) || (top = slots->top) == 0))
+    if (PP_UNLIKELY(!pp_enters_freely(pool) || bytes - 1 >= s->block_bytes || pool->watched ||
+                    (top = slots->top) == 0))
         return acquire_slowly(pool, bytes, tag, out);
     uint32_t index = slots->stack[--top];
     slots->top = top;
