@@ -130,21 +130,22 @@ PP_STATIC_ASSERT(offsetof(sizeclass, table.classes) % sizeof(pp_class) == 0, "cl
 static PP_FAST bool release_plain(sizeclass *s, pp_handle handle)
 {
     uint32_t index = pp_handle_index(handle);
-    if (PP_UNLIKELY(!pp_sc_known(s, handle))) return false;
-    uint64_t word = pp_sc_word(s, index);
-    if (PP_UNLIKELY((word ^ handle) >> 32 || !pp_sc_plain(word) || pp_sc_last_stamp(word))) return false;
+    if (PP_UNLIKELY(index >= s->places)) return false;
+    uint64_t requested = pp_sc_word(s, index) - (handle - index); /* if it is the word of that owner */
+    if (PP_UNLIKELY(requested - 1 >= PP_SLOT_REQUESTED)) return false;
+    pp_handle next = handle + PP_STAMP_STEP;
+    if (PP_UNLIKELY(!(next & PP_SLOT_GENERATION))) return false; /* generations begin again */
     const pp_span *span = pp_sc_span(s, index);
     pp_class *class = class_at(s, span->class_number);
     pp_entry *top = pp_sc_top(class);
     if (PP_UNLIKELY(top == class->end)) return false;
-    char *address = span->base + (size_t)(index % PP_SPAN_BLOCKS) * class->stride;
-    PP_WILL_WRITE(address); /* its next owner will, and soon */
+    char *address = span->base + index % PP_SPAN_BLOCKS * class->stride; /* in 32 bits: within a run */
+    PP_WILL_WRITE(address);                                              /* its next owner will, and soon */
     PP_SC_CLOSE_MEMORY(s, index);
-    uint64_t next = ((word >> 32) + 1) << 32;
-    pp_sc_set_word(s, index, next);
-    *++top = (pp_entry){next | index, address};
+    *++top = (pp_entry){next, address};
     pp_sc_set_top(class, top);
-    pp_sc_note_release(s, (uint32_t)word, class->charge);
+    pp_sc_set_word(s, index, next - index);
+    pp_sc_note_release(s, requested, class->charge);
     return true;
 }
 
@@ -238,7 +239,7 @@ static inline void open_place(sizeclass *s, pp_handle handle, char *address, uin
     out->size = stride;
     out->handle = handle;
     pp_memory_open(address, stride);
-    pp_sc_set_word(s, pp_handle_index(handle), (handle & PP_HANDLE_STAMP) | bytes);
+    pp_sc_set_word(s, pp_handle_index(handle), handle - pp_handle_index(handle) + bytes);
     pp_sc_note_acquire(s, bytes, charge);
 }
 

@@ -27,11 +27,11 @@
  *    +---------+--------------------+---------+------------------------+
  *
  * of which the upper half is the stamp of the handle that its owner has, or its next owner will have. So a
- * handle is proven with one load and two compares, and opening or shutting a block is one store; the word of
- * a free block is its stamp alone. The word of a number never used is 0: free, generation 0, and the pool's
- * id comes with its first owner. What few programs need
- * (tags, pins, ages, stamps of remote releases) lies in arrays of its own, of which no page is
- * touched until it is needed.
+ * handle is proven with one load and one compare: the word less the handle's stamp is what was requested, or
+ * else more than anybody may request or nothing. And opening or shutting a block is one store; the word of a
+ * free block is its stamp alone. The word of a number never used is 0: free, generation 0, and the pool's id
+ * comes with its first owner. What few programs need (tags, pins, ages, stamps of remote releases) lies in
+ * arrays of its own, of which no page is touched until it is needed.
  *
  * Classes below 64 bytes would fill only a part of a page with 64 blocks: there, up to eight
  * records with consecutive numbers (a group, aligned to its size) share one page, and the page
@@ -127,6 +127,7 @@ typedef struct sizeclass {
     _Atomic uint64_t *slots;
     char *memory;
     _Atomic uint32_t records; /* numbers below it were in use at some time */
+    uint32_t places;          /* and indexes below this one; nobody but the owner looks at it */
     size_t quick_limit;       /* the largest request that the fast path serves; 0 from the first label on */
     size_t limit_bytes;       /* the largest request */
     pp_counter room;          /* below the peaks; see PP_ROOM_BORROWED */
@@ -172,6 +173,7 @@ enum { PP_SLOT_STATE_SHIFT = 28 };
 #define PP_SLOT_MOVED (UINT64_C(8) << PP_SLOT_STATE_SHIFT)
 #define PP_SLOT_GENERATION UINT64_C(0x00ffffff00000000)
 #define PP_HANDLE_STAMP UINT64_C(0xffffffff00000000)
+#define PP_STAMP_STEP (UINT64_C(1) << 32) /* from one generation to the next */
 
 static inline uint64_t pp_sc_word(const sizeclass *s, uint32_t index)
 {
@@ -192,9 +194,6 @@ static inline uint32_t pp_sc_state(uint64_t word)
 
 /* Is it the word of an owned block that is neither pinned nor moved? */
 static inline bool pp_sc_plain(uint64_t word) { return (uint32_t)word - 1 < (uint32_t)PP_SLOT_REQUESTED; }
-
-/* Has the block had as many owners as there are generations? The next one begins again. */
-static inline bool pp_sc_last_stamp(uint64_t word) { return (~word & PP_SLOT_GENERATION) == 0; }
 
 /* The word of a free block, whose word was `word` when it had an owner. */
 static inline uint64_t pp_sc_next_stamp(uint64_t word)

@@ -137,6 +137,7 @@ static uint32_t take_records(sizeclass *s, uint32_t group, pp_status *why)
         s->unused[0] = known;
     }
     atomic_store_explicit(&s->records, first + size, memory_order_release);
+    s->places = (first + size) << PP_SPAN_SHIFT;
     return first;
 }
 
