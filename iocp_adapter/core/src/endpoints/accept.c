@@ -5,7 +5,9 @@
  * would stay in the backlog and be reported again and again; therefore a descriptor is
  * kept in reserve: it is given up, the connection is taken with it and closed, and the
  * reserve is opened again. The program is told by a completion with the error. Should
- * even that fail, the listener waits in the queue of the starved (starved.c).
+ * even that fail, because another thread was faster than the reserve or memory is short,
+ * the program is told once, and the listener waits in the queue of the starved
+ * (starved.c), which tries again at times.
  *
  * An accept that is armed in the kernel needs a descriptor before it looks whether
  * anybody waits, and fails at once where there is none: a listener that has met the
@@ -19,6 +21,7 @@ static void end_accept(pp_port *port, uint32_t index, uint32_t error)
     pp_end *end = &port->ends[index];
     uint32_t slot = end->accept;
     end->accept = PP_NONE;
+    end->lacks = 0;
     pp_unstarve(port, index);
     pp_complete(port, slot, 0, error);
 }
@@ -42,6 +45,7 @@ static enum shed shed(pp_port *port, const pp_end *end)
 
 static void deliver(pp_port *port, uint32_t slot, int64_t descriptor)
 {
+    port->ends[port->slots[slot].endpoint].lacks = 0;
     if (pp_report_more(port, slot, (uint64_t)descriptor, 0)) {
         port->stats.accepted++;
     } else {
@@ -50,7 +54,19 @@ static void deliver(pp_port *port, uint32_t slot, int64_t descriptor)
     }
 }
 
-static void nobody_waits(pp_end *end) { end->edges &= ~(PP_EDGE_IN | PP_EDGE_HANGUP); }
+static void nobody_waits(pp_end *end)
+{
+    end->edges &= ~(PP_EDGE_IN | PP_EDGE_HANGUP);
+    end->lacks = 0;
+}
+
+/* Nothing helps for now. Each attempt finds the same lack, and the program has heard of it. */
+static void lack(pp_port *port, uint32_t index, uint32_t error)
+{
+    pp_end *end = &port->ends[index];
+    pp_starve(port, index);
+    if (!end->lacks) end->lacks = pp_report_more(port, end->accept, 0, error);
+}
 
 /* False: stop asking for now. */
 static bool survive(pp_port *port, uint32_t index, uint32_t error)
@@ -70,9 +86,13 @@ static bool survive(pp_port *port, uint32_t index, uint32_t error)
         nobody_waits(end);
         return false;
     }
+    if (outcome == SHED_IMPOSSIBLE) {
+        lack(port, index, error);
+        return false;
+    }
+    end->lacks = 0;
     pp_report_more(port, end->accept, 0, error);
-    if (outcome == SHED_IMPOSSIBLE) pp_starve(port, index);
-    return outcome == SHED_ONE;
+    return true;
 }
 
 void pp_accept_some(pp_port *port, uint32_t index)

@@ -30,6 +30,7 @@ struct pp_end {
     uint8_t life, flags, edges, watched; /* watched: pp_watched */
     uint8_t queued_ready, queued_flush, queued_rearm;
     uint8_t starved;                 /* pp_starved */
+    uint8_t lacks;                   /* a listener: the program was told what keeps it from accepting */
     uint8_t paused;                  /* pp_paused */
     uint8_t kind;                    /* pp_endpoint_kind */
     uint8_t connecting, reset, thin; /* thin: receives in a row that left the block mostly empty */
@@ -69,8 +70,9 @@ struct pp_end {
     uint64_t receive_bytes; /* the size of the next request to the provider */
     uint64_t idle_limit_ns, receive_limit_ns, send_limit_ns; /* 0: none */
     uint64_t since_ns, in_ns,
-        out_ns;        /* associated; the last bytes received; sent, or queued where nothing was */
-    uint64_t waits_ns; /* when its receive began to wait, or nothing stood against it any more */
+        out_ns;          /* associated; the last bytes received; sent, or queued where nothing was */
+    uint64_t waits_ns;   /* when its receive began to wait, or nothing stood against it any more */
+    uint64_t starved_in; /* how many waits in the kernel there had been */
     uint64_t received_bytes, receives, sent_bytes;
     uint32_t waits, pauses, cancels;
     uint32_t timer; /* slot */

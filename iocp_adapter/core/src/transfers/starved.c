@@ -21,7 +21,8 @@
  * port was faster), does not listen for a while, or it would follow each release of its neighbours: the timer
  * again, until somebody is served. So is it where no provider is to blame: a listener that ran out of
  * descriptors, a provider that waits by itself, more than PP_SOURCES of them. `buffer_polls` counts the
- * sleeps that it ended.
+ * sleeps that it ended. A listener does not try again before somebody has slept, or begun to, however many
+ * dequeue meanwhile: its attempts are system calls, and what it lacks is nothing that the port gives back.
  *
  * A source is forgotten, and with it the promise, when the last endpoint that waits for it does not any
  * more: a provider lives at least as long as those. */
@@ -160,7 +161,8 @@ void pp_starve(pp_port *port, uint32_t index)
     else
         port->ends[port->starved.tail].next_starved = index;
     port->starved.tail = index;
-    if (port->stats.starved++ == 0) port->refill_wait_ns = FIRST_WAIT_NS, port->vain = 0;
+    if (port->stats.starved++ == 0 && !end->lacks) port->refill_wait_ns = FIRST_WAIT_NS, port->vain = 0;
+    end->starved_in = port->stats.waits;
     port->stats.buffer_waits++;
     end->waits++;
     count_hungry(port, end, 1);
@@ -193,6 +195,7 @@ void pp_unstarve(pp_port *port, uint32_t index)
 static pp_status feed(pp_port *port, uint32_t index, pp_sink *sink)
 {
     if (port->ends[index].accept) {
+        if (port->ends[index].starved_in == port->stats.waits) return PP_EXHAUSTED;
         pp_unstarve(port, index);
         pp_accept_resume(port, index);
         return PP_OK;

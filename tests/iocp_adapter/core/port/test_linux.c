@@ -198,6 +198,54 @@ static void the_listener_survives_a_lack_of_descriptors(void)
     sock_close(fd), sock_close(first), sock_close(second);
 }
 
+static void expect_lack(pp_port *port)
+{
+    pp_completion row = next(port);
+    CHECK_EQ(row.event, PP_KIND_ACCEPT | PP_MORE);
+    CHECK_EQ(row.error, EMFILE);
+}
+
+/* Another thread may have been faster than the reserve. Here the limit is below whatever is open. */
+static void a_listener_that_not_even_its_reserve_helps_tells_once_and_waits(void)
+{
+    enum { PACKETS = 2000, MOST_TRIES = 20 };
+    struct sockaddr_in address;
+    struct rlimit old, none;
+    pp_completion row;
+    pp_status why;
+    pp_port_stats before, after;
+    int fd = listener(&address), callers[2];
+    pp_port *port = new_port();
+    for (int i = 0; i < 2; i++) callers[i] = (int)socket(AF_INET, SOCK_STREAM, 0);
+    getrlimit(RLIMIT_NOFILE, &old);
+    none = (struct rlimit){3, old.rlim_max};
+    for (int i = 0; i < 2; i++) {
+        setrlimit(RLIMIT_NOFILE, &none);
+        /* io_uring keeps to the limit that it has found here */
+        if (i == 0) CHECK_EQ(pp_port_accept(port, add(port, fd, 1, NULL, 0), 0, NULL), PP_OK);
+        CHECK_EQ(connect(callers[i], (struct sockaddr *)&address, sizeof address), 0);
+        expect_lack(port);
+        for (int packet = 0; packet < PACKETS; packet++) {
+            CHECK_EQ(pp_port_post(port, 0, 0, 0), PP_OK);
+            CHECK_EQ(next(port).event, PP_KIND_POST);
+        }
+        pp_port_read_stats(port, &before);
+        CHECK_EQ(pp_port_dequeue(port, &row, 1, SECONDS(1) / 2, &why), 0);
+        CHECK_EQ(why, PP_TIMEOUT);
+        pp_port_read_stats(port, &after);
+        CHECK(after.waits - before.waits <= MOST_TRIES);
+        setrlimit(RLIMIT_NOFILE, &old);
+        row = next(port); /* who had called waits still */
+        CHECK_EQ(row.error, 0);
+        sock_close((int)row.result);
+    }
+    pp_port_read_stats(port, &after);
+    CHECK_EQ(after.accepted, 2);
+    CHECK_EQ(after.refused, 0);
+    end_port(port);
+    sock_close(fd), sock_close(callers[0]), sock_close(callers[1]);
+}
+
 /* A Unix socket's receiver has room for a few datagrams only: what waits leaves in order when it reads. */
 static void unix_datagrams_wait_for_room(void)
 {
@@ -383,5 +431,6 @@ int main(void)
     RUN(the_environment_forbids_io_uring);
     RUN(only_a_lasting_refusal_falls_back);
     RUN_ON_ALL(the_listener_survives_a_lack_of_descriptors);
+    RUN_ON_ALL(a_listener_that_not_even_its_reserve_helps_tells_once_and_waits);
     return report();
 }
