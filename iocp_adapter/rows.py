@@ -7,8 +7,11 @@ of it: the program's key, the engine's name, the table of its pool's functions.
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import itertools
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from iocp_adapter._native import CData, ffi, lib
@@ -25,6 +28,7 @@ __all__ = ["FIRST_TOKEN", "Named", "Pending", "Rows", "address_of"]
 FIRST_TOKEN = 1 << 63
 """No ``user`` below it is an operation of Python's."""
 _WORDS = 8
+_NUMBER, _EVENT, _TOKEN = 0, 1, 7
 _UNBOUND = (lib.PP_KIND_POST, lib.PP_KIND_TIMER, lib.PP_KIND_READABLE, lib.PP_KIND_WRITABLE)
 
 _Told = TypeVar("_Told", EndpointInfo, Outstanding)
@@ -62,6 +66,8 @@ class Rows:
         self.named: dict[int, Named] = {}
         """Endpoints, by what the core has for their keys."""
         self._tokens = itertools.count(FIRST_TOKEN)
+        self._untold: collections.deque[Completion] = collections.deque()
+        """Of calls that were interrupted."""
 
     def token(self, about: Pending | None = None) -> int:
         """For one operation; without anything about it, a number that no operation has."""
@@ -89,16 +95,48 @@ class Rows:
         return tuple(one._replace(key=self.key_of(one.key)) for one in found)
 
     def dequeue(self, port: CData, limit: int, timeout: float | None) -> list[Completion]:
-        """Up to ``limit`` completions; empty when ``timeout`` seconds have passed. Raises ``PortClosed``."""
-        batch = self.batches.begin(limit)
+        """Up to ``limit`` completions; empty when ``timeout`` seconds have passed. Raises ``PortClosed``.
+
+        What the handler of a signal raises meanwhile takes none along: they are the next call's.
+        """
+        if self._untold and (found := self._tell_kept(limit)):
+            return found
+        found = []
+        batch = Batch(limit)
         try:
+            self.batches.begin(batch)
             count = _fill(port, batch.rows, limit, timeout)
-            words = memoryview(ffi.buffer(batch.rows)).cast("B").cast("Q")[: count * _WORDS].tolist()
-            it = iter(words)
-            read = self.read
-            return [read(batch, *row) for row in zip(it, it, it, it, it, it, it, it, strict=True)]
-        finally:
+            self._read(batch, _each(batch.rows, count), found)
             self.batches.end(batch)
+            return found
+        except BaseException:
+            self._keep(batch, found)
+            self.batches.end(batch)
+            raise
+
+    def _tell_kept(self, limit: int) -> list[Completion]:
+        found: list[Completion] = []
+        with contextlib.suppress(IndexError):  # another thread may have them
+            while len(found) < limit:
+                found.append(self._untold.popleft())
+        return found
+
+    def _read(self, batch: Batch, rows: Iterable[tuple[int, ...]], found: list[Completion]) -> None:
+        for row in rows:
+            batch.completion = completion = self.read(batch, *row)
+            if not completion.more:
+                self._forget(batch, row)
+            found.append(completion)
+
+    def _keep(self, batch: Batch, found: list[Completion]) -> None:
+        """What an interrupted call has taken, be it read or not, and be it the row that it was at."""
+        rows = [row for row in _each(batch.rows, len(batch.rows)) if row[_EVENT]]
+        if batch.completion is not None and not (found and found[-1] is batch.completion):
+            if not batch.completion.more:
+                self._forget(batch, rows[len(found)])
+            found.append(batch.completion)
+        self._read(batch, rows[len(found) :], found)
+        self._untold.extend(found)
 
     def read(
         self,
@@ -112,10 +150,10 @@ class Rows:
         size: int,
         token: int,
     ) -> Completion:
-        """The completion of a row, and what it was the last to refer to is forgotten."""
+        """The completion of a row."""
         kind, more = event & lib.PP_KIND_MASK, bool(event & lib.PP_MORE)
-        named = None if kind in _UNBOUND else self.named.get(number)
-        pending = self.pending.get(token)
+        batch.named = named = None if kind in _UNBOUND else self.named.get(number)
+        batch.pending = pending = self.pending.get(token)
         user, lease = (pending.user, pending.lease) if pending else (None, None)
         peer = None
         if kind == lib.PP_KIND_RECVFROM and not error:
@@ -124,16 +162,22 @@ class Rows:
         if block and lease is None and not error and (streamed or kind == lib.PP_KIND_RECVFROM):
             assert named is not None, "an endpoint is known until its last row was read"
             assert named.pool is not None, "and a block came from its pool"
-            lease = named.pool.lease(block, address, size)
-        if pending and not more:
-            self.batches.forget(self.pending, token, batch)
-        if kind == lib.PP_KIND_CLOSE:
-            self.batches.forget(self.named, number, batch)
+            if not batch.leases or batch.leases[-1].handle != block:
+                # All of it in C: there is no lease that is not in the list.
+                batch.leases.extend(map(named.pool.lease, (block,), (address,), (size,)))
+            lease = batch.leases[-1]
         key = named.key if named else number
         truncated = bool(event & lib.PP_TRUNCATED)
         return Completion(
             key, KINDS[kind], more, result, completion_error(error), lease, user, peer, truncated
         )
+
+    def _forget(self, batch: Batch, row: tuple[int, ...]) -> None:
+        """What a row that was just read, and is its operation's last, was the last to refer to."""
+        if batch.pending:
+            self.batches.forget(self.pending, row[_TOKEN], batch.pending, batch)
+        if row[_EVENT] & lib.PP_KIND_MASK == lib.PP_KIND_CLOSE:
+            self.batches.forget(self.named, row[_NUMBER], batch.named, batch)
 
     def describe(self, row: CData) -> Completion:
         """The completion of a row that a handler in C has had, and whose block is therefore not there."""
@@ -147,10 +191,14 @@ class Rows:
         """What the worker of ``batch`` (``pp_worker_ended``) has handled the last rows of."""
         for index in range(count):
             end = ends[index]
-            if end.user:
-                self.batches.forget(self.pending, end.user, batch)
-            else:
-                self.batches.forget(self.named, end.key, batch)
+            table, name = (self.pending, end.user) if end.user else (self.named, end.key)
+            self.batches.forget(table, name, table.get(name), batch)
+
+
+def _each(rows: CData, count: int) -> Iterator[tuple[int, ...]]:
+    words = memoryview(ffi.buffer(rows)).cast("B").cast("Q")[: count * _WORDS].tolist()
+    it = iter(words)
+    return zip(it, it, it, it, it, it, it, it, strict=True)
 
 
 def _fill(port: CData, rows: CData, limit: int, timeout: float | None) -> int:

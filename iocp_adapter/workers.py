@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from iocp_adapter._native import ffi, lib
+from iocp_adapter.batches import Batch
 from iocp_adapter.completion import Completion
 from iocp_adapter.completion_port import CompletionPort
 from iocp_adapter.errors import PortValueError, error_for
@@ -172,7 +173,8 @@ class _NativeWorker(Worker):
         self._failed = failed
         self._handler = crew.handler
         self._idle_seconds = crew.idle_seconds
-        self._batch = crew.port._rows.batches.begin(crew.batch)
+        self._batch = Batch(crew.batch)
+        crew.port._rows.batches.begin(self._batch)
         out = ffi.new("pp_worker **")
         config = {
             "port": crew.port._native.c,

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from iocp_adapter import CompletionPort, PortClosed, PortError
-from iocp_adapter.batches import Batches
+from iocp_adapter.batches import Batch, Batches
 from pools import SlabPool
 
 CONNECTIONS = 600
@@ -111,12 +111,24 @@ def test_an_earlier_batch_keeps_what_a_later_one_ends(backend, pool, pair):
 
 def test_a_batch_keeps_what_it_may_refer_to_and_a_thread_that_waits_keeps_nothing():
     batches, table = Batches(), {1: "of the first", 2: "of the second"}
-    waiting, early, late = batches.begin(4), batches.begin(4), batches.begin(4)
+    waiting, early, late = Batch(4), Batch(4), Batch(4)
+    for batch in (waiting, early, late):
+        batches.begin(batch)
     early.rows[0].event = late.rows[0].event = 1  # taken, which the core does under the port's lock
-    batches.forget(table, 1, late)
-    batches.forget(table, 2, late)
+    batches.forget(table, 1, table[1], late)
+    batches.forget(table, 2, table[2], late)
     batches.end(late)
     assert table == {1: "of the first", 2: "of the second"}
     batches.end(early)
     assert not table
     batches.end(waiting)
+
+
+def test_a_name_that_is_given_again_is_not_forgotten_with_its_predecessor():
+    batches, table, first = Batches(), {1: "the first"}, Batch(4)
+    batches.begin(first)
+    first.rows[0].event = 1
+    batches.forget(table, 1, "the first", Batch(4))
+    table[1] = "the second"
+    batches.end(first)
+    assert table == {1: "the second"}
