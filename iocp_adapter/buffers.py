@@ -61,7 +61,9 @@ def message(
 def file_offset(offset: int, size: int) -> int:
     """Where in a file ``size`` bytes begin. Raises ``PortValueError``."""
     if not isinstance(offset, int) or not 0 <= offset <= _LAST_OFFSET - max(size, 0):
-        raise PortValueError(f"{size} bytes at offset {offset} of a file: an offset is 0 to 2**63 - 1")
+        raise PortValueError(
+            f"{size} bytes at offset {offset!r} of a file: give an offset from 0, all of them below 2**63"
+        )
     return offset
 
 

@@ -27,6 +27,8 @@ _NEEDS_PROVIDER = "it takes an endpoint with a pool for the data: give associate
 _TAKES_MESSAGES = "the socket's datagrams would be cut, and an empty one would end it; use recvfrom()"
 _TAKES_FILE = "it takes a file; see CompletionPort.open_file()"
 _TAKES_STREAM = "it takes a socket or pipe; for a file there is write_at()"
+_TAKES_DATAGRAM = "it takes a socket; for a pipe there is send(), and for a file write_at()"
+_SENDS_FILE = "it takes a socket or pipe to send to, and a file that is open"
 
 
 class Endpoint:
@@ -168,7 +170,9 @@ class Endpoint:
         """
         native_to = ffi.NULL if address is None else native_address(self._family, address)
         native, call = self._message(data, length, user, take)
-        operation = call.done(lib.pp_port_sendto(call.c, native, native_to, call.out), f"sendto {address}")
+        operation = call.done(
+            lib.pp_port_sendto(call.c, native, native_to, call.out), f"sendto {address}", _TAKES_DATAGRAM
+        )
         if isinstance(data, Lease) and take:
             data.detach()
         return operation
@@ -229,7 +233,9 @@ class Endpoint:
         native = ffi.new(
             "pp_file_send *", {"endpoint": self._name, "file": named, "user": call.token, **part}
         )
-        return call.done(lib.pp_port_send_file(call.c, native, call.out), f"send_file from {offset}")
+        return call.done(
+            lib.pp_port_send_file(call.c, native, call.out), f"send_file from {offset}", _SENDS_FILE
+        )
 
     def cancel_all(self) -> int:
         """Cancel everything that is outstanding here; how many that were."""

@@ -18,6 +18,7 @@ __all__ = [
     "PortValueError",
     "PortWrongThread",
     "StaleEndpoint",
+    "address_text",
     "completion_error",
     "error_for",
     "file_error",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 _FIRST_FREE_PORT = 1024
+_LOCAL = ("unix:", "pipe:", "\\\\.\\pipe\\")
 _WINSOCK_TEXTS: dict[int, str] = getattr(socket, "errorTab", {})
 
 
@@ -78,7 +80,7 @@ _SENTENCES: dict[str, str] = {
     "EXHAUSTED": "no slot is left; wait for completions, or create the port with larger limits",
     "INVALID": "an argument is out of range, or this endpoint cannot do it now",
     "STALE": "the endpoint has ended",
-    "SIZE": "the size is zero or too large",
+    "SIZE": "the size is zero or too large; give 1 byte or more, and less than 2**63",
     "WRONG_THREAD": "the pool belongs to another thread; create it with thread_safe=True, or give bytes",
 }
 
@@ -132,9 +134,16 @@ def file_error(number: int, path: str) -> OSError:
     return OSError(number, system_text(number), path, number)
 
 
+def address_text(host: str, port: int) -> str:
+    """As one word: the colons of IPv6 are in brackets, and what is of this machine alone has no port."""
+    if host.startswith(_LOCAL):
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def listen_error(error: OSError, host: str, port: int) -> ListenError:
     """One sentence, with the remedy, for a refused bind or listen."""
-    where = f"{host}:{port}"
+    where = address_text(host, port)
     if error.errno == errno.EADDRINUSE:
         text = f"{where} is in use by another program; choose another port, or 0 for any free one"
     elif error.errno == errno.EACCES and port < _FIRST_FREE_PORT:
@@ -144,8 +153,13 @@ def listen_error(error: OSError, host: str, port: int) -> ListenError:
         )
     elif error.errno == errno.EADDRNOTAVAIL:
         text = f"{host} is no address of this machine; use 127.0.0.1, or 0.0.0.0 for every interface"
+    elif isinstance(error, socket.gaierror):
+        text = (
+            f"cannot listen on {host!r}: {error.strerror or error}; give an address of this machine as a "
+            "number (127.0.0.1, or ::1 without brackets), or a name that it resolves"
+        )
     else:
-        text = f"cannot listen on {where}: {error.strerror or error}"
+        text = f"cannot listen on {where}: {error.strerror or error}; give an address of this machine"
     refused = ListenError(error.errno or errno.EIO, text)
     refused.status = "IO"
     return refused

@@ -43,11 +43,22 @@ class Listening(NamedTuple):
 
 def refuse_address(host: str, port: int) -> None:
     """Raises ``PortValueError`` for what is no address before anything is opened for it."""
-    if not isinstance(host, str):
+    if not isinstance(host, str) or not _is_name(host):
         raise PortValueError(f"host={host!r}: give a str such as '127.0.0.1'")
     tcp_port(port)
+    if unix_path(host) == "":
+        raise PortValueError(f"host={host!r}: a Unix socket has a path; give unix:PATH, or unix:@NAME")
     if port and (pipe_name(host) is not None or unix_path(host) is not None):
         raise PortValueError(f"port={port} of {host}: such an address has no port; give 0")
+
+
+def _is_name(host: str) -> bool:
+    """Whether the system can be asked for it."""
+    try:
+        _ = os.fsencode(host) if host.startswith(("unix:", "pipe:")) else host.encode("idna")
+    except UnicodeError:
+        return False
+    return "\0" not in host
 
 
 def listen(host: str, port: int, backlog: int) -> Listening:
@@ -135,4 +146,9 @@ def _remove_left_over(path: str) -> None:
 def _unix_refusal(path: str, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"unix:{path} is in use, or there is another file; choose another path, or remove it"
-    return f"cannot listen on unix:{path}: {error.strerror or error}"
+    if error.errno is None:  # Python's own, which knows no number
+        size = len(os.fsencode(path))
+        return f"cannot listen on unix:{path}: a path of {size} bytes is too long; Linux takes 107 at most"
+    return (
+        f"cannot listen on unix:{path}: {error.strerror or error}; give a path in a folder that you may write"
+    )

@@ -10,6 +10,7 @@ from pools import Pool, parameters
 
 __all__ = [
     "LARGEST_64",
+    "LARGEST_DESCRIPTOR",
     "bytes_of",
     "pool_or_none",
     "pool_to_receive",
@@ -20,8 +21,10 @@ __all__ = [
 ]
 
 LARGEST_64 = (1 << 64) - 1
-_LARGEST_DESCRIPTOR = (1 << 63) - 1
+LARGEST_DESCRIPTOR = (1 << 63) - 1
 _LAST_PORT = 65535
+_LONGEST_SECONDS = 1e18
+"""Longer than anybody waits, and of whole numbers the largest that is no trouble to reckon with."""
 
 
 def whole(name: str, value: Any, most: int, *, least: int = 0, means: str = "") -> int:
@@ -32,14 +35,14 @@ def whole(name: str, value: Any, most: int, *, least: int = 0, means: str = "") 
 def seconds_or_none(name: str, value: Any, *, none: str = "to wait for ever") -> float | None:
     """A time of 0 seconds or more, or None. Raises ``PortValueError``."""
     if value is None or (isinstance(value, int | float) and value >= 0):
-        return value
+        return value if value is None else float(min(value, _LONGEST_SECONDS))
     raise PortValueError(f"{name}={value!r}: give 0 seconds or more, or None {none}")
 
 
 def socket_descriptor(sock: Any) -> int:
     """What the system calls a socket, or what it is called already. Raises ``PortValueError``."""
     descriptor = sock.fileno() if isinstance(sock, socket.socket) else sock
-    if not isinstance(descriptor, int) or not 0 <= descriptor <= _LARGEST_DESCRIPTOR:
+    if not isinstance(descriptor, int) or not 0 <= descriptor <= LARGEST_DESCRIPTOR:
         raise PortValueError(f"sock={sock!r}: give an open socket, or its descriptor")
     return descriptor
 

@@ -54,5 +54,7 @@ def part_of_file(descriptor: int, offset: int, count: int | None) -> dict[str, i
         raise PortValueError(f"count={count!r} from offset={offset!r} of a file: give whole numbers")
     wanted = max(size - offset, 0) if count is None else count
     if not 0 <= offset <= _LAST_OFFSET or not 0 <= wanted <= _LAST_OFFSET - offset:
-        raise PortValueError(f"{wanted} bytes at offset {offset} of a file: an offset is 0 to 2**63 - 1")
+        raise PortValueError(
+            f"{wanted} bytes at offset {offset} of a file: give an offset from 0, all of them below 2**63"
+        )
     return {"descriptor": descriptor, "offset": offset, "bytes": wanted}

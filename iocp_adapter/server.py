@@ -10,7 +10,7 @@ from typing import Any
 
 from iocp_adapter._native import ffi, lib
 from iocp_adapter.connection import Connection
-from iocp_adapter.errors import PortValueError, error_for
+from iocp_adapter.errors import PortValueError, address_text, error_for
 from iocp_adapter.features import Feature, Region
 from iocp_adapter.handler import Handler, Received, received_of
 from iocp_adapter.holding import HoldWatch
@@ -174,7 +174,7 @@ class Server:
         self._listener = self._port.associate(descriptor=self._listening.descriptor, flags=flags | own)
         status = lib.pp_port_accept(self._port.c, self._listener, 0, ffi.NULL)
         if status:
-            raise error_for(status, f"accept on {host}:{port}")
+            raise error_for(status, f"accept on {address_text(host, port)}")
 
     # ---- what one sees -----------------------------------------------------------------
 
@@ -300,6 +300,5 @@ class Server:
         self.close()
 
     def __repr__(self) -> str:
-        host, port = self.address
         state = "closed" if self._report is not None else f"{len(self._serving.connections)} connections"
-        return f"<Server {host}:{port} {self.backend} {state}>"
+        return f"<Server {address_text(*self.address)} {self.backend} {state}>"

@@ -26,11 +26,12 @@ from typing import Any
 from iocp_adapter._native import lib
 from iocp_adapter.addresses import pipe_name
 from iocp_adapter.connection import Connection
-from iocp_adapter.errors import PortValueError
+from iocp_adapter.errors import PortValueError, address_text
 from iocp_adapter.features import Feature, Region
 from iocp_adapter.handler import Handler, Received
 from iocp_adapter.native_handler import NativeHandler
 from iocp_adapter.native_port import CloseReport
+from iocp_adapter.options import whole
 from iocp_adapter.server import Server
 from iocp_adapter.stats import ServerStats
 from pools import Pool
@@ -104,8 +105,11 @@ class ServerGroup:
         provider: Pool | Callable[[], Pool],
         **options: Any,
     ):
-        if not 1 <= workers <= WORKERS_MAX:
-            raise PortValueError(f"workers={workers}: give 1 to {WORKERS_MAX}")
+        whole("workers", workers, WORKERS_MAX, least=1)
+        if not isinstance(provider, Pool) and not callable(provider):
+            raise PortValueError(
+                f"provider={provider!r}: give a function that makes a pool for each worker, or a pool"
+            )
         if isinstance(provider, Pool) and workers > 1:
             _refuse_owned(provider, workers)
         if workers > 1 and pipe_name(host) is not None:
@@ -210,9 +214,8 @@ class ServerGroup:
         self.close()
 
     def __repr__(self) -> str:
-        host, port = self.address
         state = f"{len(self.servers)} workers {len(self.connections)} connections"
-        return f"<ServerGroup {host}:{port} {self.backend} {state}>"
+        return f"<ServerGroup {address_text(*self.address)} {self.backend} {state}>"
 
 
 def _same(pool: Pool) -> Pool:

@@ -24,7 +24,7 @@ from iocp_adapter.completion_port import CompletionPort
 from iocp_adapter.errors import PortClosed, PortError, PortValueError
 from iocp_adapter.handler import refuse_coroutine
 from iocp_adapter.native_handler import NativeHandler
-from iocp_adapter.options import whole
+from iocp_adapter.options import seconds_or_none, whole
 from iocp_adapter.roster import Roster
 from iocp_adapter.workers import Crew, NativeCrew, PythonCrew, ThreadStats, Worker, WorkerStats
 
@@ -74,8 +74,11 @@ class WorkerPool:
             raise PortValueError(f"minimum={minimum} above maximum={most}: give the smaller one as minimum")
         whole("batch", batch, _LARGEST_BATCH, least=1)
         for what, seconds in (("idle_seconds", idle_seconds), ("stall_seconds", stall_seconds)):
-            if not 0 < seconds < threading.TIMEOUT_MAX:
-                raise PortValueError(f"{what}={seconds} of a worker pool: give more than 0")
+            if not isinstance(seconds, int | float) or not 0 < seconds < threading.TIMEOUT_MAX:
+                longest = f"{threading.TIMEOUT_MAX:.0f}"
+                raise PortValueError(
+                    f"{what}={seconds!r} of a worker pool: give more than 0, and below {longest}"
+                )
         self._port = port
         self._crew: Crew = (
             NativeCrew(port, handler, batch, idle_seconds)
@@ -117,6 +120,7 @@ class WorkerPool:
         False: after ``timeout`` seconds some handler had not returned; its thread ends when it does.
         A handler must not call it.
         """
+        timeout = seconds_or_none("timeout", timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             if any(worker.thread is threading.current_thread() for worker in self._roster.workers):

@@ -45,13 +45,10 @@ def _is_local(host: str) -> bool:
     return host.startswith(("unix:", "pipe:", "\\\\.\\pipe\\"))
 
 
-def _address_text(host: str, port: int) -> str:
-    return host if _is_local(host) else f"{host}:{port}"
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Serve; the statistics come last."""
     from iocp_adapter import DISCARD, ECHO, Connection, ServerGroup  # noqa: PLC0415  # compiled: only when it is needed
+    from iocp_adapter.errors import address_text  # noqa: PLC0415
     from pools import Lease, Pool  # noqa: PLC0415
 
     if arguments.port is None and not _is_local(arguments.host):
@@ -90,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         backend=arguments.backend,
     )
     server.start()
-    where = _address_text(*server.address)
+    where = address_text(*server.address)
     note(f"listening on {where} backend={server.backend} strategy={arguments.strategy}")
     started = time.monotonic()
     while not stop.wait(_POLL_SECONDS):  # a wait without a timeout would not see the signal on Windows

@@ -132,6 +132,24 @@ def test_a_directory_is_no_file(port, tmp_path):
     assert port.stats().endpoints == 0
 
 
+@pytest.mark.parametrize("offset", [-1, "0", 1.5, None, (1 << 63) - 1])
+def test_an_offset_that_is_none_is_told(port, path, offset):
+    file = port.open_file(path, "w+", 1)
+    for call in (lambda: file.write_at(offset, b"x"), lambda: file.read_at(offset, bytearray(1))):
+        with pytest.raises(
+            PortValueError, match=f"1 bytes at offset {offset!r} of a file: give an offset from 0"
+        ):
+            call()
+
+
+def test_a_file_says_what_it_is_not_for(port, path):
+    file = port.open_file(path, "w+", 1)
+    with pytest.raises(PortValueError, match=r"it takes a socket; .* for a file write_at"):
+        file.sendto(b"x")
+    with pytest.raises(PortValueError, match="a socket or pipe to send to, and a file that is open"):
+        file.send_file(file)
+
+
 def test_what_no_file_has_is_refused(port, path, pair):
     file = port.open_file(path, "w+")
     for offset in (-1, (1 << 63) - 1, 1 << 64):

@@ -96,6 +96,14 @@ def test_what_is_not_open_is_refused(port, descriptor):
         port.wait_writable(descriptor)
 
 
+@pytest.mark.parametrize("handle", [None, "x", 1.5, 1 << 63, -(1 << 70)])
+def test_what_is_no_handle_is_refused_and_nothing_is_kept(port, handle):
+    for wait in (port.wait_readable, port.wait_writable):
+        with pytest.raises(PortValueError, match=f"able of {handle!r}: give a socket"):
+            wait(handle)
+    assert not port._pending
+
+
 def test_without_a_slot_a_wait_is_refused(backend, pair):
     here, _ = pair()
     with CompletionPort(backend, max_operations=1) as port:

@@ -8,7 +8,17 @@ import socket
 import psutil
 import pytest
 
-from iocp_adapter import CompletionPort, NativeHandler, PortValueError, Server
+from iocp_adapter import (
+    CompletionPort,
+    ListenError,
+    NativeHandler,
+    PortValueError,
+    Server,
+    ServerGroup,
+    WorkerPool,
+)
+from iocp_adapter.errors import address_text
+from pools import SlabPool
 
 from .conftest import echo, only_unix
 
@@ -55,11 +65,62 @@ def test_options_of_a_server_are_checked_before_anything_is_opened(backend, pool
             77,
             r"port=77 of unix:/tmp/there-is-none: such an address has no port; give 0",
         ),
+        ("unix:", 0, r"host='unix:': a Unix socket has a path; give unix:PATH"),
+        ("127.0.0.1\0", 0, r"host='127.0.0.1\\x00': give a str"),
+        ("a" * 64, 0, r"host='a{64}': give a str"),
     ],
 )
 def test_an_address_that_is_none_is_refused(pool, host, number, told):
     with pytest.raises(PortValueError, match=told):
         Server(host, number, echo, provider=pool)
+
+
+def test_a_name_that_nobody_knows_is_told_with_the_remedy(pool):
+    with pytest.raises(
+        ListenError, match=r"cannot listen on '300.1.1.1': .*; give an address of this machine"
+    ):
+        Server("300.1.1.1", 0, echo, provider=pool)
+
+
+@only_unix
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/there/is/none", "folder that you may write"),
+        ("/tmp/" + "x" * 200, "a path of 205 bytes is too long.*107"),
+    ],
+)
+def test_a_path_that_the_system_refuses_is_told_with_the_remedy(pool, path, told):
+    before = descriptors()
+    with pytest.raises(ListenError, match=told):
+        Server(f"unix:{path}", 0, echo, provider=pool)
+    assert descriptors() == before
+
+
+def test_an_address_of_ipv6_is_one_word():
+    assert [address_text("::1", 80), address_text("127.0.0.1", 80), address_text("unix:/a:b", 0)] == [
+        "[::1]:80",
+        "127.0.0.1:80",
+        "unix:/a:b",
+    ]
+
+
+@pytest.mark.parametrize("workers", ["2", 1.5, None, 0])
+def test_a_number_of_workers_that_is_none_is_refused(workers):
+    with pytest.raises(PortValueError, match=f"workers={workers!r}: give 1 to 1024"):
+        ServerGroup("127.0.0.1", 0, echo, workers=workers, provider=lambda: SlabPool(4096, 4))
+
+
+def test_what_makes_no_pools_is_refused():
+    with pytest.raises(PortValueError, match="provider=None: give a function that makes a pool"):
+        ServerGroup("127.0.0.1", 0, echo, workers=1, provider=None)
+
+
+@pytest.mark.parametrize("seconds", ["1", None, 0, float("nan")])
+def test_a_time_of_workers_that_is_none_is_refused(port, seconds):
+    for name in ("idle_seconds", "stall_seconds"):
+        with pytest.raises(PortValueError, match=f"{name}={seconds!r} of a worker pool: give more than 0"):
+            WorkerPool(port, print, **{name: seconds})
 
 
 def test_the_simulated_kernel_has_no_address_to_listen_at(pool):
@@ -87,10 +148,19 @@ def test_a_time_that_is_none_is_refused(backend, pool, timeout):
         for call in (port.dequeue, port.close, lambda seconds: port.dequeue_many(1, seconds)):
             with pytest.raises(PortValueError, match=f"timeout={timeout!r}: give 0 seconds or more"):
                 call(timeout)
+        with WorkerPool(port, print) as workers, pytest.raises(PortValueError, match="timeout="):
+            workers.close(timeout)
     server = Server("127.0.0.1", 0, echo, provider=pool, backend=backend)
     with pytest.raises(PortValueError, match="timeout="):
         server.close(timeout)
     server.close()
+
+
+@pytest.mark.parametrize("timeout", [10**400, 1 << 64, 1e300, float("inf")])
+def test_a_time_that_never_comes_is_a_time(port, timeout):
+    port.post(user="here already")
+    assert port.dequeue(timeout).user == "here already"
+    assert port.close(timeout).complete
 
 
 @pytest.mark.parametrize(
