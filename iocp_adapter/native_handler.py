@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import threading
+from collections import deque
 from collections.abc import Callable
 from types import BuiltinFunctionType
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from pools import Pool
 __all__ = ["DISCARD", "ECHO", "NativeHandler", "NativeServing"]
 
 _POINTERS: tuple[Any, ...] = (ctypes.CFUNCTYPE(None).__mro__[1], ctypes._Pointer, ctypes.c_void_p)
+_COUNT = "rows"
 _LAST_ADDRESS = (1 << (8 * ffi.sizeof("void *"))) - 1
 
 
@@ -121,6 +123,8 @@ class NativeServing(Serving):
         """Messages that a loop has counted which is freed."""
         self._rows = ffi.cast("pp_completion *", self.rows_address)
         self._why = ffi.new("pp_status *")
+        self._taken: dict[str, int] = {}
+        """How many rows wait to be served."""
 
     @property
     def message_count(self) -> int:
@@ -134,12 +138,19 @@ class NativeServing(Serving):
         return int(counted.messages)
 
     def turn(self, timeout: float | None) -> bool:
-        """Serve data in C until something else has happened, and attend to that."""
-        self.flush()
-        wait_ns = -1 if timeout is None else nanoseconds(timeout)
-        count = lib.pp_serve_turn(self._loop, self._rows, BATCH_ROWS, wait_ns, self._why)
-        if count:
-            self.serve_rows(count)
+        """Serve data in C until something else has happened, and attend to that.
+
+        The handler of a signal may raise between any two instructions. What was taken is the next turn's
+        then: it gets into ``_taken``, and from there into the hands of ``serve_rows()``, without one between.
+        """
+        taken = self._taken
+        if not taken:
+            self.flush()
+            wait_ns = -1 if timeout is None else nanoseconds(timeout)
+            given = (self._loop,), (self._rows,), (BATCH_ROWS,), (wait_ns,), (self._why,)
+            taken.update(zip((_COUNT,), map(lib.pp_serve_turn, *given), strict=True))
+        count = taken.get(_COUNT, 0)
+        deque(map(self.serve_rows, map(taken.pop, (_COUNT,), (0,))), 0)
         return bool(count) or self._why[0] != lib.PP_CLOSED
 
     def run_down(self) -> None:

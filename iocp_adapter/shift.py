@@ -4,6 +4,9 @@ serve_forever()   the calling thread, until stop()
 start()           a thread of the server's own, until stop()
 close()           the calling thread, once nobody else does, so that what is queued can leave; a signal
                   handler in the serving thread closes between two batches
+
+The handler of a signal may also raise, between any two instructions. So whether the lock was taken is
+written down by the call that takes it, all of which is in C.
 """
 
 from __future__ import annotations
@@ -47,15 +50,20 @@ class Shift:
     def serve(self) -> None:
         """Serve in the calling thread until ``stop()``."""
         self.refuse_ended()
-        if not self._held.acquire(blocking=False):
-            raise PortError("the server is being served already; one thread serves it, until stop()")
+        taken: list[bool] = []
         try:
+            taken.extend(map(self._held.acquire, (False,)))
+            if not taken[0]:
+                raise PortError("the server is being served already; one thread serves it, until stop()")
             self._claim()
             self.own()
             self._serving.run(lambda: not self._stopping)
         finally:
-            self._resign()
-            self._held.release()
+            if taken and taken[0]:
+                try:  # again: or Ctrl-C would be the last that the server hears
+                    self._resign()
+                finally:
+                    self._held.release()
 
     def start(self, serve: Callable[[], None]) -> None:
         """Have a thread of the server's own call ``serve``."""
@@ -153,13 +161,18 @@ class Shift:
 
         if self.worker is not None:
             self.worker.join(left())  # it may not have begun to serve
-        if not own and not self._held.acquire(timeout=left()):
-            raise PortError(f"a handler has not returned for {timeout} s; make it return, then close")
+        taken: list[bool] = []
         try:
+            if not own:
+                taken.extend(map(self._held.acquire, (True,), (left(),)))
+                if not taken[0]:
+                    raise PortError(f"a handler has not returned for {timeout} s; make it return, then close")
             if not self.closed:  # else by another thread, whose the pool is by now
                 self.own()
             yield
         finally:
-            if not own:
-                self._resign()
-                self._held.release()
+            if taken and taken[0]:
+                try:  # again: or Ctrl-C would be the last that the server hears
+                    self._resign()
+                finally:
+                    self._held.release()

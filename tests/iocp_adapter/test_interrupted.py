@@ -1,7 +1,7 @@
 """What the handler of a signal raises while completions are taken: none is lost, and none comes twice.
 
-Such an exception comes between two instructions of the interpreter. Here it comes before each of them in
-turn, but for those that return, before which no interpreter looks for signals.
+The interpreter looks for signals where a function begins and where a call has returned. Here there is one at
+each of these places in turn.
 """
 
 from __future__ import annotations
@@ -9,33 +9,33 @@ from __future__ import annotations
 import contextlib
 import dis
 import itertools
+import socket
 import sys
 
 import pytest
 
-from iocp_adapter import PortClosed, batches, rows
+from iocp_adapter import ECHO, PortClosed, Server, batches, native_handler, rows, shift
 
 
 class Interrupted(BaseException):
     pass
 
 
-def returns(frame):
-    return dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith("RETURN")
-
-
 @contextlib.contextmanager
-def interrupted_at(number):
-    """Raises at the instruction of that number in what reads rows; tells whether there was one."""
-    left, told = itertools.count(number, -1), []
+def interrupted_at(number, *modules):
+    """Raises at the place of that number in some modules; tells whether there was one."""
+    files = {module.__file__ for module in modules}
+    left, told, last = itertools.count(number, -1), [], {}
 
     def at_each(frame, event, _argument):
-        if frame.f_code.co_filename not in {rows.__file__, batches.__file__}:
+        if frame.f_code.co_filename not in files:
             return None
         frame.f_trace_opcodes = True
-        if event == "opcode" and not returns(frame) and next(left) == 0:
-            told.append(True)
-            raise Interrupted
+        if event == "opcode":
+            before, last[frame] = last.get(frame, "CALL"), dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if before.startswith("CALL") and next(left) == 0:
+                told.append(True)
+                raise Interrupted
         return at_each
 
     before = sys.gettrace()
@@ -63,7 +63,7 @@ def test_an_interrupted_dequeue_leaves_all_to_the_next(port, pool, pair, limit):
         port.post(1, number)
         port.timer(0, 2, number)
         found = []
-        with interrupted_at(number) as told:
+        with interrupted_at(number, rows, batches) as told:
             found.extend(port.dequeue_many(limit, 10))
         while len(found) < 3:
             found.extend(port.dequeue_many(limit, 10))
@@ -71,14 +71,14 @@ def test_an_interrupted_dequeue_leaves_all_to_the_next(port, pool, pair, limit):
             ("post", number),
             ("recv", "stream"),
             ("timer", number),
-        ], f"instruction {number}"
+        ], f"place {number}"
         (data,) = (one for one in found if one.lease)
-        assert bytes(data.lease.view[: data.result]) == b"data", f"instruction {number}"
+        assert bytes(data.lease.view[: data.result]) == b"data", f"place {number}"
         data.lease.release()
-        assert len(port._pending) == 1, f"instruction {number}"
+        assert len(port._pending) == 1, f"place {number}"
         if not told:
             break
-    assert number > 100
+    assert number > 30
     assert pool.lost_leases == 0
 
 
@@ -87,12 +87,12 @@ def test_an_interrupted_end_is_told_and_its_endpoint_forgotten(port, pool, pair)
         here, _there = pair()
         port.associate(here.detach(), 7, pool, own=True).close()
         found = []
-        with interrupted_at(number) as told:
+        with interrupted_at(number, rows, batches) as told:
             found.extend(port.dequeue_many(64, 10))
         while not found:
             found.extend(port.dequeue_many(64, 10))
-        assert [(one.key, one.kind) for one in found] == [(7, "close")], f"instruction {number}"
-        assert not port._keys, f"instruction {number}"
+        assert [(one.key, one.kind) for one in found] == [(7, "close")], f"place {number}"
+        assert not port._keys, f"place {number}"
         if not told:
             break
 
@@ -103,7 +103,7 @@ def test_what_an_interrupted_dequeue_has_taken_is_there_when_the_port_is_closed(
     for number in itertools.count():
         there.sendall(b"data")
         found = []
-        with interrupted_at(number) as told:
+        with interrupted_at(number, rows, batches) as told:
             found.extend(port.dequeue_many(64, 10))
         if port._rows._untold:
             break
@@ -114,3 +114,36 @@ def test_what_an_interrupted_dequeue_has_taken_is_there_when_the_port_is_closed(
     first, *_ = until_closed(port)
     assert bytes(first.lease.view[: first.result]) == b"data"
     first.lease.release()
+
+
+def turn_until(server, number):
+    """Connections come and go, of which the interpreter is told."""
+    while server.stats().accepted <= number or server.stats().closed <= number:
+        server._serving.turn(10)
+
+
+def test_an_interrupted_turn_of_a_native_server_loses_no_connection(backend, pool):
+    with Server("127.0.0.1", 0, ECHO, provider=pool, backend=backend) as server:
+        server._shift.own()
+        for number in itertools.count():
+            with socket.create_connection(server.address, timeout=10):
+                pass
+            with interrupted_at(number, native_handler) as told:
+                server._serving.turn(10)
+            turn_until(server, number)
+            assert not server.connections, f"place {number}"
+            if not told:
+                break
+        assert number > 5
+
+
+def test_an_interrupted_server_serves_and_is_closed(backend, pool):
+    server = Server("127.0.0.1", 0, ECHO, provider=pool, backend=backend)
+    for number in itertools.count():
+        server.stop()
+        with interrupted_at(number, shift) as told:
+            server.serve_forever()
+        if not told:
+            break
+    assert number > 5
+    assert server.close(10).complete
