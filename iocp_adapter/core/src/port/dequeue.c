@@ -52,8 +52,18 @@ static bool may_run(const pp_port *port)
     return port->concurrency == 0 || port->running_count < port->concurrency;
 }
 
+/* Somebody has begun to wait for a block, or a descriptor, since the leader went to sleep: only who sleeps next
+ * listens for it (pp_listen()), or sets a timer. */
+static void have_the_leader_listen(pp_port *port)
+{
+    port->deaf = 0;
+    port->stats.wakeups++;
+    port->backend->wake(port);
+}
+
 void pp_rouse(pp_port *port)
 {
+    if (PP_UNLIKELY(port->deaf)) have_the_leader_listen(port);
     if (!has_work(port)) return;
     if (port->waiters && may_run(port)) {
         port->stats.wakeups++;
@@ -68,6 +78,7 @@ void pp_rouse(pp_port *port)
  * the lead if nobody has it. Who closes the port waits in the same line, and dequeues nothing. */
 static void hand_on(pp_port *port)
 {
+    if (PP_UNLIKELY(port->deaf)) have_the_leader_listen(port);
     if (!port->closing && !may_run(port)) return;
     if (port->waiters && (has_work(port) || !port->led))
         call_one(port);
@@ -202,6 +213,7 @@ static bool lead(pp_port *port, uint64_t deadline_ns)
     bool interrupted = port->backend->wait(port, timeout_ns);
     pp_take_lock(port);
     port->led = 0;
+    port->deaf = 0;
     port->refill = 1;
     port->now_ns = pp_os_now_ns();
     if (PP_UNLIKELY(look_ns) && port->now_ns - begun_ns >= look_ns) pp_starved_slept(port);

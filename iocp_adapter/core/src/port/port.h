@@ -94,6 +94,7 @@ struct pp_port {
     uint32_t vain;           /* times that somebody told, and nobody was served since */
     uint8_t look_ended;      /* a provider that waits itself ended the last look */
     uint8_t hears;           /* the leader's own: a bell may be rung for it */
+    uint8_t deaf;            /* somebody starves whom the leader, asleep, does not listen for */
     pp_source sources[PP_SOURCES];
     const pp_provider *short_of; /* what was last refused to one of them, */
     uint64_t short_bytes;        /* and how much */

@@ -17,6 +17,9 @@
  * which rings until it is heard. A source that is found told before the sleep is asked again, so no order of
  * the two loses anything.
  *
+ * Where somebody begins to wait while another thread sleeps already, that one has not listened for it: it is woken
+ * (`deaf`), and does.
+ *
  * Who was told and found nothing for anybody, VAIN times in a row (the block was too small, or another
  * port was faster), does not listen for a while, or it would follow each release of its neighbours: the timer
  * again, until somebody is served. So is it where no provider is to blame: a listener that ran out of
@@ -90,6 +93,12 @@ static void wait_for(pp_port *port, pp_end *end)
         port->sources[end->source - 1].starved++;
     else
         port->unheard++;
+}
+
+static bool listens_for(pp_port *port, const pp_end *end)
+{
+    if (!end->source) return false;
+    return atomic_load_explicit(&port->sources[end->source - 1].listening, memory_order_relaxed);
 }
 
 static void wait_no_more(pp_port *port, pp_end *end)
@@ -167,6 +176,7 @@ void pp_starve(pp_port *port, uint32_t index)
     end->waits++;
     count_hungry(port, end, 1);
     wait_for(port, end);
+    if (port->led && !listens_for(port, end)) port->deaf = 1;
 }
 
 void pp_unstarve(pp_port *port, uint32_t index)

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 
+#include "engine.h"
 #include "fixture.h"
 
 /* Wine's server is asked about each socket. */
@@ -188,6 +189,50 @@ static void threads_that_share_a_port_wake_each_other(void)
     finish(MANY);
 }
 
+static void *take_until_closed(void *context)
+{
+    pp_completion row;
+    pp_status why = PP_OK;
+    while (why != PP_CLOSED)
+        if (pp_port_dequeue(port, &row, 1, PP_TIMEOUT_NEVER, &why)) CHECK_EQ(row.event & PP_MORE, 0);
+    return context;
+}
+
+static bool somebody_sleeps(void)
+{
+    pp_take_lock(port);
+    bool led = port->led;
+    pp_os_lock_drop(&port->lock);
+    return led;
+}
+
+/* The news of an endpoint reaches the thread that dequeues next, not the one that sleeps: so it is for one whose
+ * budget allows it more by what that thread sends. */
+static void who_sleeps_listens_for_those_that_another_thread_starves(void)
+{
+    pthread_t sleeper;
+    pp_block block;
+    pp_completion row;
+    pp_status why;
+    begin(1, PP_THREADS_SHARED);
+    CHECK_EQ(pp_pool_acquire(pool, BYTES, 0, &block), PP_OK);
+    pp_endpoint endpoint = listens(0, &provider);
+    pthread_create(&sleeper, NULL, take_until_closed, NULL);
+    while (!somebody_sleeps()) sched_yield();
+    pp_take_lock(port);
+    pp_ready(port, pp_end_find(port, endpoint), PP_EDGE_IN);
+    pp_os_lock_drop(&port->lock);
+    CHECK_EQ(pp_port_dequeue(port, &row, 1, 0, &why), 0);
+    if (!port->ring_blocks) CHECK_EQ(stats_now().buffer_waits, 1); /* else the kernel has none, and says so */
+    CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+    uint64_t give_up_ns = pp_os_now_ns() + (uint64_t)SECONDS(20);
+    while (stats_now().starved && pp_os_now_ns() < give_up_ns) sched_yield();
+    CHECK_EQ(stats_now().starved, 0);
+    CHECK_EQ(pp_port_close(port, SECONDS(5), NULL, 0, NULL), PP_OK);
+    pthread_join(sleeper, NULL);
+    finish(1);
+}
+
 /* ---- providers of all kinds ---------------------------------------------------------------------------- */
 
 static struct heap heaps[MANY];
@@ -349,6 +394,7 @@ int main(void)
     RUN_ON_ALL(the_owner_of_a_pool_is_woken_as_well);
     RUN_ON_ALL(sixty_four_blocks_serve_a_thousand_without_a_timer);
     RUN_ON_ALL(threads_that_share_a_port_wake_each_other);
+    RUN_ON_ALL(who_sleeps_listens_for_those_that_another_thread_starves);
     RUN_ON_ALL(a_provider_that_does_not_tell_is_asked_by_a_timer);
     RUN_ON_ALL(one_that_tells_is_asked_once_and_then_not_before_it_tells);
     RUN_ON_ALL(who_is_told_in_vain_soon_follows_a_timer);
