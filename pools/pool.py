@@ -227,11 +227,8 @@ class Pool(Labels):
             self.record_sites()
 
     def sample(self, interval_seconds: float = 0.0) -> None:
-        """Write the pool's levels to the trace, at most once per interval. Raises ``WrongThread``."""
+        """Write the pool's levels to the trace, at most once per interval."""
         wait = seconds("interval_seconds", interval_seconds, 0, 1e9, f" of sample of pool {self.name!r}")
-        status = lib.pp_pool_admits(self._c)
-        if status:
-            raise self._error(status, "sample")
         lib.pp_pool_sample(self._c, int(wait * 1e9))
 
     # ---- the end ---------------------------------------------------------------------------
