@@ -12,6 +12,7 @@
 
 #include "engine.h"
 #include "fixture.h"
+#include "leader.h"
 
 static pp_port *port;
 static _Thread_local bool held_back;
@@ -38,16 +39,6 @@ static void *take(void *context)
     return context;
 }
 
-/* So that whatever comes finds the other thread asleep in the kernel. */
-static void wait_until_it_waits(void)
-{
-    for (bool waits = false; !waits; sched_yield()) {
-        pp_take_lock(port);
-        waits = port->led;
-        pp_os_lock_drop(&port->lock);
-    }
-}
-
 typedef pp_status (*begin_fn)(uint64_t user, pp_operation *out);
 
 /* What the other thread got; `stays`: the operation is still armed, and is asked back. */
@@ -59,7 +50,7 @@ static pp_completion early(begin_fn begin, uint64_t kind, bool stays)
     arrived = false;
     user++;
     CHECK_EQ(pthread_create(&taker, NULL, take, NULL), 0);
-    wait_until_it_waits();
+    wait_until_somebody_sleeps(port);
     held_back = true;
     CHECK_EQ(begin(user, &name), PP_OK);
     held_back = false;

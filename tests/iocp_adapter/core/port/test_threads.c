@@ -5,6 +5,7 @@
 
 #include "engine.h"
 #include "fixture.h"
+#include "leader.h"
 
 static pp_port *port;
 static _Atomic unsigned taken, closed, running, most_running;
@@ -151,14 +152,6 @@ static unsigned in_line(void)
     return count;
 }
 
-static bool led(void)
-{
-    pp_os_lock_take(&port->lock);
-    bool led = port->led;
-    pp_os_lock_drop(&port->lock);
-    return led;
-}
-
 static _Atomic bool working, may_end;
 
 /* Works on what it dequeues until it may end. */
@@ -186,7 +179,7 @@ static void a_close_waits_for_nobody_who_works(void)
     pthread_t leader, worker;
     begin_with_concurrency(1);
     pthread_create(&leader, NULL, work_for_long, NULL);
-    while (!led()) sched_yield();
+    wait_until_somebody_sleeps(port);
     pthread_create(&worker, NULL, work_for_long, NULL);
     while (in_line() == 0) sched_yield();
     CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
@@ -269,7 +262,7 @@ static void the_last_to_wait_is_the_first_to_be_served(void)
     served = 0;
     for (intptr_t i = 0; i < LINE; i++) {
         pthread_create(&threads[i], NULL, note_when_served, (void *)i);
-        while (i == 0 ? !led() : in_line() < (unsigned)i) sched_yield();
+        while (i == 0 ? !somebody_sleeps(port) : in_line() < (unsigned)i) sched_yield();
     }
     for (unsigned i = 0; i < LINE; i++) {
         CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);

@@ -6,6 +6,7 @@
 
 #include "engine.h"
 #include "fixture.h"
+#include "leader.h"
 
 /* Wine's server is asked about each socket. */
 #if defined(_WIN32)
@@ -198,14 +199,6 @@ static void *take_until_closed(void *context)
     return context;
 }
 
-static bool somebody_sleeps(void)
-{
-    pp_take_lock(port);
-    bool led = port->led;
-    pp_os_lock_drop(&port->lock);
-    return led;
-}
-
 /* The news of an endpoint reaches the thread that dequeues next, not the one that sleeps: so it is for one whose
  * budget allows it more by what that thread sends. */
 static void who_sleeps_listens_for_those_that_another_thread_starves(void)
@@ -218,7 +211,7 @@ static void who_sleeps_listens_for_those_that_another_thread_starves(void)
     CHECK_EQ(pp_pool_acquire(pool, BYTES, 0, &block), PP_OK);
     pp_endpoint endpoint = listens(0, &provider);
     pthread_create(&sleeper, NULL, take_until_closed, NULL);
-    while (!somebody_sleeps()) sched_yield();
+    wait_until_somebody_sleeps(port);
     pp_take_lock(port);
     pp_ready(port, pp_end_find(port, endpoint), PP_EDGE_IN);
     pp_os_lock_drop(&port->lock);

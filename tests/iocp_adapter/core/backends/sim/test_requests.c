@@ -5,6 +5,7 @@
 
 #include "engine.h"
 #include "fixture.h"
+#include "leader.h"
 
 static struct heap heap;
 static pp_port *port;
@@ -421,22 +422,14 @@ static void a_call_that_nobody_answers_is_held_for_no_longer_than_was_said(void)
     finish();
 }
 
-static bool somebody_sleeps(void)
-{
-    pp_take_lock(port);
-    bool led = port->led;
-    pp_os_lock_drop(&port->lock);
-    return led;
-}
-
 static void a_wake_up_that_the_kernel_refuses_is_tried_again(void)
 {
     pthread_t thread;
     begin();
     pthread_create(&thread, NULL, take_one, NULL);
-    while (!somebody_sleeps()) sched_yield();
+    wait_until_somebody_sleeps(port);
     CHECK_EQ(pp_sim_lose_wakes(port, 3), PP_OK);
-    while (!somebody_sleeps()) sched_yield();
+    wait_until_somebody_sleeps(port);
     CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
     pthread_join(thread, NULL); /* which nobody else wakes */
     CHECK_EQ(taken.user, 3);
