@@ -110,7 +110,7 @@ void pp_buddy_put_away(buddy *b, uint32_t index, uint32_t stamp)
 static inline void retire(buddy *b, uint32_t index, uint32_t stamp)
 {
     uint32_t place = pp_buddy_place(b, index);
-    pp_write(&b->granted_bytes, pp_read(&b->granted_bytes) - pp_buddy_granted(b, place));
+    pp_drop(&b->granted_bytes, pp_buddy_granted(b, place));
     pp_memory_close(pp_buddy_address(b, pp_place_unit(place)), (size_t)pp_buddy_granted(b, place));
     put_away(b, index, pp_place_order(place), stamp);
 }

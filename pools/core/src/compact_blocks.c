@@ -18,7 +18,7 @@ static void free_place(compacting *c, uint32_t index)
 {
     pp_place *place = pp_place_of(c, (int32_t)index);
     uint32_t length = pp_length(place);
-    pp_write(&c->granted_bytes, pp_read(&c->granted_bytes) - pp_bytes_of(c, length));
+    pp_drop(&c->granted_bytes, pp_bytes_of(c, length));
     pp_memory_close(pp_address_of(c, pp_start(c, place)), pp_bytes_of(c, length));
     pp_segments_leave(c, pp_start(c, place), length);
     pp_gaps_remove(c, (int32_t)index);

@@ -177,7 +177,7 @@ static PP_FAST size_t release_run_where(slab *s, const pp_handle *handles, size_
     }
     slots->top = top + (uint32_t)done;
     pp_bump(&s->base.released, done);
-    pp_write(&s->base.requested_bytes, pp_read(&s->base.requested_bytes) - requested);
+    pp_drop(&s->base.requested_bytes, requested);
     return done;
 }
 
