@@ -50,8 +50,8 @@ pp_status pp_probe_bulk(uint32_t reps, uint64_t seed, double *ours, double *thei
 /* HELD blocks, one at a time or by the batch; then they all go, by the batch and untimed. */
 static pp_status hold(pp_pool *pool, size_t batch, uint64_t *ns)
 {
-    static pp_block blocks[HELD];
-    static pp_handle handles[HELD];
+    pp_block blocks[HELD];
+    pp_handle handles[HELD];
     pp_status status = PP_OK;
     uint64_t start = pp_workload_now_ns();
     size_t held = 0;
