@@ -22,12 +22,12 @@ __all__ = [
     "completion_error",
     "error_for",
     "file_error",
+    "is_local",
     "listen_error",
     "system_text",
 ]
 
 _FIRST_FREE_PORT = 1024
-_LOCAL = ("unix:", "pipe:", "\\\\.\\pipe\\")
 _WINSOCK_TEXTS: dict[int, str] = getattr(socket, "errorTab", {})
 
 
@@ -134,9 +134,14 @@ def file_error(number: int, path: str) -> OSError:
     return OSError(number, system_text(number), path, number)
 
 
+def is_local(host: str) -> bool:
+    """Whether the address is of this machine alone, and so has no port."""
+    return host.startswith(("unix:", "pipe:", "\\\\.\\pipe\\"))
+
+
 def address_text(host: str, port: int) -> str:
     """As one word: the colons of IPv6 are in brackets, and what is of this machine alone has no port."""
-    if host.startswith(_LOCAL):
+    if is_local(host):
         return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -40,18 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the statistics as JSON")
 
 
-def _is_local(host: str) -> bool:
-    """Whether the address is of this machine alone, and so has no port."""
-    return host.startswith(("unix:", "pipe:", "\\\\.\\pipe\\"))
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Serve; the statistics come last."""
     from iocp_adapter import DISCARD, ECHO, Connection, ServerGroup  # noqa: PLC0415  # compiled: only when it is needed
-    from iocp_adapter.errors import address_text  # noqa: PLC0415
+    from iocp_adapter.errors import address_text, is_local  # noqa: PLC0415
     from pools import Lease, Pool  # noqa: PLC0415
 
-    if arguments.port is None and not _is_local(arguments.host):
+    if arguments.port is None and not is_local(arguments.host):
         raise UsageError(f"no port on {arguments.host!r}: give --port, with 0 for any that is free")
     require_tables(json_output=arguments.json)
 
