@@ -41,12 +41,17 @@ def _of_pool(pool: pools.Pool) -> Allocator:
     return Allocator(ffi.cast("pp_provider *", pool.provider_address), pool, pool)
 
 
-def _slab(shape: Shape, threads: int) -> Allocator:
+def _slab(shape: Shape, threads: int, alignment: int = 0) -> Allocator:
     # Room for the live set, for what is on its way between threads, and for what magazines hold.
     count = 2 * shape.live + 2048
+    size = largest_request(shape)
     return _of_pool(
-        pools.SlabPool(largest_request(shape), count, name="slab", thread_safe=threads > 1, ages=False)
+        pools.SlabPool(size, count, name="slab", alignment=alignment, thread_safe=threads > 1, ages=False)
     )
+
+
+def _slab_coloured(shape: Shape, threads: int) -> Allocator:
+    return _slab(shape, threads, alignment=64)
 
 
 def _capacity(shape: Shape) -> int:
@@ -163,6 +168,7 @@ def _in_library(name: str) -> Allocator:
 
 STRATEGIES: dict[str, Callable[[Shape, int], Allocator]] = {
     "slab": _slab,
+    "slab-coloured": _slab_coloured,
     "sizeclass": _sizeclass,
     "buddy": _buddy,
     "compacting": _compacting,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+import pools
 from analysis.benchmarks import Result
-from analysis.benchmarks.allocators import NOTHING, build
+from analysis.benchmarks._native import ffi
+from analysis.benchmarks.allocators import NOTHING, Allocator, build
 from analysis.benchmarks.bars import BARS, Bar, stand
 from analysis.benchmarks.bars import _of_workload as of_workload
 from analysis.benchmarks.cell import Cell, run_once, workload_of
@@ -92,7 +94,7 @@ def test_nothing_serves_every_workload(workload: str) -> None:
         found = run_once(runs, build(NOTHING, shape, threads), cell.seed)
     assert found["failures"] == 0
     assert found["ns_per_op"] > 0
-    assert (found["live_bytes"] > 0) == (workload not in {"lifo", "xthread"})
+    assert (found["live_bytes"] > 0) == (workload not in {"lifo", "xthread", "xthread-batches"})
 
 
 @pytest.mark.parametrize("workload", [one for one in WORKLOADS if one not in {"larson", "mstress"}])
@@ -122,3 +124,18 @@ def test_what_a_workload_leaves_live_is_what_the_pool_says(workload: str) -> Non
     assert [found["live_bytes"]] == live_when_run
     assert allocator.pool.stats().live_blocks == 0
     allocator.pool.close()
+
+
+@pytest.mark.parametrize(
+    "workload", ["fifo-rounds", "random-rounds", "fifo-batches", "random-batches", "xthread-batches"]
+)
+def test_a_workload_goes_on_without_the_blocks_that_it_was_refused(workload: str) -> None:
+    shape = defaults_for(workload, None)._replace(live=128, operations=2048)
+    with pools.SlabPool(4096, 20) as pool:
+        allocator = Allocator(ffi.cast("pp_provider *", pool.provider_address), pool, pool)
+        with workload_of(Cell(workload, "slab", shape, 1, 1)) as runs:
+            found = run_once(runs, allocator, 1)
+        stats = pool.stats()
+        assert found["failures"] > 0 < stats.failed
+        assert stats.acquired == stats.released
+        assert (stats.double_releases, stats.stale_handles, stats.foreign_handles) == (0, 0, 0)

@@ -86,6 +86,23 @@ static pp_status acquire_among(void *context, size_t bytes, uint32_t tag, pp_blo
 
 static pp_status nothing_release(void *context, pp_handle handle) { return PP_OK; }
 
+static size_t acquire_many_alone(void *context, size_t count, size_t bytes, uint32_t tag, pp_block *out)
+{
+    nothing *n = context;
+    for (size_t i = 0; i < count; i++)
+        if (hand_out(n, &n->alone, bytes, &out[i]) != PP_OK) return i;
+    return count;
+}
+
+static size_t acquire_many_among(void *context, size_t count, size_t bytes, uint32_t tag, pp_block *out)
+{
+    for (size_t i = 0; i < count; i++)
+        if (acquire_among(context, bytes, tag, &out[i]) != PP_OK) return i;
+    return count;
+}
+
+static size_t nothing_release_many(void *context, const pp_handle *handles, size_t count) { return count; }
+
 static pp_status nothing_pin(void *context, pp_handle handle, pp_pin_kind kind, void **data)
 {
     if (data) *data = (void *)(uintptr_t)handle;
@@ -117,7 +134,9 @@ pp_status pp_workload_nothing(uint64_t live, uint64_t max_bytes, uint32_t thread
         .version = PP_PROVIDER_VERSION,
         .context = n,
         .acquire = threads == 1 ? acquire_alone : acquire_among,
+        .acquire_many = threads == 1 ? acquire_many_alone : acquire_many_among,
         .release = nothing_release,
+        .release_many = nothing_release_many,
         .pin = nothing_pin,
         .unpin = nothing_unpin,
         .max_bytes = n->largest,

@@ -59,7 +59,8 @@ static void run_random(worker *w)
 
 /* In `fifo` and `random` a block that was released a moment ago is handed out again, so that an
  * allocator never needs to look at more than one. Here it must hand out many that were released
- * long ago, as when a batch of completions is followed by a batch of receives. */
+ * long ago, as when a batch of completions is followed by a batch of receives. The random order is one for all rounds
+ * of a run, drawn before it; but what it is applied to was put into that order by the round before. */
 static inline void refill(run *r, const live_set *set)
 {
     for (uint64_t i = 0; i < set->count; i++) {
@@ -87,10 +88,8 @@ static void run_random_rounds(worker *w)
     run r = pp_run_begin(w);
     fill(&r, &set);
     while (r.operations < r.quota) {
-        for (uint64_t i = set.count; i > 0; i--) { /* Fisher and Yates */
-            uint64_t at = pp_random_below(&r, i);
-            pp_handle handle = set.handles[at];
-            set.handles[at] = set.handles[i - 1];
+        for (uint64_t i = 0; i < set.count; i++) {
+            pp_handle handle = set.handles[set.order[i]];
             if (handle) r.release(r.context, handle);
         }
         refill(&r, &set);
@@ -98,55 +97,53 @@ static void run_random_rounds(worker *w)
     pp_run_end(&r);
 }
 
-/* ---- xthread ------------------------------------------------------------------------------ */
-
-/* A ring of blocks from one producer to one consumer. Both sides publish in batches, so that the
- * ring's own cache misses stay small beside the allocator's, and each keeps what it alone writes on lines of its
- * own. */
-enum { RING = 256, BATCH = 32 };
-
-typedef struct ring {
-    _Alignas(64) _Atomic uint64_t head;
-    _Alignas(64) _Atomic uint64_t tail;
-    _Alignas(64) pp_handle blocks[RING];
-    uint64_t total; /* this and the next: before the consumer starts */
-    const pp_provider *provider;
-} ring;
-
-static void *consume(void *context)
+/* As refill(), a batch of blocks to a call; how many are live, which are the first ones of the set. */
+static uint64_t refill_by_batches(run *r, const live_set *set)
 {
-    ring *r = context;
-    pp_status (*release)(void *, pp_handle) = r->provider->release;
-    void *with = r->provider->context;
-    for (uint64_t tail = 0, total = r->total; tail < total;) {
-        uint64_t head = atomic_load_explicit(&r->head, memory_order_acquire);
-        if (head == tail) continue; /* and leaves the line that the producer waits for alone */
-        for (; tail < head; tail++)
-            if (r->blocks[tail % RING]) release(with, r->blocks[tail % RING]);
-        atomic_store_explicit(&r->tail, tail, memory_order_release);
+    uint64_t live = 0;
+    for (uint64_t i = 0; i < set->count; i += PP_BATCH) {
+        size_t wanted = set->count - i < PP_BATCH ? (size_t)(set->count - i) : PP_BATCH;
+        uint64_t size = pp_pick_size(r);
+        size_t got = pp_take_many(r, wanted, size, set->handles + live);
+        for (size_t k = 0; r->size == 0 && k < got; k++) set->sizes[live + k] = (uint32_t)size;
+        live += got;
+        pp_operations_done(r, wanted);
     }
-    return NULL;
+    for (uint64_t i = live; i < set->count; i++) set->handles[i] = 0;
+    return live;
 }
 
-static void run_xthread(worker *w)
+static void run_fifo_batches(worker *w)
 {
-    static ring r;
-    pthread_t consumer;
-    atomic_store(&r.head, 0);
-    atomic_store(&r.tail, 0);
-    r.total = w->quota;
-    r.provider = w->workload->provider;
-    if (pthread_create(&consumer, NULL, consume, &r)) return;
-    run p = pp_run_begin(w);
-    for (uint64_t i = 0, tail = 0; i < p.quota; i++) {
-        while (i - tail >= RING) tail = atomic_load_explicit(&r.tail, memory_order_acquire);
-        r.blocks[i % RING] = pp_take(&p, pp_pick_size(&p));
-        if ((i + 1) % BATCH == 0 || i + 1 == p.quota)
-            atomic_store_explicit(&r.head, i + 1, memory_order_release);
-        pp_operation_done(&p);
+    const live_set set = w->set;
+    run r = pp_run_begin(w);
+    uint64_t live = refill_by_batches(&r, &set);
+    while (r.operations < r.quota) {
+        for (uint64_t i = 0; i < live; i += PP_BATCH)
+            r.release_many(r.context, set.handles + i, live - i < PP_BATCH ? live - i : PP_BATCH);
+        live = refill_by_batches(&r, &set);
     }
-    pthread_join(consumer, NULL);
-    pp_run_end(&p);
+    pp_run_end(&r);
+}
+
+static void run_random_batches(worker *w)
+{
+    const live_set set = w->set;
+    run r = pp_run_begin(w);
+    refill_by_batches(&r, &set);
+    while (r.operations < r.quota) {
+        pp_handle batch[PP_BATCH];
+        size_t n = 0;
+        for (uint64_t i = 0; i < set.count; i++) {
+            pp_handle handle = set.handles[set.order[i]];
+            if (handle) batch[n++] = handle;
+            if (n < PP_BATCH && i + 1 < set.count) continue;
+            r.release_many(r.context, batch, n);
+            n = 0;
+        }
+        refill_by_batches(&r, &set);
+    }
+    pp_run_end(&r);
 }
 
 /* ---- larson: after Larson and Krishnan, "Memory allocation for long-running server applications" (1998) -- */
@@ -266,7 +263,7 @@ void (*const pp_patterns[PP_WORKLOAD_COUNT])(worker *w) = {
     [PP_WORKLOAD_lifo] = run_lifo,
     [PP_WORKLOAD_fifo] = run_fifo,
     [PP_WORKLOAD_random] = run_random,
-    [PP_WORKLOAD_xthread] = run_xthread,
+    [PP_WORKLOAD_xthread] = pp_run_xthread,
     [PP_WORKLOAD_larson] = run_larson,
     [PP_WORKLOAD_mstress] = run_mstress,
     [PP_WORKLOAD_bleed] = run_bleed,
@@ -276,4 +273,7 @@ void (*const pp_patterns[PP_WORKLOAD_COUNT])(worker *w) = {
     [PP_WORKLOAD_powers] = run_random,
     [PP_WORKLOAD_fifo_rounds] = run_fifo_rounds,
     [PP_WORKLOAD_random_rounds] = run_random_rounds,
+    [PP_WORKLOAD_fifo_batches] = run_fifo_batches,
+    [PP_WORKLOAD_random_batches] = run_random_batches,
+    [PP_WORKLOAD_xthread_batches] = pp_run_xthread_batches,
 };

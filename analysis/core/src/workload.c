@@ -88,6 +88,16 @@ static uint64_t live_bytes(const worker *w)
     return bytes;
 }
 
+/* Fisher and Yates. */
+static void shuffle(const live_set *set, uint64_t *random)
+{
+    for (uint64_t i = 0; i < set->count; i++) {
+        uint64_t at = pp_random_of_below(random, i + 1);
+        set->order[i] = set->order[at];
+        set->order[at] = (uint32_t)i;
+    }
+}
+
 static void prepare(pp_workload *workload, const pp_provider *provider, uint64_t seed)
 {
     workload->provider = provider;
@@ -98,6 +108,7 @@ static void prepare(pp_workload *workload, const pp_provider *provider, uint64_t
         w->random = seed * UINT64_C(0x2545f4914f6cdd1d) + t;
         w->operations = w->failures = 0;
         memset(w->histogram, 0, sizeof w->histogram);
+        if (w->set.order) shuffle(&w->set, &w->random);
     }
 }
 
@@ -146,13 +157,15 @@ static void *take_memory(size_t bytes)
 static bool make_set(live_set *set, const pp_workload_config *config)
 {
     bool mixed = config->size == 0, pins = config->kind == PP_WORKLOAD_pin_mix;
-    size_t each = sizeof *set->handles + (mixed ? sizeof *set->sizes : 0) + (pins ? sizeof *set->pinned : 0);
-    set->count = config->live / config->threads;
-    set->handles = take_memory(set->count * each);
+    bool shuffled = config->kind == PP_WORKLOAD_random_rounds || config->kind == PP_WORKLOAD_random_batches;
+    size_t count = set->count = config->live / config->threads;
+    size_t sizes = mixed ? count * sizeof *set->sizes : 0, order = shuffled ? count * sizeof *set->order : 0;
+    set->handles = take_memory(count * sizeof *set->handles + sizes + order + (pins ? count : 0));
     if (!set->handles) return false;
-    char *behind = (char *)(set->handles + set->count);
+    char *behind = (char *)(set->handles + count);
     if (mixed) set->sizes = (uint32_t *)behind;
-    if (pins) set->pinned = (bool *)(behind + (mixed ? set->count * sizeof *set->sizes : 0));
+    if (shuffled) set->order = (uint32_t *)(behind + sizes);
+    if (pins) set->pinned = (bool *)(behind + sizes + order);
     return true;
 }
 
@@ -217,6 +230,19 @@ static pp_status direct_release(void *context, pp_handle handle)
     return PP_OK;
 }
 
+static size_t direct_acquire_many(void *context, size_t count, size_t bytes, uint32_t tag, pp_block *out)
+{
+    for (size_t i = 0; i < count; i++)
+        if (direct_acquire(context, bytes, tag, &out[i]) != PP_OK) return i;
+    return count;
+}
+
+static size_t direct_release_many(void *context, const pp_handle *handles, size_t count)
+{
+    for (size_t i = 0; i < count; i++) direct_release(context, handles[i]);
+    return count;
+}
+
 static pp_status direct_pin(void *context, pp_handle handle, pp_pin_kind kind, void **data)
 {
     if (data) *data = (void *)(uintptr_t)handle;
@@ -235,7 +261,9 @@ void pp_workload_direct(uintptr_t acquire_address, uintptr_t release_address, pp
         .version = PP_PROVIDER_VERSION,
         .context = &chosen,
         .acquire = direct_acquire,
+        .acquire_many = direct_acquire_many,
         .release = direct_release,
+        .release_many = direct_release_many,
         .pin = direct_pin,
         .unpin = direct_unpin,
         .max_bytes = SIZE_MAX / 2,

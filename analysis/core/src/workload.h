@@ -20,6 +20,7 @@ typedef struct live_set {
     pp_handle *handles; /* 0: none */
     uint32_t *sizes;    /* NULL where all blocks are of one size */
     bool *pinned;       /* NULL where none ever is */
+    uint32_t *order;    /* all places, shuffled before the clock starts; NULL where no pattern asks */
     uint64_t count;
 } live_set;
 
@@ -65,6 +66,8 @@ typedef struct run {
     worker *w;
     pp_status (*acquire)(void *context, size_t bytes, uint32_t tag, pp_block *out);
     pp_status (*release)(void *context, pp_handle handle);
+    size_t (*acquire_many)(void *context, size_t count, size_t bytes, uint32_t tag, pp_block *out);
+    size_t (*release_many)(void *context, const pp_handle *handles, size_t count);
     void *context;
     uint64_t size;        /* of all blocks; 0 where sizes are mixed */
     double pareto_spread; /* 1 - smallest / largest; 0 for powers of two */
@@ -72,6 +75,8 @@ typedef struct run {
     uint64_t operations, quota;
     uint64_t mark; /* operations after which the time is taken */
 } run;
+
+enum { PP_BATCH = 32 }; /* blocks to one call, where calls are for many */
 
 enum { PARETO_SMALLEST = 64, POWERS_SMALLEST = 4096, POWERS = 5 };
 
@@ -86,6 +91,8 @@ static inline run pp_run_begin(worker *w)
     return (run){.w = w,
                  .acquire = provider->acquire,
                  .release = provider->release,
+                 .acquire_many = provider->acquire_many,
+                 .release_many = provider->release_many,
                  .context = provider->context,
                  .size = w->workload->config.size,
                  .pareto_spread = pp_pareto_spread(&w->workload->config),
@@ -97,17 +104,23 @@ static inline run pp_run_begin(worker *w)
 static inline void pp_run_end(const run *r) { r->w->operations = r->operations; }
 
 /* splitmix64, by Sebastiano Vigna: https://prng.di.unimi.it/splitmix64.c (public domain algorithm) */
-static inline uint64_t pp_random(run *r)
+static inline uint64_t pp_random_of(uint64_t *state)
 {
-    uint64_t z = (r->random += UINT64_C(0x9e3779b97f4a7c15));
+    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
     z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
     z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
     return z ^ (z >> 31);
 }
 
+static inline uint64_t pp_random_of_below(uint64_t *state, uint64_t limit)
+{
+    return (uint64_t)(((unsigned __int128)pp_random_of(state) * limit) >> 64);
+}
+
+static inline uint64_t pp_random(run *r) { return pp_random_of(&r->random); }
 static inline uint64_t pp_random_below(run *r, uint64_t limit)
 {
-    return (uint64_t)(((unsigned __int128)pp_random(r) * limit) >> 64);
+    return pp_random_of_below(&r->random, limit);
 }
 
 /* The next block's size by the configuration. Mixed ones are powers of two, or bounded Pareto with shape 1: half of
@@ -120,6 +133,14 @@ static inline uint64_t pp_pick_size(run *r)
     return (uint64_t)(int64_t)(PARETO_SMALLEST / (1 - u * r->pareto_spread));
 }
 
+static inline void pp_touch(const run *r, const pp_block *block, uint64_t size)
+{
+    if (block->data && size - sizeof(uint64_t) < PAGE) /* one page, one word */
+        *(volatile uint64_t *)block->data = size;
+    else
+        pp_touch_all(r->w->workload, block, size);
+}
+
 /* Acquires and touches; 0 on failure, which is counted. */
 static inline pp_handle pp_take(run *r, uint64_t size)
 {
@@ -128,10 +149,7 @@ static inline pp_handle pp_take(run *r, uint64_t size)
         r->w->failures++;
         return 0;
     }
-    if (block.data && size - sizeof(uint64_t) < PAGE) /* one page, one word */
-        *(volatile uint64_t *)block.data = size;
-    else
-        pp_touch_all(r->w->workload, &block, size);
+    pp_touch(r, &block, size);
     return block.handle;
 }
 
@@ -140,6 +158,19 @@ static inline void pp_get(run *r, const live_set *set, uint64_t at, uint64_t siz
 {
     set->handles[at] = pp_take(r, size);
     if (r->size == 0) set->sizes[at] = (uint32_t)size;
+}
+
+/* Acquires up to PP_BATCH blocks of one size by one call and touches them; how many handles there are in `out`. */
+static inline size_t pp_take_many(run *r, size_t count, uint64_t size, pp_handle *out)
+{
+    pp_block blocks[PP_BATCH];
+    size_t got = r->acquire_many(r->context, count, size, 0, blocks);
+    r->w->failures += count - got;
+    for (size_t i = 0; i < got; i++) {
+        pp_touch(r, &blocks[i], size);
+        out[i] = blocks[i].handle;
+    }
+    return got;
 }
 
 /* Releases what is held, if anything. */
@@ -157,6 +188,11 @@ static inline void pp_operation_done(run *r)
     if (++r->operations == r->mark) r->mark = pp_take_time(r->w, r->operations);
 }
 
+static inline void pp_operations_done(run *r, size_t count)
+{
+    for (size_t i = 0; i < count; i++) pp_operation_done(r);
+}
+
 /* Releases what is held, if anything, and acquires another block: one operation. */
 static inline void pp_replace(run *r, const live_set *set, uint64_t at, uint64_t size)
 {
@@ -165,6 +201,10 @@ static inline void pp_replace(run *r, const live_set *set, uint64_t at, uint64_t
     pp_get(r, set, at, size);
     pp_operation_done(r);
 }
+
+/* Of the handover to another thread; handover.c. */
+void pp_run_xthread(worker *w);
+void pp_run_xthread_batches(worker *w);
 
 /* One function a kind, in the order of PP_WORKLOAD_LIST. */
 extern void (*const pp_patterns[PP_WORKLOAD_COUNT])(worker *w);

@@ -31,7 +31,10 @@
     X(steady, "Pareto sizes with random lifetimes")                                                          \
     X(powers, "powers of two from 4 to 64 KiB with random lifetimes")                                        \
     X(fifo_rounds, "all of a set of live blocks released first in first out, then as many acquired")         \
-    X(random_rounds, "the same, released in random order")
+    X(random_rounds, "the same, released in random order")                                                   \
+    X(fifo_batches, "rounds by acquire_many and release_many, 32 blocks to a call, first in first out")      \
+    X(random_batches, "the same, released in random order")                                                  \
+    X(xthread_batches, "as xthread, by the same two calls")
 
 typedef enum pp_workload_kind {
 #define PP_WORKLOAD_ENUM(name, text) PP_WORKLOAD_##name,
