@@ -6,7 +6,8 @@
     python tests/iocp_adapter/bench_echo.py --short           # of a connection: opened, one message, closed
 
 Each contender serves in a process of its own and calls a Python handler for every message. ``c`` is the
-minimal server in C, and ``c-epoll`` the engine in a program in C, examples/c/port_echo_server.c;
+minimal server in C, which waits for a peer that does not read; ``nonblocking`` the smallest one in C that does
+not, and so has a buffer for each connection. ``c-epoll`` is the engine in a program in C, examples/c/port_echo_server.c;
 ``native-epoll`` has its handler in C, and the process is Python's. A name such as ``io_uring:COOP_TASKRUN``
 is the back end without that feature, ``epoll@65536`` ends a batch at so many bytes, and
 ``io_uring+ring64`` has so many blocks lie ready for the kernel. A client in C keeps one message in
@@ -41,7 +42,8 @@ from pathlib import Path
 
 import numpy as np
 
-OTHERS = ("c", "asyncio", "uvloop")
+IN_PEERS = {"c": "server", "nonblocking": "nonblocking"}  # of echo_peers.c
+OTHERS = (*IN_PEERS, "asyncio", "uvloop")
 IN_C = "c-"  # before a back end's name: the engine in a program in C
 CONTENDERS = (*OTHERS, "io_uring", "epoll", "native-io_uring", "native-epoll", "c-io_uring", "c-epoll")
 BYTES_PER_ROUND = 256 << 20
@@ -67,8 +69,8 @@ class Contender:
         served, _, feature = self.name.partition(":")
         peers = self.peers
         command = [sys.executable, str(Path(__file__).with_name("echo_servers.py")), served]
-        if self.name == "c":
-            command = [str(peers), "server"]
+        if self.name in IN_PEERS:
+            command = [str(peers), IN_PEERS[self.name]]
         elif self.name.startswith(IN_C):
             command = [str(peers.with_name("port_echo_server")), "0", self.name.removeprefix(IN_C)]
         if self.timed:

@@ -3,15 +3,22 @@
  *     echo_peers client PORT CONNECTIONS BYTES MESSAGES   each connection sends, waits for the echo, again
  *     echo_peers churn PORT CONNECTIONS BYTES             one connection after the other: send, echo, close
  *     echo_peers server                                   a minimal epoll echo; prints its port
+ *     echo_peers nonblocking                              the same, and no peer can hold it up
  *
  * The client opens its connections, has a few messages echoed on each, says "open" and waits for a line; then
  * it sends MESSAGES in all, prints the seconds that they took, and waits again before it closes: who measures
  * the server measures messages between the two lines, and no connections. It verifies the last byte of each
- * message. The server ends with its standard input. */
+ * message. A server ends with its standard input.
+ *
+ * The first server has one buffer, which stays in the cache, and waits in send() for who does not read: nothing is less
+ * work, and one such peer stops it for all. The second one is what can be left alone with peers: it never waits,
+ * and so each connection has a buffer, for what is still to be sent. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +28,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EVENTS = 256, SERVER_BYTES = 1 << 17 };
+/* Servers' buffers begin where pages do: some processors copy slowly to where malloc's may begin. */
+enum { EVENTS = 256, SERVER_BYTES = 1 << 17, PAGE = 4096 };
 
 typedef struct peer {
     int fd;
@@ -137,30 +145,41 @@ static int churn(int port, long connections, long bytes)
     return 0;
 }
 
-static int server(void)
+/* Listens on a free port, prints it, and makes the epoll that has the listener and the standard input. */
+static int begin_server(int *listener)
 {
     struct sockaddr_in address = {.sin_family = AF_INET};
     socklen_t size = sizeof address;
-    struct epoll_event events[EVENTS], event = {.events = EPOLLIN};
-    int epoll = epoll_create1(0), listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-    char *buffer = malloc(SERVER_BYTES);
+    struct epoll_event event = {.events = EPOLLIN};
+    int epoll = epoll_create1(0), one = 1;
+    *listener = socket(AF_INET, SOCK_STREAM, 0);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 1024) < 0)
+    setsockopt(*listener, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (bind(*listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(*listener, 1024) < 0)
         die("listen");
-    getsockname(listener, (struct sockaddr *)&address, &size);
+    getsockname(*listener, (struct sockaddr *)&address, &size);
     printf("%d\n", ntohs(address.sin_port));
     fflush(stdout);
-    event.data.fd = listener;
-    epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);
+    event.data.fd = *listener;
+    epoll_ctl(epoll, EPOLL_CTL_ADD, *listener, &event);
     event.data.fd = 0;
     epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &event);
+    return epoll;
+}
+
+static bool has_gone(char *buffer) { return read(0, buffer, 64) <= 0; }
+
+static int server(void)
+{
+    struct epoll_event events[EVENTS], event = {.events = EPOLLIN};
+    int listener, epoll = begin_server(&listener);
+    char *buffer = aligned_alloc(PAGE, SERVER_BYTES);
     for (;;) {
         int ready = epoll_wait(epoll, events, EVENTS, -1);
         for (int i = 0; i < ready; i++) {
             int fd = events[i].data.fd;
             if (fd == 0) {
-                if (read(0, buffer, 64) <= 0) return 0; /* who began it has gone */
+                if (has_gone(buffer)) return 0;
             } else if (fd == listener) {
                 event.data.fd = accept(listener, NULL, NULL);
                 epoll_ctl(epoll, EPOLL_CTL_ADD, event.data.fd, &event);
@@ -174,9 +193,72 @@ static int server(void)
     }
 }
 
+/* What one connection has received and not yet sent, by descriptor. */
+typedef struct echo_of {
+    char *buffer;
+    long at, end;
+} echo_of;
+
+enum { DESCRIPTORS = 1 << 16 };
+
+static void end_connection(int fd, echo_of *of)
+{
+    free(of->buffer);
+    *of = (echo_of){0};
+    close(fd);
+}
+
+/* Sends what there is; false where the connection is at its end. Waits for room by epoll. */
+static bool send_rest(int epoll, int fd, echo_of *of, bool waited)
+{
+    while (of->at < of->end) {
+        long sent = send(fd, of->buffer + of->at, (size_t)(of->end - of->at), MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent < 0 && errno != EAGAIN) return false;
+        if (sent < 0) break;
+        of->at += sent;
+    }
+    bool waits = of->at < of->end;
+    struct epoll_event event = {.events = waits ? EPOLLOUT : EPOLLIN, .data = {.fd = fd}};
+    if (waits != waited) epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event);
+    return true;
+}
+
+static int nonblocking_server(void)
+{
+    static echo_of echoes[DESCRIPTORS];
+    struct epoll_event events[EVENTS], event = {.events = EPOLLIN};
+    int listener, epoll = begin_server(&listener);
+    char line[64];
+    for (;;) {
+        int ready = epoll_wait(epoll, events, EVENTS, -1);
+        for (int i = 0; i < ready; i++) {
+            int fd = events[i].data.fd;
+            if (fd == 0) {
+                if (has_gone(line)) return 0;
+                continue;
+            }
+            if (fd == listener) {
+                int peer = event.data.fd = accept(listener, NULL, NULL);
+                if (peer < 0 || peer >= DESCRIPTORS) die("accept");
+                echoes[peer] = (echo_of){.buffer = aligned_alloc(PAGE, SERVER_BYTES)};
+                epoll_ctl(epoll, EPOLL_CTL_ADD, peer, &event);
+                continue;
+            }
+            echo_of *of = &echoes[fd];
+            bool waited = of->at < of->end;
+            if (!waited) {
+                of->at = 0;
+                of->end = recv(fd, of->buffer, SERVER_BYTES, MSG_DONTWAIT);
+            }
+            if (of->end <= 0 || !send_rest(epoll, fd, of, waited)) end_connection(fd, of);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "server") == 0) return server();
+    if (argc == 2 && strcmp(argv[1], "nonblocking") == 0) return nonblocking_server();
     if (argc == 5 && strcmp(argv[1], "churn") == 0) return churn(atoi(argv[2]), atol(argv[3]), atol(argv[4]));
     if (argc != 6) return 2;
     return client(atoi(argv[2]), atoi(argv[3]), atol(argv[4]), atol(argv[5]));
