@@ -7,6 +7,7 @@ from typing import Any, Literal, Unpack
 
 from pools._native import ffi, lib
 from pools.errors import PoolValueError, error_for
+from pools.exhausted import Offer
 from pools.lease import Lease
 from pools.memory import OwnMemory
 from pools.options import RegionOptions, create
@@ -98,6 +99,11 @@ class BuddyPool(OwnMemory, Pool):
                 _REMEDY,
             )
         super().__init__(native, strict=options.get("strict", False), about=about)
+
+    def _offer(self, size: int) -> Offer:
+        out = ffi.new("pp_buddy_offer *")
+        lib.pp_buddy_offered(self._c, size, out)
+        return Offer(out.granted_bytes, out.largest_bytes, out.blocks, "block")
 
     def reserve(self, offset: int, size: int, tag: str | int = 0) -> Lease:
         """Take the ``size`` bytes at ``offset`` (bytes from the pool's origin, as ``walk()`` tells them).

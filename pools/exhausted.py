@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pools._native import CData, ffi, lib
 from pools.errors import PoolError, error_for
@@ -12,7 +12,18 @@ from pools.refusals import last_refusal
 if TYPE_CHECKING:
     from pools.pool import Pool
 
-__all__ = ["most_held", "refusal_of", "size_refusal_of"]
+__all__ = ["Offer", "most_held", "refusal_of", "size_refusal_of"]
+
+
+class Offer(NamedTuple):
+    """What a request finds of the free memory: how many pieces, and the largest of them."""
+
+    granted: int
+    """Bytes that the request takes."""
+    largest: int
+    pieces: int
+    kind: str
+    """What they are: extents, or what else requests are served from."""
 
 
 def most_held(pool: Pool, size: int) -> int | None:
@@ -64,7 +75,7 @@ def refusal_of(pool: Pool, status: int, count: int, size: int, verb: str = "") -
         return error_for(status, what, *_beyond_quota(pool, count, size))
     if status not in (_EXHAUSTED, _TIMEOUT):
         return error_for(status, what, "", pool.native)
-    what += f" ({_levels(pool, size)})"
+    what += f" ({_levels(pool, count, size)})"
     most = most_held(pool, size)
     if most is not None and count > most:
         why = f"an empty pool has {most} such block{'' if most == 1 else 's'}"
@@ -93,20 +104,26 @@ def _larger(pool: Pool) -> str:
     return pool._larger
 
 
-def _levels(pool: Pool, size: int) -> str:
+def _levels(pool: Pool, count: int, size: int) -> str:
     levels = pool.stats()
-    extents = max(levels.free_extents, 1)
-    fits = levels.largest_free_bytes >= size
-    index = -1.0 if fits else 1 - (1 + levels.free_bytes / size) / extents
+    offer = pool._offer(size)
     tag, held = ffi.new("uint32_t *"), ffi.new("uint64_t *")
     lib.pp_pool_top_tag(pool.native, tag, held)
     of = f" of {levels.capacity_blocks}" if levels.capacity_blocks else ""
     holder = f"; tag {pool.tag_text(tag[0])!r} holds the most, {held[0]} bytes" if tag[0] else ""
     return (
         f"{levels.live_blocks}{of} blocks live, "
-        f"{levels.free_bytes} bytes free, the largest free extent {levels.largest_free_bytes}, "
-        f"fragmentation index {index:.2f}{holder}"
+        f"{levels.free_bytes} bytes free, the largest free {offer.kind} {offer.largest}, "
+        f"fragmentation index {_index(pool, count, offer, levels.free_bytes)}{holder}"
     )
+
+
+def _index(pool: Pool, count: int, offer: Offer, free: int) -> str:
+    """The fragmentation index of one of the blocks; -1 is told with what can be said of it."""
+    if offer.largest < offer.granted:
+        return f"{1 - (1 + free / offer.granted) / max(offer.pieces, 1):.2f}"
+    why = "one of them would fit" if count > 1 else pool._fits_and_yet
+    return f"-1.00: {why}"
 
 
 _UNBOUNDED = int(ffi.cast("size_t", -1))

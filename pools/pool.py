@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pools._native import CData, ffi, lib
 from pools.errors import LeakError, PoolCorrupt, PoolError, Unsupported, error_for
-from pools.exhausted import refusal_of, size_refusal_of
+from pools.exhausted import Offer, refusal_of, size_refusal_of
 from pools.labels import Labels
 from pools.leaks import LeakReport, leave, report_of
 from pools.lease import Lease
@@ -43,6 +43,8 @@ class Pool(Labels):
     _larger: ClassVar[str] = "create the pool larger"
     _wider: ClassVar[str | None] = None
     """How the program gets a pool with larger blocks; None: as ``_larger``, empty: it cannot."""
+    _fits_and_yet: ClassVar[str] = "it fits by now, or a limit refuses it"
+    """What can be said of a request that was refused, and is no longer than the largest free piece."""
     _lease_class: ClassVar[type[Lease]] = Lease
 
     def __init__(self, native: CData, *, strict: bool, about: dict[str, Any]):
@@ -111,6 +113,11 @@ class Pool(Labels):
                 first = first or error
         if first is not None:
             raise first
+
+    def _offer(self, size: int) -> Offer:
+        """What a request of ``size`` bytes finds, where every extent serves that is long enough."""
+        levels = self.stats()
+        return Offer(size, levels.largest_free_bytes, levels.free_extents, "extent")
 
     def _refusal(self, status: int, count: int, size: int, verb: str = "") -> Exception:
         return refusal_of(self, status, count, size, verb)

@@ -42,6 +42,7 @@ class SizeClassPool(OwnMemory, Pool):
 
     strategy = "sizeclass"
     _larger = "create the pool with a larger capacity"
+    _fits_and_yet = "other classes have the room, it fits by now, or a limit refuses it"
     _wider = "create the pool with a larger max_block"
 
     def __init__(

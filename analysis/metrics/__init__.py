@@ -7,7 +7,7 @@ instants), `lifetimes` (rates, Little's law), `leaks`, `segments` (blame, compac
 """
 
 from analysis.metrics.balance import Violation, require
-from analysis.metrics.extents import FreeExtents, free_extents
+from analysis.metrics.extents import FreeExtents, buddies, free_extents
 from analysis.metrics.failures import Failure, failures
 from analysis.metrics.formulas import (
     churn,
@@ -42,6 +42,7 @@ __all__ = [
     "Series",
     "Violation",
     "blame",
+    "buddies",
     "certain_leaks",
     "churn",
     "compaction",

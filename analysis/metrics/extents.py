@@ -44,6 +44,11 @@ class FreeExtents:
         found: Int64s = self.size[self.which == position]
         return found
 
+    def buddies_at(self, position: int) -> Int64s:
+        """Sizes of the blocks that a buddy allocator can make of them."""
+        here = self.which == position
+        return buddies(self.offset[here], self.size[here])
+
     @property
     def free(self) -> Int64s:
         """F at each instant."""
@@ -75,6 +80,24 @@ class FreeExtents:
         total = np.zeros(len(self.instants), np.int64)
         np.add.at(total, self.which, self.size // size * size)
         return total
+
+
+def buddies(offset: Int64s, size: Int64s) -> Int64s:
+    """Cut extents into powers of two that are aligned to their size, each as large as its place allows.
+
+    From an extent's beginning they get larger as the alignment does, and towards its end smaller again.
+    """
+    cut: list[Int64s] = []
+    while len(offset):
+        orders = np.frexp(size.astype(np.float64))[1].astype(np.int64) - 1
+        fits = np.int64(1) << np.minimum(orders, 62)
+        fits = np.where(fits > size, fits >> 1, fits)  # a size next to a power of two may have been rounded
+        aligned = offset & -offset
+        block = np.where((aligned > 0) & (aligned < fits), aligned, fits)
+        cut.append(block)
+        left = size > block
+        offset, size = (offset + block)[left], (size - block)[left]
+    return np.concatenate(cut) if cut else np.empty(0, np.int64)
 
 
 def covering(start: Int64s, end: Int64s, instants: Int64s) -> tuple[Int64s, Int64s]:

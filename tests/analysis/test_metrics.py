@@ -241,6 +241,40 @@ def test_failures_carry_the_fragmentation_index(tmp_path: Path, builder: synthet
     assert second.index == pytest.approx(1 - 1 / 5)
 
 
+def test_the_index_of_a_buddy_pool_is_of_blocks_that_a_request_could_have(
+    tmp_path: Path, builder: synthetic.TraceBuilder
+) -> None:
+    builder.pool(1, strategy="buddy", min_block=256)
+    builder.region(0, 0, 4096)
+    for block in (0, *range(3, 16)):
+        builder.alloc(1, block + 1, block * 256, 256)
+    builder.event(synthetic.FAIL, 2, requested=512, aux=1)  # the extent from 256 to 768 is two blocks
+    builder.event(synthetic.FAIL, 3, requested=100, aux=1)  # and each is granted to a request of 100
+    builder.free(4, 1)
+    builder.event(synthetic.FAIL, 5, requested=300, aux=16)  # 0 to 512 is one
+    scattered, refused, fits = measured(builder, tmp_path).failures
+    assert (scattered.index, refused.index, fits.index) == (1 - (1 + 512 / 512) / 2, -1, -1)
+
+
+@given(
+    holes=st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(1, 1 << 40)), max_size=20),
+)
+def test_extents_are_cut_into_blocks_that_are_aligned_and_as_large_as_can_be(
+    holes: list[tuple[int, int]],
+) -> None:
+    expected = []
+    for offset, size in holes:
+        at, end = offset, offset + size
+        while at < end:
+            order = 62
+            while at % (1 << order) or at + (1 << order) > end:
+                order -= 1
+            expected.append(1 << order)
+            at += 1 << order
+    offsets, lengths = (np.array([hole[i] for hole in holes], np.int64) for i in (0, 1))
+    assert sorted(metrics.buddies(offsets, lengths).tolist()) == sorted(expected)
+
+
 def test_a_heap_without_regions_is_measured_by_its_samples(
     tmp_path: Path, builder: synthetic.TraceBuilder
 ) -> None:

@@ -102,3 +102,25 @@ def test_blocks_live_at_attach_are_from_before(tmp_path: Path) -> None:
     metrics = Metrics(analysis.load(tmp_path / "b.pptrace"))
     assert metrics.trace.tenures.born_before.tolist() == [True, False]
     assert metrics.rates.allocations == 1
+
+
+def test_a_refused_request_has_the_index_that_the_exception_told(tmp_path: Path) -> None:
+    path, told, rng = tmp_path / "refused.pptrace", [], random.Random(5)
+    with pools.Trace(path) as trace, pools.BuddyPool(1 << 16, name="sixteens") as pool:
+        pool.attach(trace)
+        held = [pool.acquire(256) for _ in range(256)]
+        rng.shuffle(held)
+        while held and len(told) < 40:
+            for lease in held[:3]:
+                lease.release()
+            del held[:3]
+            size = rng.randrange(300, 8000)
+            try:
+                held.append(pool.acquire(size))
+            except pools.PoolExhausted as error:
+                told.append((size, str(error).split("fragmentation index ")[1][:5].rstrip(";)")))
+        for lease in held:
+            lease.release()
+    found = Metrics(analysis.load(path)).failures
+    assert [(failure.requested, f"{failure.index:.2f}") for failure in found] == told
+    assert len(told) > 10

@@ -66,6 +66,19 @@ def test_the_refusal_tells_the_levels(pool):
         pool.acquire(1 << 20)
 
 
+def test_a_refusal_does_not_say_that_the_request_fits():
+    with BuddyPool(4096) as pool:
+        blocks = [pool.acquire(256) for _ in range(16)]
+        for block in blocks[1:3]:  # one extent of 512 bytes, and no block of 512
+            block.release()
+        with pytest.raises(PoolExhausted, match=r"free block 256, fragmentation index 0\.00[;)]"):
+            pool.acquire(300)
+        with pytest.raises(PoolExhausted, match=r"free block 256, fragmentation index -1\.00: one of them"):
+            pool.acquire_many(3, 256)
+        for block in (blocks[0], *blocks[3:]):
+            block.release()
+
+
 @pytest.mark.parametrize("size", [0, -1, (1 << 20) + 1, 1 << 64])
 def test_sizes_out_of_range_are_value_errors(pool, size):
     with pytest.raises(PoolValueError):

@@ -10,6 +10,7 @@ struct extents {
     uint64_t busy, pending; /* units granted; of blocks on their way to the owner */
     uint64_t blocks;        /* free blocks, on shelves or in the map */
     uint64_t extents, run, longest;
+    uint64_t merged, largest; /* free blocks if all were merged; units of the largest of those */
 };
 
 static void add_idle(struct extents *seen, uint32_t units)
@@ -17,6 +18,18 @@ static void add_idle(struct extents *seen, uint32_t units)
     seen->extents += seen->run == 0;
     seen->run += units;
     if (seen->run > seen->longest) seen->longest = seen->run;
+}
+
+/* The run has ended before `end`: what blocks can be made of it. */
+static void end_run(const buddy *b, struct extents *seen, uint32_t end)
+{
+    for (uint32_t unit = end - (uint32_t)seen->run; unit < end; seen->merged++) {
+        uint32_t size = 1u << (b->map.orders - 1);
+        while (size > end - unit || (unit & (size - 1))) size >>= 1;
+        if (size > seen->largest) seen->largest = size;
+        unit += size;
+    }
+    seen->run = 0;
 }
 
 /* Any thread: a map that changes meanwhile is passed over a unit at a time where it makes no sense. */
@@ -36,11 +49,25 @@ static void gather(const buddy *b, struct extents *seen)
             add_idle(seen, size);
             seen->blocks += !pending;
         } else {
-            seen->run = 0;
+            end_run(b, seen, unit);
             seen->busy += size;
         }
         unit += size;
     }
+    end_run(b, seen, units);
+}
+
+pp_status pp_buddy_offered(const pp_pool *pool, size_t bytes, pp_buddy_offer *out)
+{
+    const buddy *b = (const buddy *)pool;
+    struct extents seen;
+    size_t most = pool->max_bytes - pool->padding;
+    if (bytes - 1 >= most) return PP_SIZE;
+    gather(b, &seen);
+    out->granted_bytes = UINT64_C(1) << (pp_map_order_of(&b->map, bytes + pool->padding) + b->unit_shift);
+    out->largest_bytes = seen.largest << b->unit_shift;
+    out->blocks = seen.merged;
+    return PP_OK;
 }
 
 uint64_t pp_buddy_metadata_bytes(const buddy *b)

@@ -322,8 +322,64 @@ static void only_the_owner_does_more_than_release(void)
     pp_pool_destroy(pool);
 }
 
+static pp_buddy_offer offer_of(const pp_pool *pool, size_t bytes)
+{
+    pp_buddy_offer offer = {0};
+    CHECK_EQ(pp_buddy_offered(pool, bytes, &offer), PP_OK);
+    return offer;
+}
+
+static void an_extent_that_is_long_enough_may_hold_no_block_for_a_request(void)
+{
+    pp_pool *pool = make(1 << 12, 0, 256, PP_BUDDY_LAZY);
+    pp_buddy_offer offer;
+    pp_block blocks[16];
+    for (int i = 0; i < 16; i++) blocks[i] = take(pool, 256);
+    offer = offer_of(pool, 1);
+    CHECK(offer.granted_bytes == 256 && offer.largest_bytes == 0 && offer.blocks == 0);
+    CHECK_EQ(pp_pool_release(pool, blocks[1].handle), PP_OK);
+    CHECK_EQ(pp_pool_release(pool, blocks[2].handle), PP_OK);
+    CHECK_EQ(stats_of(pool).largest_free_bytes, 512);
+    offer = offer_of(pool, 300);
+    CHECK(offer.granted_bytes == 512 && offer.largest_bytes == 256 && offer.blocks == 2);
+    CHECK_EQ(pp_pool_acquire(pool, 300, 0, blocks), PP_EXHAUSTED);
+    CHECK_EQ(pp_pool_release(pool, blocks[3].handle), PP_OK);
+    offer = offer_of(pool, 300); /* 1 | 2 3, which may still lie unmerged */
+    CHECK(offer.largest_bytes == 512 && offer.blocks == 2);
+    CHECK_EQ(take(pool, 300).size, 512);
+    CHECK_EQ(pp_buddy_offered(pool, 0, &offer), PP_SIZE);
+    CHECK_EQ(pp_buddy_offered(pool, 4097, &offer), PP_SIZE);
+    pp_pool_destroy(pool);
+}
+
+/* Whoever is refused was offered too little, and whoever is not was offered enough. */
+static void what_is_offered_is_what_can_be_had(void)
+{
+    pp_pool *pool = make(100 << 10, 0, 1024, PP_BUDDY_EAGER);
+    pp_block held[100];
+    uint32_t random = 7, count = 0;
+    for (int step = 0; step < 3000; step++) {
+        random = random * 1664525 + 1013904223;
+        uint32_t which = random >> 24;
+        if (count == 100 || (count && which % 2)) {
+            CHECK_EQ(pp_pool_release(pool, held[which % count].handle), PP_OK);
+            held[which % count] = held[count - 1];
+            count--;
+            continue;
+        }
+        size_t bytes = 1 + (random >> 8) % (40 << 10);
+        pp_buddy_offer offer = offer_of(pool, bytes);
+        pp_status status = pp_pool_acquire(pool, bytes, 0, &held[count]);
+        CHECK_EQ(status, offer.largest_bytes >= offer.granted_bytes ? PP_OK : PP_EXHAUSTED);
+        if (status == PP_OK) CHECK_EQ(held[count++].size, offer.granted_bytes);
+    }
+    pp_pool_destroy(pool);
+}
+
 int main(void)
 {
+    RUN(an_extent_that_is_long_enough_may_hold_no_block_for_a_request);
+    RUN(what_is_offered_is_what_can_be_had);
     RUN(grants_the_next_power_of_two_aligned_to_itself);
     RUN(hands_out_everything_says_exhausted_and_recovers);
     RUN(what_waits_unmerged_serves_any_request_it_can);

@@ -20,12 +20,20 @@ typedef struct pp_buddy_config {
     pp_buddy_merge merge;
 } pp_buddy_config;
 
+/* What a request can have of the free memory. A free extent that is long enough may hold no block for it, since
+ * blocks are aligned to their size: two free buddies of different pairs are one extent, and two blocks. */
+typedef struct pp_buddy_offer {
+    uint64_t granted_bytes; /* the request's: what pp_buddy_create() says, with the room that canaries take */
+    uint64_t largest_bytes; /* the largest free block, granted_bytes or more where the request fits */
+    uint64_t blocks;        /* free blocks, each as large as its place allows */
+} pp_buddy_offer;
+
 PP_BEGIN_DECLS
 
 /* PP_SIZE (capacities), PP_ALIGNMENT (min_block_bytes), PP_INVALID (max_capacity_bytes below capacity_bytes,
  * merge, threads), PP_NO_MEMORY; `*out` is then untouched.
  * A block is granted the next power of two and is aligned to it, up to 2 MiB (in the caller's memory: up to the
- * page, and the limit of the capacity has to fit). pp_pool_resize() works in
+ * page, and PP_SIZE where the limit of the capacity does not fit). pp_pool_resize() works in
  * place where it can and else moves the block: PP_EXHAUSTED where no other fits, PP_PINNED where a pinned
  * block would move or lose bytes, PP_UNSUPPORTED for reserved ranges that are no block by their shape; on
  * any of them the block is as it was. */
@@ -37,6 +45,10 @@ pp_status pp_buddy_create(const pp_buddy_config *config, pp_pool **out);
  * capacity that there is now; PP_EXHAUSTED: a part of it is not free; PP_CLOSED, PP_NO_MEMORY,
  * PP_WRONG_THREAD. `*out` is then untouched. */
 pp_status pp_buddy_reserve(pp_pool *pool, uint64_t offset, size_t bytes, uint32_t tag, pp_block *out);
+
+/* Fills `*out` for a request of `bytes` bytes, with blocks as they are once all are merged that can be. PP_SIZE: as
+ * pp_pool_acquire() says it; `*out` is then untouched. Any thread, no lock. */
+pp_status pp_buddy_offered(const pp_pool *pool, size_t bytes, pp_buddy_offer *out);
 
 /* The pool's origin: the address of offset 0, page-aligned, and the bytes from there that may ever belong
  * to the pool. Valid until the pool is destroyed. Any thread. */
