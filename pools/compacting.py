@@ -133,12 +133,14 @@ class CompactingPool(OwnMemory, Pool):
         self._sweep()
         done = ffi.new("pp_compaction *")
         status = lib.pp_pool_compact(self._c, max_bytes or 0, max_ns or 0, done)
-        try:
-            error = self._move_errors.pop()
-        except IndexError:
-            pass
-        else:
-            raise error
+        # What callbacks raised is for the call that they were called from, not for one that they make.
+        if status != lib.PP_BUSY:
+            try:
+                error = self._move_errors.pop()
+            except IndexError:
+                pass
+            else:
+                raise error
         if status:
             raise self._error(status, "compaction")
         return Compaction(

@@ -80,6 +80,33 @@ def test_a_block_that_grew_while_it_was_pinned_has_no_address_once_it_is_not():
         assert pool.stats().live_blocks == 0
 
 
+@pytest.mark.parametrize("thread_safe", [False, True])
+def test_what_is_told_of_a_move_cannot_work_on_the_pool_and_is_told_so(thread_safe):
+    told = []
+    with CompactingPool(1 << 18, thread_safe=thread_safe) as pool:
+        gap, *moved = (pool.acquire(4096) for _ in range(3))
+        gap.release()
+
+        def on_move(*_):
+            for call in (pool.trim, pool.compact, pool.forecast, pool.pins, pool.check, pool.close):
+                with pytest.raises(
+                    PoolError, match=r"'compacting'.*inside a callback.*has returned"
+                ) as caught:
+                    call()
+                told.append(caught.value.status)
+            raise KeyError("of the callback")
+
+        pool.on_move(on_move)
+        with pytest.raises(KeyError, match="of the callback"):
+            pool.compact()
+        assert told == ["BUSY"] * 12
+        assert not pool.closed
+        pool.on_move(None)
+        for lease in (*moved, pool.acquire(4096)):
+            lease.release()
+        assert pool.trim() > 0
+
+
 def test_what_is_told_of_a_move_is_refused_all_but_releases_and_told_when():
     told = []
     with CompactingPool(1 << 18) as pool:

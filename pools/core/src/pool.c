@@ -85,6 +85,7 @@ pp_status pp_pool_adopt(pp_pool *pool)
 
 pp_status pp_pool_admits(const pp_pool *pool)
 {
+    if (pp_moved_by_caller(pool)) return PP_BUSY;
     return pool->shared || pp_owned_by_caller(pool) ? PP_OK : PP_WRONG_THREAD;
 }
 
@@ -102,7 +103,7 @@ static int note_leak(void *context, const pp_block_info *info)
 uint64_t pp_pool_close(pp_pool *pool)
 {
     pp_stats stats;
-    bool first = pp_watch_closed(pool);
+    bool first = !pp_moved_by_caller(pool) && pp_watch_closed(pool);
     if (first && pp_trace_of(pool)) pp_pool_walk(pool, note_leak, pool);
     pp_pool_stats(pool, &stats);
     return stats.live_blocks;

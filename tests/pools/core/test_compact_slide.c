@@ -434,7 +434,9 @@ static void try_everything(void *context, pp_handle handle, void *from, void *to
         pp_compacting_set_policy(r->pool, &policy),
     };
     for (size_t i = 0; i < sizeof seen / sizeof *seen; i++) CHECK_EQ(seen[i], PP_BUSY);
+    CHECK_EQ(pp_pool_admits(r->pool), PP_BUSY);
     CHECK_EQ(pp_pool_trim(r->pool, 0), 0);
+    CHECK(pp_pool_close(r->pool) > 0); /* and it is open all the same */
     if (r->moves++ == 0) {
         CHECK_EQ(pp_pool_release_many(r->pool, &handle, 1, &why), 1);
         CHECK_EQ(pp_pool_release(r->pool, handle), PP_DOUBLE_RELEASE);
@@ -455,6 +457,7 @@ static void the_callback_hears_of_each_move_and_may_only_release(void)
         compact(r.pool, 0, 0);
         CHECK_EQ(r.moves, 3);
         CHECK_PICTURE(&r, "bbcc");
+        take(r.pool, 64);
         pp_pool_destroy(r.pool);
     }
 }

@@ -172,7 +172,7 @@ pp_status pp_pool_walk(pp_pool *pool, pp_walk_fn visit, void *context);
 pp_status pp_pool_check(pp_pool *pool, pp_fault *fault);
 
 /* Returns memory of free blocks to the system until at most `keep_bytes` free bytes stay
- * committed; the bytes returned. */
+ * committed; the bytes returned, 0 where pp_pool_admits() refuses. */
 uint64_t pp_pool_trim(pp_pool *pool, uint64_t keep_bytes);
 
 /* Slides unpinned blocks together, at most about `max_bytes` and `max_ns` (0: no bound). */
@@ -182,8 +182,9 @@ pp_status pp_pool_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp
  * be inside a call other than release. PP_CLOSED: pp_pool_orphaned(). */
 pp_status pp_pool_adopt(pp_pool *pool);
 
-/* PP_OK where the calling thread may do everything with the pool, PP_WRONG_THREAD where it may only release and
- * read statistics: for calls that cannot say so themselves, such as pp_pool_trim(). Any thread. */
+/* PP_OK where the calling thread may do everything with the pool now; where it may only release and read statistics,
+ * PP_WRONG_THREAD, or PP_BUSY inside a callback about moved blocks: for calls that cannot say so themselves,
+ * pp_pool_trim() and pp_pool_close(). Any thread. */
 pp_status pp_pool_admits(const pp_pool *pool);
 
 /* 1 in the child of a fork where another thread may have been inside the pool: it is closed there, and good
@@ -191,7 +192,8 @@ pp_status pp_pool_admits(const pp_pool *pool);
 int pp_pool_orphaned(const pp_pool *pool);
 
 /* Refuses every later acquire and pin with PP_CLOSED; releases and unpins still work. Writes a LEAK
- * record for each live block when a trace is attached. Returns the number of live blocks. */
+ * record for each live block when a trace is attached. Returns the number of live blocks. Inside a callback about
+ * moved blocks it does nothing else: pp_pool_admits() says PP_BUSY there. */
 uint64_t pp_pool_close(pp_pool *pool);
 
 /* Frees all memory, whatever is live. The pool and every address from it are then invalid. */
