@@ -67,7 +67,7 @@ typedef struct pp_compacting_map {
 
 PP_BEGIN_DECLS
 
-/* PP_SIZE (capacity 0 or above 2^30 alignments, segment size), PP_ALIGNMENT, PP_INVALID (policy or
+/* PP_SIZE (capacity 0 or above 2^30 alignments, segment size, the caller's memory below both), PP_ALIGNMENT, PP_INVALID (policy or
  * threads), PP_NO_MEMORY; `*out` is then untouched. */
 pp_status pp_compacting_create(const pp_compacting_config *config, pp_pool **out);
 
@@ -75,7 +75,7 @@ pp_status pp_compacting_create(const pp_compacting_config *config, pp_pool **out
  * PP_WRONG_THREAD and PP_BUSY. */
 
 /* Copies `bytes` bytes at `offset` of the block out of it or into it, wherever it lies.
- * PP_SIZE where that is not inside the granted bytes; PP_STALE, PP_FOREIGN. */
+ * PP_SIZE where that is not inside the granted bytes, of which pp_pool_inspect() tells; PP_STALE, PP_FOREIGN. */
 pp_status pp_compacting_read(pp_pool *pool, pp_handle handle, size_t offset, void *to, size_t bytes);
 pp_status pp_compacting_write(pp_pool *pool, pp_handle handle, size_t offset, const void *from, size_t bytes);
 

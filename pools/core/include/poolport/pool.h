@@ -122,7 +122,7 @@ PP_BEGIN_DECLS
 /* ---- blocks ---------------------------------------------------------------- */
 
 /* Hands out a block of at least `bytes` bytes. On anything but PP_OK `*out` is untouched.
- * PP_EXHAUSTED, PP_SIZE, PP_NO_MEMORY, PP_WRONG_THREAD, PP_CLOSED. */
+ * PP_EXHAUSTED, PP_SIZE (0, or more than pp_provider.max_bytes), PP_NO_MEMORY, PP_WRONG_THREAD, PP_CLOSED. */
 pp_status pp_pool_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
 
 /* Up to `count` blocks into out[]; returns how many. `*why` (may be NULL) is PP_OK when all
@@ -147,7 +147,7 @@ size_t pp_pool_release_many(pp_pool *pool, const pp_handle *handles, size_t coun
  * or PP_FOREIGN; others are not counted. Any thread. */
 void pp_pool_count_refusal(pp_pool *pool, pp_status status);
 
-/* Changes the requested size in place or by moving (not while pinned: PP_PINNED). The handle
+/* Changes the requested size in place or by moving (not while pinned: PP_PINNED; PP_SIZE as above). The handle
  * stays valid; `*out` carries the new address and granted size. Of a block that was released this and the calls below
  * say PP_STALE, whether or not it had another owner since. */
 pp_status pp_pool_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);

@@ -25,7 +25,7 @@ typedef struct pp_provider {
     void *context;    /* first argument of every function below */
 
     /* One block of at least `bytes` bytes, owned by the caller, carrying `tag`.
-     * PP_EXHAUSTED, PP_QUOTA or PP_SIZE where none is given; `*out` is then untouched. */
+     * PP_EXHAUSTED, PP_QUOTA or PP_SIZE (0, or more than max_bytes) where none is given; `*out` is then untouched. */
     pp_status (*acquire)(void *context, size_t bytes, uint32_t tag, pp_block *out);
 
     /* Up to `count` blocks into out[0..]; the number that were given, which may be 0. */

@@ -41,8 +41,8 @@ typedef struct pp_slab_map {
 
 PP_BEGIN_DECLS
 
-/* PP_SIZE, PP_ALIGNMENT, PP_INVALID, PP_NO_MEMORY; `*out` is then untouched. With the caller's memory:
- * max_count blocks have to fit. */
+/* PP_SIZE (block_bytes, block_count, max_count), PP_ALIGNMENT, PP_INVALID, PP_NO_MEMORY; `*out` is then untouched.
+ * With the caller's memory: PP_SIZE where max_count blocks do not fit. */
 pp_status pp_slab_create(const pp_slab_config *config, pp_pool **out);
 
 /* The address of block 0 and, in `*stride`, the bytes from block to block: the block with index i

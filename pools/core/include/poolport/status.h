@@ -2,7 +2,14 @@
  *
  * Errors are values. No function of the core aborts, prints or sets errno for its
  * caller; each returns one of these. The list is written once: the enum, the
- * texts of pp_status_text() and the Python exceptions all come from it. */
+ * texts of pp_status_text() and the Python exceptions all come from it.
+ *
+ * A text knows no values, so where a status has several reasons the contract of the call tells them apart by
+ * what it was given. PP_SIZE is the one that many calls have:
+ *     pp_pool_acquire(), _acquire_many(), _resize()    0 bytes, or more than pp_provider.max_bytes
+ *     pp_..._create()                                  one of the sizes named there is out of its range; or the
+ *                                                      caller's memory does not hold all that it shall
+ *     calls that take an offset                        what begins there is empty, or ends behind the end */
 #ifndef POOLPORT_STATUS_H
 #define POOLPORT_STATUS_H
 
@@ -18,7 +25,7 @@
     X(FOREIGN, "the handle or address does not belong to this pool")                                         \
     X(CLOSED, "the pool is closed")                                                                          \
     X(INVALID, "an argument is outside its documented range")                                                \
-    X(SIZE, "the size is zero, overflows, or exceeds what the pool can serve")                               \
+    X(SIZE, "a size is outside of what this call can serve")                                                 \
     X(ALIGNMENT, "the alignment is not a power of two within the documented range")                          \
     X(NO_MEMORY, "the operating system refused to reserve or commit memory")                                 \
     X(WRONG_THREAD, "only the owning thread may do this")                                                    \
