@@ -8,6 +8,7 @@ from typing import NoReturn
 from pools._native import CData, Lender, ffi, lib
 from pools.errors import error_for
 from pools.lease import site_text
+from pools.parameters import whole
 
 __all__ = ["Labels"]
 
@@ -37,8 +38,16 @@ class Labels(Lender):
         size = len(text.encode("utf-8", "surrogatepass"))
         raise error_for(status, f"a tag of {size} bytes", "use 1 to 4096 bytes of UTF-8")
 
+    def _refuse_number(self, name: str, value: object, of: str, low: int, high: int) -> NoReturn:
+        whole(name, value, low, high, f" of {of} pool {self.name!r}")
+        raise TypeError(f"{name}={value!r} of {of} pool {self.name!r}: give an int")
+
     def tag_text(self, tag: int) -> str:
-        """The text of a tag number; empty for 0 and for numbers never given."""
+        """The text of a tag number; empty for 0 and for numbers never given.
+
+        Raises ``TypeError`` or ``PoolValueError`` for what is no such number.
+        """
+        tag = whole("tag", tag, 0, _NUMBER_MAX, f" of tag_text of pool {self.name!r}")
         size = ffi.new("size_t *")
         text = lib.pp_pool_tag_text(self._c, tag, size)
         return "" if text == ffi.NULL else bytes(ffi.buffer(text, size[0])).decode("utf-8", "replace")
@@ -65,3 +74,4 @@ class Labels(Lender):
 
 
 _NO_MEMORY = lib.PP_NO_MEMORY
+_NUMBER_MAX = 0xFFFF_FFFF

@@ -109,7 +109,9 @@ class OwnMemory:
 
 def _set_idle(native: CData, seconds: float | None, name: str) -> None:
     if seconds is not None:
-        seconds = parameters.seconds("idle_seconds", seconds, _IDLE_MIN, _IDLE_MAX, f" of pool {name!r}")
+        seconds = parameters.seconds(
+            "idle_seconds", seconds, _IDLE_MIN, _IDLE_MAX, f" of pool {name!r}", optional=True
+        )
     status = lib.pp_pool_set_idle(native, 0 if seconds is None else math.ceil(seconds * 1e9))
     if status:
         raise error_for(

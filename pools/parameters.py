@@ -40,7 +40,8 @@ def whole(
     except TypeError:
         if refusal is None:
             raise TypeError(
-                f"{name}={value!r}{of}: give a whole number, which {type(value).__name__} is not"
+                f"{name}={value!r}{of}: give a whole number from {_number(low)} to {_number(high)}, which "
+                f"{type(value).__name__} is not"
             ) from None
     if number is not None and low <= number <= high:
         return number
@@ -58,12 +59,15 @@ def power_of_two(name: str, value: object, low: int, high: int, of: str = "", *,
     return number
 
 
-def seconds(name: str, value: object, low: float, high: float, of: str = "") -> float:
-    """A number of seconds, or None. Raises ``TypeError`` or ``PoolValueError``."""
+def seconds(
+    name: str, value: object, low: float, high: float, of: str = "", *, optional: bool = False
+) -> float:
+    """A number of seconds; ``optional`` says that the caller would take None. Raises as ``whole`` does."""
+    remedy = f"give {low} to {high:.0f} seconds{', or None' * optional}"
     if isinstance(value, bool) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name}={value!r}{of}: give a number of seconds, or None")
+        raise TypeError(f"{name}={value!r}{of}: {remedy}")
     if not low <= float(value) <= high:  # and so no NaN
-        raise PoolValueError(f"{name}={value}{of}: give {low} to {high:.0f} seconds, or None")
+        raise PoolValueError(f"{name}={value}{of}: {remedy}")
     return float(value)
 
 

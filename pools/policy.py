@@ -151,7 +151,7 @@ class Policy:
                 f"on_exhausted={exhausted!r}: give 'raise', 'wait', 'grow', 'fallback' or a function"
             )
         if timeout is not None:
-            timeout = seconds("timeout", timeout, 0, 9e9)
+            timeout = seconds("timeout", timeout, 0, 9e9, optional=True)
         if timeout is not None and exhausted != "wait":
             raise PoolValueError(f"timeout={timeout}: only a pool with on_exhausted='wait' waits")
         config.timeout_ns = _FOREVER if timeout is None else int(timeout * 1e9)

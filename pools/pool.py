@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -105,6 +106,11 @@ class Pool(Labels):
         lease.release()
 
     def _release_each(self, leases: Iterable[Lease]) -> None:
+        if not (hasattr(leases, "__iter__") or hasattr(leases, "__getitem__")):
+            raise TypeError(
+                f"release_many of {leases!r} to pool {self.name!r}: give a batch that it gave, or leases; "
+                "one lease has a release() of its own"
+            )
         first: Exception | None = None
         for lease in leases:
             try:
@@ -149,13 +155,15 @@ class Pool(Labels):
         """The blocks that somebody has owned for at least so many seconds, the oldest first.
 
         ``site`` is where each was acquired, if that was recorded: ``record_sites()``. Looks at every block
-        of the pool. Raises ``WrongThread``, or ``Unsupported`` where it was created with ``ages=False``.
+        of the pool. Raises ``PoolValueError``, ``WrongThread``, or ``Unsupported`` where it was created with
+        ``ages=False``.
         """
+        oldest = seconds("longer_than", longer_than, 0, math.inf, f" of held blocks of pool {self.name!r}")
         if not self.keeps_ages:
             raise Unsupported(
                 f"held blocks of pool {self.name!r}: no ages are kept; create it with ages=True"
             )
-        status, old = read_walk(self._c, self.tag_text, OWNED, min_age_seconds=longer_than)
+        status, old = read_walk(self._c, self.tag_text, OWNED, min_age_seconds=oldest)
         if status:
             raise self._error(status, "held blocks")
         return sorted(old, key=lambda block: (-block.age_seconds, block.ordinal))

@@ -27,6 +27,10 @@ from pools import (
 from .conftest import make
 
 
+def slab():
+    return SlabPool(64, 8, name="recv")
+
+
 @pytest.mark.parametrize(
     ("create", "told"),
     [
@@ -75,6 +79,30 @@ from .conftest import make
         (lambda: SizeClassPool.learn(5), "learn from 5"),
         (lambda: SizeClassPool.learn([8], 1.5), "classes=1.5 to learn"),
         (lambda: SizeClassPool.learn([8], alignment="x"), "alignment='x' of classes to learn"),
+        (
+            lambda: slab().acquire(1.5),
+            "size=1.5 of an acquire from pool 'recv': give a whole number from 1 to 64",
+        ),
+        (lambda: slab().acquire("x"), "size='x' of an acquire from pool 'recv'"),
+        (lambda: slab().acquire(1, 0, 0), "acquire takes at most 2 arguments, and got 3, of pool 'recv'"),
+        (lambda: slab().acquire(bytes=1), "the keyword argument 'bytes', which is unknown, of pool 'recv'"),
+        (
+            lambda: slab().acquire(1, size=1),
+            "the keyword argument 'size', which is given twice, of pool 'recv'",
+        ),
+        (lambda: slab().acquire_many(), "acquire_many without a count from pool 'recv': say how many"),
+        (
+            lambda: slab().acquire_many("x"),
+            "count='x' of an acquire_many from pool 'recv': give a whole number from 1 to 2**24",
+        ),
+        (lambda: slab().acquire_many(2, []), "size=[] of an acquire from pool 'recv'"),
+        (lambda: slab().release_many(5), "release_many of 5 to pool 'recv': give a batch that it gave, or"),
+        (lambda: slab().lease(1), "lease of 1 arguments of pool 'recv': give a handle, an address and"),
+        (lambda: slab().lease("x", 1, 1), "handle='x' of a lease of pool 'recv': give a whole number"),
+        (lambda: slab().lease(1, "x", 1), "address='x' of a lease of pool 'recv'"),
+        (lambda: slab().lease(1, 1, "x"), "size='x' of a lease of pool 'recv'"),
+        (lambda: slab().tag_text("x"), "tag='x' of tag_text of pool 'recv': give a whole number from 0 to"),
+        (lambda: slab().held("x"), "longer_than='x' of held blocks of pool 'recv': give 0 to inf seconds"),
     ],
 )
 def test_a_parameter_of_the_wrong_type_is_refused_by_name_and_value(create, told):
@@ -104,6 +132,11 @@ def test_a_parameter_of_the_wrong_type_is_refused_by_name_and_value(create, told
         (lambda: SlabPool(64, 8).register(0, 1 << 40), f"size={1 << 40} of register of pool 'slab'"),
         (lambda: SizeClassPool.learn([(1, 2, 3)]), "(1, 2, 3) is among them"),
         (lambda: SizeClassPool.learn([8], 255), "classes=255 to learn"),
+        (lambda: slab().held(-1), "longer_than=-1 of held blocks of pool 'recv': give 0 to inf seconds"),
+        (lambda: slab().tag_text(-1), "tag=-1 of tag_text of pool 'recv': give 0 to 2**32 - 1"),
+        (lambda: slab().lease(-1, 1, 1), "handle=-1 of a lease of pool 'recv': give 0 to 2**64 - 1"),
+        (lambda: slab().lease(1, 1 << 70, 1), f"address={1 << 70} of a lease of pool 'recv'"),
+        (lambda: slab().lease(1, 1, 1 << 70), f"size={1 << 70} of a lease of pool 'recv'"),
     ],
 )
 def test_a_value_out_of_range_is_told_with_the_one_limit_that_it_breaks(create, told):
@@ -202,3 +235,49 @@ def test_numbers_that_are_no_int_but_whole_are_taken():
 def test_a_high_mark_without_a_function_is_told_by_the_levels():
     with SlabPool(4096, 8, quota=Quota(high=4096)) as pool, pool.acquire():
         assert quota_levels(pool).above
+
+
+class NoNumber:
+    def __index__(self):
+        raise TypeError("of its own")
+
+
+@pytest.mark.parametrize(
+    ("use", "told"),
+    [
+        (
+            lambda lease, _: lease.resize(None),
+            "size=None of a resize of a block of pool 'recv': give a whole",
+        ),
+        (lambda lease, _: lease.read(1.5), "offset=1.5 of a read of a block of pool 'recv': give a whole"),
+        (lambda lease, _: lease.read(0, "x"), "size='x' of a read of a block of pool 'recv': give a whole"),
+        (
+            lambda lease, _: lease.write(b"", []),
+            "offset=[] of a write to a block of pool 'recv': give a whole",
+        ),
+        (lambda lease, _: lease.write("x" * 99), "write of a str to a block of pool 'recv': give bytes"),
+        (lambda lease, _: lease.write(memoryview(b"abc")[::2]), "a memoryview to a block of pool 'recv'"),
+        (lambda _, batch: batch["x"], "index='x' of a batch of pool 'recv': give a whole number from 0 to 2"),
+        (lambda _, batch: batch[1:2], "index=slice(1, 2, None) of a batch of pool 'recv'"),
+        (lambda _, batch: batch.take(None), "index=None of a batch of pool 'recv'"),
+        (lambda lease, _: lease.read(NoNumber()), "of its own"),
+        (lambda lease, _: lease.resize(NoNumber()), "of its own"),
+        (lambda lease, _: lease.pool.acquire(NoNumber()), "of its own"),
+        (lambda lease, _: lease.pool.acquire_many(NoNumber()), "of its own"),
+        (lambda _, batch: batch[NoNumber()], "of its own"),
+    ],
+)
+def test_what_is_no_number_or_no_bytes_is_told_with_the_pool_it_was_for(use, told):
+    with SizeClassPool(name="recv") as pool, pool.acquire(100) as lease, pool.acquire_many(3, 64) as batch:
+        with pytest.raises(TypeError, match=re.escape(told)):
+            use(lease, batch)
+        assert pool.stats().live_blocks == 4
+
+
+@pytest.mark.parametrize("index", [3, -4, 1 << 70, -(1 << 70)])
+def test_a_number_that_a_batch_does_not_have_is_told_with_those_it_has(index):
+    with SlabPool(64, 8, name="recv") as pool, pool.acquire_many(3) as batch:
+        told = re.escape(f"block {index} of a batch of 3 blocks of pool 'recv'")
+        for look in (batch.take, batch.__getitem__):
+            with pytest.raises(IndexError, match=told):
+                look(index)

@@ -246,29 +246,34 @@ static PyObject *lend(Batch *self, Py_ssize_t index)
     return (PyObject *)found;
 }
 
-static PyObject *item(Batch *self, Py_ssize_t index, bool to_own)
+static PyObject *item(Batch *self, PyObject *number, Py_ssize_t index, bool to_own)
 {
     Py_ssize_t at = index < 0 ? index + self->count : index;
     if (at < 0 || at >= self->count)
-        return PyErr_Format(PyExc_IndexError, "block %zd of a batch of %zd", index, self->count);
+        return raise_plain(PyExc_IndexError, self->pool,
+                           self->count ? "numbers are those of the acquire, from 0 on" : "it was released",
+                           "block %S of a batch of %zd blocks of", number, self->count);
     PyObject *lease = lend(self, at);
     if (lease && to_own) batch_let_go((Lease *)lease);
     return lease;
 }
 
-static PyObject *batch_item(PyObject *op, PyObject *number)
+static Py_ssize_t count_of(PyObject *op) { GUARDED(Py_ssize_t, guard_of(op), ((Batch *)op)->count); }
+
+static PyObject *item_at(PyObject *op, PyObject *number, bool to_own)
 {
-    Py_ssize_t index = PyNumber_AsSsize_t(number, PyExc_IndexError);
-    if (index == -1 && PyErr_Occurred()) return NULL;
-    GUARDED(PyObject *, guard_of(op), item((Batch *)op, index, false));
+    Batch *self = (Batch *)op;
+    Py_ssize_t index = PyNumber_AsSsize_t(number, NULL); /* beyond the range: the nearest one */
+    if (index == -1 && PyErr_Occurred()) {
+        Py_ssize_t count = count_of(op);
+        return refuse_number(self->pool, "index", number, "a batch of", 0, count ? (size_t)count - 1 : 0);
+    }
+    GUARDED(PyObject *, guard_of(op), item(self, number, index, to_own));
 }
 
-static PyObject *batch_take(PyObject *op, PyObject *number)
-{
-    Py_ssize_t index = PyNumber_AsSsize_t(number, PyExc_IndexError);
-    if (index == -1 && PyErr_Occurred()) return NULL;
-    GUARDED(PyObject *, guard_of(op), item((Batch *)op, index, true));
-}
+static PyObject *batch_item(PyObject *op, PyObject *number) { return item_at(op, number, false); }
+
+static PyObject *batch_take(PyObject *op, PyObject *number) { return item_at(op, number, true); }
 
 static Py_ssize_t batch_length(PyObject *op)
 {
@@ -302,8 +307,6 @@ static PyObject *batch_enter(PyObject *op, PyObject *unused)
     Py_INCREF(op);
     return op;
 }
-
-static Py_ssize_t count_of(PyObject *op) { GUARDED(Py_ssize_t, guard_of(op), ((Batch *)op)->count); }
 
 static PyObject *batch_exit(PyObject *op, PyObject *const *args, Py_ssize_t count)
 {

@@ -78,11 +78,14 @@ static bool inside(Lease *self, const char *what, Py_ssize_t offset, Py_ssize_t 
     return false;
 }
 
-/* 0 where none is given; beyond the range: the nearest, which is outside every block. -1 with an exception. */
-static int read_offset(PyObject *given, Py_ssize_t *out)
+/* 0 where none is given; beyond the range: the nearest, which is outside every block. -1 with an exception. `of`
+ * says what for, as refuse_number() wants it. */
+static int read_number(Lease *self, const char *name, PyObject *given, const char *of, Py_ssize_t *out)
 {
     *out = given ? PyNumber_AsSsize_t(given, NULL) : 0;
-    return *out == -1 && PyErr_Occurred() ? -1 : 0;
+    if (*out != -1 || !PyErr_Occurred()) return 0;
+    refuse_number(self->pool, name, given, of, 0, (unsigned long long)self->size);
+    return -1;
 }
 
 static PyObject *read_bytes(Lease *self, PyObject *args, PyObject *kwargs)
@@ -92,14 +95,11 @@ static PyObject *read_bytes(Lease *self, PyObject *args, PyObject *kwargs)
     PyObject *given = NULL, *size = Py_None;
     if (!lease_live(self, "read")) return NULL;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:read", names, &given, &size)) return NULL;
-    if (read_offset(given, &offset) < 0) return NULL;
+    if (read_number(self, "offset", given, "a read of a block of", &offset) < 0) return NULL;
     PyObject *length = size == Py_None ? NULL : size;
     Py_ssize_t bytes = 0; /* where the offset is outside, of which it tells */
-    if (length)
-        bytes = PyNumber_AsSsize_t(size, NULL);
-    else if (offset >= 0 && offset <= self->size)
-        bytes = self->size - offset;
-    if (bytes == -1 && PyErr_Occurred()) return NULL;
+    if (length && read_number(self, "size", length, "a read of a block of", &bytes) < 0) return NULL;
+    if (!length && offset >= 0 && offset <= self->size) bytes = self->size - offset;
     if (!inside(self, "read", offset, bytes, given, length)) return NULL;
     PyObject *copy = PyBytes_FromStringAndSize(NULL, bytes);
     if (!copy) return NULL;
@@ -117,6 +117,16 @@ PyObject *lease_read(PyObject *op, PyObject *args, PyObject *kwargs)
     GUARDED(PyObject *, lease_guard(op), read_bytes((Lease *)op, args, kwargs));
 }
 
+/* What it is tells its type: its value may be long. */
+static PyObject *refuse_data(Lease *self, PyObject *data, const char *remedy)
+{
+    PyErr_Clear();
+    PyObject *type = PyType_GetName(Py_TYPE(data));
+    if (type) raise_plain(PyExc_TypeError, self->pool, remedy, "write of a %U to a block of", type);
+    Py_XDECREF(type);
+    return NULL;
+}
+
 static PyObject *write_bytes(Lease *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"data", "offset", NULL};
@@ -125,12 +135,13 @@ static PyObject *write_bytes(Lease *self, PyObject *args, PyObject *kwargs)
     Py_ssize_t offset;
     if (!lease_live(self, "write")) return NULL;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:write", names, &data, &given)) return NULL;
-    if (read_offset(given, &offset) < 0) return NULL;
-    if (PyObject_GetBuffer(data, &source, PyBUF_SIMPLE) < 0) {
-        if (PyErr_ExceptionMatches(PyExc_BufferError))
-            PyErr_SetString(PyExc_TypeError, "write of what is no run of bytes: copy it with bytes() first");
-        return NULL;
-    }
+    if (read_number(self, "offset", given, "a write to a block of", &offset) < 0) return NULL;
+    if (!PyObject_CheckBuffer(data))
+        return refuse_data(self, data, "give bytes, or what has a buffer of them");
+    if (PyObject_GetBuffer(data, &source, PyBUF_SIMPLE) < 0)
+        return PyErr_ExceptionMatches(PyExc_BufferError)
+                   ? refuse_data(self, data, "its bytes do not lie in one run: copy it with bytes() first")
+                   : NULL;
     PyObject *written = PyLong_FromSsize_t(source.len);
     if (written && reachable(self, "write") && inside(self, "write", offset, source.len, given, written)) {
         memmove((char *)self->data + offset, source.buf, (size_t)source.len);
@@ -162,7 +173,8 @@ static PyObject *resize(Lease *self, PyObject *size)
     pp_status status;
     if (!lease_live(self, "resize")) return NULL;
     PyObject *number = PyNumber_Index(size);
-    if (!number) return NULL;
+    if (!number)
+        return refuse_number(self->pool, "size", size, "a resize of a block of", 1, self->pool->max_bytes);
     long long wanted = PyLong_AsLongLong(number);
     Py_DECREF(number);
     if (wanted == -1 && PyErr_Occurred()) {

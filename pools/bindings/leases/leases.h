@@ -311,6 +311,15 @@ PyObject *raise_status(pp_status status, Lender *pool, const char *remedy, const
 PyObject *raise_because(pp_status status, Lender *pool, const char *why, const char *remedy,
                         const char *format, ...);
 
+/* Raises `error`, a type of Python's own: what happened as above, ": " and `remedy`. Always NULL. */
+PyObject *raise_plain(PyObject *error, Lender *pool, const char *remedy, const char *format, ...);
+
+/* For a `value` that was to be a number from `low` to `high` and could not be read as one, with the exception set
+ * that says so: raises TypeError or PoolValueError in its place, but what code of the value's own raised stays. `of`
+ * says whose it was, up to " pool <name>". Always NULL. */
+PyObject *refuse_number(Lender *pool, const char *name, PyObject *value, const char *of, Py_ssize_t low,
+                        unsigned long long high);
+
 /* Raises an exception that Python code made, whose reference it takes; NULL for none, and one set. Always NULL. */
 PyObject *raise_made(PyObject *error);
 

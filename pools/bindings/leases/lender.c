@@ -21,13 +21,14 @@ typedef struct request {
 
 /* ---- arguments --------------------------------------------------------------------------- */
 
-/* Puts each argument into the place of its parameter; places of those not given stay NULL. */
-static int sort_arguments(PyObject *const *args, Py_ssize_t count, PyObject *names,
-                          PyObject *const *parameters, Py_ssize_t places, PyObject **out)
+/* Puts each argument of a call, `what`, into the place of its parameter; places of those not given stay NULL. */
+static int sort_arguments(Lender *self, const char *what, PyObject *const *args, Py_ssize_t count,
+                          PyObject *names, PyObject *const *parameters, Py_ssize_t places, PyObject **out)
 {
     Py_ssize_t named = names ? PyTuple_Size(names) : 0;
     if (count > places) {
-        PyErr_Format(PyExc_TypeError, "at most %zd arguments are taken, %zd were given", places, count);
+        raise_plain(PyExc_TypeError, self, "leave out what is too much",
+                    "%s takes at most %zd arguments, and got %zd, of", what, places, count);
         return -1;
     }
     for (Py_ssize_t i = 0; i < count; i++) out[i] = args[i];
@@ -38,7 +39,10 @@ static int sort_arguments(PyObject *const *args, Py_ssize_t count, PyObject *nam
         if (place == places) /* not the interned text */
             for (place = 0; place < places && PyUnicode_Compare(name, parameters[place]);) place++;
         if (place == places || out[place]) {
-            PyErr_Format(PyExc_TypeError, "keyword argument %R is unknown or given twice", name);
+            raise_plain(PyExc_TypeError, self,
+                        place == places ? "its help() has those that it knows" : "give each argument once",
+                        "%s with the keyword argument %R, which is %s, of", what, name,
+                        place == places ? "unknown" : "given twice");
             return -1;
         }
         out[place] = args[count + i];
@@ -106,7 +110,10 @@ static int read_size(Lender *self, PyObject *size, size_t *out)
     Py_ssize_t bytes = (Py_ssize_t)self->default_size;
     if (size && size != Py_None) {
         bytes = PyNumber_AsSsize_t(size, NULL); /* beyond the range: the nearest */
-        if (bytes == -1 && PyErr_Occurred()) return -1;
+        if (bytes == -1 && PyErr_Occurred()) {
+            refuse_number(self, "size", size, "an acquire from", 1, self->max_bytes);
+            return -1;
+        }
     }
     *out = (size_t)bytes;
     if (bytes > 0 && *out <= self->max_bytes) return 0;
@@ -205,8 +212,9 @@ static PyObject *lender_acquire(PyObject *op, PyObject *const *args, Py_ssize_t 
     Lender *self = (Lender *)op;
     PyObject *const parameters[] = {text_size, text_tag};
     PyObject *given[2] = {NULL, NULL};
-    if ((count || names) && sort_arguments(args, count, names, parameters, 2, given) < 0) return NULL;
     if (!self->home) return not_initialised();
+    if ((count || names) && sort_arguments(self, "acquire", args, count, names, parameters, 2, given) < 0)
+        return NULL;
     GUARDED(PyObject *, (PyObject *)self->home, acquire(self, given[0], given[1]));
 }
 
@@ -260,11 +268,14 @@ static PyObject *lender_acquire_many(PyObject *op, PyObject *const *args, Py_ssi
     Lender *self = (Lender *)op;
     PyObject *const parameters[] = {text_count, text_size, text_tag};
     PyObject *given[3] = {NULL, NULL, NULL};
-    if (sort_arguments(args, arg_count, names, parameters, 3, given) < 0) return NULL;
-    if (!given[0]) return PyErr_Format(PyExc_TypeError, "acquire_many() needs a count");
-    Py_ssize_t count = PyNumber_AsSsize_t(given[0], NULL);
-    if (count == -1 && PyErr_Occurred()) return NULL;
     if (!self->home) return not_initialised();
+    if (sort_arguments(self, "acquire_many", args, arg_count, names, parameters, 3, given) < 0) return NULL;
+    if (!given[0])
+        return raise_plain(PyExc_TypeError, self, "say how many, 1 to 16777216",
+                           "acquire_many without a count from");
+    Py_ssize_t count = PyNumber_AsSsize_t(given[0], NULL);
+    if (count == -1 && PyErr_Occurred())
+        return refuse_number(self, "count", given[0], "an acquire_many from", 1, BATCH_MAX);
     if (count <= 0 || count > BATCH_MAX)
         return raise_status(PP_INVALID, self, "ask for 1 to 16777216", "acquire_many of %S blocks of",
                             given[0]);
@@ -275,18 +286,23 @@ static PyObject *lender_acquire_many(PyObject *op, PyObject *const *args, Py_ssi
 static PyObject *lender_lease(PyObject *op, PyObject *const *args, Py_ssize_t count)
 {
     Lender *self = (Lender *)op;
-    if (count != 3 && count != 5)
-        return PyErr_Format(PyExc_TypeError, "lease() takes a handle, an address and a size");
     if (!self->home) return not_initialised();
+    if (count != 3 && count != 5)
+        return raise_plain(PyExc_TypeError, self, "give a handle, an address and a size",
+                           "lease of %zd arguments of", count);
     pp_handle handle = PyLong_AsUnsignedLongLong(args[0]);
-    if (handle == (pp_handle)-1 && PyErr_Occurred()) return NULL;
+    if (handle == (pp_handle)-1 && PyErr_Occurred())
+        return refuse_number(self, "handle", args[0], "a lease of", 0, UINT64_MAX);
     size_t address = PyLong_AsSize_t(args[1]);
-    if (address == (size_t)-1 && PyErr_Occurred()) return NULL;
+    if (address == (size_t)-1 && PyErr_Occurred())
+        return refuse_number(self, "address", args[1], "a lease of", 0, SIZE_MAX);
     Py_ssize_t size = PyLong_AsSsize_t(args[2]);
-    if (size == -1 && PyErr_Occurred()) return NULL;
+    if (size == -1 && PyErr_Occurred())
+        return refuse_number(self, "size", args[2], "a lease of", 0, PY_SSIZE_T_MAX);
     int instruction = count == 5 ? (int)PyLong_AsLong(args[4]) : 0;
     if (instruction == -1 && PyErr_Occurred()) return NULL;
-    if (size < 0) return PyErr_Format(PyExc_ValueError, "a lease of %zd bytes: give 0 or more", size);
+    if (size < 0)
+        return raise_plain(PyExc_ValueError, self, "give 0 or more", "a lease of %zd bytes of", size);
     Lease *made = lease_prepare(self);
     if (!made) return NULL;
     PyObject *code = count == 5 ? args[3] : NULL;

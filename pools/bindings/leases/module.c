@@ -60,6 +60,32 @@ PyObject *refuse_counted(pp_status status, Lender *pool, const char *why, const 
     return NULL;
 }
 
+PyObject *raise_plain(PyObject *error, Lender *pool, const char *remedy, const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    PyObject *what = PyUnicode_FromFormatV(format, values);
+    va_end(values);
+    PyObject *name = what ? PyObject_GetAttrString((PyObject *)pool, "name") : NULL;
+    if (name) PyErr_Format(error, "%U pool %R: %s", what, name, remedy);
+    Py_XDECREF(name);
+    Py_XDECREF(what);
+    return NULL;
+}
+
+PyObject *refuse_number(Lender *pool, const char *name, PyObject *value, const char *of, Py_ssize_t low,
+                        unsigned long long high)
+{
+    bool of_ours = PyErr_ExceptionMatches(PyExc_TypeError) ? !PyIndex_Check(value) || PyLong_Check(value)
+                                                           : PyErr_ExceptionMatches(PyExc_OverflowError);
+    if (!of_ours) return NULL;
+    PyErr_Clear();
+    PyObject *never =
+        PyObject_CallMethod((PyObject *)pool, "_refuse_number", "sOsnK", name, value, of, low, high);
+    Py_XDECREF(never);
+    return NULL;
+}
+
 PyObject *site_text(PyObject *code, int instruction)
 {
     return PyObject_CallFunction(text_of_site, "Oi", code ? code : Py_None, instruction);
