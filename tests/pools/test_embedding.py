@@ -13,7 +13,8 @@ import pytest
 import pools
 from pools.__main__ import main
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "three_pools"
+CLONE = Path(__file__).parents[2]
+EXAMPLES = CLONE / "examples" / "three_pools"
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 C11 = [*STRICT, "-std=c11", "-x", "c"]
 CXX17 = [*STRICT, "-std=c++17", "-x", "c++"]
@@ -123,6 +124,20 @@ def test_cmake_finds_the_package(tree: Path, tmp_path: Path) -> None:
     run(cmake, "-S", EXAMPLES, "-B", build, where)
     run(cmake, "--build", build)
     assert_it_works(build / "three_pools", build / "leases")
+
+
+def test_another_project_takes_the_sources_in_with_a_cmake_of_its_own_age(tmp_path: Path) -> None:
+    project, build = tmp_path / "server", tmp_path / "build"
+    project.mkdir()
+    page = CLONE / "docs" / "embedding.md"
+    (project / "server.c").write_text(page.read_text(encoding="utf-8").split("```c\n")[1].split("```")[0])
+    lines = ["cmake_minimum_required(VERSION 3.21)", "project(server C)", "add_executable(server server.c)"]
+    lines += page.read_text(encoding="utf-8").split("```cmake\nadd_sub")[1].split("```")[0].splitlines()[1:]
+    lines.insert(2, f'add_subdirectory("{CLONE}" poolport)')
+    (project / "CMakeLists.txt").write_text("\n".join(lines))
+    run(tool("cmake"), "-S", project, "-B", build, "-DCMAKE_BUILD_TYPE=Debug")
+    run(tool("cmake"), "--build", build, "--target", "server", "--parallel", "2")
+    assert run(build / "server").startswith("asked for 1000 bytes, got 1024 at ")
 
 
 def test_the_paths_are_those_that_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
