@@ -3,7 +3,7 @@
  * Both know of malloc and free, and of nothing that happens inside a pool's own memory. Told by the
  * calls below, they report a use after release in a pool as they do one in malloc:
  *
- *     committed      closed      nobody may touch it
+ *     committed      closed      nobody may touch it; what is lent counts as committed, all of it
  *     acquired       open        as many bytes as pp_block.size says; their contents are not defined
  *     released       closed      once no pin holds the block: until then the kernel may write to it
  *     unreserved     forgotten   the address range is the system's or the lender's again

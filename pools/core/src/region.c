@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "annotate.h"
 #include "idle.h"
 
 enum { HUGE_BYTES = 2 << 20, FIRST_ROOM = 4 };
@@ -24,6 +25,7 @@ static pp_status borrow(pp_pool *pool, const pp_pool_config *config, size_t byte
     if (config->memory_bytes < bytes) return PP_SIZE;
     if (config->memory_bytes - bytes < skipped) return PP_ALIGNMENT;
     *out = (pp_region){(char *)config->memory + skipped, bytes, NULL, 0};
+    pp_memory_close(out->memory, bytes);
     return PP_OK;
 }
 
@@ -55,6 +57,8 @@ pp_status pp_region_open(pp_pool *pool, const pp_pool_config *config, size_t byt
 
 void pp_region_close(pp_pool *pool, pp_region *region)
 {
+    if (pool->lent && region->memory)
+        pp_memory_forget(region->memory, region->bytes); /* also what never was of any block */
     pp_system_unreserve(region->reservation, region->reservation_bytes);
     free(pool->registered);
     pool->registered = NULL;
