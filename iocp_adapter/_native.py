@@ -13,9 +13,9 @@ from iocp_adapter import _port  # type: ignore[attr-defined]  # compiled; it has
 from pools._native import second_module
 
 if TYPE_CHECKING:
-    from iocp_adapter._serving import OWN_LABELS, Exchange, Sender
+    from iocp_adapter._serving import OWN_LABELS, Exchange, Sender, Submitter
 
-__all__ = ["OWN_LABELS", "CData", "Exchange", "Library", "Sender", "ffi", "lib"]
+__all__ = ["OWN_LABELS", "CData", "Exchange", "Library", "Sender", "Submitter", "ffi", "lib"]
 
 CData: TypeAlias = Any
 """A C pointer, struct or array as cffi hands it over."""
@@ -194,4 +194,5 @@ lib: Library = _port.lib
 
 if not TYPE_CHECKING:
     _serving = second_module("iocp_adapter._serving", _port)
-    Exchange, Sender, OWN_LABELS = _serving.Exchange, _serving.Sender, _serving.OWN_LABELS
+    Exchange, Sender, Submitter = _serving.Exchange, _serving.Sender, _serving.Submitter
+    OWN_LABELS = _serving.OWN_LABELS

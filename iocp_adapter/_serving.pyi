@@ -1,6 +1,6 @@
 # The types in iocp_adapter/bindings/serving; their docstrings are there. Loaded by iocp_adapter/_native.py.
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from pools import Lease, Pool
 
@@ -49,6 +49,14 @@ class Exchange:
         /,
     ) -> None: ...
     def _welcome(self, descriptor: int, number: int, /) -> None: ...
+
+class Submitter:
+    @property
+    def token(self) -> int: ...
+    def __new__(
+        cls, table: dict[int, Any], token: int, entry: object, taken: Lease | None = None, /
+    ) -> Self: ...
+    def submit(self, call: Callable[..., int], /, *arguments: Any) -> int: ...
 
 class Sender:
     closed: bool

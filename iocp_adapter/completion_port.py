@@ -7,7 +7,7 @@ import socket
 from types import TracebackType
 from typing import Any
 
-from iocp_adapter._native import CData, lib
+from iocp_adapter._native import CData, ffi, lib
 from iocp_adapter.completion import Completion
 from iocp_adapter.descriptors import carries_datagrams, refusal
 from iocp_adapter.endpoint import PIPE, Endpoint
@@ -18,7 +18,7 @@ from iocp_adapter.native_port import CloseReport, NativePort, budget, delay_ns, 
 from iocp_adapter.opening import hold_pipe, open_file, open_pipe
 from iocp_adapter.operation import Operation, Submission
 from iocp_adapter.options import LARGEST_64, pool_or_none, seconds_or_none, socket_descriptor, whole
-from iocp_adapter.rows import Pending, Rows, address_of
+from iocp_adapter.rows import Rows, address_of, pending
 from iocp_adapter.sent_files import OpenFile
 from iocp_adapter.stats import EndpointInfo, Outstanding
 from pools import Lease, Pool
@@ -26,6 +26,7 @@ from pools import Lease, Pool
 __all__ = ["CompletionPort"]
 
 _MOST_ROWS = 4096
+_NAME = ffi.typeof("pp_operation *")
 
 
 class CompletionPort:
@@ -96,6 +97,7 @@ class CompletionPort:
         self.features = self._native.features
         self._rows = Rows()
         self._pending, self._keys = self._rows.pending, self._rows.named
+        self._tokens = self._rows.tokens
 
     def associate(
         self,
@@ -149,15 +151,12 @@ class CompletionPort:
         """The core's name of an endpoint, whose rows carry what stands for it in ``self._rows``."""
         whole("key", key, LARGEST_64)
         table = self._native.provider(provider)
-        named = self._rows.name(key, provider, table)
+        named, entry = self._rows.name(key, provider, table)
         try:
-            named.endpoint = self._native.associate(key=address_of(named), provider=table, **config)
-        except BaseException as error:
-            del self._keys[address_of(named)]
-            if isinstance(error, PortValueError):
-                simulated = self.backend == "sim"
-                raise refusal(config["descriptor"], self.endpoints(), simulated=simulated) from None
-            raise
+            named.endpoint = self._native.associate(entry, key=address_of(named), provider=table, **config)
+        except PortValueError:
+            simulated = self.backend == "sim"
+            raise refusal(config["descriptor"], self.endpoints(), simulated=simulated) from None
         return int(named.endpoint)
 
     def listen_pipe(self, address: str, key: int = 0) -> Endpoint:
@@ -200,14 +199,15 @@ class CompletionPort:
         """Queue a packet of the program's own: a completion of kind ``post``."""
         whole("key", key, LARGEST_64)
         call = self._begin(user)
-        call.done(lib.pp_port_post(call.c, key, 0, call.token), "post")
+        call.done(call.submit(lib.pp_port_post, call.c, key, 0, call.token), "post")
 
     def timer(self, delay: float, key: int = 0, user: Any = None) -> Operation:
         """A completion of kind ``timer`` when ``delay`` seconds have passed, never before."""
         whole("key", key, LARGEST_64)
         wait_ns = delay_ns(delay)
         call = self._begin(user)
-        return call.done(lib.pp_port_timer(call.c, key, wait_ns, call.token, call.out), "timer")
+        status = call.submit(lib.pp_port_timer, call.c, key, wait_ns, call.token, call.out)
+        return call.done(status, "timer")
 
     def wait_readable(
         self, handle: socket.socket | OpenFile | int, key: int = 0, user: Any = None
@@ -282,9 +282,17 @@ class CompletionPort:
         return self._rows.with_keys(self._native.endpoints())
 
     def _begin(
-        self, user: Any, lease: Lease | None = None, held: Any = None, peer: CData = None
+        self,
+        user: Any,
+        lease: Lease | None = None,
+        held: Any = None,
+        peer: CData = None,
+        taken: Lease | None = None,
     ) -> Submission:
-        return Submission(self, self._rows.token(Pending(user, lease, held, peer)))
+        """What an operation keeps alive, and the lease that is the engine's once it has it."""
+        call = Submission(self._pending, next(self._tokens), pending((user, lease, held, peer)), taken)
+        call.port, call.c, call.out = self, self._native.c, ffi.new(_NAME)
+        return call
 
     def __enter__(self) -> CompletionPort:
         return self

@@ -61,7 +61,7 @@ class Endpoint:
     def accept(self, user: Any = None) -> Operation:
         """Accept connections until cancelled: one completion each, ``result`` is the descriptor."""
         call = self._port._begin(user)
-        status = lib.pp_port_accept(call.c, self._name, call.token, call.out)
+        status = call.submit(lib.pp_port_accept, call.c, self._name, call.token, call.out)
         return call.done(status, "accept", "it takes a listening socket with no accept under way")
 
     def connect(self, address: Any, user: Any = None) -> Operation:
@@ -71,7 +71,7 @@ class Endpoint:
         else:
             data = socket_address(self._family, address)
         call = self._port._begin(user)
-        status = lib.pp_port_connect(call.c, self._name, data, len(data), call.token, call.out)
+        status = call.submit(lib.pp_port_connect, call.c, self._name, data, len(data), call.token, call.out)
         takes = "it takes a socket with no operation under way; wait for the completions, or cancel_all()"
         return call.done(status, f"connect to {address}", takes)
 
@@ -86,7 +86,7 @@ class Endpoint:
         takes = (
             "it takes a connection whose socket the port owns (own=True), and that is connected; else close()"
         )
-        status = lib.pp_port_disconnect(call.c, self._name, call.token, call.out)
+        status = call.submit(lib.pp_port_disconnect, call.c, self._name, call.token, call.out)
         return call.done(status, "disconnect", takes)
 
     def recv(self, into: Lease | bytearray | memoryview, user: Any = None) -> Operation:
@@ -98,7 +98,7 @@ class Endpoint:
         self._refuse_datagrams("recv")
         block, lease, held = room(into, self._pool)
         call = self._port._begin(user, lease, held)
-        status = lib.pp_port_recv(call.c, self._name, block, call.token, call.out)
+        status = call.submit(lib.pp_port_recv, call.c, self._name, block, call.token, call.out)
         return call.done(status, "recv", _RECEIVES)
 
     def recv_stream(self, user: Any = None) -> Operation:
@@ -108,7 +108,7 @@ class Endpoint:
         """
         self._refuse_datagrams("recv_stream")
         call = self._port._begin(user)
-        status = lib.pp_port_recv_stream(call.c, self._name, call.token, call.out)
+        status = call.submit(lib.pp_port_recv_stream, call.c, self._name, call.token, call.out)
         return call.done(status, "recv_stream", _NEEDS_PROVIDER if self._pool is None else _RECEIVES)
 
     def send(
@@ -125,10 +125,8 @@ class Endpoint:
         carries it. ``bytes`` are held until the completion, other buffers are copied now.
         """
         native, call = self._message(data, length, user, take)
-        operation = call.done(lib.pp_port_send(call.c, native, call.out), "send", _TAKES_STREAM)
-        if isinstance(data, Lease) and take:
-            data.detach()
-        return operation
+        status = call.submit(lib.pp_port_send, call.c, native, call.out)
+        return call.done(status, "send", _TAKES_STREAM)
 
     def recvfrom(
         self, into: Lease | bytearray | memoryview | None = None, size: int = 0, user: Any = None
@@ -148,9 +146,9 @@ class Endpoint:
             if size > block.size:
                 raise PortValueError(f"recvfrom of {size} bytes into {block.size}: stay within the buffer")
             block.size = size or block.size
-        call = self._port._begin(user, lease, held, ffi.new("pp_address *"))
-        peer = self._port._pending[call.token].peer
-        status = lib.pp_port_recvfrom(call.c, self._name, block, peer, call.token, call.out)
+        peer = ffi.new("pp_address *")
+        call = self._port._begin(user, lease, held, peer)
+        status = call.submit(lib.pp_port_recvfrom, call.c, self._name, block, peer, call.token, call.out)
         unprovided = into is None and self._pool is None
         return call.done(status, "recvfrom", _NEEDS_PROVIDER if unprovided else _RECEIVES)
 
@@ -170,12 +168,8 @@ class Endpoint:
         """
         native_to = ffi.NULL if address is None else native_address(self._family, address)
         native, call = self._message(data, length, user, take)
-        operation = call.done(
-            lib.pp_port_sendto(call.c, native, native_to, call.out), f"sendto {address}", _TAKES_DATAGRAM
-        )
-        if isinstance(data, Lease) and take:
-            data.detach()
-        return operation
+        status = call.submit(lib.pp_port_sendto, call.c, native, native_to, call.out)
+        return call.done(status, f"sendto {address}", _TAKES_DATAGRAM)
 
     def read_at(self, offset: int, into: Lease | bytearray | memoryview, user: Any = None) -> Operation:
         """Read the file from ``offset`` into a lease of the endpoint's pool or any writable buffer.
@@ -186,7 +180,7 @@ class Endpoint:
         block, lease, held = room(into, self._pool)
         offset = file_offset(offset, block.size)
         call = self._port._begin(user, lease, held)
-        status = lib.pp_port_read_at(call.c, self._name, offset, block, call.token, call.out)
+        status = call.submit(lib.pp_port_read_at, call.c, self._name, offset, block, call.token, call.out)
         return call.done(status, f"read_at {offset}", _TAKES_FILE)
 
     def write_at(
@@ -206,11 +200,8 @@ class Endpoint:
         size = data.size if isinstance(data, Lease) else len(data)
         offset = file_offset(offset, size if length is None else length)
         native, call = self._message(data, length, user, take)
-        status = lib.pp_port_write_at(call.c, native, offset, call.out)
-        operation = call.done(status, f"write_at {offset}", _TAKES_FILE)
-        if isinstance(data, Lease) and take:
-            data.detach()
-        return operation
+        status = call.submit(lib.pp_port_write_at, call.c, native, offset, call.out)
+        return call.done(status, f"write_at {offset}", _TAKES_FILE)
 
     def send_file(
         self,
@@ -233,9 +224,8 @@ class Endpoint:
         native = ffi.new(
             "pp_file_send *", {"endpoint": self._name, "file": named, "user": call.token, **part}
         )
-        return call.done(
-            lib.pp_port_send_file(call.c, native, call.out), f"send_file from {offset}", _SENDS_FILE
-        )
+        status = call.submit(lib.pp_port_send_file, call.c, native, call.out)
+        return call.done(status, f"send_file from {offset}", _SENDS_FILE)
 
     def cancel_all(self) -> int:
         """Cancel everything that is outstanding here; how many that were."""
@@ -281,6 +271,7 @@ class Endpoint:
     ) -> tuple[CData, Submission]:
         """What to send: the native message, and the submission that keeps it alive."""
         native, held = message(data, length, self._pool, take=take)
-        call = self._port._begin(user, data if isinstance(data, Lease) and not take else None, held)
+        lease = data if isinstance(data, Lease) else None
+        call = self._port._begin(user, None if take else lease, held, taken=lease if take else None)
         native.endpoint, native.user = self._name, call.token
         return native, call

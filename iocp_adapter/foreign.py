@@ -52,8 +52,7 @@ def wait_for(
     what = f"{name} of {descriptor}"
     call = port._begin(user, None, handle)
     wait = lib.pp_port_wait_readable if readable else lib.pp_port_wait_writable
-    status = wait(call.c, descriptor, key, call.token, call.out)
+    status = call.submit(wait, call.c, descriptor, key, call.token, call.out)
     if status and (why := _refusal(status, descriptor)):
-        port._pending.pop(call.token, None)
         raise error_for(status, what, why)
     return call.done(status, what)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from iocp_adapter._native import CData, ffi, lib
+from iocp_adapter._native import CData, Submitter, ffi, lib
 from iocp_adapter.errors import PortValueError, error_for
 from iocp_adapter.features import Region, read_features, read_regions
 from iocp_adapter.options import LARGEST_64, whole
@@ -135,11 +135,12 @@ class NativePort:
             self._providers[pool] = ffi.cast("pp_provider *", pool.provider_address)
         return self._providers[pool]
 
-    def associate(self, **config: Any) -> int:
-        """``pp_port_associate``; the fields are those of ``pp_endpoint_config``."""
+    def associate(self, entry: Submitter | None = None, **config: Any) -> int:
+        """``pp_port_associate``; the fields are those of ``pp_endpoint_config``; ``entry`` has the key."""
         native = ffi.new("pp_endpoint_config *", config)
         out = ffi.new("pp_endpoint *")
-        status = lib.pp_port_associate(self.c, native, out)
+        call = lib.pp_port_associate
+        status = entry.submit(call, self.c, native, out) if entry else call(self.c, native, out)
         if status:
             raise error_for(status, f"associate descriptor {config['descriptor']}")
         return int(out[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from iocp_adapter._native import ffi, lib
+from iocp_adapter._native import CData, Submitter, lib
 from iocp_adapter.errors import error_for
 
 if TYPE_CHECKING:
@@ -38,20 +38,19 @@ class Operation:
         return f"<Operation {self._name:#x} {self._what}>"
 
 
-class Submission:
-    """One submission on its way: a token for what it keeps alive."""
+class Submission(Submitter):
+    """One submission on its way: a token for what it keeps alive, until the core has been asked."""
 
-    __slots__ = ("c", "out", "port", "token")
+    __slots__ = ("c", "out", "port")
 
-    def __init__(self, port: CompletionPort, token: int):
-        self.port = port
-        self.c = port._native.c
-        self.token = token
-        self.out = ffi.new("pp_operation *")
+    port: CompletionPort
+    c: CData
+    """Of the port."""
+    out: CData
+    """Where the core puts the operation's name."""
 
     def done(self, status: int, what: str, takes: str = "") -> Operation:
         """``takes``: what the call wants of its endpoint, told where it is not so."""
         if status:
-            self.port._pending.pop(self.token, None)
             raise error_for(status, what, invalid=takes)
         return Operation(self.port, self.out[0], what)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from iocp_adapter._native import ffi, lib
+from iocp_adapter._native import Submitter, ffi, lib
 from iocp_adapter.errors import PortValueError, error_for
 from iocp_adapter.native_port import NativePort
 from iocp_adapter.options import bytes_of
@@ -29,6 +29,13 @@ def _measure(data: Lease | bytes | bytearray | memoryview) -> tuple[Lease | byte
         return data, data.size
     kept = bytes_of(data)
     return kept, len(kept)
+
+
+def _let_go(source: object) -> None:
+    if isinstance(source, Lease):
+        source.release()
+    elif isinstance(source, PathFile):
+        source.close()
 
 
 class Outgoing:
@@ -54,15 +61,12 @@ class Outgoing:
         if isinstance(source, Lease) and source.pool is self._provider:
             native.block = source.handle
             native.flags = lib.PP_SEND_TAKE | lib.PP_SEND_QUIET
-            if self._submit(native):
-                source.detach()
-            else:
+            if not self._submit(native, Submitter({}, 0, None, source)):  # it is quiet: nothing refers to it
                 source.release()
             return
         view = source.view if isinstance(source, Lease) else source
         native.address = int(ffi.cast("uintptr_t", ffi.from_buffer(view)))
-        native.user = self._hold(source)
-        self._submit(native)
+        self._submit(native, self._hold(source))
 
     def send_file(
         self, endpoint: int, file: str | os.PathLike[str] | OpenFile, offset: int, count: int | None
@@ -76,29 +80,25 @@ class Outgoing:
             if isinstance(source, PathFile):
                 source.close()
             raise
-        native = ffi.new("pp_file_send *", {"endpoint": endpoint, "user": self._hold(source), **part})
-        self._submit(native, lib.pp_port_send_file)
+        native = ffi.new("pp_file_send *", {"endpoint": endpoint, **part})
+        self._submit(native, self._hold(source), lib.pp_port_send_file)
         return part["bytes"]
 
     def let_go(self, number: int) -> None:
         """It was sent, or will not be."""
-        held = self.held.pop(number, None)
-        if isinstance(held, Lease):
-            held.release()
-        elif isinstance(held, PathFile):
-            held.close()
+        _let_go(self.held.pop(number, None))
 
-    def _hold(self, source: object) -> int:
-        number = next(self._numbers)
-        self.held[number] = source
-        return number
+    def _hold(self, source: object) -> Submitter:
+        return Submitter(self.held, next(self._numbers), source)
 
-    def _submit(self, native: Any, call: Callable[..., int] = lib.pp_port_send) -> bool:
+    def _submit(self, native: Any, entry: Submitter, call: Callable[..., int] = lib.pp_port_send) -> bool:
         """False: the connection has ended, the message is dropped."""
-        status = call(self._port.c, native, ffi.NULL)
+        native.user = entry.token
+        source = self.held.get(entry.token)
+        status = entry.submit(call, self._port.c, native, ffi.NULL)
         if not status:
             return True
-        self.let_go(native.user)
+        _let_go(source)
         if status == lib.PP_STALE or (status == lib.PP_CLOSED and os.getpid() == self._process):
             return False  # with the port every connection has ended; in a child of the process it has not
         raise error_for(status, f"send of {native.bytes} bytes")

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import itertools
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
-from iocp_adapter._native import CData, ffi, lib
+from iocp_adapter._native import CData, Submitter, ffi, lib
 from iocp_adapter.addresses import read_address
 from iocp_adapter.batches import Batch, Batches
 from iocp_adapter.completion import Completion
@@ -23,7 +24,7 @@ from iocp_adapter.native_port import nanoseconds
 from iocp_adapter.stats import KINDS, EndpointInfo, Outstanding
 from pools import Lease, Pool
 
-__all__ = ["FIRST_TOKEN", "Named", "Pending", "Rows", "address_of"]
+__all__ = ["FIRST_TOKEN", "Named", "Pending", "Rows", "address_of", "pending"]
 
 FIRST_TOKEN = 1 << 63
 """No ``user`` below it is an operation of Python's."""
@@ -41,6 +42,10 @@ class Pending(NamedTuple):
     lease: Lease | None
     held: Any
     peer: CData = None
+
+
+pending = functools.partial(tuple.__new__, Pending)
+"""Makes one of its fields in a tuple, in half the time: one is made for each operation."""
 
 
 class Named(NamedTuple):
@@ -65,25 +70,18 @@ class Rows:
         """Operations, by token."""
         self.named: dict[int, Named] = {}
         """Endpoints, by what the core has for their keys."""
-        self._tokens = itertools.count(FIRST_TOKEN)
+        self.tokens = itertools.count(FIRST_TOKEN)
+        """Each is one operation's, or nobody's."""
         self._untold: collections.deque[Completion] = collections.deque()
         """Of calls that were interrupted."""
 
-    def token(self, about: Pending | None = None) -> int:
-        """For one operation; without anything about it, a number that no operation has."""
-        token = next(self._tokens)
-        if about is not None:
-            self.pending[token] = about
-        return token
-
-    def name(self, key: int, pool: Pool | None, provider: CData) -> CData:
-        """For one endpoint, before the core knows it: another thread may be told of it first.
+    def name(self, key: int, pool: Pool | None, provider: CData) -> tuple[CData, Submitter]:
+        """For one endpoint, and what tells the core of it: another thread may be told of it first.
 
         Its address is what the core has for a key; its ``endpoint`` is still to be set.
         """
         native = ffi.new("pp_named *", {"key": key, "provider": provider})
-        self.named[address_of(native)] = Named(key, pool, native)
-        return native
+        return native, Submitter(self.named, address_of(native), Named(key, pool, native))
 
     def key_of(self, number: int) -> int:
         """The program's key of an endpoint."""

@@ -255,7 +255,7 @@ class NativeCrew:
         self.handler = handler
         self.batch = batch
         self.idle_seconds = idle_seconds
-        self.wake: int = port._rows.token()
+        self.wake: int = next(port._rows.tokens)
 
     def worker(self, failed: Failed) -> Worker:
         return _NativeWorker(self, failed)

@@ -1,4 +1,4 @@
-"""What the handler of a signal raises while completions are taken: none is lost, and none comes twice.
+"""What the handler of a signal raises while something is submitted or taken: nothing is lost, or comes twice.
 
 The interpreter looks for signals where a function begins and where a call has returned. Here there is one at
 each of these places in turn.
@@ -8,13 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import dis
+import gc
 import itertools
 import socket
 import sys
+import threading
 
 import pytest
 
-from iocp_adapter import ECHO, PortClosed, Server, batches, native_handler, rows, shift
+from iocp_adapter import (
+    ECHO,
+    PortClosed,
+    Server,
+    StaleEndpoint,
+    batches,
+    buffers,
+    completion_port,
+    endpoint,
+    foreign,
+    native_handler,
+    native_port,
+    operation,
+    outgoing,
+    rows,
+    serving,
+    shift,
+)
 
 
 class Interrupted(BaseException):
@@ -39,6 +58,7 @@ def interrupted_at(number, *modules):
         return at_each
 
     before = sys.gettrace()
+    gc.disable()  # or it is a finalizer of something else that is interrupted
     sys.settrace(at_each)
     try:
         yield told
@@ -46,12 +66,134 @@ def interrupted_at(number, *modules):
         pass
     finally:
         sys.settrace(before)
+        gc.enable()
+        last.clear()  # its frames have what was made in them
 
 
 def until_closed(port):
     with contextlib.suppress(PortClosed):
         while found := port.dequeue_many(64, 10):
             yield from found
+
+
+SUBMITTING = completion_port, endpoint, operation, rows, foreign, buffers, native_port
+
+
+def until_quiet(port):
+    """All that completes, until nothing is under way."""
+    while port.outstanding():
+        yield from port.dequeue_many(64, 10)
+    while found := port.dequeue_many(64, 0):
+        yield from found
+
+
+def bound(sockets):
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sockets.append(made)
+    made.bind(("127.0.0.1", 0))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kind", "submit"),
+    [
+        ("post", lambda port, _stream, _datagrams: port.post(0, "mine")),
+        ("timer", lambda port, _stream, _datagrams: port.timer(0, 0, "mine")),
+        ("readable", lambda port, _stream, datagrams: port.wait_readable(datagrams[1], 0, "mine")),
+        ("recv", lambda _port, stream, _datagrams: stream.recv(bytearray(10), "mine")),
+        ("recv", lambda _port, stream, _datagrams: stream.recv_stream("mine")),
+        ("send", lambda _port, stream, _datagrams: stream.send(b"data", user="mine")),
+        ("disconnect", lambda _port, stream, _datagrams: stream.disconnect("mine")),
+        ("recvfrom", lambda _port, _stream, datagrams: datagrams[0].recvfrom(user="mine")),
+        (
+            "sendto",
+            lambda _port, _stream, datagrams: datagrams[0].sendto(
+                b"data", datagrams[1].getsockname(), user="mine"
+            ),
+        ),
+    ],
+)
+def test_an_interrupted_submission_is_made_or_leaves_nothing(port, pool, pair, sockets, kind, submit):
+    other = bound(sockets)
+    bound(sockets).sendto(b"there to be waited for", other.getsockname())
+    for number in itertools.count():
+        here, _there = pair()
+        stream = port.associate(here.detach(), 1, pool, own=True)
+        datagrams = port.associate(bound(sockets).detach(), 2, pool, own=True)
+        with interrupted_at(number, *SUBMITTING) as told:
+            submit(port, stream, (datagrams, other))
+        for one in (stream, datagrams):
+            with contextlib.suppress(StaleEndpoint):
+                one.close(drain=False)
+        mine = [one for one in until_quiet(port) if one.user == "mine"]
+        assert not port._pending, f"place {number}"
+        assert [one.kind for one in mine] in ([], [kind]), f"place {number}"
+        if not told:
+            break
+    assert mine
+    assert number > 3
+
+
+def test_an_interrupted_send_takes_the_lease_or_leaves_it(port, pool, pair):
+    here, there = pair()
+    stream = port.associate(here, 1, pool)
+    for number in itertools.count():
+        lease = pool.acquire()
+        with interrupted_at(number, *SUBMITTING) as told:
+            stream.send(lease, 4)
+        sent = [one.kind for one in until_quiet(port)]
+        assert sent == ([] if lease.handle else ["send"]), f"place {number}"
+        if sent:
+            assert len(there.recv(10)) == 4
+        else:
+            lease.release()
+        if not told:
+            break
+    assert sent
+    assert number > 3
+
+
+@pytest.mark.parametrize("from_pool", [False, True])
+def test_an_interrupted_send_of_a_server_is_made_or_leaves_nothing(serve, pool, dial, from_pool):
+    began = threading.Semaphore(0)
+    received = bytearray()
+
+    class Silent:
+        connected = staticmethod(lambda _connection: began.release())
+        received = staticmethod(lambda _connection, _lease, _length: None)
+
+    server = serve(Silent())
+    peer = dial(server)
+    assert began.acquire(timeout=10)
+    (connection,) = server.connections
+    owned = 0
+    for number in itertools.count():
+        data = pool.acquire() if from_pool else b"data"
+        with interrupted_at(number, outgoing, serving) as told:
+            connection.send(data, 4)
+        if from_pool and data.handle:
+            data.release()
+            owned += 1
+        if not told:
+            break
+    assert server.close(10).complete
+    while part := peer.recv(1 << 16):
+        received += part
+    assert not server._serving.outgoing.held
+    assert number > 3
+    if from_pool:
+        assert len(received) == 4 * (number + 1 - owned)
+
+
+def test_an_interrupted_association_is_made_or_leaves_nothing(port, pool, pair):
+    for number in itertools.count():
+        here, _there = pair()
+        with interrupted_at(number, *SUBMITTING) as told:
+            port.associate(here, 1, pool)
+        assert len(port._keys) == len(port.endpoints()), f"place {number}"
+        if not told:
+            break
+    assert number > 3
 
 
 @pytest.mark.parametrize("limit", [1, 64])

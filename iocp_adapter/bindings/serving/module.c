@@ -15,7 +15,7 @@ PyMODINIT_FUNC PyInit__serving(void)
                             lease_calls->version, PP_LEASE_CALLS_VERSION);
     PyObject *module = PyModule_Create(&definition);
     if (!module) return NULL;
-    if (exchange_types(module) < 0 || sender_types(module) < 0 ||
+    if (exchange_types(module) < 0 || sender_types(module) < 0 || submitter_types(module) < 0 ||
         PyModule_AddIntConstant(module, "OWN_LABELS", OWN_LABELS) < 0)
         Py_CLEAR(module);
 #ifdef Py_GIL_DISABLED

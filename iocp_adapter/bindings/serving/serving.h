@@ -8,6 +8,8 @@
  *                carries data becomes a lease and a call of the handler (exchange.c)
  *     Sender     base class of Connection: send() of a lease writes down three numbers (sender.c)
  *
+ * What is submitted in Python, on any port, goes through Submitter, the base class of Submission (submitter.c).
+ *
  * Connections that come and go are its work as well (arrival.c). What is left is Python's, errors and sends of
  * bytes: Exchange calls the methods of Serving whose names begin with one underscore.
  *
@@ -68,6 +70,7 @@ extern const pp_lease_calls *lease_calls;
 
 int exchange_types(PyObject *module);
 int sender_types(PyObject *module);
+int submitter_types(PyObject *module);
 
 /* Collects a send, which takes the lease over; -1 with an exception. The serving thread. */
 int exchange_collect(Exchange *self, pp_endpoint endpoint, PyObject *lease, uint64_t bytes);
