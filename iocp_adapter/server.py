@@ -25,6 +25,8 @@ from pools import Pool
 
 __all__ = ["Server"]
 
+_LOOK_SECONDS = 0.1
+"""Of a close, between two looks: on Windows the handler of a signal gets its turn only then."""
 _LARGEST_COUNT = (1 << 31) - 1
 _LARGEST_RECEIVE = (1 << 32) - 1
 
@@ -250,10 +252,17 @@ class Server:
         """Make ``serve_forever()`` return soon; any thread, a handler or a signal handler may call it."""
         self._shift.stop()
 
+    def abort(self) -> None:
+        """Make a ``close()`` that is under way, or the next one, wait for no peer: what is left is reset.
+
+        Any thread, a handler or a signal handler may call it.
+        """
+        self._shift.abort()
+
     def close(self, timeout: float | None = 5.0) -> CloseReport:
         """Stop accepting, send what is queued, close every connection; then close the port.
 
-        After ``timeout`` seconds the connections that are left are reset. Returns what was
+        After ``timeout`` seconds, or ``abort()``, the connections that are left are reset. Returns what was
         outstanding at that moment. A handler calls ``stop()`` instead. Calling it again returns
         the same report.
         """
@@ -287,8 +296,10 @@ class Server:
         serving.refuse = True
         for connection in list(serving.connections.values()):
             connection.close()
-        while (serving.connections or serving.listening) and (left := deadline - time.monotonic()) > 0:
-            serving.turn(left)
+        while (serving.connections or serving.listening) and not self._shift.hurried:
+            if (left := deadline - time.monotonic()) <= 0:
+                return
+            serving.turn(min(left, _LOOK_SECONDS))
 
     def __enter__(self) -> Server:
         self._shift.refuse_ended()

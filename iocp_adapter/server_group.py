@@ -188,6 +188,11 @@ class ServerGroup:
         for server in self.servers:
             server.stop()
 
+    def abort(self) -> None:
+        """Make a ``close()`` that is under way, or the next one, wait for no peer, as ``Server.abort``."""
+        for server in self.servers:
+            server.abort()
+
     def close(self, timeout: float | None = 5.0) -> CloseReport:
         """Close all servers at once, as ``Server.close`` does; their pools are the calling thread's then."""
         for server in self.servers:

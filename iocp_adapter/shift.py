@@ -44,6 +44,8 @@ class Shift:
         self._process = os.getpid()
         self.closed = False
         """The server is."""
+        self.hurried = False
+        """A close is to drain no longer."""
         self.worker: threading.Thread | None = None
         """The server's own thread, once it was started."""
 
@@ -84,6 +86,14 @@ class Shift:
     def stop(self) -> None:
         """Make ``serve()`` return soon. Any thread, a handler and a signal handler."""
         self._stopping = True
+        self._wake()
+
+    def abort(self) -> None:
+        """Make a close give up on what has not left by now. Any thread, a handler and a signal handler."""
+        self.hurried = True
+        self._wake()
+
+    def _wake(self) -> None:
         lib.pp_port_post(self._serving.port.c, 0, 0, 0)
 
     def own(self) -> None:

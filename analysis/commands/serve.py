@@ -8,13 +8,16 @@ import threading
 import time
 from collections import Counter
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.commands.terminal import note, print_json, print_next, print_table, require_tables
 from analysis.errors import UsageError
 from analysis.results import document
 from analysis.strategies import STRATEGIES
-from analysis.units import bytes_text, count_text
+from analysis.units import bytes_text, count_text, things_text
+
+if TYPE_CHECKING:
+    from iocp_adapter import ServerGroup
 
 NAME = "serve"
 HELP = "run an echo or discard server whose buffers come from a pool, until SIGINT or SIGTERM"
@@ -38,6 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=1, help="threads, each with a port and a pool of its own; default: 1"
     )
     parser.add_argument("--json", action="store_true", help="print the statistics as JSON")
+
+
+def _drain(server: ServerGroup, connections: int, again: threading.Event) -> None:
+    """Close the server; say what that waits for, and what did not end by itself."""
+    if connections:
+        draining = things_text(connections, "connection")
+        note(f"draining {draining} for up to {_CLOSE_SECONDS:g} s; stop again to abort")
+    handles = server.close(_CLOSE_SECONDS).endpoints
+    if left := sum(handle.kind != "listener" for handle in handles):
+        why = "aborted" if again.is_set() else f"not drained in {_CLOSE_SECONDS:g} s"
+        note(f"{why}: {things_text(left, 'connection')} reset")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,10 +79,13 @@ def run(arguments: argparse.Namespace) -> int:
         pools.append(STRATEGIES[arguments.strategy].build(_CAPACITY_BYTES // arguments.workers))
         return pools[-1]
 
-    stop = threading.Event()
+    stop, again = threading.Event(), threading.Event()
+    server: ServerGroup | None = None
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+        (again if stop.is_set() else stop).set()
+        if again.is_set() and server is not None:
+            server.abort()
 
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # the last is what a parent can send on Windows
         if (number := getattr(signal, name, None)) is not None:
@@ -88,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     while not stop.wait(_POLL_SECONDS):  # a wait without a timeout would not see the signal on Windows
         pass
     statistics = server.stats()
-    server.close(_CLOSE_SECONDS)
+    _drain(server, statistics.open, again)
     in_pools = Counter[str]()
     for pool in pools:
         in_pools.update(pool.stats().as_dict())

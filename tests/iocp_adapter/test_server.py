@@ -201,6 +201,39 @@ def test_close_is_bounded_and_names_what_was_left(backend, pool, dial):
     assert server.stats().open == 0
 
 
+@pytest.mark.parametrize("limit", [None, 600])
+def test_an_abort_ends_a_close_that_drains(backend, pool, dial, limit):
+    def flood(connection, lease, length):
+        connection.send(bytes(32 << 20))
+
+    server = Server("127.0.0.1", 0, flood, provider=pool, backend=backend)
+    client = dial(server.start())
+    client.sendall(b"x")
+    assert client.recv(1)
+    reports = []
+    closing = threading.Thread(target=lambda: reports.append(server.close(limit)))
+    closing.start()
+    while not server._serving.refuse:  # it drains
+        closing.join(0.001)
+    server.abort()
+    closing.join(20)
+    assert not closing.is_alive()
+    assert reports[0].complete
+    assert [one.kind for one in reports[0].outstanding] == ["send"]
+
+
+def test_an_abort_before_the_close_leaves_it_nothing_to_wait_for(serve, dial):
+    def flood(connection, lease, length):
+        connection.send(bytes(32 << 20))
+
+    server = serve(flood)
+    client = dial(server)
+    client.sendall(b"x")
+    assert client.recv(1)
+    server.abort()
+    assert server.close(None).complete
+
+
 def test_a_handler_stops_the_server(backend, pool, dial):
     def stop(connection, lease, length):
         server.stop()

@@ -148,6 +148,26 @@ def test_closing_sends_what_is_queued_in_every_server(group):
     assert servers.stats().open == 0
 
 
+def test_an_abort_ends_the_close_of_every_server(group):
+    def flood(connection, lease, _length):
+        lease.release()
+        connection.send(bytes(32 << 20))
+
+    servers = group(flood)
+    with peers(servers.address, 6) as clients:
+        for client in clients:
+            client.sendall(b"?")
+            assert client.recv(1)
+        closer = threading.Thread(target=servers.close, args=(None,))
+        closer.start()
+        while not all(server._serving.refuse for server in servers.servers):  # all drain
+            closer.join(0.001)
+        servers.abort()
+        closer.join(20)
+        assert not closer.is_alive()
+    assert servers.stats().open == 0
+
+
 def test_one_thread_safe_pool_may_serve_all(group, pool):
     servers = group(provider=pool)
     with peers(servers.address, 6) as clients:

@@ -172,6 +172,26 @@ def test_serve_echoes_until_it_is_told_to_stop(strategy: str, stop: int) -> None
     assert document["leaked_blocks"] == 0
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_serve_drains_until_it_is_told_again(workers: str) -> None:
+    process, port = serve("--json", "--workers", workers)
+    with socket.create_connection(("127.0.0.1", port), 10) as peer:
+        peer.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):  # until nobody takes it any more
+            while True:
+                peer.sendall(bytes(1 << 20))
+        tell_to_stop(process, STOPS[-1])
+        assert process.stderr is not None
+        assert process.stderr.readline() == "draining 1 connection for up to 5 s; stop again to abort\n"
+        tell_to_stop(process, STOPS[0])
+        output, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert errors.startswith("aborted: 1 connection reset\n")
+    document = parsed(output)
+    assert document["server"]["accepted"] == 1
+    assert document["leaked_blocks"] == 0
+
+
 def test_serve_discards_when_told_to() -> None:
     process, port = serve("--handler", "discard")
     with socket.create_connection(("127.0.0.1", port), 10) as peer:
