@@ -126,7 +126,7 @@ static uint8_t join(pp_port *port, const pp_provider *provider)
     for (uint8_t at = PP_RINGS; at > 0; at--) {
         const ahead_ring *ring = named(port, at);
         if (ring->provider == provider && ring->buffers.entries) {
-            named(port, at)->users++;
+            if (named(port, at)->users++ == 0) port->ring_wants = 1; /* nobody has filled it meanwhile */
             return at;
         }
         bool better = !found || !ring->provider;

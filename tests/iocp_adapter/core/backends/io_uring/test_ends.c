@@ -57,7 +57,12 @@ static void every_peer_hears_of_the_end(pp_close_how how)
         }
         for (int i = 0; i < MANY; i++) sock_close(ends[i][1]);
     }
+    /* What came too late has not been kept, and the next who comes has all of the ring. */
+    listens(fds, 1, &heap);
+    CHECK(nothing_comes(port));
+    CHECK_EQ(stats_now().ring_blocks, RING);
     finish();
+    sock_close(fds[1]);
 }
 
 static void every_peer_hears_of_a_drained_end(void) { every_peer_hears_of_the_end(PP_CLOSE_DRAIN); }
