@@ -1,11 +1,13 @@
-/* test_linux.c - what only Linux can do to a port: forks, refused rings, too few descriptors. */
+/* test_linux.c - what only Linux can do to a port: forks, refused rings, too few descriptors, signals. */
 #define _GNU_SOURCE
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -415,6 +417,24 @@ static void a_port_takes_fewer_endpoints_than_there_can_be_descriptors(void)
     for (int i = 0; i < LIMIT; i++) close(copies[i]);
 }
 
+static void take_note(int signal) { (void)signal; }
+
+static void a_signal_ends_a_wait_and_is_told(void)
+{
+    struct sigaction action = {.sa_handler = take_note}, before; /* without SA_RESTART */
+    struct itimerval often = {{0, 20000}, {0, 20000}}, never = {0};
+    pp_completion row;
+    pp_status why = PP_TIMEOUT;
+    pp_port *port = new_port();
+    sigaction(SIGALRM, &action, &before);
+    setitimer(ITIMER_REAL, &often, NULL);
+    CHECK_EQ(pp_port_dequeue(port, &row, 1, SECONDS(20), &why), 0);
+    CHECK_EQ(why, PP_OK);
+    setitimer(ITIMER_REAL, &never, NULL);
+    sigaction(SIGALRM, &before, NULL);
+    end_port(port);
+}
+
 int main(void)
 {
     RUN_ON_ALL(a_port_takes_fewer_endpoints_than_there_can_be_descriptors);
@@ -428,6 +448,7 @@ int main(void)
     RUN_ON_ALL(half_an_answer_without_an_operation_for_the_rest_ends_the_connection);
     RUN_ON_ALL(a_socket_of_the_programs_goes_on_when_its_endpoint_is_reset);
     RUN_ON_ALL(a_child_of_fork_is_refused_and_harms_nothing);
+    RUN_ON_ALL(a_signal_ends_a_wait_and_is_told);
     RUN(the_environment_forbids_io_uring);
     RUN(only_a_lasting_refusal_falls_back);
     RUN_ON_ALL(the_listener_survives_a_lack_of_descriptors);

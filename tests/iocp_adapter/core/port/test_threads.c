@@ -193,6 +193,40 @@ static void a_close_waits_for_nobody_who_works(void)
     end_port(port);
 }
 
+static void closing_wakes_who_waits_for_work_to_end(void)
+{
+    pthread_t worker, waiter;
+    begin_with_concurrency(1);
+    CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
+    pthread_create(&worker, NULL, work_for_long, NULL);
+    while (!atomic_load(&working)) sched_yield();
+    pthread_create(&waiter, NULL, work_for_long, NULL);
+    while (in_line() == 0) sched_yield();
+    CHECK_EQ(pp_port_close(port, SECONDS(60), NULL, 0, NULL), PP_OK);
+    pthread_join(waiter, NULL);
+    may_end = true;
+    pthread_join(worker, NULL);
+    end_port(port);
+}
+
+static void while_one_works_nobody_else_is_let_through(void)
+{
+    pthread_t worker;
+    pp_completion row;
+    pp_status why;
+    begin_with_concurrency(1);
+    CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
+    pthread_create(&worker, NULL, work_for_long, NULL);
+    while (!atomic_load(&working)) sched_yield();
+    CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
+    CHECK_EQ(pp_port_dequeue(port, &row, 1, 1000000, &why), 0);
+    CHECK_EQ(why, PP_TIMEOUT);
+    may_end = true;
+    pthread_join(worker, NULL);
+    CHECK_EQ(next(port).event, PP_KIND_POST);
+    end_port(port);
+}
+
 /* Who only submits, between two dequeues, still works on what it has dequeued. */
 static void submitting_ends_no_work(void)
 {
@@ -344,6 +378,8 @@ int main(void)
     RUN(a_big_batch_leaves_the_others_theirs);
     RUN(and_no_more_than_may_run);
     RUN_ON_ALL(a_close_waits_for_nobody_who_works);
+    RUN_ON_ALL(closing_wakes_who_waits_for_work_to_end);
+    RUN_ON_ALL(while_one_works_nobody_else_is_let_through);
     RUN_ON_ALL(submitting_ends_no_work);
     RUN_ON_ALL(a_thread_that_ends_no_longer_works);
     RUN_ON_ALL(its_end_wakes_the_next_one);

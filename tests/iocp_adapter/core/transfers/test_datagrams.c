@@ -168,6 +168,11 @@ static void a_datagram_of_nothing_is_a_datagram(void)
     CHECK(from_them(&from));
     CHECK_EQ(pp_port_recvfrom(port, endpoint, &into, NULL, 0, NULL), PP_OK);
     CHECK_EQ(next(port).result, 4);
+    they_send("", 0);
+    CHECK_EQ(pp_port_recvfrom(port, endpoint, NULL, NULL, 0, NULL), PP_OK);
+    row = next(port);
+    CHECK_EQ(row.result, 0);
+    CHECK_EQ(heap_release(&heap, row.block), PP_OK); /* like any other it comes in one */
     CHECK_EQ(send_text("", 0, 3, 0), PP_OK);
     row = next(port);
     CHECK_EQ(row.event, PP_KIND_SENDTO);

@@ -196,10 +196,17 @@ static void closing_the_port_names_and_returns_everything(void)
 
 static void a_port_that_is_destroyed_waits_for_the_disk(void)
 {
-    static char data[1 << 20];
+    enum { EACH = 1 << 20 };
     begin();
-    for (int i = 0; i < 8; i++) CHECK_EQ(write_text((uint64_t)i << 20, data, sizeof data, 0), PP_OK);
+    for (int i = 0; i < 8; i++) {
+        pp_block block = {0};
+        CHECK_EQ(heap_acquire(&heap, EACH, 0, &block), PP_OK);
+        memset(block.data, i, EACH);
+        pp_send what = {.endpoint = file, .block = block.handle, .bytes = EACH, .flags = PP_SEND_TAKE};
+        CHECK_EQ(pp_port_write_at(port, &what, (uint64_t)i * EACH, NULL), PP_OK);
+    }
     pp_port_destroy(port);
+    CHECK_EQ(heap.pinned, 0);
     port = new_port();
     finish();
 }

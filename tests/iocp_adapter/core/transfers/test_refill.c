@@ -63,10 +63,18 @@ static void says(int number) { CHECK_EQ(sock_write(fds[number][1], "hello", 5), 
 
 static pp_handle taken;
 
-/* When the other thread has found that there is no block, and sleeps. */
+/* The other thread has found that there is no block, and sleeps. */
+static bool sleeps_without(void)
+{
+    pp_os_lock_take(&port->lock);
+    bool so = port->led && port->starved.head != PP_NONE;
+    pp_os_lock_drop(&port->lock);
+    return so;
+}
+
 static void *give_back_when_it_sleeps(void *context)
 {
-    while (stats_now().starved == 0 || stats_now().waits < 2) sched_yield();
+    while (!sleeps_without()) sched_yield();
     CHECK_EQ(pp_pool_release(pool, taken), PP_OK);
     return context;
 }
@@ -82,7 +90,10 @@ static void sleeps_until_told(pp_threads threads)
     while (nothing_comes(port) && stats_now().waits == 0) continue;
     says(0);
     pthread_create(&thread, NULL, give_back_when_it_sleeps, NULL);
-    pp_completion row = next(port);
+    uint64_t begun_ns = pp_os_now_ns();
+    pp_completion row = {0};
+    CHECK_EQ(pp_port_dequeue(port, &row, 1, SECONDS(60), NULL), 1);
+    CHECK(pp_os_now_ns() - begun_ns < (uint64_t)SECONDS(30)); /* not by the end of its wait */
     CHECK_EQ(row.event, PP_KIND_RECV | PP_MORE);
     CHECK_EQ(row.result, 5);
     pthread_join(thread, NULL);

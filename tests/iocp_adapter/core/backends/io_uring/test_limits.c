@@ -236,19 +236,6 @@ static void storm(long every_us)
     setitimer(ITIMER_REAL, &timer, NULL);
 }
 
-static void a_signal_ends_a_wait_and_is_told(void)
-{
-    pp_completion row;
-    pp_status why = PP_TIMEOUT;
-    backend = PP_BACKEND_IO_URING;
-    pp_port *port = new_port();
-    storm(20000);
-    CHECK_EQ(pp_port_dequeue(port, &row, 1, PP_TIMEOUT_NEVER, &why), 0);
-    CHECK_EQ(why, PP_OK);
-    storm(0);
-    end_port(port);
-}
-
 static void nothing_is_lost_in_a_storm_of_signals(void)
 {
     enum { MOST = 32 };
@@ -282,7 +269,6 @@ int main(void)
     RUN(what_a_thread_that_ended_had_armed_is_armed_again);
     RUN(a_poll_that_is_about_to_fire_is_taken_back_all_the_same);
     RUN(a_cancel_that_finds_nothing_leaves_the_outcome_to_the_operation);
-    RUN(a_signal_ends_a_wait_and_is_told);
     RUN(nothing_is_lost_in_a_storm_of_signals);
     return report();
 }

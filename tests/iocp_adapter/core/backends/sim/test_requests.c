@@ -264,8 +264,9 @@ static void cancel_a_send(const struct outcome *outcome)
         .endpoint = endpoint, .block = block.handle, .bytes = 64, .user = 4, .flags = PP_SEND_TAKE};
     CHECK_EQ(pp_port_send(port, &send, &name), PP_OK);
     CHECK(nothing_comes(port));
-    CHECK_EQ(heap.live, 1);
     CHECK_EQ(pp_port_cancel(port, name), PP_OK);
+    CHECK_EQ(heap.live, 1); /* the kernel reads it still */
+    CHECK_EQ(heap.pinned, 1);
     pp_completion row = next(port);
     CHECK_EQ(row.event, PP_KIND_SEND);
     CHECK_EQ(row.user, 4);
@@ -284,6 +285,20 @@ static void a_send_that_is_asked_back_completes_once_in_every_way(void)
         cancel_a_send(&outcomes[i]);
         finish();
     }
+}
+
+/* The kernel has a send for longer than that. */
+static void a_close_waits_for_no_longer_than_it_may(void)
+{
+    begin();
+    ask(PP_KIND_SEND, PP_SIM_DELAY, 50);
+    ask(PP_KIND_SEND, PP_SIM_CANCEL_LOSES, 0);
+    send_text("late", 7);
+    pp_sim_close(port, ends[1], 0);
+    CHECK_EQ(pp_port_close(port, 0, NULL, 0, NULL), PP_TIMEOUT);
+    CHECK_EQ(pp_port_close(port, SECONDS(5), NULL, 0, NULL), PP_OK);
+    CHECK_EQ(pp_sim_open(port), 0);
+    end_port(port);
 }
 
 /* It takes a connection that nobody waits for any more. */
@@ -482,6 +497,7 @@ int main(void)
     RUN_ON_BOTH(connecting_fails_and_is_late);
     kernel = PP_SIM_COMPLETING;
     RUN(a_send_that_is_asked_back_completes_once_in_every_way);
+    RUN(a_close_waits_for_no_longer_than_it_may);
     RUN(what_a_cancelled_accept_yields_is_closed);
     RUN_ON_BOTH(a_file_that_is_read_is_asked_back_in_every_way);
     RUN_ON_BOTH(a_receive_that_finds_the_pool_dry_waits_and_goes_on);
