@@ -6,16 +6,17 @@
     python tests/iocp_adapter/bench_echo.py --short           # of a connection: opened, one message, closed
 
 Each contender serves in a process of its own and calls a Python handler for every message. ``c`` is the
-minimal server in C, which waits for a peer that does not read; ``nonblocking`` the smallest one in C that does
-not, and so has a buffer for each connection. ``c-epoll`` is the engine in a program in C, examples/c/port_echo_server.c;
-``native-epoll`` has its handler in C, and the process is Python's. A name such as ``io_uring:COOP_TASKRUN``
-is the back end without that feature, ``epoll@65536`` ends a batch at so many bytes, and
-``io_uring+ring64`` has so many blocks lie ready for the kernel. A client in C keeps one message in
-flight per connection. The rounds are interleaved, so that whatever else the machine does falls on all;
-a figure is the median over the rounds of CPU seconds of the server process per message, as the kernel
-tells them to this one: a thread in the server that answers would make each of its calls dearer, since the
-kernel then counts who uses a descriptor. A ratio is the median of the ratios of one round each. What it
-costs to open and close the connections is not in it: --short measures that, of one after the other.
+minimal server in C, which waits for a peer that does not read; ``nonblocking`` the smallest one in C that
+does not, and so has a buffer for each connection. ``c-epoll`` is the engine in a program in C,
+examples/c/port_echo_server.c; ``native-epoll`` has its handler in C, and the process is Python's. A name
+such as ``io_uring:COOP_TASKRUN`` is the back end without that feature, ``epoll@65536`` ends a batch at so
+many bytes, and ``io_uring+ring64`` has so many blocks lie ready for the kernel. A client in C keeps one
+message in flight per connection. The rounds are interleaved, so that whatever else the machine does falls
+on all; a figure is the median over the rounds of CPU seconds of the server process per message, as the
+kernel tells them to this one: a thread in the server that answers would make each of its calls dearer,
+since the kernel then counts who uses a descriptor. A ratio is the median of the ratios of one round each.
+What it costs to open and close the connections is not in it: --short measures that, of one after the
+other.
 
 Which pages a process was given, and what its buffers share a set of the cache with, stays as it is until it
 ends, and moves the ratio of two copies of one program by a tenth and more where messages are large. With

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import struct
@@ -18,6 +19,13 @@ from pools import Lease, SlabPool
 BACKENDS = ["iocp"] if os.name == "nt" else ["io_uring", "epoll"]
 
 only_unix = pytest.mark.skipif(os.name == "nt", reason="the platform has no such thing")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_of_a_file_outlives_it() -> Iterator[None]:
+    """A fork takes the locks of all pools that there are, and ThreadSanitizer counts to 64."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
