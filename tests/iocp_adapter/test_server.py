@@ -187,7 +187,9 @@ def test_close_drains_and_reports(backend, pool, dial):
     assert server.stats().open == 0
 
 
-def test_close_is_bounded_and_names_what_was_left(backend, pool, dial):
+def flooding(backend: str, pool: SlabPool, dial) -> Server:
+    """A server with a client that has begun to read more than it will."""
+
     def flood(connection, lease, length):
         connection.send(bytes(32 << 20))
 
@@ -195,6 +197,11 @@ def test_close_is_bounded_and_names_what_was_left(backend, pool, dial):
     client = dial(server.start())
     client.sendall(b"x")
     assert client.recv(1)
+    return server
+
+
+def test_close_is_bounded_and_names_what_was_left(backend, pool, dial):
+    server = flooding(backend, pool, dial)
     report = server.close(0.2)  # the client does not read the rest
     assert [one.kind for one in report.outstanding] == ["send"]
     assert report.outstanding[0].bytes > 0
@@ -203,13 +210,7 @@ def test_close_is_bounded_and_names_what_was_left(backend, pool, dial):
 
 @pytest.mark.parametrize("limit", [None, 600])
 def test_an_abort_ends_a_close_that_drains(backend, pool, dial, limit):
-    def flood(connection, lease, length):
-        connection.send(bytes(32 << 20))
-
-    server = Server("127.0.0.1", 0, flood, provider=pool, backend=backend)
-    client = dial(server.start())
-    client.sendall(b"x")
-    assert client.recv(1)
+    server = flooding(backend, pool, dial)
     reports = []
     closing = threading.Thread(target=lambda: reports.append(server.close(limit)))
     closing.start()
@@ -222,14 +223,8 @@ def test_an_abort_ends_a_close_that_drains(backend, pool, dial, limit):
     assert [one.kind for one in reports[0].outstanding] == ["send"]
 
 
-def test_an_abort_before_the_close_leaves_it_nothing_to_wait_for(serve, dial):
-    def flood(connection, lease, length):
-        connection.send(bytes(32 << 20))
-
-    server = serve(flood)
-    client = dial(server)
-    client.sendall(b"x")
-    assert client.recv(1)
+def test_an_abort_before_the_close_leaves_it_nothing_to_wait_for(backend, pool, dial):
+    server = flooding(backend, pool, dial)
     server.abort()
     assert server.close(None).complete
 

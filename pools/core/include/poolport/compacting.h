@@ -67,8 +67,8 @@ typedef struct pp_compacting_map {
 
 PP_BEGIN_DECLS
 
-/* PP_SIZE (capacity 0 or above 2^30 alignments, segment size, the caller's memory below both), PP_ALIGNMENT, PP_INVALID (policy or
- * threads), PP_NO_MEMORY; `*out` is then untouched. */
+/* PP_SIZE (capacity 0 or above 2^30 alignments, segment size, the caller's memory below both), PP_ALIGNMENT,
+ * PP_INVALID (policy or threads), PP_NO_MEMORY; `*out` is then untouched. */
 pp_status pp_compacting_create(const pp_compacting_config *config, pp_pool **out);
 
 /* The calls below are for pools of pp_compacting_create() only, and for the owner. All can end with

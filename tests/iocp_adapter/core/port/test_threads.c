@@ -173,6 +173,17 @@ static void begin_with_concurrency(uint32_t concurrency)
     CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
 }
 
+/* A port of concurrency 1 and the thread that works on a packet of it. */
+static pthread_t begin_with_one_at_work(void)
+{
+    pthread_t worker;
+    begin_with_concurrency(1);
+    CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
+    pthread_create(&worker, NULL, work_for_long, NULL);
+    while (!atomic_load(&working)) sched_yield();
+    return worker;
+}
+
 /* The one that works is all that may run: the leader, when it comes back from the kernel, is one too many. */
 static void a_close_waits_for_nobody_who_works(void)
 {
@@ -195,11 +206,7 @@ static void a_close_waits_for_nobody_who_works(void)
 
 static void closing_wakes_who_waits_for_work_to_end(void)
 {
-    pthread_t worker, waiter;
-    begin_with_concurrency(1);
-    CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
-    pthread_create(&worker, NULL, work_for_long, NULL);
-    while (!atomic_load(&working)) sched_yield();
+    pthread_t waiter, worker = begin_with_one_at_work();
     pthread_create(&waiter, NULL, work_for_long, NULL);
     while (in_line() == 0) sched_yield();
     CHECK_EQ(pp_port_close(port, SECONDS(60), NULL, 0, NULL), PP_OK);
@@ -211,13 +218,9 @@ static void closing_wakes_who_waits_for_work_to_end(void)
 
 static void while_one_works_nobody_else_is_let_through(void)
 {
-    pthread_t worker;
     pp_completion row;
     pp_status why;
-    begin_with_concurrency(1);
-    CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
-    pthread_create(&worker, NULL, work_for_long, NULL);
-    while (!atomic_load(&working)) sched_yield();
+    pthread_t worker = begin_with_one_at_work();
     CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
     CHECK_EQ(pp_port_dequeue(port, &row, 1, 1000000, &why), 0);
     CHECK_EQ(why, PP_TIMEOUT);
@@ -263,11 +266,7 @@ static void a_thread_that_ends_no_longer_works(void)
 /* Nobody leads, nobody is woken by anything else. */
 static void its_end_wakes_the_next_one(void)
 {
-    pthread_t worker, waiting;
-    begin_with_concurrency(1);
-    CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
-    pthread_create(&worker, NULL, work_for_long, NULL);
-    while (!atomic_load(&working)) sched_yield();
+    pthread_t waiting, worker = begin_with_one_at_work();
     CHECK_EQ(pp_port_post(port, 1, 2, 3), PP_OK);
     pthread_create(&waiting, NULL, take_one, NULL);
     while (in_line() == 0) sched_yield();
