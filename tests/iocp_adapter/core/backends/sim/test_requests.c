@@ -229,6 +229,7 @@ static void connecting_fails_and_is_late(void)
         if (i && kernel == PP_SIM_READINESS) break; /* there a connect has its outcome at once */
         CHECK_EQ(pp_sim_ask(port, &request), PP_OK);
         CHECK_EQ(pp_port_connect(port, connecting, &listener, sizeof listener, 3, NULL), PP_OK);
+        if (i) CHECK_EQ(pp_port_disconnect(port, connecting, 4, NULL), PP_INVALID); /* of what is none yet */
         unsigned turns = turns_until(&row);
         CHECK_EQ(row.event, PP_KIND_CONNECT);
         CHECK_EQ(row.error, i ? 0 : pp_os_errors.no_memory);
