@@ -21,13 +21,12 @@ static void add_idle(struct extents *seen, uint32_t units)
 }
 
 /* The run has ended before `end`: what blocks can be made of it. */
-static void end_run(const buddy *b, struct extents *seen, uint32_t end)
+static void end_run(struct extents *seen, uint32_t end)
 {
-    for (uint32_t unit = end - (uint32_t)seen->run; unit < end; seen->merged++) {
-        uint32_t size = 1u << (b->map.orders - 1);
-        while (size > end - unit || (unit & (size - 1))) size >>= 1;
+    uint32_t unit = end - (uint32_t)seen->run, size;
+    for (; unit < end; unit += size, seen->merged++) {
+        size = 1u << pp_map_piece_order(unit, end);
         if (size > seen->largest) seen->largest = size;
-        unit += size;
     }
     seen->run = 0;
 }
@@ -49,12 +48,12 @@ static void gather(const buddy *b, struct extents *seen)
             add_idle(seen, size);
             seen->blocks += !pending;
         } else {
-            end_run(b, seen, unit);
+            end_run(seen, unit);
             seen->busy += size;
         }
         unit += size;
     }
-    end_run(b, seen, units);
+    end_run(seen, units);
 }
 
 pp_status pp_buddy_offered(const pp_pool *pool, size_t bytes, pp_buddy_offer *out)

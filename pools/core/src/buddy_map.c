@@ -74,8 +74,7 @@ size_t pp_map_metadata_bytes(const pp_buddy_map *map)
     return (size_t)units * sizeof(uint32_t) + words * sizeof(uint64_t) + map->summary_bytes;
 }
 
-/* The order of the largest block that starts at `unit` and ends within `end`. */
-static uint32_t piece_order(uint32_t unit, uint32_t end)
+uint32_t pp_map_piece_order(uint32_t unit, uint32_t end)
 {
     uint32_t fits = 31 - (uint32_t)__builtin_clz(end - unit);
     uint32_t aligned = unit ? (uint32_t)__builtin_ctz(unit) : fits;
@@ -101,7 +100,7 @@ pp_status pp_map_extend(pp_buddy_map *map, uint32_t units)
     uint32_t unit = pp_map_units(map), order;
     pp_map_store32(&map->units, units);
     for (; unit < units; unit += 1u << order) {
-        order = piece_order(unit, units);
+        order = pp_map_piece_order(unit, units);
         pp_map_put(map, unit, order);
     }
     return PP_OK;
@@ -131,13 +130,16 @@ static uint32_t covering_order(const pp_buddy_map *map, uint32_t unit, uint32_t 
 bool pp_map_range_free(const pp_buddy_map *map, uint32_t unit, uint32_t end)
 {
     for (uint32_t order; unit < end; unit += 1u << order) {
-        order = piece_order(unit, end);
+        order = pp_map_piece_order(unit, end);
         if (covering_order(map, unit, order) == PP_MAP_NO_ORDER) return false;
     }
     return true;
 }
 
-bool pp_map_is_block(uint32_t unit, uint32_t end) { return end - unit == 1u << piece_order(unit, end); }
+bool pp_map_is_block(uint32_t unit, uint32_t end)
+{
+    return end - unit == 1u << pp_map_piece_order(unit, end);
+}
 
 uint32_t pp_map_end_of(const pp_buddy_map *map, uint32_t unit)
 {
@@ -154,7 +156,7 @@ uint32_t pp_map_end_of(const pp_buddy_map *map, uint32_t unit)
 void pp_map_take_range(pp_buddy_map *map, uint32_t unit, uint32_t end, uint32_t user)
 {
     for (uint32_t order; unit < end; unit += 1u << order) {
-        order = piece_order(unit, end);
+        order = pp_map_piece_order(unit, end);
         uint32_t from = covering_order(map, unit, order);
         pp_map_pull(map, from, unit >> from);
         while (from-- > order) pp_map_put_unmerged(map, from, unit >> from ^ 1);

@@ -258,6 +258,9 @@ bool pp_map_range_free(const pp_buddy_map *map, uint32_t unit, uint32_t end);
 /* Takes a range that is free, as one block where its shape allows or as a row of them, and notes `user`. */
 void pp_map_take_range(pp_buddy_map *map, uint32_t unit, uint32_t end, uint32_t user);
 
+/* The order of the largest block that starts at `unit` and ends within `end`, which is behind it. */
+uint32_t pp_map_piece_order(uint32_t unit, uint32_t end);
+
 /* Whether a range of units is exactly one block. */
 bool pp_map_is_block(uint32_t unit, uint32_t end);
 

@@ -29,7 +29,7 @@ static const pp_pool_config lent_base = {.memory = lent_memory, .memory_bytes = 
 
 static pp_pool *slab_of(pp_pool_config base)
 {
-    pp_slab_config config = {.pool = base, .block_bytes = 256, .block_count = 128};
+    pp_slab_config config = {.pool = base, .block_bytes = 200, .block_count = 128};
     pp_pool *made = NULL;
     return pp_slab_create(&config, &made) == PP_OK ? made : NULL;
 }
@@ -55,6 +55,7 @@ static pp_pool *compacting_of(pp_pool_config base)
     return pp_compacting_create(&config, &made) == PP_OK ? made : NULL;
 }
 
+static pp_pool *shared_slab(void) { return slab_of(shared_base); }
 static pp_pool *shared_sizeclass(void) { return sizeclass_of(shared_base); }
 static pp_pool *shared_buddy(void) { return buddy_of(shared_base); }
 static pp_pool *shared_compacting(void) { return compacting_of(shared_base); }
@@ -62,13 +63,6 @@ static pp_pool *lent_slab(void) { return slab_of(lent_base); }
 static pp_pool *lent_sizeclass(void) { return sizeclass_of(lent_base); }
 static pp_pool *lent_buddy(void) { return buddy_of(lent_base); }
 static pp_pool *lent_compacting(void) { return compacting_of(lent_base); }
-
-static pp_pool *shared_slab(void)
-{
-    pp_slab_config config = {.pool.threads = PP_THREADS_SHARED, .block_bytes = 200, .block_count = 128};
-    pp_pool *pool = NULL;
-    return pp_slab_create(&config, &pool) == PP_OK ? pool : NULL;
-}
 
 static pp_pool *sizeclass(void)
 {
