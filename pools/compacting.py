@@ -138,7 +138,7 @@ class CompactingPool(OwnMemory, Pool):
             try:
                 error = self._move_errors.pop()
             except IndexError:
-                pass
+                pass  # no callback has raised, or another thread took it
             else:
                 raise error
         if status:

@@ -6,7 +6,7 @@
 
 enum { RING = 256 };
 
-_Static_assert(RING % PP_BATCH == 0, "a batch never goes over the ring's end");
+PP_STATIC_ASSERT(RING % PP_BATCH == 0, "a batch never goes over the ring's end");
 
 typedef struct ring {
     _Alignas(64) _Atomic uint64_t head;
@@ -16,7 +16,7 @@ typedef struct ring {
     const pp_provider *provider;
 } ring;
 
-/* Releases blocks[from..to), or what there is of them. */
+/* Releases blocks[0..count), or what there is of them. */
 typedef void (*ending)(const pp_provider *provider, const pp_handle *blocks, size_t count);
 
 static inline void end_each(const pp_provider *provider, const pp_handle *blocks, size_t count)
@@ -40,7 +40,7 @@ static inline void consume(ring *r, ending end)
         uint64_t head = atomic_load_explicit(&r->head, memory_order_acquire);
         if (head == tail) continue; /* and leaves the line that the producer waits for alone */
         for (uint64_t count; tail < head; tail += count) {
-            count = head - tail < PP_BATCH ? head - tail : PP_BATCH;
+            count = pp_batch_of(head - tail);
             end(r->provider, r->blocks + tail % RING, count);
         }
         atomic_store_explicit(&r->tail, tail, memory_order_release);
@@ -93,7 +93,7 @@ void pp_run_xthread_batches(worker *w)
     if (pthread_create(&consumer, NULL, consume_together, r)) return;
     run p = pp_run_begin(w);
     for (uint64_t i = 0, tail = 0, count; i < p.quota; i += count) {
-        count = p.quota - i < PP_BATCH ? p.quota - i : PP_BATCH;
+        count = pp_batch_of(p.quota - i);
         while (i + count - tail > RING) tail = atomic_load_explicit(&r->tail, memory_order_acquire);
         pp_handle *place = r->blocks + i % RING;
         for (size_t k = pp_take_many(&p, count, pp_pick_size(&p), place); k < count; k++) place[k] = 0;

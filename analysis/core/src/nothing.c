@@ -88,17 +88,12 @@ static pp_status nothing_release(void *context, pp_handle handle) { return PP_OK
 
 static size_t acquire_many_alone(void *context, size_t count, size_t bytes, uint32_t tag, pp_block *out)
 {
-    nothing *n = context;
-    for (size_t i = 0; i < count; i++)
-        if (hand_out(n, &n->alone, bytes, &out[i]) != PP_OK) return i;
-    return count;
+    return pp_acquire_each(acquire_alone, context, count, bytes, tag, out);
 }
 
 static size_t acquire_many_among(void *context, size_t count, size_t bytes, uint32_t tag, pp_block *out)
 {
-    for (size_t i = 0; i < count; i++)
-        if (acquire_among(context, bytes, tag, &out[i]) != PP_OK) return i;
-    return count;
+    return pp_acquire_each(acquire_among, context, count, bytes, tag, out);
 }
 
 static size_t nothing_release_many(void *context, const pp_handle *handles, size_t count) { return count; }

@@ -102,7 +102,7 @@ static uint64_t refill_by_batches(run *r, const live_set *set)
 {
     uint64_t live = 0;
     for (uint64_t i = 0; i < set->count; i += PP_BATCH) {
-        size_t wanted = set->count - i < PP_BATCH ? (size_t)(set->count - i) : PP_BATCH;
+        size_t wanted = pp_batch_of(set->count - i);
         uint64_t size = pp_pick_size(r);
         size_t got = pp_take_many(r, wanted, size, set->handles + live);
         for (size_t k = 0; r->size == 0 && k < got; k++) set->sizes[live + k] = (uint32_t)size;
@@ -120,7 +120,7 @@ static void run_fifo_batches(worker *w)
     uint64_t live = refill_by_batches(&r, &set);
     while (r.operations < r.quota) {
         for (uint64_t i = 0; i < live; i += PP_BATCH)
-            r.release_many(r.context, set.handles + i, live - i < PP_BATCH ? live - i : PP_BATCH);
+            r.release_many(r.context, set.handles + i, pp_batch_of(live - i));
         live = refill_by_batches(&r, &set);
     }
     pp_run_end(&r);

@@ -232,9 +232,7 @@ static pp_status direct_release(void *context, pp_handle handle)
 
 static size_t direct_acquire_many(void *context, size_t count, size_t bytes, uint32_t tag, pp_block *out)
 {
-    for (size_t i = 0; i < count; i++)
-        if (direct_acquire(context, bytes, tag, &out[i]) != PP_OK) return i;
-    return count;
+    return pp_acquire_each(direct_acquire, context, count, bytes, tag, out);
 }
 
 static size_t direct_release_many(void *context, const pp_handle *handles, size_t count)

@@ -78,6 +78,18 @@ typedef struct run {
 
 enum { PP_BATCH = 32 }; /* blocks to one call, where calls are for many */
 
+/* How many of those that are left one call is for. */
+static inline size_t pp_batch_of(uint64_t left) { return left < PP_BATCH ? (size_t)left : PP_BATCH; }
+
+/* acquire_many by an allocator that knows no such call. */
+static inline size_t pp_acquire_each(pp_status (*acquire)(void *, size_t, uint32_t, pp_block *),
+                                     void *context, size_t count, size_t bytes, uint32_t tag, pp_block *out)
+{
+    for (size_t i = 0; i < count; i++)
+        if (acquire(context, bytes, tag, &out[i]) != PP_OK) return i;
+    return count;
+}
+
 enum { PARETO_SMALLEST = 64, POWERS_SMALLEST = 4096, POWERS = 5 };
 
 static inline double pp_pareto_spread(const pp_workload_config *config)
