@@ -90,6 +90,7 @@ def test_peers_that_do_not_read_stay_below_a_mark_far_below_the_pool(backend):
             for hog in hogs:
                 with contextlib.suppress(BlockingIOError):
                     hog.send(bytes(65536))
+        assert pool.stats().live_blocks <= 16 + len(hogs)  # the mark, and one each
         quick = stack.enter_context(socket.create_connection(server.address, 20))
         for _ in range(50):
             quick.sendall(b"a question")

@@ -4,14 +4,18 @@
  * read from it. Two budgets bound that, each in bytes and in sends, each with a high and a low mark:
  *
  *      an endpoint's own   above the high mark it is not received from; at the low mark it is again
- *      the whole port's    above the high mark whoever has queued at least its share of that mark is not
- *                          received from; again when it has less, or the port is at the low mark
+ *      the whole port's    above the high mark whoever has a send that waits is not received from; again when
+ *                          none does, or the port is at the low mark
  *
- * So a thousand slow peers are bounded in sum: each stops at its share, or where it was when the mark was
- * passed. And a peer that reads is not held up by those that do not, for what it has queued has left at once.
- * An endpoint is judged when its own queue changes, and so after its data has been answered: above the
- * port's mark it gets one block a batch, so that nobody takes many before. Those that the mark holds up are in a
- * list, since it is others whose sending may free them.
+ * So a thousand slow peers are bounded in sum: by the mark, and one block for each of them, its first to wait.
+ * And a peer that reads is not held up by those that do not, for what it has queued has left at once.
+ * An endpoint is judged when its own queue changes, and so after its data has been answered, and before it is
+ * received from while something waits. Where what a batch carries could take the port above its mark, each endpoint
+ * gets one block of it, so that nobody has many before the first is answered. Those that the mark holds up are in
+ * a list, since it is others whose sending may free them.
+ *
+ * A send that the network reads itself (zero copy) does not wait, and stays charged until it has arrived: of
+ * those, each endpoint that has any may have an equal part of the mark in flight.
  *
  * What counts is memory. A message of one byte keeps its whole block from others, and so does the last byte of
  * a long one: a send that has to wait is charged all that was granted of its block (`surplus` is what that is
@@ -33,20 +37,21 @@ static bool at_low(const pp_budget *budget, const pp_queued *queued)
            (!budget->high_sends || queued->sends <= budget->low_sends);
 }
 
-bool pp_budget_passed(const pp_port *port) { return above(&port->budget, &port->queued); }
+bool pp_budget_nears(const pp_port *port, const pp_sink *sink)
+{
+    const pp_queued with = {.bytes = port->queued.bytes + sink->payload,
+                            .surplus = port->queued.surplus,
+                            .sends = port->queued.sends + sink->count};
+    return above(&port->budget, &with);
+}
 
 static bool bounded(const pp_budget *budget) { return budget->high_bytes || budget->high_sends; }
 
-/* `mine` of what may be in all, with so many others. */
-static bool is_share(uint64_t mine, uint64_t high, uint32_t senders)
-{
-    return high && mine && mine >= high / senders;
-}
-
+/* What waits, or is in flight, as of nobody above the port's mark. */
 static bool has_much(const pp_port *port, const pp_end *end)
 {
-    return is_share(pinned(&end->queued), port->budget.high_bytes, port->senders) ||
-           is_share(end->queued.sends, port->budget.high_sends, port->senders);
+    uint64_t mine = pinned(&end->queued), high = port->budget.high_bytes;
+    return end->send_head != PP_NONE || (high && mine && mine >= high / port->senders);
 }
 
 /* ---- the books ---------------------------------------------------------------------------------- */

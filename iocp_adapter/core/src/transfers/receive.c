@@ -174,7 +174,7 @@ static void receive_into_block(pp_port *port, uint32_t index, const pp_block *bl
     pp_receive_given(port, index, block, (uint64_t)got, sink);
     adapt(end, (uint64_t)got);
     if (!(end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP))) return;
-    end->deferred = pp_budget_passed(port); /* no second block before what the first leads to is known */
+    end->deferred = pp_budget_nears(port, sink); /* no second block before what the first leads to is known */
     pp_ready_push(port, index);
 }
 
@@ -236,6 +236,7 @@ void pp_receive_now(pp_port *port, uint32_t index, pp_sink *sink)
 void pp_receive(pp_port *port, uint32_t index, pp_sink *sink)
 {
     pp_end *end = &port->ends[index];
+    if (PP_UNLIKELY(end->send_head != PP_NONE) && !end->paused) pp_budget_judge(port, index);
     if (PP_UNLIKELY(end->ring)) {
         pp_ahead_receive(port, index, sink);
         return;
@@ -250,13 +251,19 @@ void pp_receive(pp_port *port, uint32_t index, pp_sink *sink)
 
 pp_status pp_receive_again(pp_port *port, uint32_t index, pp_sink *sink)
 {
+    pp_end *end = &port->ends[index];
     pp_block block;
-    if (must_queue(port, &port->ends[index])) return PP_EXHAUSTED;
+    if (end->send_head != PP_NONE && !end->paused) pp_budget_judge(port, index);
+    if (end->paused) { /* it has nothing to wait for before it is let on */
+        pp_unstarve(port, index);
+        return PP_OK;
+    }
+    if (must_queue(port, end)) return PP_EXHAUSTED;
     pp_status status = acquire(port, index, &block);
     if (status != PP_OK) return status;
     pp_unstarve(port, index);
     receive_into_block(port, index, &block, sink);
-    if (port->ends[index].ring) pp_ahead_resume(port, index);
+    if (end->ring) pp_ahead_resume(port, index);
     return PP_OK;
 }
 

@@ -128,9 +128,9 @@ bool pp_budget_valid(const pp_budget *budget);
 void pp_budget_add(pp_port *port, uint32_t index, uint64_t bytes);
 /* So many bytes of it have left, and so many sends are no longer there. */
 void pp_budget_take(pp_port *port, uint32_t index, uint64_t bytes, uint32_t sends);
-/* More is queued in all than the port's high mark. */
-bool pp_budget_passed(const pp_port *port);
-/* After its queue has changed: stops receiving, or goes on. */
+/* More would be queued in all than the port's high mark, if all that is in the sink were. */
+bool pp_budget_nears(const pp_port *port, const pp_sink *sink);
+/* After its queue has changed, or others' while it has one: stops receiving, or goes on. */
 void pp_budget_judge(pp_port *port, uint32_t index);
 /* So many bytes of a send have left, and the rest stays behind with its block; or all have, and it is held. */
 void pp_budget_stays(pp_port *port, uint32_t slot, uint64_t sent);
