@@ -67,12 +67,12 @@ static inline void *pp_sizeclass_peek(const pp_sizeclass_map *map, pp_handle han
     const pp_sizeclass_map m = *map; /* all of it at once, so that a loop loads it once */
     uint32_t index = pp_handle_index(handle);
     if (index / 64 >= *m.known) return NULL;
-    /* what is left of the word of an owned block: the bytes requested, in 28 bits, and above them whether it is
-     * pinned; of any other block nothing, or more bits */
-    uint64_t left = m.words[index] - (handle >> 32 << 32);
-    if ((left & ~UINT64_C(0x20000000)) - 1 >= 0x0fffffff) return NULL;
+    /* What is left of the word of an owned block: the bytes requested, in 28 bits, and above them whether it is
+     * pinned. Less one it has no other bits; nothing has all, a pin without an owner the bit below. */
+    uint64_t left = m.words[index] - handle + index - 1;
+    if (left & UINT64_C(0xffffffffd0000000)) return NULL;
     const pp_sizeclass_record *record = &m.records[index / 64];
-    return record->base + (size_t)(index % 64) * record->stride;
+    return record->base + index % 64 * record->stride; /* in 32 bits: within a run */
 }
 #endif
 
