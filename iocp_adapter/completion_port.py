@@ -51,9 +51,9 @@ class CompletionPort:
     written or sent without a copy, as a whole; where the back end can. All of such a pool is then in
     physical memory until the port is closed; ``regions()`` says of which pools that holds.
 
-    With ``high_bytes`` or ``high_sends``, endpoints that have a send that waits are not received from while
-    more is queued in all, until none of theirs waits, or at most ``low_bytes`` or ``low_sends`` (None: a
-    quarter) are queued. Bytes are all those of a block that has to wait.
+    With ``high_bytes`` or ``high_sends``, endpoints that have a send that waits, or whose socket is about
+    full, are not received from while more is queued in all, until that has gone, or at most ``low_bytes`` or
+    ``low_sends`` (None: a quarter) are queued. Bytes are all those of a block that has to wait.
     ``associate`` takes the same for one endpoint.
 
     Any thread may call anything. Raises ``BackendUnavailable`` or ``PortValueError``.

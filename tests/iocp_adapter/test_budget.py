@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 
 import pytest
 
@@ -95,6 +96,29 @@ def test_peers_that_do_not_read_stay_below_a_mark_far_below_the_pool(backend):
         for _ in range(50):
             quick.sendall(b"a question")
             assert receive(quick, 10) == b"a question"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the kernel takes sends over")
+def test_more_peers_that_do_not_read_than_blocks_leave_some_to_one_that_does(backend):
+    with SlabPool(16384, 64, thread_safe=True) as pool, contextlib.ExitStack() as stack:
+        server = stack.enter_context(Server("127.0.0.1", 0, echo, provider=pool, backend=backend)).start()
+        hogs = [stack.enter_context(socket.socket()) for _ in range(200)]
+        for hog in hogs:
+            hog.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            hog.connect(server.address)
+            hog.setblocking(False)
+        quick = stack.enter_context(socket.create_connection(server.address, 20))
+        stuck = 0
+        while stuck < 3 * len(hogs):  # three rounds in which nobody could send
+            quick.sendall(b"a question")
+            assert receive(quick, 10) == b"a question"
+            for hog in hogs:
+                stuck += 1
+                with contextlib.suppress(BlockingIOError):
+                    hog.send(bytes(65536))
+                    stuck = 0
+        assert server.stats().queued_bytes > 0
+        assert pool.stats().live_blocks < 64
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,7 @@ void pp_ready(pp_port *port, uint32_t index, unsigned edges)
     bool readable =
         edges & (PP_EDGE_IN | PP_EDGE_HANGUP) && (end->recv || end->accept) && !end->starved && !end->paused;
     bool writable = edges & (PP_EDGE_OUT | PP_EDGE_HANGUP) && (end->connecting || end->send_head);
+    if (PP_UNLIKELY(end->no_room) && edges & PP_EDGE_OUT) pp_budget_room(port, index);
     if (readable || writable) pp_ready_push(port, index);
 }
 

@@ -32,6 +32,7 @@ struct pp_end {
     uint8_t starved;                 /* pp_starved */
     uint8_t lacks;                   /* a listener: the program was told what keeps it from accepting */
     uint8_t paused;                  /* pp_paused */
+    uint8_t no_room;                 /* its socket had none, and an edge will say that it has */
     uint8_t kind;                    /* pp_endpoint_kind */
     uint8_t connecting, reset, thin; /* thin: receives in a row that left the block mostly empty */
     uint8_t copies;                  /* pp_copies */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -225,6 +226,12 @@ int64_t pp_os_connect_result(int64_t socket)
     bytes = sizeof peer;
     if (getpeername((int)socket, (struct sockaddr *)&peer, &bytes) == 0) return 0;
     return errno == ENOTCONN ? -(int64_t)EINPROGRESS : -(int64_t)errno;
+}
+
+bool pp_os_has_room(int64_t socket)
+{
+    struct pollfd one = {.fd = (int)socket, .events = POLLOUT};
+    return poll(&one, 1, 0) != 0; /* an error is told by what is tried next */
 }
 
 int64_t pp_os_disconnect(int64_t socket)

@@ -4,15 +4,16 @@
  * read from it. Two budgets bound that, each in bytes and in sends, each with a high and a low mark:
  *
  *      an endpoint's own   above the high mark it is not received from; at the low mark it is again
- *      the whole port's    above the high mark whoever has a send that waits is not received from; again when
- *                          none does, or the port is at the low mark
+ *      the whole port's    above the high mark whoever has a send that waits, or whose socket is about full, is
+ *                          not received from; again when that has gone, or the port is at the low mark
  *
- * So a thousand slow peers are bounded in sum: by the mark, and one block for each of them, its first to wait.
- * And a peer that reads is not held up by those that do not, for what it has queued has left at once.
+ * So a thousand slow peers are bounded in sum: what they say is not taken once it could not be answered without
+ * waiting. And a peer that reads is not held up by those that do not, for what it has queued has left at once.
  * An endpoint is judged when its own queue changes, and so after its data has been answered, and before it is
- * received from while something waits. Where what a batch carries could take the port above its mark, each endpoint
- * gets one block of it, so that nobody has many before the first is answered. Those that the mark holds up are in
- * a list, since it is others whose sending may free them.
+ * received from. What a batch carries counts before it is answered, and where that could take the port above its
+ * mark, each endpoint gets one block of it. Where the kernel takes sends over, nobody can say whether the next one
+ * would wait, and each endpoint may have one block beyond the mark: the first that does. Those that the mark holds up
+ * are in a list, since it is others whose sending may free them.
  *
  * A send that the network reads itself (zero copy) does not wait, and stays charged until it has arrived: of
  * those, each endpoint that has any may have an equal part of the mark in flight.
@@ -47,11 +48,11 @@ bool pp_budget_nears(const pp_port *port, const pp_sink *sink)
 
 static bool bounded(const pp_budget *budget) { return budget->high_bytes || budget->high_sends; }
 
-/* What waits, or is in flight, as of nobody above the port's mark. */
+/* What waits, or is in flight, as of nobody above the port's mark; or would wait, were it answered. */
 static bool has_much(const pp_port *port, const pp_end *end)
 {
     uint64_t mine = pinned(&end->queued), high = port->budget.high_bytes;
-    return end->send_head != PP_NONE || (high && mine && mine >= high / port->senders);
+    return end->send_head != PP_NONE || end->no_room || (high && mine && mine >= high / port->senders);
 }
 
 /* ---- the books ---------------------------------------------------------------------------------- */
@@ -140,6 +141,7 @@ static void let_on(pp_port *port, uint32_t index)
     pp_end *end = &port->ends[index];
     if (!(end->paused & PP_PAUSED_BY_PORT)) return;
     end->paused &= (uint8_t)~PP_PAUSED_BY_PORT;
+    end->no_room = 0;
     if (end->previous_held != PP_NONE)
         port->ends[end->previous_held].next_held = end->next_held;
     else
@@ -154,6 +156,11 @@ static void resume(pp_port *port, uint32_t index)
     if (end->paused || !end->recv) return;
     end->waits_ns = port->now_ns;
     pp_ready(port, index, end->edges);
+}
+
+static void count_pause(pp_port *port, pp_end *end, uint8_t before)
+{
+    if (!before && end->paused) port->stats.pauses++, end->pauses++;
 }
 
 /* ---- judging ----------------------------------------------------------------------------------- */
@@ -175,13 +182,33 @@ void pp_budget_judge(pp_port *port, uint32_t index)
         let_on(port, index);
     else if (whole && above(&port->budget, &port->queued))
         hold_up(port, index);
-    if (!before && end->paused) port->stats.pauses++, end->pauses++;
+    count_pause(port, end, before);
     if (before) resume(port, index);
     while (whole && port->held != PP_NONE && at_low(&port->budget, &port->queued)) {
         uint32_t freed = port->held;
         let_on(port, freed);
         resume(port, freed);
     }
+}
+
+bool pp_budget_admits(pp_port *port, uint32_t index, const pp_sink *sink)
+{
+    pp_end *end = &port->ends[index];
+    if (PP_UNLIKELY(end->send_head != PP_NONE)) pp_budget_judge(port, index);
+    if (PP_LIKELY(!pp_budget_nears(port, sink)) || end->paused) return !end->paused;
+    if (!port->backend->has_room || at_low(&port->budget, &port->queued)) return true;
+    if (port->slots[end->recv].flags & PP_SLOT_DATAGRAM || port->backend->has_room(port, index)) return true;
+    end->no_room = 1;
+    end->out_ns = port->now_ns; /* the peer has its time for taking something */
+    hold_up(port, index);
+    count_pause(port, end, 0);
+    return false;
+}
+
+void pp_budget_room(pp_port *port, uint32_t index)
+{
+    port->ends[index].no_room = 0;
+    pp_budget_judge(port, index);
 }
 
 bool pp_budget_valid(const pp_budget *budget)

@@ -236,12 +236,12 @@ void pp_receive_now(pp_port *port, uint32_t index, pp_sink *sink)
 void pp_receive(pp_port *port, uint32_t index, pp_sink *sink)
 {
     pp_end *end = &port->ends[index];
-    if (PP_UNLIKELY(end->send_head != PP_NONE) && !end->paused) pp_budget_judge(port, index);
+    bool admitted = !end->paused && pp_budget_admits(port, index, sink);
     if (PP_UNLIKELY(end->ring)) {
         pp_ahead_receive(port, index, sink);
         return;
     }
-    if (end->paused || end->starved) return;
+    if (!admitted || end->starved) return;
     if (!(port->slots[end->recv].flags & (PP_SLOT_STREAM | PP_SLOT_PROVIDED))) {
         receive_into_callers(port, index, sink);
         return;
@@ -253,8 +253,7 @@ pp_status pp_receive_again(pp_port *port, uint32_t index, pp_sink *sink)
 {
     pp_end *end = &port->ends[index];
     pp_block block;
-    if (end->send_head != PP_NONE && !end->paused) pp_budget_judge(port, index);
-    if (end->paused) { /* it has nothing to wait for before it is let on */
+    if (end->paused || !pp_budget_admits(port, index, sink)) { /* it waits for no block, but to be let on */
         pp_unstarve(port, index);
         return PP_OK;
     }

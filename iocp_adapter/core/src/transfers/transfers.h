@@ -128,6 +128,10 @@ bool pp_budget_valid(const pp_budget *budget);
 void pp_budget_add(pp_port *port, uint32_t index, uint64_t bytes);
 /* So many bytes of it have left, and so many sends are no longer there. */
 void pp_budget_take(pp_port *port, uint32_t index, uint64_t bytes, uint32_t sends);
+/* Whether a stream is received from now, what is in the sink being about to be answered. */
+bool pp_budget_admits(pp_port *port, uint32_t index, const pp_sink *sink);
+/* The socket of an endpoint that had no room has some. */
+void pp_budget_room(pp_port *port, uint32_t index);
 /* More would be queued in all than the port's high mark, if all that is in the sink were. */
 bool pp_budget_nears(const pp_port *port, const pp_sink *sink);
 /* After its queue has changed, or others' while it has one: stops receiving, or goes on. */

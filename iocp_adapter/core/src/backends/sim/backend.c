@@ -324,7 +324,7 @@ static void bury(pp_port *port)
     .harvest = harvest, .flush = flush, .wake = wake, .ring = ring, .file = start_file,                      \
     .send_file = start_send_file, .poll = start_poll
 
-const pp_backend pp_backend_sim = {SIM_BACKEND};
+const pp_backend pp_backend_sim = {SIM_BACKEND, .has_room = sim_has_room};
 
 static const pp_backend completing = {
     SIM_BACKEND,

@@ -157,6 +157,13 @@ static int64_t send_spans(int64_t descriptor, const pp_os_span *spans, size_t co
     return total;
 }
 
+bool sim_has_room(const pp_port *port, uint32_t index)
+{
+    sim_socket *socket = sim_socket_of(port, index);
+    if (sim_chance(socket->kernel, socket->kernel->moods.stall)) return (void)sim_news(socket), false;
+    return !socket->peer || socket->peer->used <= SIM_BUFFER / 3 * 2; /* else the peer's next read is news */
+}
+
 /* ---- datagrams ------------------------------------------------------------------------------- */
 
 int64_t sim_deliver(sim_socket *from, int64_t descriptor, const void *data, size_t bytes)
