@@ -121,6 +121,22 @@ def test_more_peers_that_do_not_read_than_blocks_leave_some_to_one_that_does(bac
         assert pool.stats().live_blocks < 64
 
 
+def test_peers_that_do_not_read_are_reset_however_many_they_are(backend):
+    with SlabPool(16384, 16, thread_safe=True) as pool, contextlib.ExitStack() as stack:
+        options = {"provider": pool, "backend": backend, "write_timeout": 0.5}
+        server = stack.enter_context(Server("127.0.0.1", 0, echo, **options)).start()
+        hogs = [stack.enter_context(socket.socket()) for _ in range(40)]
+        for hog in hogs:
+            hog.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            hog.connect(server.address)
+            hog.setblocking(False)
+        while server.stats().closed < len(hogs):
+            for hog in hogs:
+                with contextlib.suppress(OSError):  # it would block, or is reset
+                    hog.send(bytes(65536))
+        assert server.stats().errors == len(hogs)
+
+
 @pytest.mark.parametrize(
     ("marks", "told"),
     [

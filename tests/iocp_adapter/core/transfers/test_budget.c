@@ -17,7 +17,8 @@ static struct heap heap;
 static int fds[MANY][2];
 static pp_endpoint endpoints[MANY];
 static pp_port *port;
-static int heard[MANY]; /* receives that nobody asked for yet */
+static int heard[MANY];     /* receives that nobody asked for yet */
+static uint64_t send_limit; /* of the second endpoint that begin() makes, ns */
 
 static void begin(pp_budget whole, pp_budget each)
 {
@@ -27,8 +28,11 @@ static void begin(pp_budget whole, pp_budget each)
     CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
     for (int i = 0; i < MANY; i++) {
         tcp_pair(fds[i]);
-        pp_endpoint_config end = {
-            .descriptor = fds[i][0], .key = (uint64_t)i, .provider = &heap.table, .budget = each};
+        pp_endpoint_config end = {.descriptor = fds[i][0],
+                                  .key = (uint64_t)i,
+                                  .provider = &heap.table,
+                                  .budget = each,
+                                  .send_ns = i == 1 ? send_limit : 0};
         CHECK_EQ(pp_port_associate(port, &end, &endpoints[i]), PP_OK);
         CHECK_EQ(pp_port_recv_stream(port, endpoints[i], 0, NULL), PP_OK);
     }
@@ -309,6 +313,43 @@ static void whose_socket_is_full_is_not_received_from_above_the_ports_mark(void)
     finish();
 }
 
+/* Should all of a batch have to wait, it would take the port above its mark; but nothing waits yet. */
+static void nobody_is_held_up_for_a_batch_alone(void)
+{
+    static const char much[2 * 4096];
+    pp_completion rows[8];
+    begin((pp_budget){.high_bytes = 4095, .low_bytes = 0}, (pp_budget){0});
+    choke(1);
+    CHECK_EQ(sock_write(fds[0][1], much, sizeof much), sizeof much);
+    says(1);
+    while (heard[0] < 2 || !heard[1]) {
+        size_t count = pp_port_dequeue(port, rows, 8, SECONDS(5), NULL);
+        CHECK(count > 0);
+        for (size_t i = 0; i < count; i++) note(&rows[i]);
+    }
+    memset(heard, 0, sizeof heard);
+    finish();
+}
+
+static void whose_socket_stays_full_has_taken_nothing_for_too_long(void)
+{
+    if (backend == PP_BACKEND_IOCP) return;
+    send_limit = 50000000;
+    begin((pp_budget){.high_bytes = 1 << 20, .low_bytes = 0}, (pp_budget){0});
+    send_limit = 0;
+    choke(1);
+    send_to(0, LARGE);
+    says(1);
+    pp_completion row = next(port);
+    CHECK_EQ(row.event, PP_KIND_RECV); /* asked back */
+    row = next(port);
+    CHECK_EQ(row.event, PP_KIND_CLOSE);
+    CHECK_EQ(row.key, 1);
+    CHECK(row.error != 0);
+    CHECK(paused(0));
+    finish();
+}
+
 static void who_is_held_up_waits_for_no_block(void)
 {
     begin((pp_budget){.high_bytes = 4096, .low_bytes = 0}, (pp_budget){0});
@@ -477,6 +518,8 @@ int main(void)
     RUN_ON_ALL(above_the_ports_mark_each_stops_at_its_first_send_that_waits);
     RUN_ON_ALL(who_is_answered_and_reads_nothing_has_a_block_beyond_the_ports_mark);
     RUN_ON_ALL(whose_socket_is_full_is_not_received_from_above_the_ports_mark);
+    RUN_ON_ALL(nobody_is_held_up_for_a_batch_alone);
+    RUN_ON_ALL(whose_socket_stays_full_has_taken_nothing_for_too_long);
     RUN_ON_ALL(who_is_held_up_waits_for_no_block);
     RUN_ON_ALL(marks_in_the_wrong_order_are_refused);
     RUN(peers_that_read_when_they_like);
