@@ -5,7 +5,8 @@
     python tests/iocp_adapter/bench_echo.py --pool-share      # of that CPU, in acquire and release
     python tests/iocp_adapter/bench_echo.py --short           # of a connection: opened, one message, closed
 
-Each contender serves in a process of its own and calls a Python handler for every message. ``c`` is the
+Each contender serves in a process of its own and calls a Python handler for every message; ``uvloop`` is
+one where ``pip install uvloop`` has been typed. ``c`` is the
 minimal server in C, which waits for a peer that does not read; ``nonblocking`` the smallest one in C that
 does not, and so has a buffer for each connection. ``c-epoll`` is the engine in a program in C,
 examples/c/port_echo_server.c; ``native-epoll`` has its handler in C, and the process is Python's. A name
@@ -83,7 +84,10 @@ class Contender:
             text=True,
             env=os.environ | ({f"POOLPORT_IO_URING_NO_{feature}": "1"} if feature else {}),
         )
-        self.port = int(self.line().rpartition(":")[2])
+        address = self.line()
+        if not address:
+            raise SystemExit(f"{self.name} did not start, see above; leave it out with --contenders")
+        self.port = int(address.rpartition(":")[2])
         self.lives.append([])
 
     def stop(self) -> None:
