@@ -100,7 +100,7 @@ void pp_ahead_resume(pp_port *port, uint32_t index)
         end->edges |= PP_EDGE_IN; /* for pp_budget_judge(), or the back end, which tries again */
         return;
     }
-    end->edges &= (uint8_t)~(PP_EDGE_IN | PP_EDGE_HANGUP);
+    end->edges &= (uint8_t)~PP_EDGE_IN;
     port->stats.rearmed++;
 }
 
@@ -141,12 +141,13 @@ static void receive_dry(pp_port *port, uint32_t index, pp_sink *sink)
 }
 
 /* The kernel goes back to waiting when it has taken the last byte, without asking for an error or end that came
- * with it; armed again, it finds that. */
+ * with it; armed again, it finds that. It may take more bytes then, and wait again: so the hang-up is remembered until
+ * its end is seen. */
 static void look_at_hangup(pp_port *port, uint32_t index)
 {
     pp_end *end = &port->ends[index];
     if (end->edges & PP_EDGE_HANGUP && end->armed == PP_ARMED) port->backend->ahead->stop(port, index);
-    end->edges &= (uint8_t)~(PP_EDGE_IN | PP_EDGE_HANGUP);
+    end->edges &= (uint8_t)~PP_EDGE_IN;
 }
 
 void pp_ahead_receive(pp_port *port, uint32_t index, pp_sink *sink)

@@ -396,6 +396,46 @@ static void who_is_paused_can_be_cancelled(void)
     sock_close(fds[1]);
 }
 
+/* A Unix socket tells of it once, which is before the last bytes are received: what was held up has left its data
+ * there, for another's sake, until it has room again. */
+static void the_end_of_a_stream_that_was_held_up_is_told(void)
+{
+    static char much[16 << 20];
+    uint64_t taken = 0;
+    pp_port_config config = {.backend = PP_BACKEND_IO_URING,
+                             .ring_blocks = RING,
+                             .ring_bytes = BLOCK,
+                             .budget = {.high_bytes = 1 << 20, .low_bytes = 1 << 18}};
+    int os_error;
+    heap_init(&heap, 64, 1 << 16);
+    CHECK_EQ(pp_port_create(&config, &port, NULL, &os_error), PP_OK);
+    endpoint = listens(crowd[0], 0, &heap);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    pp_endpoint held = add(port, fds[0], 1, &heap, PP_OWN_DESCRIPTOR);
+    CHECK_EQ(pp_port_recv_stream(port, held, 0, NULL), PP_OK);
+    pp_send send = {
+        .endpoint = endpoint, .address = (uintptr_t)much, .bytes = sizeof much, .flags = PP_SEND_QUIET};
+    CHECK_EQ(pp_port_send(port, &send, NULL), PP_OK);
+    CHECK(nothing_comes(port));
+    sock_block(fds[0], false), sock_block(fds[1], false);
+    while ((long)sock_write(fds[0], much, sizeof much) > 0) continue;
+    for (int i = 0; i < 3; i++) {
+        says(fds[1], "x");
+        for (int turns = 0; turns < 5; turns++) CHECK(nothing_comes(port));
+    }
+    CHECK_EQ(shutdown(fds[1], SHUT_WR), 0);
+    for (int turns = 0; turns < 5; turns++) CHECK(nothing_comes(port));
+    for (pp_completion row = {0}; row.event != PP_KIND_RECV;) {
+        while ((long)sock_read(fds[1], much, sizeof much) > 0) continue;
+        if (!pp_port_dequeue(port, &row, 1, 1000000, NULL) || row.event == PP_KIND_RECV) continue;
+        taken += row.result;
+        CHECK_EQ(heap_release(&heap, row.block), PP_OK);
+    }
+    CHECK_EQ(taken, 3);
+    finish();
+    sock_close(fds[1]), sock_close(crowd[0][1]);
+}
+
 /* The receive has ended, and with it the reason to be told of data: the watch stays as it is all the same. */
 static void a_send_that_waits_for_room_leaves_the_watch_as_it_is(void)
 {
@@ -443,6 +483,7 @@ int main(void)
     RUN(what_had_come_for_an_endpoint_that_ends_goes_back);
     RUN(a_port_that_is_destroyed_gives_back_what_was_never_dequeued);
     RUN(who_is_paused_can_be_cancelled);
+    RUN(the_end_of_a_stream_that_was_held_up_is_told);
     RUN(a_send_that_waits_for_room_leaves_the_watch_as_it_is);
     return report();
 }
