@@ -51,7 +51,7 @@ class Server:
     (0: no mark; None: a quarter of the high one). What has to wait counts as its whole block, be it one
     byte. With ``port_high_bytes`` (None: half of ``provider.limit_bytes``) or ``port_high_sends`` the same
     holds for all peers together: above it, whoever has a send that waits, or whose socket is about full, is
-    not read from, so that all that do not read have the mark, and on Windows a block each besides.
+    not read from; one whose socket has room for less than an answer may have a block besides.
     ``receive_size`` is the size of a connection's first receive (0: 4 KiB); later ones follow
     the traffic. ``batch_bytes`` is the payload that ends a batch (0: 256 KiB, 64 KiB with a
     ``NativeHandler``). A peer that is to be

@@ -134,8 +134,7 @@ static uint64_t limit_of(const pp_port *port, const pp_end *end)
         if (at < limit) limit = at;
     }
     if (end->send_limit_ns) {
-        bool waits = end->send_head || end->lent || end->no_room;
-        uint64_t at = (waits ? end->out_ns : port->now_ns) + end->send_limit_ns;
+        uint64_t at = (end->send_head || end->lent ? end->out_ns : port->now_ns) + end->send_limit_ns;
         if (at < limit) limit = at;
     }
     return limit;

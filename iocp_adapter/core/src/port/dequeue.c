@@ -10,7 +10,8 @@
  *                nothing? --> lead: wait in the kernel, harvest, again
  *
  * A batch ends at its capacity or when its payload reaches the byte bound, so that what
- * it carries is still in the cache when it is answered; the endpoints that were not
+ * it carries is still in the cache when it is answered, or with as many blocks as may
+ * wait on the whole port (budget.c); the endpoints that were not
  * served keep their place for the next one. A port that always has such a backlog asks
  * the kernel for news every few batches all the same.
  *
@@ -127,7 +128,8 @@ static size_t fair_share(const pp_port *port)
 
 static bool full(const pp_sink *sink)
 {
-    return sink->count == sink->capacity || sink->payload >= sink->payload_limit;
+    return sink->count == sink->capacity || sink->payload >= sink->payload_limit ||
+           sink->granted >= sink->granted_limit;
 }
 
 static void take_done(pp_port *port, pp_sink *sink)
@@ -278,7 +280,8 @@ static void submit(pp_port *port, const pp_block_send *sends, size_t count)
 size_t pp_exchange(pp_port *port, const pp_block_send *sends, size_t send_count, pp_completion *out,
                    size_t capacity, int64_t timeout_ns, pp_status *why, uint64_t *now_ns)
 {
-    pp_sink sink = {out, 0, capacity, 0, port->batch_bytes};
+    pp_sink sink = {out, 0, capacity, 0, port->batch_bytes, 0, UINT64_MAX};
+    if (port->budget.high_bytes) sink.granted_limit = port->budget.high_bytes;
     pp_status status = PP_CLOSED;
     if (port->forks == pp_os_forks()) {
         pp_take_lock(port);

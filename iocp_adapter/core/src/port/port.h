@@ -24,6 +24,7 @@ typedef struct pp_sink {
     pp_completion *rows;
     size_t count, capacity;
     uint64_t payload, payload_limit;
+    uint64_t granted, granted_limit; /* bytes of the blocks that it came in */
 } pp_sink;
 
 /* A queue of slots or endpoints, linked by index. */

@@ -7,13 +7,15 @@
  *      the whole port's    above the high mark whoever has a send that waits, or whose socket is about full, is
  *                          not received from; again when that has gone, or the port is at the low mark
  *
- * So a thousand slow peers are bounded in sum: what they say is not taken once it could not be answered without
- * waiting. And a peer that reads is not held up by those that do not, for what it has queued has left at once.
+ * So a thousand slow peers are bounded in sum: what they say is mostly not taken once it could not be answered
+ * without waiting. And a peer that reads is not held up by those that do not, for what it has queued has left at
+ * once.
  * An endpoint is judged when its own queue changes, and so after its data has been answered, and before it is
- * received from. What a batch carries counts before it is answered, and where that could take the port above its
- * mark, each endpoint gets one block of it. Where the kernel takes sends over, nobody can say whether the next one
- * would wait, and each endpoint may have one block beyond the mark: the first that does. Those that the mark holds up
- * are in a list, since it is others whose sending may free them.
+ * received from. What a batch carries counts before it is answered: where that could take the port above its mark,
+ * each endpoint gets one block of it, and it ends with as many blocks as the mark has room for. An endpoint may have
+ * one block beyond the mark, the first that waits, where its socket has room for less than a block's answer, or where
+ * the kernel takes sends over and nobody can say whether the next one would wait. Those that the mark holds up are in
+ * a list, since it is others whose sending may free them.
  *
  * A send that the network reads itself (zero copy) does not wait, and stays charged until it has arrived: of
  * those, each endpoint that has any may have an equal part of the mark in flight.
@@ -40,7 +42,7 @@ static bool at_low(const pp_budget *budget, const pp_queued *queued)
 
 bool pp_budget_nears(const pp_port *port, const pp_sink *sink)
 {
-    const pp_queued with = {.bytes = port->queued.bytes + sink->payload,
+    const pp_queued with = {.bytes = port->queued.bytes + sink->granted,
                             .surplus = port->queued.surplus,
                             .sends = port->queued.sends + sink->count};
     return above(&port->budget, &with);
@@ -199,7 +201,6 @@ bool pp_budget_admits(pp_port *port, uint32_t index, const pp_sink *sink)
     if (!port->backend->has_room || at_low(&port->budget, &port->queued)) return true;
     if (port->slots[end->recv].flags & PP_SLOT_DATAGRAM || port->backend->has_room(port, index)) return true;
     end->no_room = 1;
-    end->out_ns = port->now_ns; /* the peer has its time for taking something */
     hold_up(port, index);
     count_pause(port, end, 0);
     return false;

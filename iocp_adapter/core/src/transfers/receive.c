@@ -145,6 +145,7 @@ void pp_receive_given(pp_port *port, uint32_t index, const pp_block *block, uint
     row->address = (uintptr_t)block->data;
     row->size = block->size;
     sink->payload += got;
+    sink->granted += block->size;
     end->again = end->batch == port->batch;
     end->batch = port->batch;
 }
@@ -253,11 +254,11 @@ pp_status pp_receive_again(pp_port *port, uint32_t index, pp_sink *sink)
 {
     pp_end *end = &port->ends[index];
     pp_block block;
+    if (!end->paused && must_queue(port, end)) return PP_EXHAUSTED;
     if (end->paused || !pp_budget_admits(port, index, sink)) { /* it waits for no block, but to be let on */
         pp_unstarve(port, index);
-        return PP_OK;
+        return PP_BUSY;
     }
-    if (must_queue(port, end)) return PP_EXHAUSTED;
     pp_status status = acquire(port, index, &block);
     if (status != PP_OK) return status;
     pp_unstarve(port, index);
@@ -321,7 +322,7 @@ pp_status pp_receive_start(pp_port *port, uint32_t index, uint32_t slot, pp_oper
     if (out) *out = pp_slot_name(port, slot);
     if (end->ring) return PP_OK;
     if (end->edges & (PP_EDGE_IN | PP_EDGE_HANGUP))
-        pp_ready(port, index, end->edges);
+        pp_ready(port, index, end->edges & ~PP_EDGE_OUT); /* of which only the kernel tells */
     else if (port->backend->expect)
         port->backend->expect(port, index);
     return PP_OK;

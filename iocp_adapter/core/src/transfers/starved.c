@@ -211,7 +211,7 @@ static pp_status feed(pp_port *port, uint32_t index, pp_sink *sink)
         return PP_OK;
     }
     pp_status status = pp_receive_again(port, index, sink);
-    if (status == PP_EXHAUSTED || status == PP_TIMEOUT) return status;
+    if (status != PP_OK) return status;
     port->refill_wait_ns = FIRST_WAIT_NS;
     port->vain = 0;
     return PP_OK;
