@@ -203,8 +203,9 @@ def flooding(backend: str, pool: SlabPool, dial) -> Server:
 def test_close_is_bounded_and_names_what_was_left(backend, pool, dial):
     server = flooding(backend, pool, dial)
     report = server.close(0.2)  # the client does not read the rest
-    assert [one.kind for one in report.outstanding] == ["send"]
-    assert report.outstanding[0].bytes > 0
+    (left,) = (one for one in report.outstanding if one.kind != "accept")
+    assert left.kind == "send"
+    assert left.bytes > 0
     assert server.stats().open == 0
 
 
@@ -220,7 +221,8 @@ def test_an_abort_ends_a_close_that_drains(backend, pool, dial, limit):
     closing.join(20)
     assert not closing.is_alive()
     assert reports[0].complete
-    assert [one.kind for one in reports[0].outstanding] == ["send"]
+    # the listener's was asked back a moment before, and the kernel may not have answered yet
+    assert [one.kind for one in reports[0].outstanding if one.kind != "accept"] == ["send"]
 
 
 def test_an_abort_before_the_close_leaves_it_nothing_to_wait_for(backend, pool, dial):
