@@ -6,7 +6,8 @@ Not a test, since it takes minutes. The server runs in this process and its clie
 another one, which end with an error where an answer is missing or wrong. At the end it prints what
 was asked of the system and what is left: descriptors, operation slots, endpoints and blocks must be
 as many as before, or it names what is not, and exits with 1. The hungry ones each send messages of
-four blocks to a server whose pool has 64 for all of them.
+four blocks to a server whose pool has 64 for all of them, and which has no mark that would end a
+batch before they are used up.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def settled(server: Server) -> None:
         time.sleep(0.01)
 
 
-def serve(options: argparse.Namespace, pool: SlabPool) -> Server:
+def serve(options: argparse.Namespace, pool: SlabPool, port_high_bytes: int | None = None) -> Server:
     server = Server(
         "127.0.0.1",
         0,
@@ -74,6 +75,7 @@ def serve(options: argparse.Namespace, pool: SlabPool) -> Server:
         backend=options.backend,
         tag=lambda _number, _peer: "",
         backlog=4096,
+        port_high_bytes=port_high_bytes,
     )
     server.start()
     return server
@@ -96,7 +98,7 @@ def what_is_left(server: Server, pool: SlabPool) -> dict[str, int]:
 def feed_the_hungry(options: argparse.Namespace, peers: Path) -> dict[str, object]:
     before, messages = descriptors(), options.hungry * HUNGRY_ROUNDS
     pool = SlabPool(HUNGRY_BLOCK_BYTES, HUNGRY_BLOCKS, name="few")
-    server = serve(options, pool)
+    server = serve(options, pool, 0)
     found: dict[str, object] = {"connections": options.hungry, "blocks": HUNGRY_BLOCKS, "answered": messages}
     found["seconds"] = run(peers, server, options.hungry, HUNGRY_MESSAGE_BYTES, messages)
     port = server.port_stats()
