@@ -72,9 +72,9 @@ typedef struct pp_port_config {
                                     written or sent, is registered with the kernel as a whole, where the back end
                                     can: all of it is then backed, and stays so until the port is closed, which
                                     those providers outlive. See pp_port_regions() */
-    pp_budget
-        budget; /* of all endpoints together: above it, those that have a send that waits, or whose socket
-                         is about full, are not received from */
+    /* Of all endpoints together: above it, those that have a send that waits, or whose socket is about full, are not
+     * received from. */
+    pp_budget budget;
 } pp_port_config;
 
 /* Something that the kernel may have or lack, and that a back end uses where it can. */

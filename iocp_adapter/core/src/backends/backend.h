@@ -70,7 +70,7 @@ struct pp_backend {
     int64_t (*send_to)(pp_port *port, uint32_t index, const pp_slot *datagram);
     /* Whether a stream's socket has a good deal of room for what is sent. Where not, its next edge says that it has.
      * NULL: the kernel takes sends over. */
-    bool (*has_room)(const pp_port *port, uint32_t index);
+    bool (*has_room)(int64_t descriptor);
     /* Receives from a PP_PIPE as pp_os_recv() from a socket; the other calls here serve such endpoints too.
      * NULL: this kernel has no named pipes. */
     int64_t (*pipe_recv)(pp_port *port, uint32_t index, void *data, size_t bytes);

@@ -196,10 +196,12 @@ void pp_budget_judge(pp_port *port, uint32_t index)
 bool pp_budget_admits(pp_port *port, uint32_t index, const pp_sink *sink)
 {
     pp_end *end = &port->ends[index];
-    if (PP_UNLIKELY(end->send_head != PP_NONE)) pp_budget_judge(port, index);
-    if (PP_LIKELY(!pp_budget_nears(port, sink)) || end->paused) return !end->paused;
+    if (PP_UNLIKELY(end->send_head != PP_NONE) && !end->paused) pp_budget_judge(port, index);
+    if (end->paused) return false;
+    if (PP_LIKELY(!pp_budget_nears(port, sink))) return true;
     if (!port->backend->has_room || at_low(&port->budget, &port->queued)) return true;
-    if (port->slots[end->recv].flags & PP_SLOT_DATAGRAM || port->backend->has_room(port, index)) return true;
+    if (port->slots[end->recv].flags & PP_SLOT_DATAGRAM || port->backend->has_room(end->descriptor))
+        return true;
     end->no_room = 1;
     hold_up(port, index);
     count_pause(port, end, 0);

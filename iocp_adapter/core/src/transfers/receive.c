@@ -237,7 +237,7 @@ void pp_receive_now(pp_port *port, uint32_t index, pp_sink *sink)
 void pp_receive(pp_port *port, uint32_t index, pp_sink *sink)
 {
     pp_end *end = &port->ends[index];
-    bool admitted = !end->paused && pp_budget_admits(port, index, sink);
+    bool admitted = pp_budget_admits(port, index, sink);
     if (PP_UNLIKELY(end->ring)) {
         pp_ahead_receive(port, index, sink);
         return;
@@ -255,7 +255,7 @@ pp_status pp_receive_again(pp_port *port, uint32_t index, pp_sink *sink)
     pp_end *end = &port->ends[index];
     pp_block block;
     if (!end->paused && must_queue(port, end)) return PP_EXHAUSTED;
-    if (end->paused || !pp_budget_admits(port, index, sink)) { /* it waits for no block, but to be let on */
+    if (!pp_budget_admits(port, index, sink)) { /* it waits for no block, but to be let on */
         pp_unstarve(port, index);
         return PP_BUSY;
     }

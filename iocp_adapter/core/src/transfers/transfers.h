@@ -14,7 +14,8 @@
 
 void pp_receive(pp_port *port, uint32_t index, pp_sink *sink);
 void pp_receive_end(pp_port *port, uint32_t index, uint32_t error);
-/* Another attempt for one of the starved. PP_EXHAUSTED: in vain; PP_TIMEOUT: and the provider has waited. */
+/* Another attempt for one of the starved. PP_EXHAUSTED: in vain; PP_TIMEOUT: and the provider has waited;
+ * PP_BUSY: it is held up, and one of them no longer. */
 pp_status pp_receive_again(pp_port *port, uint32_t index, pp_sink *sink);
 /* A piece of a stream: its completion goes into the batch. */
 void pp_receive_given(pp_port *port, uint32_t index, const pp_block *block, uint64_t got, pp_sink *sink);

@@ -78,11 +78,6 @@ static pp_status open_epoll(pp_port *port, uint32_t entries, char *reason, int *
     return PP_IO;
 }
 
-static bool has_room(const pp_port *port, uint32_t index)
-{
-    return pp_os_has_room(port->ends[index].descriptor);
-}
-
 static pp_status watch(pp_port *port, uint32_t index)
 {
     epoll_state *state = port->state;
@@ -220,7 +215,7 @@ const pp_backend pp_backend_epoll = {
     .send_file = start_file,
     .watch = watch,
     .unwatch = unwatch,
-    .has_room = has_room,
+    .has_room = pp_os_has_room,
     .poll = start_poll,
     .cancel = cancel,
     .wait = await,

@@ -60,11 +60,6 @@ typedef struct uring_state {
 
 static uring_sqe *prepare(uring_state *state) { return uring_room(&state->ring); }
 
-static bool has_room(const pp_port *port, uint32_t index)
-{
-    return pp_os_has_room(port->ends[index].descriptor);
-}
-
 static pp_status watch(pp_port *port, uint32_t index)
 {
     uring_state *state = port->state;
@@ -421,7 +416,7 @@ const pp_backend pp_backend_io_uring = {
     .regions = tell_regions,
     .watch = watch,
     .unwatch = unwatch,
-    .has_room = has_room,
+    .has_room = pp_os_has_room,
     .forget = forget,
     .poll = start_poll,
     .send_zero_copy = send_zero_copy,

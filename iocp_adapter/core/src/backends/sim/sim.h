@@ -132,7 +132,7 @@ void sim_close(int64_t socket, bool reset);
 uint32_t sim_connect(sim_socket *from, int64_t address);
 
 extern const pp_sockets sim_sockets;
-bool sim_has_room(const pp_port *port, uint32_t index);
+bool sim_has_room(int64_t descriptor);
 
 /* ---- report.c ------------------------------------------------------------------- */
 

@@ -157,9 +157,9 @@ static int64_t send_spans(int64_t descriptor, const pp_os_span *spans, size_t co
     return total;
 }
 
-bool sim_has_room(const pp_port *port, uint32_t index)
+bool sim_has_room(int64_t descriptor)
 {
-    sim_socket *socket = sim_socket_of(port, index);
+    sim_socket *socket = at(descriptor);
     if (sim_chance(socket->kernel, socket->kernel->moods.stall)) return (void)sim_news(socket), false;
     return !socket->peer || socket->peer->used <= SIM_BUFFER / 3 * 2; /* else the peer's next read is news */
 }
