@@ -16,6 +16,7 @@ __all__ = ["Debug", "block_history", "debug_from"]
 
 _VARIABLE = "POOLPORT_DEBUG"
 _QUARANTINE = 16
+_QUARANTINE_BYTES = 32768  # what waits, and who uses a block meanwhile, stay in a first cache of 48 KiB
 _HISTORY = 8
 
 
@@ -37,7 +38,7 @@ class Debug:
     quarantine: int = 0
     """How many released blocks wait before they are used again, at most 65536."""
     quarantine_bytes: int = 0
-    """And how many bytes at most; 0 for no bound."""
+    """And how many bytes at most, though one block waits whatever its size; 0 for no bound."""
     random_order: int | None = None
     """A seed: released blocks come back in random order."""
     guard_pages: int | bool = False
@@ -51,28 +52,39 @@ class Debug:
     @classmethod
     def everything(cls) -> Debug:
         """All levels but guard pages: what ``debug=True`` chooses."""
-        return cls(canaries=True, poison=True, quarantine=_QUARANTINE, random_order=0, history=_HISTORY)
+        return cls(
+            canaries=True,
+            poison=True,
+            quarantine=_QUARANTINE,
+            quarantine_bytes=_QUARANTINE_BYTES,
+            random_order=0,
+            history=_HISTORY,
+        )
 
     @classmethod
     def from_text(cls, text: str) -> Debug:
         """What ``POOLPORT_DEBUG`` says: names with commas between them, such as ``poison,history=16``.
 
-        A name alone is True, or the number that ``debug=True`` has for it; ``all`` is ``everything()``.
-        Raises ``PoolValueError``.
+        A name alone is True, or the number that ``debug=True`` has for it; ``all`` is ``everything()``. Where
+        ``quarantine`` is named, that many blocks wait, however large. Raises ``PoolValueError``.
         """
-        chosen: dict[str, int | bool | None] = {}
+        named: dict[str, int | bool | None] = {}
         usual = cls.everything()
+        beneath: dict[str, int | bool | None] = {}
         for item in filter(None, (part.strip() for part in text.split(","))):
             name, _, number = item.partition("=")
             if name == "all" and not number:
-                chosen |= {field.name: getattr(usual, field.name) for field in fields(cls)} | chosen
+                beneath = {field.name: getattr(usual, field.name) for field in fields(cls)}
             elif name not in _NAMES or (number and not number.isdigit()):
                 raise PoolValueError(
                     f"{_VARIABLE}={text!r}: {item!r} is no debug level; give some of all, "
                     f"{', '.join(_NAMES)}, with =NUMBER where it takes one"
                 )
             else:
-                chosen[name] = int(number) if number else getattr(usual, name) or True
+                named[name] = int(number) if number else getattr(usual, name) or True
+        if "quarantine" in named:
+            beneath.pop("quarantine_bytes", None)
+        chosen = beneath | named
         return cls(**chosen)  # type: ignore[arg-type]  # checked by native()
 
     def native(self) -> CData:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -128,6 +129,14 @@ def test_quarantine_keeps_blocks_from_coming_round_again():
         assert len(set(seen)) == 4
         assert pool.stats().quarantined_blocks == 3
         assert pool.stats().live_blocks == 0
+
+
+@pytest.mark.parametrize(("block_size", "waiting"), [(64, 16), (4096, 8), (16384, 2), (1 << 20, 1)])
+def test_what_waits_by_default_stays_in_the_first_cache(block_size, waiting):
+    with SlabPool(block_size, 32, debug=True) as pool:
+        for _ in range(20):
+            pool.acquire().release()
+        assert pool.stats().quarantined_blocks == waiting
 
 
 def test_quarantined_blocks_are_given_up_before_the_pool_is_exhausted(make_pool):
@@ -260,7 +269,9 @@ def test_the_environment_chooses(monkeypatch):
     assert Debug.from_text("") == Debug()
     assert Debug.from_text("all") == Debug.everything()
     assert Debug.from_text("poison, history=3") == Debug(poison=True, history=3)
-    assert Debug.from_text("all,quarantine=5").quarantine == 5
+    five = replace(Debug.everything(), quarantine=5, quarantine_bytes=0)
+    assert Debug.from_text("all,quarantine=5") == five
+    assert Debug.from_text("quarantine_bytes=999,quarantine=64,all").quarantine_bytes == 999
     assert Debug.from_text("history").history == Debug.everything().history
     for wrong in ("poisson", "history=many", "history=999", "all=1"):
         with pytest.raises(PoolValueError):

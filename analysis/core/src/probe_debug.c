@@ -7,8 +7,12 @@
 enum { PAIRS = 16000, BLOCK_BYTES = 4096 };
 
 /* What debug=True chooses in Python. */
-static const pp_debug_config levels = {
-    .canaries = 1, .poison = 1, .quarantine_count = 16, .shuffle = 1, .history = 8};
+static const pp_debug_config levels = {.canaries = 1,
+                                       .poison = 1,
+                                       .quarantine_count = 16,
+                                       .quarantine_bytes = 32768,
+                                       .shuffle = 1,
+                                       .history = 8};
 
 /* Acquired, written to, released; `bytes` of each block are written. */
 static pp_status run_pairs(pp_pool *pool, size_t bytes)

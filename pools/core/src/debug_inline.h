@@ -212,7 +212,7 @@ static inline void pp_quarantine_let_go(pp_debug *d)
 static inline bool pp_quarantine_over(const pp_debug *d)
 {
     return d->count > d->config.quarantine_count ||
-           (d->config.quarantine_bytes && d->waiting_bytes > d->config.quarantine_bytes);
+           (d->config.quarantine_bytes && d->waiting_bytes > d->config.quarantine_bytes && d->count > 1);
 }
 
 /* A block that is released for the strategy, retained, and not pinned by the program: it begins to wait. */

@@ -32,6 +32,16 @@ static pp_status refuse(const pp_pool *pool, const pp_debug_config *config)
     return PP_OK;
 }
 
+/* Where all blocks are of one size, a number of bytes is a number of blocks, which a release has less to do with. */
+static void count_quarantine(pp_debug_config *config, const pp_pool *pool)
+{
+    if (!pool->fixed_size || !config->quarantine_bytes || !config->quarantine_count) return;
+    size_t blocks = config->quarantine_bytes / pool->max_bytes;
+    if (blocks < 1) blocks = 1;
+    if (config->quarantine_count > blocks) config->quarantine_count = (uint32_t)blocks;
+    config->quarantine_bytes = 0;
+}
+
 /* Everything but the layer's place on the pool. */
 static pp_status furnish(pp_debug *d)
 {
@@ -86,6 +96,7 @@ pp_status pp_pool_debug(pp_pool *pool, const pp_debug_config *config)
     memset(d, 0, sizeof *d);
     d->pool = pool;
     d->config = *config;
+    count_quarantine(&d->config, pool);
     pp_lock_init(&d->lock);
     status = furnish(d);
     if (status == PP_OK) status = pp_layer_push(pool, PP_LAYER_DEBUG, &d->layer);

@@ -25,7 +25,13 @@ static const struct {
     {"quarantine", {.quarantine_count = 16}},
     {"shuffle", {.shuffle = 1}},
     {"history", {.history = 8}},
-    {"all of them", {.canaries = 1, .poison = 1, .quarantine_count = 16, .shuffle = 1, .history = 8}},
+    {"all of them",
+     {.canaries = 1,
+      .poison = 1,
+      .quarantine_count = 16,
+      .quarantine_bytes = 32768,
+      .shuffle = 1,
+      .history = 8}},
 };
 
 static pp_pool *make(int slab, const pp_debug_config *config)

@@ -292,6 +292,18 @@ static void released_blocks_wait_their_turn(void)
     pp_pool_destroy(pool);
 }
 
+static void one_block_waits_whatever_its_size(void)
+{
+    EACH_STRATEGY(s)
+    {
+        pp_pool *pool = debugged(s, (pp_debug_config){.quarantine_count = 10, .quarantine_bytes = 1});
+        for (int i = 0; i < 4; i++) pp_pool_release(pool, acquired(pool, BLOCK, 0).handle);
+        CHECK_EQ(stats_of(pool).quarantined_blocks, 1);
+        sound(pool);
+        pp_pool_destroy(pool);
+    }
+}
+
 static void nothing_is_refused_because_it_waits(void)
 {
     EACH_STRATEGY(s)
@@ -527,6 +539,7 @@ int main(void)
     RUN(a_kernel_that_writes_too_far_is_found_at_the_last_unpin);
     RUN(what_trim_finds_is_told_by_the_next_call);
     RUN(released_blocks_wait_their_turn);
+    RUN(one_block_waits_whatever_its_size);
     RUN(nothing_is_refused_because_it_waits);
     RUN(the_order_is_random_and_the_seeds);
     RUN(the_history_tells_the_last_operations);

@@ -40,11 +40,11 @@ typedef struct pp_debug_config {
                                   PP_POISON_DEFAULT_BYTES, SIZE_MAX for all of it */
     uint32_t quarantine_count; /* released blocks that wait at most, up to PP_QUARANTINE_MAX; 0: none do */
     uint32_t shuffle;          /* 1: in random order, by `seed` */
-    size_t quarantine_bytes;   /* and their bytes at most; 0: no bound */
-    uint64_t seed;             /* of shuffle */
-    uint64_t guard_seed;       /* of the sample of guards */
-    uint32_t guards;           /* 0: none; N: one acquire in N on average gets a guarded block; 1: all do */
-    uint32_t history;          /* operations kept per block, up to PP_DEBUG_HISTORY_MAX */
+    size_t quarantine_bytes; /* and their bytes at most, but one block waits whatever its size; 0: no bound */
+    uint64_t seed;           /* of shuffle */
+    uint64_t guard_seed;     /* of the sample of guards */
+    uint32_t guards;         /* 0: none; N: one acquire in N on average gets a guarded block; 1: all do */
+    uint32_t history;        /* operations kept per block, up to PP_DEBUG_HISTORY_MAX */
 } pp_debug_config;
 
 typedef enum pp_debug_kind {
