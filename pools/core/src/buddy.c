@@ -341,8 +341,9 @@ static inline pp_status acquire_one(buddy *b, size_t bytes, uint32_t tag, pp_blo
     return PP_LIKELY(status == PP_OK) ? PP_OK : pp_note_failure(&b->base, bytes, tag, status);
 }
 
-pp_status pp_buddy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+pp_status pp_buddy_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out)
 {
+    pp_pool *pool = context;
     buddy *b = buddy_of(pool);
     pp_status status = pp_enter(pool);
     if (PP_UNLIKELY(status != PP_OK)) return status;

@@ -154,7 +154,7 @@ void pp_buddy_touch(buddy *b, uint32_t unit, uint32_t end);
 void pp_buddy_limit_shelves(buddy *b);
 
 /* buddy.c and the other files: as pp_pool_ops has them. */
-pp_status pp_buddy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
+pp_status pp_buddy_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out);
 size_t pp_buddy_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
                              pp_status *why);
 pp_status pp_buddy_release(pp_pool *pool, pp_handle handle);

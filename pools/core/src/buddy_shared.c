@@ -87,8 +87,9 @@ static size_t shared_acquire_many(pp_pool *pool, size_t count, size_t bytes, uin
     return done;
 }
 
-static pp_status shared_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+static pp_status shared_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out)
 {
+    pp_pool *pool = context;
     buddy *b = buddy_of(pool);
     pp_status status = pp_buddy_refuse(b, bytes);
     if (PP_UNLIKELY(status != PP_OK)) return status;
@@ -151,8 +152,9 @@ static pp_status shared_release(pp_pool *pool, pp_handle handle)
     return pp_racks_release(buddy_of(pool)->racks, pool, handle, give_quickly, give_locked);
 }
 
-static pp_status shared_give_back(pp_pool *pool, pp_handle handle)
+static pp_status shared_give_back(void *context, pp_handle handle)
 {
+    pp_pool *pool = context;
     pp_status status = shared_release(pool, handle);
     pp_came_back(pool);
     return status;

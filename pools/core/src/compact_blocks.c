@@ -216,8 +216,9 @@ size_t pp_compact_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32
     return done;
 }
 
-pp_status pp_compact_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+pp_status pp_compact_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out)
 {
+    pp_pool *pool = context;
     pp_status status;
     pp_compact_acquire_many(pool, 1, bytes, tag, out, &status);
     return status;

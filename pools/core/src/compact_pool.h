@@ -192,7 +192,7 @@ uint32_t pp_gaps_bin(uint32_t length);
 
 /* ---- compact_blocks.c: the calls of pool.h about blocks -------------------------------- */
 
-pp_status pp_compact_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
+pp_status pp_compact_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out);
 size_t pp_compact_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
                                pp_status *why);
 pp_status pp_compact_release(pp_pool *pool, pp_handle handle);

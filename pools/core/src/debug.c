@@ -120,8 +120,9 @@ static PP_SLOW pp_status acquire_outside(pp_debug *d, size_t bytes, uint32_t tag
     return status;
 }
 
-pp_status pp_debug_layer_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+pp_status pp_debug_layer_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out)
 {
+    pp_pool *pool = context;
     pp_debug *d = pp_debug_of(pool);
     if (PP_UNLIKELY(!pp_debug_enter(d))) return acquire_outside(d, bytes, tag, out);
     pp_status status = acquire_inside(d, bytes, tag, out);

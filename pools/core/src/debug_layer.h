@@ -311,7 +311,7 @@ pp_status pp_debug_release_away(pp_debug *d, pp_handle handle);
 /* Ends the ownership of a block whose record says AWAY. Inside. */
 void pp_debug_end(pp_debug *d, pp_side *side, pp_record *r, pp_handle handle);
 
-pp_status pp_debug_layer_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
+pp_status pp_debug_layer_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out);
 size_t pp_debug_layer_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
                                    pp_status *why);
 pp_status pp_debug_layer_release(pp_pool *pool, pp_handle handle);

@@ -211,8 +211,9 @@ static PP_FAST bool acquire_usually(pp_debug *d, slab *s, size_t bytes, uint32_t
     return true;
 }
 
-static pp_status usual_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+static pp_status usual_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out)
 {
+    pp_pool *pool = context;
     pp_debug *d = pp_debug_of(pool);
     if (PP_UNLIKELY(pp_enter(pool) != PP_OK)) return pp_debug_layer_acquire(pool, bytes, tag, out);
     bool acquired = acquire_usually(d, slab_of(pool), bytes, tag, out);
@@ -301,8 +302,9 @@ static pp_status usual_release(pp_pool *pool, pp_handle handle)
     return PP_LIKELY(released) ? PP_OK : pp_debug_layer_release(pool, handle);
 }
 
-static pp_status usual_give_back(pp_pool *pool, pp_handle handle)
+static pp_status usual_give_back(void *context, pp_handle handle)
 {
+    pp_pool *pool = context;
     pp_debug *d = pp_debug_of(pool);
     if (PP_UNLIKELY(pp_enter(pool) != PP_OK)) return pp_release_and_tell(pool, handle);
     bool released = release_usually(d, slab_of(pool), handle);

@@ -195,8 +195,9 @@ static pp_status acquire_locked(malloc_pool *m, size_t bytes, uint32_t tag, pp_b
     return PP_OK;
 }
 
-static pp_status malloc_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+static pp_status malloc_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out)
 {
+    pp_pool *pool = context;
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
     status = acquire_locked(malloc_pool_of(pool), bytes, tag, out);

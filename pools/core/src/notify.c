@@ -49,8 +49,9 @@ pp_status pp_notify_all(pp_pool *pool)
     return PP_OK;
 }
 
-pp_status pp_release_and_tell(pp_pool *pool, pp_handle handle)
+pp_status pp_release_and_tell(void *context, pp_handle handle)
 {
+    pp_pool *pool = context;
     pp_status status = pool->ops->release(pool, handle);
     pp_came_back(pool);
     return status;

@@ -58,7 +58,7 @@ static inline pp_status pp_came_back_well(pp_pool *pool)
 }
 
 /* `give_back` of a table that has no shorter way: its `release`, then pp_came_back(). */
-pp_status pp_release_and_tell(pp_pool *pool, pp_handle handle);
+pp_status pp_release_and_tell(void *context, pp_handle handle);
 
 /* After a call that moved blocks, when it holds no lock any more: what its callback released may have come back. */
 static inline void pp_came_back_in_callback(pp_pool *pool)

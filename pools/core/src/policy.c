@@ -268,8 +268,9 @@ static inline pp_status acquire_short(policy *p, size_t bytes, uint32_t tag, pp_
     return status;
 }
 
-pp_status pp_policy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+pp_status pp_policy_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out)
 {
+    pp_pool *pool = context;
     policy *p = policy_of(pool);
     pp_status status = PP_STOPPED;
     if (p->counts) {

@@ -125,7 +125,7 @@ static inline bool pp_policy_mine(const policy *p) { return p->pool->shared || p
 /* Tries to serve what is lacking of a request, once; the status is in the request as well. */
 pp_status pp_policy_attempt(policy *p, pp_request *request);
 
-pp_status pp_policy_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
+pp_status pp_policy_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out);
 size_t pp_policy_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
                               pp_status *why);
 pp_status pp_policy_release(pp_pool *pool, pp_handle handle);

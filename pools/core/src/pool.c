@@ -61,7 +61,8 @@ void pp_pool_finish(pp_pool *pool)
 
 pp_status pp_layer_push(pp_pool *pool, pp_layer_kind kind, pp_layer *layer)
 {
-    if (pp_read(&pool->acquired)) return PP_INVALID;
+    if (pp_read(&pool->acquired) || atomic_load_explicit(&pool->provided, memory_order_relaxed))
+        return PP_INVALID;
     for (int further = (int)kind; further < PP_LAYER_COUNT; further++)
         if (pool->layers[further]) return PP_INVALID;
     layer->ops = *pool->ops;
@@ -286,17 +287,10 @@ pp_status pp_pool_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max_ns, pp
 
 /* ---- provider --------------------------------------------------------------------------- */
 
-static pp_status provide(void *context, size_t bytes, uint32_t tag, pp_block *out)
-{
-    return pp_pool_acquire(context, bytes, tag, out);
-}
-
 static size_t provide_many(void *context, size_t count, size_t bytes, uint32_t tag, pp_block *out)
 {
     return pp_pool_acquire_many(context, count, bytes, tag, out, NULL);
 }
-
-static pp_status take_back(void *context, pp_handle handle) { return pp_pool_release(context, handle); }
 
 static size_t take_back_many(void *context, const pp_handle *handles, size_t count)
 {
@@ -321,13 +315,14 @@ static size_t granted(void *context, pp_handle handle)
 
 void pp_pool_provider(pp_pool *pool, pp_provider *out)
 {
+    atomic_store_explicit(&pool->provided, 1, memory_order_relaxed);
     *out = (pp_provider){
         .size = sizeof *out,
         .version = PP_PROVIDER_VERSION,
         .context = pool,
-        .acquire = provide,
+        .acquire = pool->ops->acquire,
         .acquire_many = provide_many,
-        .release = take_back,
+        .release = pool->ops->give_back,
         .release_many = take_back_many,
         .pin = hold,
         .unpin = let_go,

@@ -69,12 +69,13 @@ struct pp_pool {
     uint32_t padding;      /* bytes that the debug layer adds to each request, and nobody asked for */
     uint32_t owner_thread; /* debug_slab.c: the owner's number, or 0 where it is not known */
     struct pp_layer *layers[PP_LAYER_COUNT];
-    uint8_t frozen, orphan;  /* fork.h */
-    uint8_t huge;            /* pp_memory_huge */
-    uint32_t telling;        /* notify.h: threads that call those who wait now */
-    _Atomic uintptr_t mover; /* pp_system_self() of the thread that is inside an on-move callback */
-    _Atomic uint8_t untold;  /* notify.h: memory came back in there */
-    _Atomic uint8_t emptied; /* idle.h: what a compaction has emptied is still to be given back */
+    uint8_t frozen, orphan;   /* fork.h */
+    uint8_t huge;             /* pp_memory_huge */
+    uint32_t telling;         /* notify.h: threads that call those who wait now */
+    _Atomic uintptr_t mover;  /* pp_system_self() of the thread that is inside an on-move callback */
+    _Atomic uint8_t provided; /* somebody has the functions of `ops` as they are: no layer comes any more */
+    _Atomic uint8_t untold;   /* notify.h: memory came back in there */
+    _Atomic uint8_t emptied;  /* idle.h: what a compaction has emptied is still to be given back */
     struct pp_notice *notices, *spare_notices;
     struct pp_idle *idle;             /* idle.h; NULL where idle memory stays */
     struct pp_registered *registered; /* region.h; NULL where nothing is */

@@ -176,8 +176,9 @@ static pp_status sizeclass_release(pp_pool *pool, pp_handle handle)
     return release_slowly(pool, handle);
 }
 
-static pp_status sizeclass_give_back(pp_pool *pool, pp_handle handle)
+static pp_status sizeclass_give_back(void *context, pp_handle handle)
 {
+    pp_pool *pool = context;
     sizeclass *s = sizeclass_of(pool);
     bool quick = pp_enters_freely(pool) && !pool->watched_end && !pp_home_any(&s->remote_head);
     if (PP_LIKELY(quick && release_plain(s, handle))) return pp_came_back_well(pool);
@@ -277,8 +278,9 @@ static PP_SLOW pp_status acquire_slowly(pp_pool *pool, size_t bytes, uint32_t ta
 }
 
 /* Serves what needs nothing but a block from a cache and calls nothing; the rest goes the slow way. */
-static pp_status sizeclass_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+static pp_status sizeclass_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out)
 {
+    pp_pool *pool = context;
     sizeclass *s = sizeclass_of(pool);
     if (PP_UNLIKELY(!pp_enters_freely(pool) || bytes - 1 >= s->quick_limit || (tag | pool->watched)))
         return acquire_slowly(pool, bytes, tag, out);

@@ -142,8 +142,9 @@ pp_status pp_slab_release(pp_pool *pool, pp_handle handle)
     return pool->retains ? release_retained(pool, handle) : release_slowly(pool, handle);
 }
 
-pp_status pp_slab_give_back(pp_pool *pool, pp_handle handle)
+pp_status pp_slab_give_back(void *context, pp_handle handle)
 {
+    pp_pool *pool = context;
     if (PP_LIKELY(release_plain(pool, handle))) return pp_came_back_well(pool);
     if (!pp_owned_by_caller(pool)) return pp_slab_send_home_and_tell(slab_of(pool), handle);
     return pp_release_and_tell(pool, handle);
@@ -297,8 +298,9 @@ static PP_SLOW pp_status acquire_slowly(pp_pool *pool, size_t bytes, uint32_t ta
 }
 
 /* The way of almost every acquire. It calls nothing, so it saves no registers; the rest goes the slow way. */
-pp_status pp_slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+pp_status pp_slab_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out)
 {
+    pp_pool *pool = context;
     slab *s = slab_of(pool);
     pp_slots *slots = &s->slots;
     uint32_t top; /* not looked at before it is known that nobody else is inside */

@@ -105,11 +105,11 @@ static inline bool pp_slab_owned(slab *s, pp_handle handle)
 }
 
 /* slab.c: as pp_pool_ops has them, for one owner. */
-pp_status pp_slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
+pp_status pp_slab_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out);
 size_t pp_slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
                             pp_status *why);
 pp_status pp_slab_release(pp_pool *pool, pp_handle handle);
-pp_status pp_slab_give_back(pp_pool *pool, pp_handle handle);
+pp_status pp_slab_give_back(void *context, pp_handle handle);
 size_t pp_slab_release_many(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why);
 pp_status pp_slab_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
 pp_status pp_slab_pin(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data);
@@ -142,7 +142,7 @@ void pp_shared_slab_levels(const slab *s, pp_stats *out);
 /* No more live than there are: others go on while their counters are read one after the other. */
 void pp_slab_bound_levels(const slab *s, pp_stats *out);
 
-pp_status pp_shared_slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
+pp_status pp_shared_slab_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out);
 size_t pp_shared_slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
                                    pp_status *why);
 pp_status pp_shared_slab_release(pp_pool *pool, pp_handle handle);

@@ -189,8 +189,9 @@ size_t pp_shared_slab_acquire_many(pp_pool *pool, size_t count, size_t bytes, ui
     return done;
 }
 
-pp_status pp_shared_slab_acquire(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out)
+pp_status pp_shared_slab_acquire(void *context, size_t bytes, uint32_t tag, pp_block *out)
 {
+    pp_pool *pool = context;
     pp_status status;
     pp_shared_slab_acquire_many(pool, 1, bytes, tag, out, &status);
     return status;

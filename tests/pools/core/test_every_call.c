@@ -246,6 +246,22 @@ static void be_closed(pp_pool *pool)
 
 static void a_closed_pool_takes_back_and_gives_nothing(void) { for_each_pool(be_closed); }
 
+/* A table has the pool's functions as they were: a layer that came later would not see what goes by it. */
+static void be_provided(pp_pool *pool)
+{
+    pp_provider provider;
+    pp_block block = {0};
+    pp_pool_provider(pool, &provider);
+    CHECK_EQ(pp_pool_debug(pool, &(pp_debug_config){.history = 1}), PP_INVALID);
+    CHECK_EQ(pp_pool_set_policy(pool, &(pp_policy_config){.hard_limit = 1 << 30}), PP_INVALID);
+    CHECK_EQ(provider.acquire(provider.context, 10, 0, &block), PP_OK);
+    CHECK_EQ(provider.release(provider.context, block.handle), PP_OK);
+    CHECK_EQ(provider.release(provider.context, block.handle), PP_DOUBLE_RELEASE);
+    CHECK(sound(pool));
+}
+
+static void no_layer_comes_after_a_provider(void) { for_each_pool(be_provided); }
+
 /* ---- sizes, tags, names ------------------------------------------------------------------------------ */
 
 static void be_asked_oddly(pp_pool *pool)
@@ -349,6 +365,7 @@ int main(void)
     RUN(other_threads_may_release_and_else_what_is_shared);
     RUN(a_pool_can_be_adopted);
     RUN(a_closed_pool_takes_back_and_gives_nothing);
+    RUN(no_layer_comes_after_a_provider);
     RUN(odd_questions_get_answers);
     RUN(a_pool_is_traced_from_the_middle_of_its_life);
     RUN(every_pool_provides);

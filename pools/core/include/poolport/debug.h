@@ -88,8 +88,8 @@ typedef void (*pp_debug_report_fn)(void *context, const pp_debug_fault *fault);
 
 PP_BEGIN_DECLS
 
-/* Adds the levels to a pool that has served no block and has no policy yet. PP_INVALID: it has, a field is
- * outside its range, a slab was created without pp_pool_config.canaries, or it
+/* Adds the levels to a pool that has served no block, has given no provider's table and has no policy yet.
+ * PP_INVALID: it has, a field is outside its range, a slab was created without pp_pool_config.canaries, or it
  * keeps objects in its blocks and is to be poisoned; PP_UNSUPPORTED: guards for a
  * strategy that moves its blocks; PP_NO_MEMORY.
  *

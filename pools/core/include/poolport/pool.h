@@ -81,12 +81,14 @@ typedef int (*pp_walk_fn)(void *context, const pp_block_info *info);
  * pp_pool_ functions of the same name below. */
 typedef struct pp_pool_ops {
     const char *strategy; /* "slab" */
-    pp_status (*acquire)(pp_pool *pool, size_t bytes, uint32_t tag, pp_block *out);
+    /* `context` is the pool: a provider's table has this very function (provider.h), and no detour to it. */
+    pp_status (*acquire)(void *context, size_t bytes, uint32_t tag, pp_block *out);
     size_t (*acquire_many)(pp_pool *pool, size_t count, size_t bytes, uint32_t tag, pp_block *out,
                            pp_status *why);
     pp_status (*release)(pp_pool *pool, pp_handle handle);
-    /* As `release`, then tells those who wait for memory: what pp_pool_release() calls, in one step. Never NULL. */
-    pp_status (*give_back)(pp_pool *pool, pp_handle handle);
+    /* As `release`, then tells those who wait for memory: what pp_pool_release() calls, in one step, and a provider's
+     * `release`. Never NULL. */
+    pp_status (*give_back)(void *context, pp_handle handle);
     size_t (*release_many)(pp_pool *pool, const pp_handle *handles, size_t count, pp_status *why);
     pp_status (*resize)(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *out);
     pp_status (*pin)(pp_pool *pool, pp_handle handle, pp_pin_kind kind, void **data);
@@ -207,7 +209,9 @@ int pp_pool_may_wait(const pp_pool *pool);
 const char *pp_pool_name(const pp_pool *pool);
 const char *pp_pool_strategy(const pp_pool *pool);
 
-/* Fills `*out` with a table whose context is the pool. Valid until the pool is destroyed. */
+/* Fills `*out` with a table whose context is the pool. Valid until the pool is destroyed. After debug levels and a
+ * policy were chosen: its functions are those of the pool as it is now, so that both refuse a pool that has
+ * given one (PP_INVALID). Any thread. */
 void pp_pool_provider(pp_pool *pool, pp_provider *out);
 
 /* ---- tags --------------------------------------------------------------------- */
