@@ -137,9 +137,17 @@ typedef enum pp_watch {
     PP_WATCH_CLOSED = 8 /* for good: the fast paths look at nothing else to see that the pool is closed */
 } pp_watch;
 
+/* After the change. The change and what `slow_down` writes are sequentially consistent, and so are, the other way round,
+ * the owner's opening of a fast path and its look at the reasons: one of the two finds what the other did. */
+static inline void pp_slow_down(pp_pool *pool)
+{
+    if (pool->ops->slow_down) pool->ops->slow_down(pool);
+}
+
 static inline void pp_watch_for(pp_pool *pool, pp_watch why)
 {
-    atomic_fetch_or_explicit(&pool->watched, (uint8_t)why, memory_order_relaxed);
+    atomic_fetch_or(&pool->watched, (uint8_t)why);
+    pp_slow_down(pool);
 }
 
 /* Any thread; whether it was open. */
@@ -165,13 +173,15 @@ typedef enum pp_end { PP_END_WATCHED = 1, PP_END_TRUSTED = 2 } pp_end;
 static inline void pp_watch_end(pp_pool *pool, bool watched)
 {
     pool->watched_end = (uint8_t)((pool->watched_end & PP_END_TRUSTED) | (watched ? PP_END_WATCHED : 0));
+    if (watched) pp_slow_down(pool);
 }
 
 /* A pool inside of another one, which it serves: has its reasons. */
 static inline void pp_watch_as(pp_pool *inner, const pp_pool *pool)
 {
     uint8_t why = atomic_load_explicit(&((pp_pool *)pool)->watched, memory_order_relaxed);
-    atomic_store_explicit(&inner->watched, why, memory_order_relaxed);
+    atomic_store(&inner->watched, why);
+    if (why) pp_slow_down(inner);
 }
 
 /* The time to remember as a block's birth; 0 where ages are not kept. */

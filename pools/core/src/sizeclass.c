@@ -116,27 +116,19 @@ void pp_sc_end_ownership(sizeclass *s, uint32_t index)
     pp_sc_shut(s, index);
 }
 
-/* &s->table.classes[number], computed once: left to itself the compiler does so for each member. */
-static inline pp_class *class_at(sizeclass *s, size_t number)
-{
-    pp_class *class = (pp_class *)s + number;
-    PP_OPAQUE(class);
-    return class + offsetof(sizeclass, table.classes) / sizeof *class;
-}
-
-PP_STATIC_ASSERT(offsetof(sizeclass, table.classes) % sizeof(pp_class) == 0, "class_at() relies on it");
-
-/* The one way a plain block goes back; false where the handle is not that of one. */
-static PP_FAST bool release_plain(sizeclass *s, pp_handle handle)
+/* The one way a plain block goes back; false where the handle is not that of one, or its index not below `end`. */
+static PP_FAST bool release_plain(sizeclass *s, pp_handle handle, uint32_t end)
 {
     uint32_t index = pp_handle_index(handle);
-    if (PP_UNLIKELY(index >= s->places)) return false;
-    uint64_t requested = pp_sc_word(s, index) - (handle - index); /* if it is the word of that owner */
-    if (PP_UNLIKELY(requested - 1 >= PP_SLOT_REQUESTED)) return false;
+    if (PP_UNLIKELY(index >= end)) return false;
+    _Atomic uint64_t *sum = &s->sums[index];
+    uint64_t requested = pp_sc_plain_request(atomic_load_explicit(sum, memory_order_relaxed), handle);
+    if (PP_UNLIKELY(!pp_sc_is_request(requested))) return false;
     pp_handle next = handle + PP_STAMP_STEP;
     if (PP_UNLIKELY(!(next & PP_SLOT_GENERATION))) return false; /* generations begin again */
     const pp_span *span = pp_sc_span(s, index);
-    pp_class *class = class_at(s, span->class_number);
+    pp_class *class = pp_sc_class_at(s, span->class_at);
+    PP_OPAQUE(class); /* or else its address is computed anew for each member */
     pp_entry *top = pp_sc_top(class);
     if (PP_UNLIKELY(top == class->end)) return false;
     char *address = span->base + index % PP_SPAN_BLOCKS * class->stride; /* in 32 bits: within a run */
@@ -144,16 +136,44 @@ static PP_FAST bool release_plain(sizeclass *s, pp_handle handle)
     PP_SC_CLOSE_MEMORY(s, index);
     *++top = (pp_entry){next, address};
     pp_sc_set_top(class, top);
-    pp_sc_set_word(s, index, next - index);
+    atomic_store_explicit(sum, next, memory_order_relaxed);
     pp_sc_note_release(s, requested, class->charge);
     return true;
+}
+
+static uint32_t known_places(sizeclass *s)
+{
+    return atomic_load_explicit(&s->records, memory_order_relaxed) << PP_SPAN_SHIFT;
+}
+
+void pp_sc_slow_down(pp_pool *pool)
+{
+    sizeclass *s = sizeclass_of(pool);
+    atomic_store(&s->quick_bytes, 0);
+    atomic_store(&s->quick_indexes, 0);
+}
+
+void pp_sc_speed_up(sizeclass *s)
+{
+    pp_pool *pool = &s->base;
+    if (s->shared) return;
+    if (!s->labelled && !atomic_load_explicit(&pool->watched, memory_order_relaxed) &&
+        atomic_load_explicit(&s->quick_bytes, memory_order_relaxed) != s->most_quick_bytes) {
+        atomic_store(&s->quick_bytes, s->most_quick_bytes);
+        if (atomic_load(&pool->watched)) atomic_store(&s->quick_bytes, 0);
+    }
+    if (!pool->watched_end && !pp_home_any(&s->remote_head) &&
+        atomic_load_explicit(&s->quick_indexes, memory_order_relaxed) != known_places(s)) {
+        atomic_store(&s->quick_indexes, known_places(s));
+        if (atomic_load(&s->remote_head)) atomic_store(&s->quick_indexes, 0);
+    }
 }
 
 /* Every other way: pinned, moved, on a run of its own, into a full cache, traced, or wrong. */
 static pp_status release_one(sizeclass *s, pp_handle handle)
 {
     bool held = !pp_home_any(&s->remote_head) || pp_sc_held(s, handle);
-    if (held && !s->base.watched_end && release_plain(s, handle)) return PP_OK;
+    if (held && !s->base.watched_end && release_plain(s, handle, known_places(s))) return PP_OK;
     if (!pp_sc_owned(s, handle)) return pp_note_misuse(&s->base, pp_sc_diagnose(s, handle));
     pp_sc_end_ownership(s, pp_handle_index(handle));
     return PP_OK;
@@ -164,24 +184,29 @@ static PP_SLOW pp_status release_slowly(pp_pool *pool, pp_handle handle)
     sizeclass *s = sizeclass_of(pool);
     if (pp_enter(pool) != PP_OK) return pp_note_misuse(pool, pp_sc_release_remote(s, handle));
     pp_status status = release_one(s, handle);
+    pp_sc_speed_up(s);
     pp_leave(pool);
     return status;
 }
 
-static pp_status sizeclass_release(pp_pool *pool, pp_handle handle)
+/* Looks at as little as it can: whether the caller is the owner, and whether the index is below one that is 0 wherever
+ * anything else would have to be looked at. */
+static PP_FAST bool release_quickly(pp_pool *pool, pp_handle handle)
 {
     sizeclass *s = sizeclass_of(pool);
-    bool quick = pp_enters_freely(pool) && !pool->watched_end && !pp_home_any(&s->remote_head);
-    if (PP_LIKELY(quick && release_plain(s, handle))) return PP_OK;
-    return release_slowly(pool, handle);
+    return PP_LIKELY(pp_enters_freely(pool)) &&
+           release_plain(s, handle, atomic_load_explicit(&s->quick_indexes, memory_order_relaxed));
+}
+
+static pp_status sizeclass_release(pp_pool *pool, pp_handle handle)
+{
+    return PP_LIKELY(release_quickly(pool, handle)) ? PP_OK : release_slowly(pool, handle);
 }
 
 static pp_status sizeclass_give_back(void *context, pp_handle handle)
 {
     pp_pool *pool = context;
-    sizeclass *s = sizeclass_of(pool);
-    bool quick = pp_enters_freely(pool) && !pool->watched_end && !pp_home_any(&s->remote_head);
-    if (PP_LIKELY(quick && release_plain(s, handle))) return pp_came_back_well(pool);
+    if (PP_LIKELY(release_quickly(pool, handle))) return pp_came_back_well(pool);
     return pp_release_and_tell(pool, handle);
 }
 
@@ -210,7 +235,7 @@ static size_t sizeclass_release_many(pp_pool *pool, const pp_handle *handles, si
 static void label(sizeclass *s, uint32_t index, uint32_t tag, uint32_t site)
 {
     s->labelled = true;
-    s->quick_limit = 0;
+    atomic_store_explicit(&s->quick_bytes, 0, memory_order_relaxed);
     if (tag) atomic_store_explicit(&s->tags_used, true, memory_order_relaxed);
     if (site) atomic_store_explicit(&s->pins_used, true, memory_order_relaxed);
     if (s->shared) atomic_store_explicit(&s->shared->labelled, true, memory_order_relaxed);
@@ -240,7 +265,7 @@ static inline void open_place(sizeclass *s, pp_handle handle, char *address, uin
     out->size = stride;
     out->handle = handle;
     pp_memory_open(address, stride);
-    pp_sc_set_word(s, pp_handle_index(handle), handle - pp_handle_index(handle) + bytes);
+    pp_sc_set_sum(s, pp_handle_index(handle), handle + bytes);
     pp_sc_note_acquire(s, bytes, charge);
 }
 
@@ -273,6 +298,7 @@ static PP_SLOW pp_status acquire_slowly(pp_pool *pool, size_t bytes, uint32_t ta
     if (status != PP_OK) return status;
     status = pp_sc_refuse(s, bytes);
     if (status == PP_OK) status = acquire_one(s, bytes, tag, out);
+    pp_sc_speed_up(s);
     pp_leave(pool);
     return status;
 }
@@ -282,9 +308,11 @@ static pp_status sizeclass_acquire(void *context, size_t bytes, uint32_t tag, pp
 {
     pp_pool *pool = context;
     sizeclass *s = sizeclass_of(pool);
-    if (PP_UNLIKELY(!pp_enters_freely(pool) || bytes - 1 >= s->quick_limit || (tag | pool->watched)))
+    if (PP_UNLIKELY(!pp_enters_freely(pool) || tag ||
+                    bytes - 1 >= atomic_load_explicit(&s->quick_bytes, memory_order_relaxed)))
         return acquire_slowly(pool, bytes, tag, out);
-    pp_class *class = class_at(s, s->table.small[(bytes - 1) / PP_SMALL_STEP]);
+    pp_class *class = pp_sc_class_at(s, s->table.small[(bytes - 1) / PP_SMALL_STEP]);
+    PP_OPAQUE(class);
     const pp_entry *top = pp_sc_top(class);
     pp_handle handle = top->handle;
     if (PP_UNLIKELY(handle == 0)) return acquire_slowly(pool, bytes, tag, out);
@@ -432,6 +460,7 @@ static const pp_pool_ops sizeclass_ops = {
     .range = pp_sc_range,
     .demand = pp_sc_demand,
     .reclaim = pp_sc_reclaim,
+    .slow_down = pp_sc_slow_down,
 };
 
 /* The most records that can ever be in use: each size of group has at most one group for each page and one
@@ -443,7 +472,8 @@ static uint64_t records_needed(const pp_class_table *table, uint64_t pages)
         for (uint64_t size = 1; size <= PP_GROUP_MAX; size *= 2)
             if (table->classes[number].group > size / 2 && table->classes[number].group <= size)
                 sizes |= size;
-    return sizes * (pages + 1) + 2 * PP_GROUP_MAX; /* a set of powers of two is their sum */
+    uint64_t records = sizes * (pages + 1) + 2 * PP_GROUP_MAX; /* a set of powers of two is their sum */
+    return records < PP_SIZECLASS_RECORDS_MAX ? records : PP_SIZECLASS_RECORDS_MAX;
 }
 
 static pp_status furnish(sizeclass *s, const pp_pool_config *config, uint32_t pages)
@@ -483,8 +513,8 @@ pp_status pp_sizeclass_create(const pp_sizeclass_config *config, pp_pool **out)
         return status;
     }
     s->base.max_bytes = s->limit_bytes = limit;
-    s->quick_limit = limit < s->table.top ? limit : s->table.top;
-    if (s->quick_limit > PP_SMALL_BYTES) s->quick_limit = PP_SMALL_BYTES;
+    s->most_quick_bytes = limit < s->table.top ? limit : s->table.top;
+    if (s->most_quick_bytes > PP_SMALL_BYTES) s->most_quick_bytes = PP_SMALL_BYTES;
     s->huge = config->pool.huge_pages && !config->pool.memory;
     size_t page = pp_system_page_bytes();
     status = furnish(s, &config->pool, (uint32_t)(((capacity + page - 1) & ~(page - 1)) >> PP_RUN_SHIFT));
@@ -495,6 +525,7 @@ pp_status pp_sizeclass_create(const pp_sizeclass_config *config, pp_pool **out)
         return status;
     }
     atomic_store_explicit(&s->records, 1, memory_order_relaxed); /* record 0 is nobody's */
+    pp_sc_speed_up(s);
     *out = &s->base;
     return PP_OK;
 }

@@ -64,7 +64,7 @@ static pp_status visit_free(uint64_t offset, uint64_t end, pp_walk_fn visit, voi
 static pp_status visit_group(const sizeclass *s, uint32_t first, uint64_t end, uint64_t now_ns,
                              pp_walk_fn visit, void *context)
 {
-    uint32_t group = s->spans[first].group;
+    uint32_t group = pp_sc_group(s, &s->spans[first]);
     uint64_t offset = 0;
     for (uint32_t number = first; number < first + group; number++)
         for (uint32_t block = 0; block < s->spans[number].blocks; block++) {
@@ -204,7 +204,7 @@ void pp_sizeclass_map_of(const pp_pool *pool, pp_sizeclass_map *out)
 {
     const sizeclass *s = (const sizeclass *)pool;
     *out = (pp_sizeclass_map){
-        .words = (const uint64_t *)s->slots,
+        .sums = (const uint64_t *)s->sums,
         .records = (const pp_sizeclass_record *)s->spans,
         .known = (const uint32_t *)&s->records,
     };

@@ -68,7 +68,7 @@ static pp_status check_span(const sizeclass *s, uint32_t number, struct census *
     if (bits & ~pp_sc_all(span)) return fault_at(fault, number, "span number: a bit without a block is set");
     if (span->listed != (bits != 0))
         return fault_at(fault, number, "span number: listed, though full, or not listed");
-    if (bits == pp_sc_all(span) && span->group == 1)
+    if (bits == pp_sc_all(span) && pp_sc_group(s, span) == 1)
         return fault_at(fault, number, "span number: empty, and its run was not given back");
     census->listed += span->listed;
     for (uint32_t block = 0; block < span->blocks; block++)
@@ -85,22 +85,23 @@ static pp_status check_group(const sizeclass *s, uint32_t page, struct census *c
     uint32_t records = atomic_load_explicit(&((sizeclass *)s)->records, memory_order_relaxed);
     if (first == 0 || first >= records || !span->base || pp_sc_page(s, span) != page)
         return fault_at(fault, page, "page: its tag names a span that is elsewhere");
-    bool run = span->class_number == PP_CLASS_RUN;
-    if (!run && (span->class_number >= s->table.count ||
-                 s->table.classes[span->class_number].stride != pp_sc_stride(span)))
+    bool run = pp_sc_is_run(span);
+    uint32_t class = pp_sc_class_number(span), group;
+    if (!run && (class >= s->table.count || s->table.classes[class].stride != pp_sc_stride(span)))
         return fault_at(fault, first, "span number: its blocks are not of its class's size");
+    group = pp_sc_group(s, span);
     *pages = pp_sc_run_pages(s, span);
     if (s->runs.tags[page + *pages - 1] != first)
         return fault_at(fault, page, "page: the run ends with another tag than it begins");
-    for (uint32_t number = first; number < first + span->group; number++) {
+    for (uint32_t number = first; number < first + group; number++) {
         blocks += s->spans[number].blocks;
         if (s->spans[number].base !=
             span->base + (size_t)(number - first) * PP_SPAN_BLOCKS * pp_sc_stride(span))
             return fault_at(fault, number, "span number: its first block is elsewhere");
         if (check_span(s, number, census, fault) != PP_OK) return PP_CORRUPT;
     }
-    uint32_t most = run ? 1 : s->table.classes[span->class_number].blocks;
-    if (blocks > most || (blocks < most && span->group > 1))
+    uint32_t most = run ? 1 : s->table.classes[class].blocks;
+    if (blocks > most || (blocks < most && group > 1))
         return fault_at(fault, first, "span number: its run has another number of blocks than its class's");
     census->tails += ((uint64_t)*pages << PP_RUN_SHIFT) - (uint64_t)blocks * pp_sc_stride(span);
     return PP_OK;
@@ -140,7 +141,7 @@ static pp_status check_entries(const pp_pool *pool, uint32_t number, const pp_en
         uint32_t place = pp_handle_index(entries[i].handle);
         const pp_span *span = pp_sc_span(s, place);
         bool bit = (pp_sc_free(span) >> (place % PP_SPAN_BLOCKS)) & 1;
-        if (!span->base || span->class_number != number || bit ||
+        if (!span->base || pp_sc_class_number(span) != number || bit ||
             pp_sc_state(pp_sc_word(s, place)) != PP_BLOCK_FREE)
             return fault_at(fault, place, "block index: in the cache, and not a free block of its class");
         if (entries[i].address != pp_sc_address(s, place))
@@ -172,7 +173,8 @@ static pp_status check_lists(const sizeclass *s, struct census *census, pp_fault
         cached += pp_sc_cached(class);
         if (check_cache(s, number, fault) != PP_OK) return PP_CORRUPT;
         for (uint32_t at = class->head; at; prev = at, at = s->spans[at].next, listed++)
-            if (s->spans[at].prev != prev || s->spans[at].class_number != number || !s->spans[at].listed)
+            if (s->spans[at].prev != prev || pp_sc_class_number(&s->spans[at]) != number ||
+                !s->spans[at].listed)
                 return fault_at(fault, at, "span number: badly linked in its class's list");
         if (class->tail != prev) return fault_at(fault, number, "class: its list ends elsewhere");
     }

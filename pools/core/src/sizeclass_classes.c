@@ -97,7 +97,8 @@ static uint8_t first_at_least(const pp_class_table *table, size_t bytes)
 static void index_sizes(pp_class_table *table)
 {
     for (uint32_t step = 0; step < PP_SMALL_BYTES / PP_SMALL_STEP; step++)
-        table->small[step] = first_at_least(table, (size_t)(step + 1) * PP_SMALL_STEP);
+        table->small[step] =
+            (uint16_t)(first_at_least(table, (size_t)(step + 1) * PP_SMALL_STEP) * sizeof(pp_class));
     for (uint32_t bucket = 0; bucket < PP_LARGE_BUCKETS; bucket++) {
         uint32_t order = PP_LARGE_ORDER + bucket / 16;
         size_t smallest = ((size_t)(16 + bucket % 16) << (order - 4)) + 1;
@@ -137,6 +138,7 @@ pp_status pp_classes_init(pp_class_table *table, const pp_sizeclass_config *conf
         pp_classes_end(table);
         return status;
     }
+    table->classes[PP_CLASS_RUN].group = 1;
     index_sizes(table);
     return PP_OK;
 }

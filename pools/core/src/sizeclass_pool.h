@@ -19,7 +19,7 @@
  *   handle index  =  span number << 6 | block number        one shift gives the record
  *   address       =  record's base + block number * stride
  *
- * A block is described by one word, slots[index], outside the block:
+ * A block is described by one word outside of it:
  *
  *     63     56 55                32 31   28 27                      0
  *    +---------+--------------------+---------+------------------------+
@@ -30,7 +30,10 @@
  * handle is proven with one load and one compare: the word less the handle's stamp is what was requested, or
  * else more than anybody may request or nothing. And opening or shutting a block is one store; the word of a
  * free block is its stamp alone. The word of a number never used is 0: free, generation 0, and the pool's id
- * comes with its first owner. What few programs need (tags, pins, ages, stamps of remote releases) lies in
+ * comes with its first owner. What is stored is the word plus the index, sums[index]: the sum of the handle and of what
+ * was requested, or the next owner's handle alone. So the fast paths take no word apart: release subtracts the handle
+ * and has what was requested. (A sum with a carry is no less unique; 0 stays the mark of a number never used.)
+ *   What few programs need (tags, pins, ages, stamps of remote releases) lies in
  * arrays of its own, of which no page is touched until it is needed.
  *
  * Classes below 64 bytes would fill only a part of a page with 64 blocks: there, up to eight
@@ -63,10 +66,9 @@ typedef struct pp_span {
     char *base;              /* of block 0; NULL while the record is unused */
     _Atomic uint32_t stride; /* bytes from block to block, and granted by each */
     uint32_t next, prev;     /* in the class's list; in the list of unused records; 0 ends */
-    uint8_t class_number;
-    uint8_t blocks; /* 1 to 64 */
-    bool listed;    /* in its class's list of spans with free blocks */
-    uint8_t group;  /* records on the same run, this one included */
+    uint16_t class_at;       /* where its class is in the table's classes[], in bytes */
+    uint8_t blocks;          /* 1 to 64 */
+    bool listed;             /* in its class's list of spans with free blocks */
 } pp_span;
 
 PP_STATIC_ASSERT(sizeof(pp_span) == 32, "two records to a cache line");
@@ -90,10 +92,15 @@ PP_STATIC_ASSERT(sizeof(pp_class) == 64, "one cache line");
 /* Keeps record numbers below 2^26, so that an index has 32 bits. */
 #define PP_SIZECLASS_CAPACITY_MAX ((size_t)1 << 34)
 
+/* And below this, so that no handle with the index of a known record is within PP_SLOT_REQUESTED of 2^64: to a sum
+ * of 0 it would look as if so much less than nothing had been requested. */
+#define PP_SIZECLASS_RECORDS_MAX (UINT32_C(0xf0000000) >> PP_SPAN_SHIFT)
+
 enum { PP_SMALL_BYTES = 8192, PP_SMALL_STEP = 8, PP_LARGE_ORDER = 13, PP_LARGE_BUCKETS = 15 * 16 };
 
 typedef struct pp_class_table {
-    uint8_t small[PP_SMALL_BYTES / PP_SMALL_STEP]; /* class of sizes up to 8 KiB */
+    uint16_t small[PP_SMALL_BYTES /
+                   PP_SMALL_STEP];   /* sizes up to 8 KiB: where the class is in classes[], in bytes */
     uint8_t large[PP_LARGE_BUCKETS]; /* class of the smallest size of a sixteenth of a doubling */
     uint32_t count;
     uint32_t top; /* the largest class, in bytes */
@@ -122,15 +129,19 @@ PP_STATIC_ASSERT(PP_SIZECLASS_CAPACITY_MAX / PP_ROOM_UNIT <= UINT64_C(1) << 31, 
 
 typedef struct sizeclass {
     pp_pool base;
+    /* a cache line that is hardly ever written, since releasing threads read it */
     uint64_t stamp_key; /* the pool's part of every handle */
     pp_span *spans;
-    _Atomic uint64_t *slots;
+    _Atomic uint64_t *sums;
     char *memory;
     _Atomic uint32_t records; /* numbers below it were in use at some time */
-    uint32_t places;          /* and indexes below this one; nobody but the owner looks at it */
-    size_t quick_limit;       /* the largest request that the fast path serves; 0 from the first label on */
-    size_t limit_bytes;       /* the largest request */
-    pp_counter room;          /* below the peaks; see PP_ROOM_BORROWED */
+    _Atomic uint32_t
+        quick_indexes; /* indexes below it are released the quick way; 0: none is, see pp_sc_speed_up() */
+    _Atomic size_t quick_bytes; /* the largest request that is served the quick way; 0: none is */
+    size_t most_quick_bytes;    /* and ever will be */
+    size_t limit_bytes;         /* the largest request */
+
+    pp_counter room; /* below the peaks; see PP_ROOM_BORROWED */
     pp_counter peak_granted_bytes;
     pp_counter withheld_bytes, withheld_blocks; /* homes of moved blocks */
     uint64_t announced_bytes;                   /* of tables, that the trace was told of */
@@ -175,14 +186,26 @@ enum { PP_SLOT_STATE_SHIFT = 28 };
 #define PP_HANDLE_STAMP UINT64_C(0xffffffff00000000)
 #define PP_STAMP_STEP (UINT64_C(1) << 32) /* from one generation to the next */
 
+static inline uint64_t pp_sc_sum(const sizeclass *s, uint32_t index)
+{
+    return atomic_load_explicit(&s->sums[index], memory_order_relaxed);
+}
+
+static inline void pp_sc_set_sum(sizeclass *s, uint32_t index, uint64_t sum)
+{
+    atomic_store_explicit(&s->sums[index], sum, memory_order_relaxed);
+}
+
+static inline uint64_t pp_sc_word_of(uint64_t sum, uint32_t index) { return sum ? sum - index : 0; }
+
 static inline uint64_t pp_sc_word(const sizeclass *s, uint32_t index)
 {
-    return atomic_load_explicit(&s->slots[index], memory_order_relaxed);
+    return pp_sc_word_of(pp_sc_sum(s, index), index);
 }
 
 static inline void pp_sc_set_word(sizeclass *s, uint32_t index, uint64_t word)
 {
-    atomic_store_explicit(&s->slots[index], word, memory_order_relaxed);
+    pp_sc_set_sum(s, index, word + index);
 }
 
 static inline uint64_t pp_sc_requested(uint64_t word) { return word & PP_SLOT_REQUESTED; }
@@ -194,6 +217,10 @@ static inline uint32_t pp_sc_state(uint64_t word)
 
 /* Is it the word of an owned block that is neither pinned nor moved? */
 static inline bool pp_sc_plain(uint64_t word) { return (uint32_t)word - 1 < (uint32_t)PP_SLOT_REQUESTED; }
+
+/* The same of a sum and the owner's handle: what the owner requested; otherwise 0, or more than anybody may request. */
+static inline uint64_t pp_sc_plain_request(uint64_t sum, pp_handle handle) { return sum - handle; }
+static inline bool pp_sc_is_request(uint64_t requested) { return requested - 1 < PP_SLOT_REQUESTED; }
 
 /* The word of a free block, whose word was `word` when it had an owner. */
 static inline uint64_t pp_sc_next_stamp(uint64_t word)
@@ -252,6 +279,25 @@ pp_status pp_sc_diagnose(const sizeclass *s, pp_handle handle);
 static inline pp_span *pp_sc_span(const sizeclass *s, uint32_t index)
 {
     return &s->spans[index >> PP_SPAN_SHIFT];
+}
+
+static inline uint32_t pp_sc_class_number(const pp_span *span) { return span->class_at / sizeof(pp_class); }
+
+static inline bool pp_sc_is_run(const pp_span *span)
+{
+    return span->class_at == PP_CLASS_RUN * sizeof(pp_class);
+}
+
+/* Of a small request's or a span's class_at; a run's is the class whose cache is always full. */
+static inline pp_class *pp_sc_class_at(sizeclass *s, size_t at)
+{
+    return (pp_class *)(void *)((char *)s->table.classes + at);
+}
+
+/* Records on the run that a span is on, its own included. */
+static inline uint32_t pp_sc_group(const sizeclass *s, const pp_span *span)
+{
+    return s->table.classes[pp_sc_class_number(span)].group;
 }
 
 static inline uint32_t pp_sc_stride(const pp_span *span)
@@ -347,7 +393,8 @@ void pp_classes_end(pp_class_table *table);
 /* The class for a request of at least 1 byte, or PP_CLASS_RUN. */
 static inline uint32_t pp_class_of(const pp_class_table *table, size_t bytes)
 {
-    if (PP_LIKELY(bytes <= PP_SMALL_BYTES)) return table->small[(bytes - 1) / PP_SMALL_STEP];
+    if (PP_LIKELY(bytes <= PP_SMALL_BYTES))
+        return table->small[(bytes - 1) / PP_SMALL_STEP] / sizeof(pp_class);
     if (PP_UNLIKELY(bytes > table->top)) return PP_CLASS_RUN;
     uint32_t order = 31 - (uint32_t)__builtin_clz((uint32_t)bytes - 1);
     uint32_t number =
@@ -429,11 +476,11 @@ static inline void pp_sc_push(sizeclass *s, pp_class *class, pp_entry entry)
 static inline void pp_sc_give_place(sizeclass *s, uint32_t place)
 {
     pp_span *span = pp_sc_span(s, place);
-    if (PP_UNLIKELY(span->class_number == PP_CLASS_RUN)) {
+    if (PP_UNLIKELY(pp_sc_is_run(span))) {
         pp_sc_close_run(s, span);
         return;
     }
-    pp_sc_push(s, &s->table.classes[span->class_number],
+    pp_sc_push(s, pp_sc_class_at(s, span->class_at),
                (pp_entry){pp_sc_handle(s, place), pp_sc_address(s, place)});
 }
 
@@ -472,6 +519,12 @@ static inline bool pp_sc_held(sizeclass *s, pp_handle handle)
 
 /* Corrects statistics for blocks on their way home. Any thread. */
 void pp_sc_add_pending(const sizeclass *s, pp_stats *out);
+
+/* Opens the quick ways that nothing forbids any more: acquiring while nothing is watched and no block was ever
+ * labelled, releasing while no end is watched and nothing is on its way home. Others shut them by `slow_down`, after
+ * there is a reason. Owner, inside the pool; nothing in a shared one. */
+void pp_sc_speed_up(sizeclass *s);
+void pp_sc_slow_down(pp_pool *pool);
 
 /* ---- the table's functions that live elsewhere ------------------------------------------------------ */
 

@@ -90,7 +90,7 @@ uint64_t pp_sc_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, u
         pages = free ? tag & PP_RUN_LENGTH : pp_sc_run_pages(s, &s->spans[tag]);
         if (free)
             reclaim_run(s, page, pages, &b);
-        else if (pages > 1 && s->spans[tag].class_number != PP_CLASS_RUN)
+        else if (pages > 1 && !pp_sc_is_run(&s->spans[tag]))
             reclaim_span(s, tag, &b);
     }
     *more = page < frontier || b.freed >= b.max;

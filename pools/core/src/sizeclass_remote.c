@@ -1,6 +1,13 @@
 /* sizeclass_remote.c - way_home.h for the size classes; a span is some of its groups.
  *
- * A span cannot go back to the runs while a block of it is on its way home: that block is not free yet. */
+ * A span cannot go back to the runs while a block of it is on its way home: that block is not free yet.
+ *
+ * The owner's quick release does not look for blocks on their way, which may be the very block that it is called with:
+ * whoever sends one shuts that way, and the owner opens it when it has taken all of them home.
+ *   No way stays open beside a block that has arrived. The sender pushes the group and then looks whether the way is
+ * open; the owner opens the way and then looks whether there is a group, and shuts it again. All four are sequentially
+ * consistent: if the sender found the way shut before the owner opened it, the owner finds the group. Who finds
+ * its group on the list already leaves this to the one who pushed or will push it. */
 #include "layer.h"
 #include "sizeclass_pool.h"
 
@@ -11,9 +18,11 @@ static pp_status diagnose(const void *table, pp_handle handle) { return pp_sc_di
 pp_status pp_sc_release_remote(sizeclass *s, pp_handle handle)
 {
     pp_status status = pp_home_send(&s->home, &s->remote_head, s, handle, known, owned, diagnose);
-    if (status == PP_OK && !atomic_load_explicit(&s->remote_used, memory_order_relaxed))
+    if (status != PP_OK) return status;
+    if (!atomic_load_explicit(&s->remote_used, memory_order_relaxed))
         atomic_store_explicit(&s->remote_used, true, memory_order_relaxed);
-    return status;
+    if (atomic_load(&s->quick_indexes)) atomic_store(&s->quick_indexes, 0);
+    return PP_OK;
 }
 
 static bool take_home(void *context, pp_handle handle)
@@ -30,9 +39,10 @@ size_t pp_sc_drain(sizeclass *s)
 {
     size_t refused;
     size_t drained =
-        pp_home_drain(&s->home, &s->remote_head, s->slots, sizeof *s->slots, take_home, s, &refused);
+        pp_home_drain(&s->home, &s->remote_head, s->sums, sizeof *s->sums, take_home, s, &refused);
     while (PP_UNLIKELY(refused)) /* GCOVR_EXCL_BR_LINE: releases that raced with the owner's own */
         refused--, pp_note_misuse(&s->base, PP_DOUBLE_RELEASE); /* GCOVR_EXCL_LINE: the same */
+    pp_sc_speed_up(s);
     return drained;
 }
 

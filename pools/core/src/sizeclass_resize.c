@@ -125,7 +125,7 @@ pp_status pp_sc_resize_inside(sizeclass *s, pp_handle handle, size_t bytes, pp_b
     bool held = pp_sc_state(pp_sc_word(s, index)) == PP_BLOCK_OWNED_IN_FLIGHT && pp_sc_pinned(s, index);
     pp_span *span = pp_sc_span(s, place);
     pp_status status;
-    if (span->class_number == PP_CLASS_RUN)
+    if (pp_sc_is_run(span))
         status = resize_run(s, index, span, bytes, held);
     else if (bytes <= pp_sc_stride(span))
         status = in_place(s, index, bytes, pp_sc_stride(span));

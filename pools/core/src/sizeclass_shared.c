@@ -50,8 +50,7 @@ static inline void take_one(sizeclass *s, pp_rack_magazine *m, pp_rack *rack, co
     pp_memory_open(top->address, rack->stride);
     if (PP_UNLIKELY(labelled)) pp_sc_set_tag(s, pp_handle_index(handle), tag);
     /* Last of what concerns the block: from here on somebody may release it who guesses its handle. */
-    atomic_store_explicit(&s->slots[pp_handle_index(handle)], (handle & PP_HANDLE_STAMP) | bytes,
-                          memory_order_release);
+    atomic_store_explicit(&s->sums[pp_handle_index(handle)], handle + bytes, memory_order_release);
     pp_rack_pop(m, rack, bytes);
 }
 
@@ -110,11 +109,11 @@ static pp_status shared_acquire(void *context, size_t bytes, uint32_t tag, pp_bl
 static pp_status hold(sizeclass *s, pp_handle handle)
 {
     if (PP_LIKELY(pp_sc_known(s, handle))) {
-        _Atomic uint64_t *slot = &s->slots[pp_handle_index(handle)];
-        uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
-        while ((word ^ handle) >> 32 == 0 && pp_sc_requested(word))
+        uint32_t index = pp_handle_index(handle);
+        uint64_t sum = atomic_load_explicit(&s->sums[index], memory_order_acquire), word;
+        while (word = pp_sc_word_of(sum, index), (word ^ handle) >> 32 == 0 && pp_sc_requested(word))
             if (word & PP_SLOT_IN_FLIGHT ||
-                atomic_compare_exchange_weak_explicit(slot, &word, word | PP_SLOT_IN_FLIGHT,
+                atomic_compare_exchange_weak_explicit(&s->sums[index], &sum, sum + PP_SLOT_IN_FLIGHT,
                                                       memory_order_acq_rel, memory_order_acquire))
                 return PP_OK;
     }
@@ -125,7 +124,8 @@ static pp_status hold(sizeclass *s, pp_handle handle)
 static void hold_no_longer(sizeclass *s, uint32_t index)
 {
     if (pp_sc_pinned(s, index)) return;
-    atomic_store_explicit(&s->slots[index], pp_sc_word(s, index) & ~PP_SLOT_IN_FLIGHT, memory_order_release);
+    uint64_t word = pp_sc_word(s, index) & ~PP_SLOT_IN_FLIGHT;
+    atomic_store_explicit(&s->sums[index], word + index, memory_order_release);
 }
 
 /* ---- release -------------------------------------------------------------------------------------------------- */
@@ -147,22 +147,23 @@ static PP_FAST bool give_quickly(pp_pool *pool, pp_rack_magazine *m, pp_handle h
     pp_racks *racks = &s->shared->racks;
     uint32_t index = pp_handle_index(handle);
     if (PP_UNLIKELY(!pp_sc_known(s, handle) || s->base.watched_end)) return false;
-    uint64_t word = pp_sc_word(s, index), next;
+    pp_handle next = pp_sc_next_stamp(handle) | index;
+    uint64_t sum = pp_sc_sum(s, index), requested;
     do { /* again where it was resized meanwhile */
-        if (PP_UNLIKELY((word ^ handle) >> 32 || !pp_sc_plain(word))) return false;
-        next = pp_sc_next_stamp(word);
+        requested = pp_sc_plain_request(sum, handle);
+        if (PP_UNLIKELY(!pp_sc_is_request(requested))) return false;
     } while (PP_UNLIKELY(!atomic_compare_exchange_strong_explicit(
-        &s->slots[index], &word, next, memory_order_acq_rel, memory_order_relaxed)));
+        &s->sums[index], &sum, next, memory_order_acq_rel, memory_order_relaxed)));
     const pp_span *span = pp_sc_span(s, index);
-    uint32_t number = span->class_number;
+    uint32_t number = pp_sc_class_number(span);
     PP_SC_CLOSE_MEMORY(s, index);
     if (PP_UNLIKELY(number == PP_CLASS_RUN || !pp_rack_is(racks, &m->racks[number]))) {
-        give_claimed(s, m, index, (uint32_t)word);
+        give_claimed(s, m, index, requested);
         return true;
     }
     char *address = span->base + (size_t)(index % PP_SPAN_BLOCKS) * m->racks[number].stride;
     PP_WILL_WRITE(address); /* its next owner will, and soon */
-    pp_rack_push(racks, m, number, (pp_entry){next | index, address}, (uint32_t)word);
+    pp_rack_push(racks, m, number, (pp_entry){next, address}, (uint32_t)requested);
     return true;
 }
 

@@ -35,7 +35,7 @@ static size_t list_per_record(sizeclass *s, struct table tables[PER_RECORD_MAX])
 {
     size_t count = 0;
     tables[count++] = (struct table){(void **)&s->spans, sizeof(pp_span), NULL};
-    tables[count++] = (struct table){(void **)&s->slots, 8 * PP_SPAN_BLOCKS, NULL};
+    tables[count++] = (struct table){(void **)&s->sums, 8 * PP_SPAN_BLOCKS, NULL};
     tables[count++] = (struct table){(void **)&s->home.links, 4 * (PP_SPAN_BLOCKS / PP_HOME_GROUP), NULL};
     tables[count++] = (struct table){(void **)&s->discarded, 8, NULL};
     tables[count++] = (struct table){(void **)&s->home.claims, 4 * PP_SPAN_BLOCKS, &s->remote_used};
@@ -137,7 +137,7 @@ static uint32_t take_records(sizeclass *s, uint32_t group, pp_status *why)
         s->unused[0] = known;
     }
     atomic_store_explicit(&s->records, first + size, memory_order_release);
-    s->places = (first + size) << PP_SPAN_SHIFT;
+    pp_sc_speed_up(s); /* to the new ones as well */
     return first;
 }
 
@@ -191,7 +191,8 @@ uint32_t pp_sc_take_run(sizeclass *s, uint32_t pages, pp_status *why)
 
 uint32_t pp_sc_run_pages(const sizeclass *s, const pp_span *span)
 {
-    if (span->group > 1) return s->table.classes[span->class_number].pages;
+    const pp_class *class = &s->table.classes[pp_sc_class_number(span)];
+    if (class->group > 1) return class->pages;
     uint64_t bytes = (uint64_t)span->blocks * pp_sc_stride(span);
     return (uint32_t)((bytes + PP_SIZECLASS_PAGE_BYTES - 1) >> PP_RUN_SHIFT);
 }
@@ -200,7 +201,7 @@ uint32_t pp_sc_run_pages(const sizeclass *s, const pp_span *span)
 
 static void list_span(sizeclass *s, pp_span *span)
 {
-    pp_class *class = &s->table.classes[span->class_number];
+    pp_class *class = pp_sc_class_at(s, span->class_at);
     uint32_t number = (uint32_t)(span - s->spans);
     span->next = 0;
     span->prev = class->tail;
@@ -214,7 +215,7 @@ static void list_span(sizeclass *s, pp_span *span)
 
 static void unlist_span(sizeclass *s, pp_span *span)
 {
-    pp_class *class = &s->table.classes[span->class_number];
+    pp_class *class = pp_sc_class_at(s, span->class_at);
     if (span->next)
         s->spans[span->next].prev = span->prev;
     else
@@ -238,10 +239,9 @@ static void furnish(sizeclass *s, uint32_t first, uint32_t number, uint32_t stri
         uint32_t mine = blocks < PP_SPAN_BLOCKS ? blocks : PP_SPAN_BLOCKS;
         span->base = s->memory + ((size_t)page << PP_RUN_SHIFT) + (size_t)i * PP_SPAN_BLOCKS * stride;
         atomic_store_explicit(&span->stride, stride, memory_order_relaxed);
-        span->class_number = (uint8_t)number;
+        span->class_at = (uint16_t)(number * sizeof(pp_class));
         span->blocks = (uint8_t)mine;
         span->listed = false;
-        span->group = (uint8_t)group;
         pp_sc_set_free(span, pp_sc_all(span));
         s->discarded[first + i] = 0;
         blocks -= mine;
@@ -350,7 +350,7 @@ pp_status pp_sc_refill(sizeclass *s, uint32_t number)
 /* Gives the run of an empty span back, unless another record of its group is in use. */
 static bool close_span(sizeclass *s, pp_span *span)
 {
-    const pp_class *class = &s->table.classes[span->class_number];
+    const pp_class *class = pp_sc_class_at(s, span->class_at);
     uint32_t number = (uint32_t)(span - s->spans);
     uint32_t first = number & ~((1u << group_order(class->group)) - 1);
     for (uint32_t i = 0; i < class->group; i++)

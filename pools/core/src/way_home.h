@@ -33,7 +33,8 @@
  *   perhaps for nothing: the owner may have found the claim already, and then finds none in the group.
  *   Memory order: the claim's CAS is a release and the owner's look at it an acquire, so what the
  *   releaser did to the block happens before the owner hands it out again; the push is
- *   release, the take acquire, so links[] is seen.
+ *   release, the take acquire, so links[] is seen. (It is sequentially consistent for those who tell the owner by
+ *   something else as well: sizeclass_remote.c.)
  *
  * The records say who owns what, and their lines are the owner's, who writes them all the time: each that a
  * releaser reads is fetched from the owner's processor, and then by the owner back. They are most of
@@ -171,7 +172,7 @@ static inline void pp_home_push(const pp_way_home *home, pp_home_head *head, con
     do {
         atomic_store_explicit(&home->links[chain->last - 1], next ? next : PP_HOME_LAST,
                               memory_order_relaxed);
-    } while (!atomic_compare_exchange_weak_explicit(head, &next, chain->first, memory_order_release,
+    } while (!atomic_compare_exchange_weak_explicit(head, &next, chain->first, memory_order_seq_cst,
                                                     memory_order_relaxed));
 }
 

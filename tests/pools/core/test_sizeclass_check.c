@@ -61,12 +61,13 @@ static void finds_what_is_wrong_with_a_block(void)
     uint32_t owned = index_of(small[0]), moved = index_of(small[1]), pinned = index_of(small[2]);
     pp_span *span = pp_sc_span(s, owned);
     uint64_t word = pp_sc_word(s, owned);
-    BROKEN(s->slots[owned], word | UINT64_C(4) << PP_SLOT_STATE_SHIFT, "unknown state");
-    BROKEN(s->slots[owned], word | UINT64_C(1) << 60, "unknown state");
+    BROKEN(s->sums[owned], (word | UINT64_C(4) << PP_SLOT_STATE_SHIFT) + owned, "unknown state");
+    BROKEN(s->sums[owned], (word | UINT64_C(1) << 60) + owned, "unknown state");
     BROKEN(span->free, pp_sc_free(span) | UINT64_C(1) << (owned % 64), "though its span says free");
-    BROKEN(s->slots[owned], pp_sc_reworded(word, 8, 0), "more than a stamp");
-    BROKEN(s->slots[owned], pp_sc_reworded(word, PP_BLOCK_OWNED, 5000), "more requested than granted");
-    BROKEN(s->slots[owned], pp_sc_reworded(word, PP_BLOCK_OWNED_IN_FLIGHT, 100), "state and pins disagree");
+    BROKEN(s->sums[owned], pp_sc_reworded(word, 8, 0) + owned, "more than a stamp");
+    BROKEN(s->sums[owned], pp_sc_reworded(word, PP_BLOCK_OWNED, 5000) + owned, "more requested than granted");
+    BROKEN(s->sums[owned], pp_sc_reworded(word, PP_BLOCK_OWNED_IN_FLIGHT, 100) + owned,
+           "state and pins disagree");
     BROKEN(s->pins[pinned].pins[PP_PIN_USER], 0, "state and pins disagree");
     BROKEN(s->partners[moved], owned, "its host does not point back");
 }
@@ -75,6 +76,7 @@ static void finds_what_is_wrong_with_a_span(void)
 {
     pp_span *span = pp_sc_span(s, index_of(small[0])), *run = pp_sc_span(s, index_of(large));
     pp_span *group = pp_sc_span(s, index_of(tiny));
+    pp_class *class = pp_sc_class_at(s, group->class_at);
     uint32_t page = pp_sc_page(s, span), other = pp_sc_page(s, run);
     BROKEN(span->free, pp_sc_free(span) | UINT64_C(1) << 63, "a bit without a block");
     BROKEN(span->listed, !span->listed, "listed, though full, or not listed");
@@ -82,30 +84,31 @@ static void finds_what_is_wrong_with_a_span(void)
     BROKEN(s->runs.tags[page], 0, "names a span that is elsewhere");
     BROKEN(s->runs.tags[page], s->records, "names a span that is elsewhere");
     BROKEN(s->runs.tags[other + 9], 77, "ends with another tag");
-    BROKEN(span->class_number, 200, "not of its class's size");
+    BROKEN(span->class_at, 200 * sizeof(pp_class), "not of its class's size");
     BROKEN(span->stride, 48, "not of its class's size");
     BROKEN(group[1].base, group[1].base + 16, "its first block is elsewhere");
-    BROKEN(group->group, 3, "another number of blocks");
+    BROKEN(class->blocks, class->blocks + 1, "another number of blocks");
 }
 
 static void finds_an_empty_span_that_was_kept(void)
 {
     pp_span *span = pp_sc_span(s, index_of(small[0]));
     uint64_t was[64], bits = pp_sc_free(span);
+    uint32_t first = (uint32_t)(span - s->spans) << PP_SPAN_SHIFT;
     for (uint32_t i = 0; i < span->blocks; i++) {
-        was[i] = s->slots[(span - s->spans) * 64 + i];
-        s->slots[(span - s->spans) * 64 + i] &= PP_SLOT_GENERATION;
+        was[i] = pp_sc_word(s, first + i);
+        pp_sc_set_word(s, first + i, was[i] & PP_SLOT_GENERATION);
     }
     pp_sc_set_free(span, pp_sc_all(span));
     says("empty, and its run was not given back");
     pp_sc_set_free(span, bits);
-    for (uint32_t i = 0; i < span->blocks; i++) s->slots[(span - s->spans) * 64 + i] = was[i];
+    for (uint32_t i = 0; i < span->blocks; i++) pp_sc_set_word(s, first + i, was[i]);
     sound();
 }
 
 static void finds_what_is_wrong_with_a_class(void)
 {
-    uint32_t number = pp_sc_span(s, index_of(small[0]))->class_number;
+    uint32_t number = pp_sc_class_number(pp_sc_span(s, index_of(small[0])));
     pp_class *class = &s->table.classes[number], *groups = &s->table.classes[0];
     pp_entry *top = pp_sc_top(class);
     BROKEN(class->cache[0].handle, 1, "more blocks in its cache than fit");

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "system.h"
+#include "sizeclass_pool.h"
 #include "threads.h"
 
 static pp_pool *make_as(pp_sizeclass_config config)
@@ -277,6 +277,45 @@ static void a_release_by_two_threads_is_found_by_the_second(void)
     pp_pool_destroy(h.pool);
 }
 
+/* Whoever sends a block home shuts the owner's quick way to release, and what is watched both ways; they open again
+ * when the reason has gone. */
+static void quick_ways_shut_and_open_again(void)
+{
+    const char *path = "test_quick_ways.pptrace";
+    hand_over h = {.pool = make(), .count = 1};
+    const sizeclass *s = sizeclass_of(h.pool);
+    test_thread thread;
+    pp_trace *trace = NULL;
+    int os_error;
+    h.handles[0] = take(h.pool, 64).handle;
+    uint32_t indexes = s->quick_indexes;
+    CHECK(indexes > pp_handle_index(h.handles[0]));
+    test_thread_start(&thread, release_all, &h);
+    test_thread_join(thread);
+    CHECK_EQ(s->quick_indexes, 0);
+    CHECK_EQ(pp_pool_release(h.pool, take(h.pool, 64).handle), PP_OK);
+    CHECK_EQ(s->quick_indexes, 0); /* it is still on its way */
+    sound(h.pool);                 /* which takes it home */
+    CHECK_EQ(s->quick_indexes, indexes);
+
+    size_t bytes = s->quick_bytes;
+    CHECK(bytes >= 64);
+    CHECK_EQ(pp_trace_open(path, 1, 1 << 20, &trace, &os_error), PP_OK);
+    CHECK_EQ(pp_pool_trace(h.pool, trace, NULL), PP_OK);
+    CHECK_EQ(s->quick_bytes, 0);
+    CHECK_EQ(pp_pool_release(h.pool, take(h.pool, 64).handle), PP_OK);
+    CHECK(s->quick_bytes == 0 && s->quick_indexes == 0);
+    CHECK_EQ(pp_pool_trace(h.pool, NULL, NULL), PP_OK);
+    CHECK_EQ(pp_pool_release(h.pool, take(h.pool, 64).handle), PP_OK);
+    CHECK(s->quick_bytes == bytes && s->quick_indexes == indexes);
+    CHECK_EQ(pp_trace_close(trace), PP_OK);
+    remove(path);
+
+    pp_pool_close(h.pool);
+    CHECK_EQ(s->quick_bytes, 0);
+    pp_pool_destroy(h.pool);
+}
+
 static void a_resize_notices_that_its_block_came_home(void)
 {
     static const size_t classes[] = {64, 128};
@@ -361,6 +400,7 @@ int main(void)
     RUN(releases_of_other_threads_come_home);
     RUN(other_threads_may_only_release);
     RUN(a_release_by_two_threads_is_found_by_the_second);
+    RUN(quick_ways_shut_and_open_again);
     RUN(a_resize_notices_that_its_block_came_home);
     RUN(a_shared_pool_serves_every_thread);
     RUN(a_trace_gets_every_event);

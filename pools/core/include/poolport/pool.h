@@ -113,6 +113,9 @@ typedef struct pp_pool_ops {
      * there is more to do, and then goes on from there. What a compaction has left to it goes first, whatever
      * `keep_bytes`. */
     uint64_t (*reclaim)(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, uint32_t *more);
+    /* What the fast paths would have to know has changed: the next acquire and the next release go the slow way, and find
+     * out. NULL: they look each time. Any thread. */
+    void (*slow_down)(pp_pool *pool);
     /* Around a fork: nothing is in the middle of a change from `freeze` to `thaw`. False where that could
      * not be had in time. NULL: the pool's lock is all. */
     uint32_t (*freeze)(pp_pool *pool, uint64_t deadline_ns);

@@ -34,7 +34,7 @@ typedef struct pp_sizeclass_record {
 
 /* How a handle becomes an address, for pp_sizeclass_peek(). */
 typedef struct pp_sizeclass_map {
-    const uint64_t *words;              /* of each block: generation, state, requested bytes */
+    const uint64_t *sums;               /* of each block: its owner's handle and the bytes requested */
     const pp_sizeclass_record *records; /* by index / 64 */
     const uint32_t *known;              /* records that were ever used */
 } pp_sizeclass_map;
@@ -67,9 +67,9 @@ static inline void *pp_sizeclass_peek(const pp_sizeclass_map *map, pp_handle han
     const pp_sizeclass_map m = *map; /* all of it at once, so that a loop loads it once */
     uint32_t index = pp_handle_index(handle);
     if (index / 64 >= *m.known) return NULL;
-    /* What is left of the word of an owned block: the bytes requested, in 28 bits, and above them whether it is
+    /* What is left of the sum of an owned block: the bytes requested, in 28 bits, and above them whether it is
      * pinned. Less one it has no other bits; nothing has all, a pin without an owner the bit below. */
-    uint64_t left = m.words[index] - handle + index - 1;
+    uint64_t left = m.sums[index] - handle - 1;
     if (left & UINT64_C(0xffffffffd0000000)) return NULL;
     const pp_sizeclass_record *record = &m.records[index / 64];
     return record->base + index % 64 * record->stride; /* in 32 bits: within a run */
