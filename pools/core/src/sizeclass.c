@@ -116,16 +116,15 @@ void pp_sc_end_ownership(sizeclass *s, uint32_t index)
     pp_sc_shut(s, index);
 }
 
-/* The one way a plain block goes back; false where the handle is not that of one, or its index not below `end`. */
-static PP_FAST bool release_plain(sizeclass *s, pp_handle handle, uint32_t end)
+/* The one way a plain block goes back, of a handle whose index is known; false where it is not that of one. */
+static PP_FAST bool release_plain(sizeclass *s, pp_handle handle)
 {
     uint32_t index = pp_handle_index(handle);
-    if (PP_UNLIKELY(index >= end)) return false;
     _Atomic uint64_t *sum = &s->sums[index];
     uint64_t requested = pp_sc_plain_request(atomic_load_explicit(sum, memory_order_relaxed), handle);
     if (PP_UNLIKELY(!pp_sc_is_request(requested))) return false;
     pp_handle next = handle + PP_STAMP_STEP;
-    if (PP_UNLIKELY(!(next & PP_SLOT_GENERATION))) return false; /* generations begin again */
+    if (PP_UNLIKELY(next >= s->handles_end)) return false; /* generations begin again */
     const pp_span *span = pp_sc_span(s, index);
     pp_class *class = pp_sc_class_at(s, span->class_at);
     PP_OPAQUE(class); /* or else its address is computed anew for each member */
@@ -173,7 +172,7 @@ void pp_sc_speed_up(sizeclass *s)
 static pp_status release_one(sizeclass *s, pp_handle handle)
 {
     bool held = !pp_home_any(&s->remote_head) || pp_sc_held(s, handle);
-    if (held && !s->base.watched_end && release_plain(s, handle, known_places(s))) return PP_OK;
+    if (held && !s->base.watched_end && pp_sc_known(s, handle) && release_plain(s, handle)) return PP_OK;
     if (!pp_sc_owned(s, handle)) return pp_note_misuse(&s->base, pp_sc_diagnose(s, handle));
     pp_sc_end_ownership(s, pp_handle_index(handle));
     return PP_OK;
@@ -195,7 +194,7 @@ static PP_FAST bool release_quickly(pp_pool *pool, pp_handle handle)
 {
     sizeclass *s = sizeclass_of(pool);
     return PP_LIKELY(pp_enters_freely(pool)) &&
-           release_plain(s, handle, atomic_load_explicit(&s->quick_indexes, memory_order_relaxed));
+           PP_LIKELY(PP_BELOW(pp_handle_index(handle), &s->quick_indexes)) && release_plain(s, handle);
 }
 
 static pp_status sizeclass_release(pp_pool *pool, pp_handle handle)
@@ -308,8 +307,7 @@ static pp_status sizeclass_acquire(void *context, size_t bytes, uint32_t tag, pp
 {
     pp_pool *pool = context;
     sizeclass *s = sizeclass_of(pool);
-    if (PP_UNLIKELY(!pp_enters_freely(pool) || tag ||
-                    bytes - 1 >= atomic_load_explicit(&s->quick_bytes, memory_order_relaxed)))
+    if (PP_UNLIKELY(!pp_enters_freely(pool) || tag || !PP_BELOW(bytes - 1, &s->quick_bytes)))
         return acquire_slowly(pool, bytes, tag, out);
     pp_class *class = pp_sc_class_at(s, s->table.small[(bytes - 1) / PP_SMALL_STEP]);
     PP_OPAQUE(class);
@@ -489,6 +487,7 @@ static pp_status furnish(sizeclass *s, const pp_pool_config *config, uint32_t pa
     if (status != PP_OK) return status;
     pp_runs_init(runs, s->memory, pages, runs->tags, runs->next, runs->prev);
     s->stamp_key = (uint64_t)pp_next_pool_id() << 56;
+    s->handles_end = s->stamp_key + (UINT64_C(1) << 56);
     s->home.pool_stamp = (uint32_t)(s->stamp_key >> 32);
     return PP_OK;
 }

@@ -138,8 +138,10 @@ typedef struct sizeclass {
     _Atomic uint32_t
         quick_indexes; /* indexes below it are released the quick way; 0: none is, see pp_sc_speed_up() */
     _Atomic size_t quick_bytes; /* the largest request that is served the quick way; 0: none is */
-    size_t most_quick_bytes;    /* and ever will be */
     size_t limit_bytes;         /* the largest request */
+    uint64_t handles_end;       /* above all handles of the pool, and not above the next pool's */
+
+    size_t most_quick_bytes; /* what quick_bytes is where it is not 0 */
 
     pp_counter room; /* below the peaks; see PP_ROOM_BORROWED */
     pp_counter peak_granted_bytes;
@@ -148,6 +150,7 @@ typedef struct sizeclass {
     pp_counter tail_bytes;                      /* of runs that the blocks on them do not fill */
     bool labelled;                              /* some block had a tag or a site */
     bool huge;
+    size_t dense_bytes; /* of the memory, from its start, are known to lie in huge pages */
     _Atomic bool pins_used, remote_used, tags_used, moves_used;
     pp_class_table table;
     pp_runs runs;

@@ -18,7 +18,13 @@
 
 #include <string.h>
 
-enum { LOOKED_AT = 4, FIRST_RECORDS = 64, GROW_BYTES_MIN = 1 << 20, LARGE_BYTES = 2048 };
+enum {
+    LOOKED_AT = 4,
+    FIRST_RECORDS = 64,
+    GROW_BYTES_MIN = 1 << 20,
+    HUGE_STEPS_FROM = 8 * PP_HUGE_BYTES,
+    LARGE_BYTES = 2048
+};
 
 /* ---- tables ----------------------------------------------------------------------------- */
 
@@ -156,15 +162,33 @@ static void drop_records(sizeclass *s, uint32_t first, uint32_t group)
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 
+/* How many pages more there are to be. Huge pages are got at the first touch where a step is one; but in a small pool the
+ * last of them would be a good part of its memory, and mostly empty. There the steps are shorter, ordinary
+ * pages are got, and a huge one takes the place of each 512 when the pool grows beyond them, and so has filled them. */
+static uint32_t step_from(const sizeclass *s, uint32_t grown, uint32_t lacking)
+{
+    bool small = s->base.huge == PP_HUGE_ASKED_FOR && grown < HUGE_STEPS_FROM >> PP_RUN_SHIFT;
+    size_t unit = s->huge && !small ? PP_HUGE_BYTES : GROW_BYTES_MIN;
+    uint32_t step = (uint32_t)(unit >> PP_RUN_SHIFT), more = grown / 8 > lacking ? grown / 8 : lacking;
+    return (grown + more + step - 1) / step * step - grown;
+}
+
+static void make_dense(sizeclass *s, size_t grown_bytes)
+{
+    size_t whole = grown_bytes & ~(size_t)(PP_HUGE_BYTES - 1);
+    if (s->base.huge != PP_HUGE_ASKED_FOR || whole <= s->dense_bytes) return;
+    pp_system_huge_pages_now(s->memory + s->dense_bytes, whole - s->dense_bytes);
+    s->dense_bytes = whole;
+}
+
 static pp_status grow(sizeclass *s, uint32_t lacking)
 {
     uint32_t grown = pp_runs_level(&s->runs.grown), max = s->runs.max;
     if (max > s->base.hard_limit >> PP_RUN_SHIFT) max = (uint32_t)(s->base.hard_limit >> PP_RUN_SHIFT);
     if (grown > max || lacking > max - grown) return PP_EXHAUSTED;
-    uint32_t step = (s->huge ? PP_HUGE_BYTES : GROW_BYTES_MIN) >> PP_RUN_SHIFT;
-    uint32_t more = grown / 8 > lacking ? grown / 8 : lacking;
-    more = (more + step - 1) / step * step;
+    uint32_t more = step_from(s, grown, lacking);
     if (more > max - grown) more = max - grown;
+    make_dense(s, (size_t)grown << PP_RUN_SHIFT);
     struct table tables[PER_PAGE];
     list_per_page(&s->runs, tables);
     size_t start = (size_t)grown << PP_RUN_SHIFT, bytes = (size_t)more << PP_RUN_SHIFT;

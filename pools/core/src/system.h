@@ -43,6 +43,10 @@ void pp_system_discard(void *address, size_t bytes);
 /* Asks for huge pages behind a range; 0 where the system has none to give for it. */
 int pp_system_huge_pages(void *address, size_t bytes);
 
+/* Puts huge pages behind a part of it that is in use, a multiple of their size, now: its contents are copied, which
+ * takes about half a millisecond for each. Where the system does so in its own time, if at all, nothing. */
+void pp_system_huge_pages_now(void *address, size_t bytes);
+
 /* Reserves a range at a multiple of `alignment`, a power of two, and backs all of it by huge pages at
  * once, where that is the only way to have them: it reads as zeros, and keeps its pages until it is
  * unreserved. NULL: the system does it by the call above, the user lacks the right, or too few

@@ -84,6 +84,20 @@ int pp_system_huge_pages(void *address, size_t bytes)
 #endif
 }
 
+#if defined(__linux__) && !defined(MADV_COLLAPSE)
+#define MADV_COLLAPSE 25 /* of Linux 6.1; earlier ones refuse it, and come to do it by themselves */
+#endif
+
+void pp_system_huge_pages_now(void *address, size_t bytes)
+{
+#ifdef MADV_COLLAPSE
+    madvise(address, bytes, MADV_COLLAPSE);
+#else
+    (void)address;
+    (void)bytes;
+#endif
+}
+
 void *pp_system_reserve_huge(size_t bytes, size_t alignment)
 {
     (void)bytes; /* the pages that an administrator set aside are for those who name them */

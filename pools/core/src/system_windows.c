@@ -58,6 +58,12 @@ int pp_system_huge_pages(void *address, size_t bytes)
     return 0;
 }
 
+void pp_system_huge_pages_now(void *address, size_t bytes)
+{
+    (void)address;
+    (void)bytes;
+}
+
 /* Switches on the privilege "Lock pages in memory", which an administrator gives to accounts; a
  * process that has it still begins without. */
 static bool may_lock_pages(void)

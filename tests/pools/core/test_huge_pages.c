@@ -18,6 +18,7 @@ static struct {
     char *memory, *end;
     int given, commits, discards;
     bool none;
+    char *dense_from, *dense_to; /* what was to have huge pages at once */
 } held;
 
 static bool ours(const void *address)
@@ -55,6 +56,18 @@ void __wrap_pp_system_discard(void *address, size_t bytes)
 {
     held.discards += ours(address);
     __real_pp_system_discard(address, bytes);
+}
+
+void __real_pp_system_huge_pages_now(void *address, size_t bytes);
+void __wrap_pp_system_huge_pages_now(void *address, size_t bytes);
+
+void __wrap_pp_system_huge_pages_now(void *address, size_t bytes)
+{
+    CHECK((uintptr_t)address % HUGE == 0 && bytes % HUGE == 0 && bytes > 0);
+    CHECK(!held.dense_to || held.dense_to == address); /* each once, in turn */
+    if (!held.dense_from) held.dense_from = address;
+    held.dense_to = (char *)address + bytes;
+    __real_pp_system_huge_pages_now(address, bytes);
 }
 
 static pp_pool *make(int kind, size_t bytes)
@@ -134,9 +147,34 @@ static void ordinary_pages_are_taken_where_there_are_none(void)
     }
 }
 
+/* A small pool takes ordinary pages, and huge ones for those that it has filled. */
+static void what_is_full_gets_huge_pages(void)
+{
+    enum { BLOCKS = 5 * HUGE / 2 / BLOCK };
+    static pp_block blocks[BLOCKS];
+    memset(&held, 0, sizeof held);
+    held.none = true;
+    pp_pool *pool = make(1, 16 * HUGE);
+    bool asked_for = memory_of(pool).huge == PP_HUGE_ASKED_FOR; /* there may be none to ask for */
+    for (size_t i = 0; i < BLOCKS; i++) {
+        size_t filled = (i + 16) * BLOCK / HUGE * HUGE; /* but for a run that did not fit into the rest */
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[i]), PP_OK);
+        memset(blocks[i].data, (int)i, BLOCK);
+        CHECK((size_t)(held.dense_to - held.dense_from) <= filled);
+    }
+    CHECK_EQ(held.dense_to - held.dense_from, asked_for ? 2 * HUGE : 0);
+    for (size_t i = 0; i < BLOCKS; i++) {
+        CHECK_EQ(*(unsigned char *)blocks[i].data, i % 256);
+        CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
+    }
+    CHECK_EQ(pp_pool_check(pool, NULL), PP_OK);
+    pp_pool_destroy(pool);
+}
+
 int main(void)
 {
     RUN(huge_pages_are_held_from_the_beginning_to_the_end);
     RUN(ordinary_pages_are_taken_where_there_are_none);
+    RUN(what_is_full_gets_huge_pages);
     return report();
 }
