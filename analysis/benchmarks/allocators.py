@@ -59,15 +59,20 @@ def _capacity(shape: Shape) -> int:
     return max(64 << 20, 2 * largest_request(shape) * shape.live)
 
 
-def _sizeclass(shape: Shape, threads: int) -> Allocator:
+def _sizeclass(shape: Shape, threads: int, *, huge_pages: bool = False) -> Allocator:
     pool = pools.SizeClassPool(
         max(4096, largest_request(shape)),
         capacity=_capacity(shape),
         name="sizeclass",
         thread_safe=threads > 1,
+        huge_pages=huge_pages,
         ages=False,
     )
     return _of_pool(pool)
+
+
+def _sizeclass_huge(shape: Shape, threads: int) -> Allocator:
+    return _sizeclass(shape, threads, huge_pages=True)
 
 
 def _buddy(shape: Shape, threads: int) -> Allocator:
@@ -170,6 +175,7 @@ STRATEGIES: dict[str, Callable[[Shape, int], Allocator]] = {
     "slab": _slab,
     "slab-coloured": _slab_coloured,
     "sizeclass": _sizeclass,
+    "sizeclass-huge": _sizeclass_huge,
     "buddy": _buddy,
     "compacting": _compacting,
     "malloc": _malloc,

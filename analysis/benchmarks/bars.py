@@ -88,6 +88,8 @@ BARS: tuple[Bar, ...] = (
         ("mimalloc",),
         "peak_rss_bytes",
     ),
+    Bar("the same, huge pages, time", 1.0, 0.7, "steady", "sizeclass-huge", ("mimalloc",)),
+    Bar("the same, peak RSS", 1.0, 0.9, "steady", "sizeclass-huge", ("mimalloc",), "peak_rss_bytes"),
     Bar("buddy, powers of two 4 to 64 KiB, against malloc", 0.4, 0.25, "powers", "buddy", ("malloc",)),
     Bar("buddy, eager: its worst pair, against its steady state", 5.0, 2.0, probe="buddy-worst"),
     Bar("buddy, lazy: the same pair, against its steady state", 5.0, 2.0, probe="buddy-lazy-worst"),

@@ -5,7 +5,7 @@
  * alignment, and above PP_SIZECLASS_DEFAULT_TOP_BYTES a run of whole pages wastes less than a
  * class would.
  *
- * A request finds its class by a table: exact steps of 8 bytes up to 8 KiB, then sixteenths of
+ * A request finds its class by a table: exact steps of 8 bytes up to 32 KiB, then sixteenths of
  * a doubling, whose entry is the class of the smallest size in it. The default classes begin on
  * such borders, so the entry is the answer; for others it is at most a few steps away. */
 #include "sizeclass_pool.h"
@@ -96,9 +96,11 @@ static uint8_t first_at_least(const pp_class_table *table, size_t bytes)
 
 static void index_sizes(pp_class_table *table)
 {
-    for (uint32_t step = 0; step < PP_SMALL_BYTES / PP_SMALL_STEP; step++)
-        table->small[step] =
-            (uint16_t)(first_at_least(table, (size_t)(step + 1) * PP_SMALL_STEP) * sizeof(pp_class));
+    uint32_t number = 0; /* sizes ascend, and so do the classes that serve them */
+    for (uint32_t step = 0; step < PP_SMALL_BYTES / PP_SMALL_STEP; step++) {
+        while (number < table->count && table->classes[number].stride < (step + 1) * PP_SMALL_STEP) number++;
+        table->small[step] = (uint16_t)((number < table->count ? number : PP_CLASS_RUN) * sizeof(pp_class));
+    }
     for (uint32_t bucket = 0; bucket < PP_LARGE_BUCKETS; bucket++) {
         uint32_t order = PP_LARGE_ORDER + bucket / 16;
         size_t smallest = ((size_t)(16 + bucket % 16) << (order - 4)) + 1;

@@ -96,11 +96,11 @@ PP_STATIC_ASSERT(sizeof(pp_class) == 64, "one cache line");
  * of 0 it would look as if so much less than nothing had been requested. */
 #define PP_SIZECLASS_RECORDS_MAX (UINT32_C(0xf0000000) >> PP_SPAN_SHIFT)
 
-enum { PP_SMALL_BYTES = 8192, PP_SMALL_STEP = 8, PP_LARGE_ORDER = 13, PP_LARGE_BUCKETS = 15 * 16 };
+enum { PP_SMALL_BYTES = 32768, PP_SMALL_STEP = 8, PP_LARGE_ORDER = 15, PP_LARGE_BUCKETS = 13 * 16 };
 
 typedef struct pp_class_table {
     uint16_t small[PP_SMALL_BYTES /
-                   PP_SMALL_STEP];   /* sizes up to 8 KiB: where the class is in classes[], in bytes */
+                   PP_SMALL_STEP];   /* sizes up to 32 KiB: where the class is in classes[], in bytes */
     uint8_t large[PP_LARGE_BUCKETS]; /* class of the smallest size of a sixteenth of a doubling */
     uint32_t count;
     uint32_t top; /* the largest class, in bytes */
