@@ -140,34 +140,6 @@ static PP_FAST bool release_plain(sizeclass *s, pp_handle handle)
     return true;
 }
 
-static uint32_t known_places(sizeclass *s)
-{
-    return atomic_load_explicit(&s->records, memory_order_relaxed) << PP_SPAN_SHIFT;
-}
-
-void pp_sc_slow_down(pp_pool *pool)
-{
-    sizeclass *s = sizeclass_of(pool);
-    atomic_store(&s->quick_bytes, 0);
-    atomic_store(&s->quick_indexes, 0);
-}
-
-void pp_sc_speed_up(sizeclass *s)
-{
-    pp_pool *pool = &s->base;
-    if (s->shared) return;
-    if (!s->labelled && !atomic_load_explicit(&pool->watched, memory_order_relaxed) &&
-        atomic_load_explicit(&s->quick_bytes, memory_order_relaxed) != s->most_quick_bytes) {
-        atomic_store(&s->quick_bytes, s->most_quick_bytes);
-        if (atomic_load(&pool->watched)) atomic_store(&s->quick_bytes, 0);
-    }
-    if (!pool->watched_end && !pp_home_any(&s->remote_head) &&
-        atomic_load_explicit(&s->quick_indexes, memory_order_relaxed) != known_places(s)) {
-        atomic_store(&s->quick_indexes, known_places(s));
-        if (atomic_load(&s->remote_head)) atomic_store(&s->quick_indexes, 0);
-    }
-}
-
 /* Every other way: pinned, moved, on a run of its own, into a full cache, traced, or wrong. */
 static pp_status release_one(sizeclass *s, pp_handle handle)
 {

@@ -5,6 +5,7 @@
  *   sizeclass_spans.c     spans come and go; a class's cache is filled from them and emptied into them
  *   sizeclass_runs.c      the pages they stand on
  *   sizeclass_resize.c    in place, or by moving
+ *   sizeclass_quick.c     when the quick ways of acquire and release are open
  *   sizeclass_remote.c    blocks that other threads release
  *   sizeclass_shared.c    the calls of a pool that many threads use; sizeclass_magazines.c, their depot
  *   sizeclass_books.c     statistics, walk
@@ -523,10 +524,11 @@ static inline bool pp_sc_held(sizeclass *s, pp_handle handle)
 /* Corrects statistics for blocks on their way home. Any thread. */
 void pp_sc_add_pending(const sizeclass *s, pp_stats *out);
 
-/* Opens the quick ways that nothing forbids any more: acquiring while nothing is watched and no block was ever
- * labelled, releasing while no end is watched and nothing is on its way home. Others shut them by `slow_down`, after
- * there is a reason. Owner, inside the pool; nothing in a shared one. */
+/* sizeclass_quick.c. Opens the ways that nothing forbids any more: acquiring while nothing is watched and no block was
+ * ever labelled, releasing while no end is watched and nothing is on its way home. Owner, inside the pool; nothing in a
+ * shared one. */
 void pp_sc_speed_up(sizeclass *s);
+/* Shuts them. Any thread. */
 void pp_sc_slow_down(pp_pool *pool);
 
 /* ---- the table's functions that live elsewhere ------------------------------------------------------ */

@@ -1,13 +1,8 @@
 /* sizeclass_remote.c - way_home.h for the size classes; a span is some of its groups.
  *
  * A span cannot go back to the runs while a block of it is on its way home: that block is not free yet.
- *
- * The owner's quick release does not look for blocks on their way, which may be the very block that it is called with:
- * whoever sends one shuts that way, and the owner opens it when it has taken all of them home.
- *   No way stays open beside a block that has arrived. The sender pushes the group and then looks whether the way is
- * open; the owner opens the way and then looks whether there is a group, and shuts it again. All four are sequentially
- * consistent: if the sender found the way shut before the owner opened it, the owner finds the group. Who finds
- * its group on the list already leaves this to the one who pushed or will push it. */
+ * The owner's quick release does not look for blocks on their way, which may be the very block that it is called
+ * with: whoever sends one shuts that way (sizeclass_quick.c). */
 #include "layer.h"
 #include "sizeclass_pool.h"
 

@@ -34,7 +34,7 @@
  *   Memory order: the claim's CAS is a release and the owner's look at it an acquire, so what the
  *   releaser did to the block happens before the owner hands it out again; the push is
  *   release, the take acquire, so links[] is seen. (It is sequentially consistent for those who tell the owner by
- *   something else as well: sizeclass_remote.c.)
+ *   something else as well: sizeclass_quick.c.)
  *
  * The records say who owns what, and their lines are the owner's, who writes them all the time: each that a
  * releaser reads is fetched from the owner's processor, and then by the owner back. They are most of
