@@ -15,7 +15,10 @@
 #include "notify.h"
 #include "sizeclass_shared.h"
 
-enum { CACHE_LINE = 64 };
+enum {
+    CACHE_LINE = 64,
+    SLOW_RELEASES = 16 /* by the owner while blocks are on their way, of which one takes them home */
+};
 
 pp_status pp_sc_diagnose(const sizeclass *s, pp_handle handle)
 {
@@ -154,6 +157,7 @@ static PP_SLOW pp_status release_slowly(pp_pool *pool, pp_handle handle)
 {
     sizeclass *s = sizeclass_of(pool);
     if (pp_enter(pool) != PP_OK) return pp_note_misuse(pool, pp_sc_release_remote(s, handle));
+    if (pp_home_any(&s->remote_head) && ++s->slow_releases % SLOW_RELEASES == 0) pp_sc_drain(s);
     pp_status status = release_one(s, handle);
     pp_sc_speed_up(s);
     pp_leave(pool);

@@ -151,7 +151,8 @@ typedef struct sizeclass {
     pp_counter tail_bytes;                      /* of runs that the blocks on them do not fill */
     bool labelled;                              /* some block had a tag or a site */
     bool huge;
-    size_t dense_bytes; /* of the memory, from its start, are known to lie in huge pages */
+    uint32_t slow_releases; /* by the owner while blocks were on their way */
+    size_t dense_bytes;     /* of the memory, from its start, are known to lie in huge pages */
     _Atomic bool pins_used, remote_used, tags_used, moves_used;
     pp_class_table table;
     pp_runs runs;

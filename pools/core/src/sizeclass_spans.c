@@ -170,13 +170,18 @@ static uint32_t step_from(const sizeclass *s, uint32_t grown, uint32_t lacking)
     bool small = s->base.huge == PP_HUGE_ASKED_FOR && grown < HUGE_STEPS_FROM >> PP_RUN_SHIFT;
     size_t unit = s->huge && !small ? PP_HUGE_BYTES : GROW_BYTES_MIN;
     uint32_t step = (uint32_t)(unit >> PP_RUN_SHIFT), more = grown / 8 > lacking ? grown / 8 : lacking;
-    return (grown + more + step - 1) / step * step - grown;
+    uint32_t to = (grown + more + step - 1) / step * step, huge = PP_HUGE_BYTES >> PP_RUN_SHIFT;
+    if (small && to > HUGE_STEPS_FROM >> PP_RUN_SHIFT) to = (to + huge - 1) / huge * huge;
+    return to - grown;
 }
 
+/* Not once memory went back: a huge page would fill the holes again, and nobody would know. */
 static void make_dense(sizeclass *s, size_t grown_bytes)
 {
     size_t whole = grown_bytes & ~(size_t)(PP_HUGE_BYTES - 1);
+    if (whole > HUGE_STEPS_FROM) whole = HUGE_STEPS_FROM;
     if (s->base.huge != PP_HUGE_ASKED_FOR || whole <= s->dense_bytes) return;
+    if (pp_read(&s->base.trimmed_bytes)) return;
     pp_system_huge_pages_now(s->memory + s->dense_bytes, whole - s->dense_bytes);
     s->dense_bytes = whole;
 }

@@ -88,10 +88,25 @@ int pp_system_huge_pages(void *address, size_t bytes)
 #define MADV_COLLAPSE 25 /* of Linux 6.1; earlier ones refuse it, and come to do it by themselves */
 #endif
 
+#if defined(__linux__)
+/* Whether an administrator forbids them, whom the kernel asks at each fault, but not at this call. */
+static bool huge_pages_forbidden(void)
+{
+    char said[64] = "";
+    int file = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return false;                         /* GCOVR_EXCL_BR_LINE: a kernel without huge pages */
+    ssize_t length = read(file, said, sizeof said - 1); /* nothing: then it says nothing */
+    (void)length;
+    close(file);
+    return strstr(said, "[never]") != NULL;
+}
+#endif
+
 void pp_system_huge_pages_now(void *address, size_t bytes)
 {
 #ifdef MADV_COLLAPSE
-    madvise(address, bytes, MADV_COLLAPSE);
+    if (!huge_pages_forbidden()) /* GCOVR_EXCL_BR_LINE: the same */
+        madvise(address, bytes, MADV_COLLAPSE);
 #else
     (void)address;
     (void)bytes;

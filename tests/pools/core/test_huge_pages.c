@@ -171,10 +171,44 @@ static void what_is_full_gets_huge_pages(void)
     pp_pool_destroy(pool);
 }
 
+/* What went back stays away: a huge page in its place would bring all of it again. */
+static void what_was_trimmed_gets_none(void)
+{
+    enum { BLOCKS = 5 * HUGE / 4 / BLOCK };
+    static pp_block blocks[2 * BLOCKS];
+    memset(&held, 0, sizeof held);
+    held.none = true;
+    pp_pool *pool = make(1, 16 * HUGE);
+    for (size_t i = 0; i < BLOCKS; i++) CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[i]), PP_OK);
+    const char *dense_to = held.dense_to;
+    for (size_t i = 0; i < BLOCKS; i++)
+        if (i % 100) CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
+    CHECK(pp_pool_trim(pool, 0) > 0);
+    for (size_t i = 0; i < 2 * BLOCKS; i++)
+        if (i >= BLOCKS || i % 100) CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[i]), PP_OK);
+    CHECK(held.dense_to == dense_to);
+    pp_pool_destroy(pool);
+}
+
+/* Beyond, the first touch gets them. */
+static void a_large_pool_is_asked_nothing_more(void)
+{
+    enum { BLOCKS = 12 * HUGE / BLOCK };
+    static pp_block blocks[BLOCKS];
+    memset(&held, 0, sizeof held);
+    held.none = true;
+    pp_pool *pool = make(1, 16 * HUGE);
+    for (size_t i = 0; i < BLOCKS; i++) CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[i]), PP_OK);
+    CHECK_EQ(held.dense_to - held.dense_from, memory_of(pool).huge == PP_HUGE_ASKED_FOR ? 8 * HUGE : 0);
+    pp_pool_destroy(pool);
+}
+
 int main(void)
 {
     RUN(huge_pages_are_held_from_the_beginning_to_the_end);
     RUN(ordinary_pages_are_taken_where_there_are_none);
     RUN(what_is_full_gets_huge_pages);
+    RUN(what_was_trimmed_gets_none);
+    RUN(a_large_pool_is_asked_nothing_more);
     return report();
 }

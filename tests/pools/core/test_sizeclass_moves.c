@@ -295,8 +295,8 @@ static void quick_ways_shut_and_open_again(void)
     CHECK_EQ(s->quick_indexes, 0);
     CHECK_EQ(pp_pool_release(h.pool, take(h.pool, 64).handle), PP_OK);
     CHECK_EQ(s->quick_indexes, 0); /* it is still on its way */
-    sound(h.pool);                 /* which takes it home */
-    CHECK_EQ(s->quick_indexes, indexes);
+    for (int i = 0; i < 16; i++) CHECK_EQ(pp_pool_release(h.pool, take(h.pool, 64).handle), PP_OK);
+    CHECK_EQ(s->quick_indexes, indexes); /* one of so many has taken it home */
 
     size_t bytes = s->quick_bytes;
     CHECK(bytes >= 64);
