@@ -21,8 +21,8 @@ OURS = ["slab", "sizeclass", "sizeclass-learned", "buddy", "compacting", "compac
 # every system; a change of what a strategy does with the requests, or of the format, changes its line.
 GOLDEN = {
     "slab": "6008304ecca698813771eb5307dc1af17b803b35d14181b0a8e4951698c1e39d",
-    "sizeclass": "9fa8c0822a6eba5fa2f199ea19f3d1bf4918a0d14107bf5f0be00bfb7040f94e",
-    "sizeclass-learned": "d31983402ffa50abaef5b5aa9c4535156ce22c193e26aae73f3bffb6a0d2f282",
+    "sizeclass": "db8958416dbdb36eb4664a6063dda9da21fd8e48e133928406ec3649e4901df4",
+    "sizeclass-learned": "362ad5a98b5c4f7f4810335b2da0931d44e485ec076b1986af6c21f76ff8a08a",
     "buddy": "8281652e558c6c987bee2686bb0f41b93888f65e472bf30cf2672a5ceac807d0",
     "compacting": "3640827154617a11424312b4e9992e1757294d3bc0a2fe2c473d6af8c8713a9f",
     "compacting-off": "6a0af30f9c4e15cac243e8404924c890909387382f57da252215064a067973f6",
