@@ -100,8 +100,8 @@ PP_STATIC_ASSERT(sizeof(pp_class) == 64, "one cache line");
 enum { PP_SMALL_BYTES = 32768, PP_SMALL_STEP = 8, PP_LARGE_ORDER = 15, PP_LARGE_BUCKETS = 13 * 16 };
 
 typedef struct pp_class_table {
-    uint16_t small[PP_SMALL_BYTES /
-                   PP_SMALL_STEP];   /* sizes up to 32 KiB: where the class is in classes[], in bytes */
+    /* By the size in steps, up to 32 KiB: where its class is in classes[], in bytes. */
+    uint16_t small[PP_SMALL_BYTES / PP_SMALL_STEP];
     uint8_t large[PP_LARGE_BUCKETS]; /* class of the smallest size of a sixteenth of a doubling */
     uint32_t count;
     uint32_t top; /* the largest class, in bytes */
@@ -135,12 +135,11 @@ typedef struct sizeclass {
     pp_span *spans;
     _Atomic uint64_t *sums;
     char *memory;
-    _Atomic uint32_t records; /* numbers below it were in use at some time */
-    _Atomic uint32_t
-        quick_indexes; /* indexes below it are released the quick way; 0: none is, see pp_sc_speed_up() */
-    _Atomic size_t quick_bytes; /* the largest request that is served the quick way; 0: none is */
-    size_t limit_bytes;         /* the largest request */
-    uint64_t handles_end;       /* above all handles of the pool, and not above the next pool's */
+    _Atomic uint32_t records;       /* numbers below it were in use at some time */
+    _Atomic uint32_t quick_indexes; /* those below it are released the quick way; 0: none is */
+    _Atomic size_t quick_bytes;     /* the largest request that is served the quick way; 0: none is */
+    size_t limit_bytes;             /* the largest request */
+    uint64_t handles_end;           /* above all handles of the pool, and not above the next pool's */
 
     size_t most_quick_bytes; /* what quick_bytes is where it is not 0 */
 

@@ -84,11 +84,11 @@ int pp_system_huge_pages(void *address, size_t bytes)
 #endif
 }
 
-#if defined(__linux__) && !defined(MADV_COLLAPSE)
+#if defined(__linux__)
+#ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* of Linux 6.1; earlier ones refuse it, and come to do it by themselves */
 #endif
 
-#if defined(__linux__)
 /* Whether an administrator forbids them, whom the kernel asks at each fault, but not at this call. */
 static bool huge_pages_forbidden(void)
 {
@@ -100,18 +100,19 @@ static bool huge_pages_forbidden(void)
     close(file);
     return strstr(said, "[never]") != NULL;
 }
-#endif
 
 void pp_system_huge_pages_now(void *address, size_t bytes)
 {
-#ifdef MADV_COLLAPSE
-    if (!huge_pages_forbidden()) /* GCOVR_EXCL_BR_LINE: the same */
+    if (!huge_pages_forbidden()) /* GCOVR_EXCL_BR_LINE: as the machine's administrator likes */
         madvise(address, bytes, MADV_COLLAPSE);
+}
 #else
+void pp_system_huge_pages_now(void *address, size_t bytes)
+{
     (void)address;
     (void)bytes;
-#endif
 }
+#endif
 
 void *pp_system_reserve_huge(size_t bytes, size_t alignment)
 {

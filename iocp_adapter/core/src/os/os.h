@@ -69,8 +69,8 @@ int64_t pp_os_connect_result(int64_t socket); /* 0, or minus the error that ende
 int64_t
 pp_os_disconnect(int64_t socket); /* both directions; 0, or minus the error of a connection that is no more */
 int64_t pp_os_set_nonblocking(int64_t socket);
-bool pp_os_has_room(
-    int64_t socket); /* for bytes to send; not on Windows, where the kernel takes sends over */
+/* For bytes to send; not on Windows, where the kernel takes sends over. */
+bool pp_os_has_room(int64_t socket);
 void pp_os_close(int64_t socket, bool reset); /* or a named pipe */
 pp_endpoint_kind pp_os_kind(int64_t socket);  /* PP_ENDPOINT_LISTENER is not told */
 
