@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 
 from iocp_adapter._native import lib
 from iocp_adapter.errors import PortClosed, PortError
+from iocp_adapter.own_thread import OwnThread
 from iocp_adapter.serving import Serving
 from pools import Pool
 
@@ -75,7 +76,7 @@ class Shift:
                 raise PortError("the server has been started already; create another one")
             self._claim()
             self._serving.caught = BaseException
-            worker = threading.Thread(target=serve, name="poolport-server", daemon=True)
+            worker = OwnThread(serve, "poolport-server")
             try:
                 worker.start()
             except RuntimeError:  # the system has no thread left

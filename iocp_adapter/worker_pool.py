@@ -25,6 +25,7 @@ from iocp_adapter.errors import PortClosed, PortError, PortValueError
 from iocp_adapter.handler import refuse_coroutine
 from iocp_adapter.native_handler import NativeHandler
 from iocp_adapter.options import seconds_or_none, whole
+from iocp_adapter.own_thread import OwnThread
 from iocp_adapter.roster import Roster
 from iocp_adapter.workers import Crew, NativeCrew, PythonCrew, ThreadStats, Worker, WorkerStats
 
@@ -101,7 +102,7 @@ class WorkerPool:
                 self._start()
         self._watcher: threading.Thread | None = None
         if most > minimum:
-            self._watcher = threading.Thread(target=self._watch, name=f"{name}-watcher", daemon=True)
+            self._watcher = OwnThread(self._watch, f"{name}-watcher")
             self._watcher.start()
 
     def stats(self) -> WorkerStats:
