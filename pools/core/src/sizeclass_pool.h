@@ -1,6 +1,8 @@
 /* sizeclass_pool.h - the size-class pool's structs, shared by its files.
  *
- *   sizeclass.c           acquire, release, pins, life
+ *   sizeclass.c           acquire, release, pins
+ *   sizeclass_life.c      made and ended
+ *   sizeclass_word.h      what describes a block
  *   sizeclass_classes.c   which sizes there are, and which one serves a request
  *   sizeclass_spans.c     spans come and go; a class's cache is filled from them and emptied into them
  *   sizeclass_runs.c      the pages they stand on
@@ -20,22 +22,9 @@
  *   handle index  =  span number << 6 | block number        one shift gives the record
  *   address       =  record's base + block number * stride
  *
- * A block is described by one word outside of it:
- *
- *     63     56 55                32 31   28 27                      0
- *    +---------+--------------------+---------+------------------------+
- *    | pool id |     generation     |  state  |    requested bytes     |
- *    +---------+--------------------+---------+------------------------+
- *
- * of which the upper half is the stamp of the handle that its owner has, or its next owner will have. So a
- * handle is proven with one load and one compare: the word less the handle's stamp is what was requested, or
- * else more than anybody may request or nothing. And opening or shutting a block is one store; the word of a
- * free block is its stamp alone. The word of a number never used is 0: free, generation 0, and the pool's id
- * comes with its first owner. What is stored is the word plus the index, sums[index]: the sum of the handle and of what
- * was requested, or the next owner's handle alone. So the fast paths take no word apart: release subtracts the handle
- * and has what was requested. (A sum with a carry is no less unique; 0 stays the mark of a number never used.)
- *   What few programs need (tags, pins, ages, stamps of remote releases) lies in
- * arrays of its own, of which no page is touched until it is needed.
+ * A block is described by one word outside of it (sizeclass_word.h). What few programs need (tags,
+ * pins, ages, stamps of remote releases) lies in arrays of its own, of which no page is touched
+ * until it is needed.
  *
  * Classes below 64 bytes would fill only a part of a page with 64 blocks: there, up to eight
  * records with consecutive numbers (a group, aligned to its size) share one page, and the page
@@ -49,14 +38,14 @@
 #include "racks.h"
 #include "region.h"
 #include "sizeclass_runs.h"
+#include "sizeclass_word.h"
 #include "slots.h"
 
 enum {
     PP_SPAN_BLOCKS = 64,
     PP_SPAN_SHIFT = 6,
     PP_GROUP_MAX = 8,
-    PP_HUGE_BYTES = 2
-        << 20, /* a huge page on most systems; memory grows in such steps where they are asked for */
+    PP_HUGE_BYTES = 2 << 20,                 /* a huge page; memory grows in such steps if asked to */
     PP_CLASS_RUN = PP_SIZECLASS_CLASSES_MAX, /* class number of a run that serves one large request */
     PP_CACHE_ENTRIES = 64,                   /* of one cache, the sentinel included */
     PP_CACHE_BYTES = 32768                   /* of free blocks in one class's cache, but at least two */
@@ -177,19 +166,6 @@ static inline sizeclass *sizeclass_of(pp_pool *pool) { return (sizeclass *)pool;
 
 /* ---- slots ------------------------------------------------------------------------- */
 
-/* The four bits of state are those of pp_block_state and, by them, PP_SLOT_MOVED; but for OWNED, which is not
- * among them: what somebody owns is what somebody requested at least one byte for. So the lower half of an
- * owned block's word that is neither pinned nor moved is the number that was requested, and one compare tells. A host of
- * a moved block's bytes is CACHED: nobody has a handle of it. */
-enum { PP_SLOT_STATE_SHIFT = 28 };
-
-#define PP_SLOT_REQUESTED UINT64_C(0x0fffffff)
-#define PP_SLOT_IN_FLIGHT ((uint64_t)PP_BLOCK_IN_FLIGHT << PP_SLOT_STATE_SHIFT)
-#define PP_SLOT_MOVED (UINT64_C(8) << PP_SLOT_STATE_SHIFT)
-#define PP_SLOT_GENERATION UINT64_C(0x00ffffff00000000)
-#define PP_HANDLE_STAMP UINT64_C(0xffffffff00000000)
-#define PP_STAMP_STEP (UINT64_C(1) << 32) /* from one generation to the next */
-
 static inline uint64_t pp_sc_sum(const sizeclass *s, uint32_t index)
 {
     return atomic_load_explicit(&s->sums[index], memory_order_relaxed);
@@ -200,8 +176,6 @@ static inline void pp_sc_set_sum(sizeclass *s, uint32_t index, uint64_t sum)
     atomic_store_explicit(&s->sums[index], sum, memory_order_relaxed);
 }
 
-static inline uint64_t pp_sc_word_of(uint64_t sum, uint32_t index) { return sum ? sum - index : 0; }
-
 static inline uint64_t pp_sc_word(const sizeclass *s, uint32_t index)
 {
     return pp_sc_word_of(pp_sc_sum(s, index), index);
@@ -210,35 +184,6 @@ static inline uint64_t pp_sc_word(const sizeclass *s, uint32_t index)
 static inline void pp_sc_set_word(sizeclass *s, uint32_t index, uint64_t word)
 {
     pp_sc_set_sum(s, index, word + index);
-}
-
-static inline uint64_t pp_sc_requested(uint64_t word) { return word & PP_SLOT_REQUESTED; }
-
-static inline uint32_t pp_sc_state(uint64_t word)
-{
-    return ((uint32_t)word >> PP_SLOT_STATE_SHIFT & 7) | (pp_sc_requested(word) ? PP_BLOCK_OWNED : 0);
-}
-
-/* Is it the word of an owned block that is neither pinned nor moved? */
-static inline bool pp_sc_plain(uint64_t word) { return (uint32_t)word - 1 < (uint32_t)PP_SLOT_REQUESTED; }
-
-/* The same of a sum and the owner's handle: what the owner requested; otherwise 0, or more than anybody may request. */
-static inline uint64_t pp_sc_plain_request(uint64_t sum, pp_handle handle) { return sum - handle; }
-static inline bool pp_sc_is_request(uint64_t requested) { return requested - 1 < PP_SLOT_REQUESTED; }
-
-/* The word of a free block, whose word was `word` when it had an owner. */
-static inline uint64_t pp_sc_next_stamp(uint64_t word)
-{
-    uint32_t stamp = (uint32_t)(word >> 32) + 1;
-    if (PP_UNLIKELY(!(stamp & 0x00ffffffu))) stamp -= 1u << 24; /* the pool id stays */
-    return (uint64_t)stamp << 32;
-}
-
-/* The stamp stays, the rest is replaced; `requested` is 0 where nobody owns the block. */
-static inline uint64_t pp_sc_reworded(uint64_t word, uint32_t state, uint64_t requested)
-{
-    return (word & PP_HANDLE_STAMP) | (uint64_t)(state & ~(uint32_t)PP_BLOCK_OWNED) << PP_SLOT_STATE_SHIFT |
-           requested;
 }
 
 static inline bool pp_sc_pinned(const sizeclass *s, uint32_t index)
@@ -537,17 +482,20 @@ pp_status pp_sc_resize(pp_pool *pool, pp_handle handle, size_t bytes, pp_block *
 /* The same inside the pool; in a shared one of a block that is held. */
 pp_status pp_sc_resize_inside(sizeclass *s, pp_handle handle, size_t bytes, pp_block *out);
 pp_status pp_sc_inspect(pp_pool *pool, pp_handle handle, pp_block_info *out);
-size_t pp_sc_alignment(const pp_pool *pool, size_t bytes);
 pp_status pp_sc_walk(pp_pool *pool, pp_walk_fn visit, void *context);
 pp_status pp_sc_check(pp_pool *pool, pp_fault *fault);
 void pp_sc_stats(const pp_pool *pool, pp_stats *out);
 
 /* sizeclass.c */
+extern const pp_pool_ops pp_sizeclass_ops; /* for one owner */
 pp_status pp_sc_unpin_inside(sizeclass *s, pp_handle handle, pp_pin_kind kind);
+
+/* sizeclass_life.c */
 void pp_sc_announce(pp_pool *pool);
 void pp_sc_destroy(pp_pool *pool);
 void *pp_sc_range(const pp_pool *pool, size_t *bytes);
 size_t pp_sc_most(const pp_pool *pool, size_t bytes);
+size_t pp_sc_alignment(const pp_pool *pool, size_t bytes);
 
 /* sizeclass_reclaim.c */
 uint64_t pp_sc_trim(pp_pool *pool, uint64_t keep_bytes);
