@@ -73,7 +73,7 @@ static pp_status furnish(sizeclass *s, const pp_pool_config *config, uint32_t pa
     s->huge = s->base.huge != PP_HUGE_REFUSED && s->huge;
     status = pp_sc_tables_init(s, records_needed(&s->table, pages), pages);
     if (status != PP_OK) return status;
-    pp_runs_init(runs, s->memory, pages, runs->tags, runs->next, runs->prev);
+    pp_runs_init(runs, s->memory, pages);
     s->stamp_key = (uint64_t)pp_next_pool_id() << 56;
     s->handles_end = s->stamp_key + (UINT64_C(1) << 56);
     s->home.pool_stamp = (uint32_t)(s->stamp_key >> 32);

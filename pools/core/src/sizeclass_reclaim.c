@@ -1,6 +1,6 @@
 /* sizeclass_reclaim.c - memory of free runs and free blocks goes back to the system.
  *
- * Free runs go whole, a slice at a time. In a span that is in use, neighbouring free blocks give
+ * Free runs go a slice at a time, and no page of them twice. In a span that is in use, neighbouring free blocks give
  * the pages they cover; a bit of discarded[] says that memory of a free block went back and that the
  * block was not handed out since, so a page has something to give if and only if some block that
  * touches it has no bit. (A block across two pages of which one could not go has a bit; the block that
@@ -64,12 +64,9 @@ static void reclaim_span(sizeclass *s, uint32_t number, budget *b)
 
 static void reclaim_run(sizeclass *s, uint32_t page, uint32_t pages, budget *b)
 {
-    uint64_t bytes = (uint64_t)pages << PP_RUN_SHIFT;
-    if (s->runs.tags[page] & PP_RUN_DISCARDED) return;
-    if (bytes <= b->keep)
-        b->keep -= bytes;
-    else if (!pp_region_stays(&s->base, s->memory + ((size_t)page << PP_RUN_SHIFT), bytes))
-        b->freed += pp_runs_discard(&s->runs, page, b->max - b->freed);
+    const char *start = s->memory + ((size_t)page << PP_RUN_SHIFT);
+    if (pp_region_stays(&s->base, start, (size_t)pages << PP_RUN_SHIFT)) return;
+    b->freed += pp_runs_discard(&s->runs, page, &b->keep, b->max - b->freed);
 }
 
 uint64_t pp_sc_reclaim(pp_pool *pool, uint64_t keep_bytes, uint64_t max_bytes, uint32_t *more)

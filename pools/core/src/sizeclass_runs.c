@@ -10,15 +10,11 @@ static void set_level(_Atomic uint32_t *level, uint32_t value)
     atomic_store_explicit(level, value, memory_order_relaxed);
 }
 
-void pp_runs_init(pp_runs *runs, char *memory, uint32_t max, uint32_t *tags, uint32_t *next, uint32_t *prev)
+void pp_runs_init(pp_runs *runs, char *memory, uint32_t max)
 {
-    memset(runs, 0, sizeof *runs);
     runs->memory = memory;
     runs->max = max;
-    runs->tags = tags;
-    runs->next = next;
-    runs->prev = prev;
-    runs->partial_page = PP_RUN_NONE;
+    runs->unit = (uint32_t)(pp_system_page_bytes() >> PP_RUN_SHIFT);
     for (int bin = 0; bin < PP_RUN_BINS; bin++) runs->heads[bin] = PP_RUN_NONE;
 }
 
@@ -59,16 +55,15 @@ static uint32_t longest(const pp_runs *runs)
     return 0;
 }
 
-static void link_run(pp_runs *runs, uint32_t page, uint32_t pages, uint32_t flags)
+static void link_run(pp_runs *runs, uint32_t page, uint32_t pages)
 {
     uint32_t bin = bin_of(pages), head = runs->heads[bin];
-    runs->tags[page] = runs->tags[page + pages - 1] = PP_RUN_FREE | flags | pages;
+    runs->tags[page] = runs->tags[page + pages - 1] = PP_RUN_FREE | pages;
     runs->next[page] = head;
     runs->prev[page] = PP_RUN_NONE;
     if (head != PP_RUN_NONE) runs->prev[head] = page;
     runs->heads[bin] = page;
     runs->filled[bin / 64] |= UINT64_C(1) << (bin % 64);
-    runs->changes++;
     set_level(&runs->free_runs, pp_runs_level(&runs->free_runs) + 1);
     set_level(&runs->free_pages, pp_runs_level(&runs->free_pages) + pages);
     if (pages > pp_runs_level(&runs->largest)) set_level(&runs->largest, pages);
@@ -84,7 +79,6 @@ static void unlink_run(pp_runs *runs, uint32_t page)
         runs->next[prev] = next;
     else if ((runs->heads[bin] = next) == PP_RUN_NONE)
         runs->filled[bin / 64] &= ~(UINT64_C(1) << (bin % 64));
-    runs->changes++;
     set_level(&runs->free_runs, pp_runs_level(&runs->free_runs) - 1);
     set_level(&runs->free_pages, pp_runs_level(&runs->free_pages) - pages);
     if (pages == pp_runs_level(&runs->largest)) set_level(&runs->largest, longest(runs));
@@ -109,12 +103,15 @@ static uint32_t search_bin(const pp_runs *runs, uint32_t bin, uint32_t pages)
     return best;
 }
 
-/* Takes the first `pages` of a free run that is at least as long. */
+/* Takes the first `pages` of a free run that is at least as long. A larger page of the system that it shares with
+ * others comes back with them. */
 static void cut(pp_runs *runs, uint32_t page, uint32_t pages)
 {
-    uint32_t tag = runs->tags[page], length = tag & PP_RUN_LENGTH;
+    uint32_t length = length_at(runs, page), from = page / runs->unit * runs->unit;
+    uint32_t to = (page + pages + runs->unit - 1) / runs->unit * runs->unit;
     unlink_run(runs, page);
-    if (length > pages) link_run(runs, page + pages, length - pages, tag & PP_RUN_DISCARDED);
+    memset(runs->gone + from, 0, to - from);
+    if (length > pages) link_run(runs, page + pages, length - pages);
 }
 
 uint32_t pp_runs_lacking(const pp_runs *runs, uint32_t pages)
@@ -134,7 +131,7 @@ uint32_t pp_runs_take(pp_runs *runs, uint32_t pages, bool fresh)
     }
     if (!fresh || pp_runs_lacking(runs, pages)) return PP_RUN_NONE;
     uint32_t frontier = pp_runs_level(&runs->frontier), edge = pp_runs_level(&runs->edge);
-    if (edge) unlink_run(runs, frontier - edge);
+    if (edge) cut(runs, frontier - edge, edge);
     set_level(&runs->frontier, frontier + pages - edge);
     return frontier - edge;
 }
@@ -148,7 +145,7 @@ bool pp_runs_extend(pp_runs *runs, uint32_t page, uint32_t pages, uint32_t more)
         return true;
     }
     if (end + follows != frontier || more - follows > pp_runs_level(&runs->grown) - frontier) return false;
-    if (follows) unlink_run(runs, end);
+    if (follows) cut(runs, end, follows);
     set_level(&runs->frontier, end + more);
     return true;
 }
@@ -173,25 +170,41 @@ void pp_runs_give(pp_runs *runs, uint32_t page, uint32_t pages)
         unlink_run(runs, end);
         end += after;
     }
-    link_run(runs, page, end - page, 0);
+    link_run(runs, page, end - page);
 }
 
-uint64_t pp_runs_discard(pp_runs *runs, uint32_t page, uint64_t max_bytes)
+/* Pages that have room for so many bytes, in whole pages of the system, but no more than `most`. */
+static uint32_t pages_for(const pp_runs *runs, uint64_t bytes, uint32_t most)
 {
-    uint32_t tag = runs->tags[page], pages = tag & PP_RUN_LENGTH;
-    if (tag & PP_RUN_DISCARDED) return 0;
-    size_t system_page = pp_system_page_bytes() - 1;
-    size_t from = (((size_t)page << PP_RUN_SHIFT) + system_page) & ~system_page;
-    size_t to = ((size_t)(page + pages) << PP_RUN_SHIFT) & ~system_page;
-    if (runs->partial_page == page && runs->partial_changes == runs->changes) from = runs->partial_end;
-    bool whole = from >= to || to - from <= max_bytes;
-    if (!whole) to = from + (((size_t)max_bytes + system_page) & ~system_page);
-    if (from < to) pp_system_discard(runs->memory + from, to - from);
-    if (whole) runs->tags[page] = runs->tags[page + pages - 1] = tag | PP_RUN_DISCARDED;
-    runs->partial_page = whole ? PP_RUN_NONE : page;
-    runs->partial_end = to;
-    runs->partial_changes = runs->changes;
-    return from < to ? to - from : 0;
+    uint64_t unit_bytes = (uint64_t)runs->unit << PP_RUN_SHIFT;
+    uint64_t pages = (bytes / unit_bytes + (bytes % unit_bytes != 0)) * runs->unit;
+    return pages < most ? (uint32_t)pages : most;
+}
+
+uint64_t pp_runs_discard(pp_runs *runs, uint32_t page, uint64_t *keep_bytes, uint64_t max_bytes)
+{
+    uint32_t unit = runs->unit, at = (page + unit - 1) / unit * unit;
+    uint32_t end = (page + length_at(runs, page)) / unit * unit;
+    uint64_t freed = 0;
+    while (at < end && freed < max_bytes) {
+        uint32_t stop = at;
+        if (runs->gone[at]) {
+            at += unit;
+            continue;
+        }
+        while (stop < end && !runs->gone[stop]) stop += unit;
+        uint32_t kept = pages_for(runs, *keep_bytes, stop - at);
+        uint64_t kept_bytes = (uint64_t)kept << PP_RUN_SHIFT;
+        *keep_bytes -= *keep_bytes < kept_bytes ? *keep_bytes : kept_bytes;
+        at += kept;
+        uint32_t going = pages_for(runs, max_bytes - freed, stop - at);
+        if (going)
+            pp_system_discard(runs->memory + ((size_t)at << PP_RUN_SHIFT), (size_t)going << PP_RUN_SHIFT);
+        memset(runs->gone + at, 1, going);
+        freed += (uint64_t)going << PP_RUN_SHIFT;
+        at += going;
+    }
+    return freed;
 }
 
 /* ---- check ---------------------------------------------------------------------------------- */

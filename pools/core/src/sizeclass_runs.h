@@ -23,7 +23,6 @@
 enum { PP_RUN_SHIFT = 12, PP_RUN_EXACT = 64, PP_RUN_BINS = 192, PP_RUN_NONE = UINT32_MAX };
 
 #define PP_RUN_FREE UINT32_C(0x80000000)
-#define PP_RUN_DISCARDED UINT32_C(0x40000000)
 #define PP_RUN_LENGTH UINT32_C(0x3fffffff)
 
 typedef struct pp_runs {
@@ -32,18 +31,19 @@ typedef struct pp_runs {
     uint32_t *next, *prev; /* of free runs, at their first page; PP_RUN_NONE ends */
     uint32_t heads[PP_RUN_BINS];
     uint64_t filled[PP_RUN_BINS / 64];
+    uint8_t
+        *gone; /* of each page: whether its memory went back since the page was in use; 0 of pages in use */
     uint32_t max;
-    uint32_t partial_page; /* a free run that was discarded up to partial_end, a byte of the memory, */
-    size_t partial_end;    /* as long as `changes`, which counts all of free runs, is partial_changes */
-    uint64_t changes, partial_changes;
+    uint32_t unit; /* pages to one of the system's; memory goes back in those */
     /* Read by other threads' statistics; written by the owner. */
     _Atomic uint32_t grown, frontier, free_runs, free_pages;
     _Atomic uint32_t largest; /* pages of the longest free run below the frontier */
     _Atomic uint32_t edge;    /* pages of the free run that ends at the frontier; 0 if there is none */
 } pp_runs;
 
-/* The arrays and the memory are the caller's, with room for `max` pages; none is grown yet. */
-void pp_runs_init(pp_runs *runs, char *memory, uint32_t max, uint32_t *tags, uint32_t *next, uint32_t *prev);
+/* The struct is all zeros but for the four arrays, which are the caller's as the memory is, with room for `max` pages;
+ * none is grown yet. */
+void pp_runs_init(pp_runs *runs, char *memory, uint32_t max);
 
 /* The first page of a run of `pages`, or PP_RUN_NONE where nothing that is grown fits. The caller marks
  * it with pp_runs_mark(). `fresh` false: only what was used before. */
@@ -62,9 +62,9 @@ void pp_runs_give(pp_runs *runs, uint32_t page, uint32_t pages);
 /* Lengthens a run in place by `more` pages; false where they are not free. Not marked yet. */
 bool pp_runs_extend(pp_runs *runs, uint32_t page, uint32_t pages, uint32_t more);
 
-/* Discards the memory of a free run unless that was done before, about `max_bytes` of it now and the rest in
- * later calls; the bytes. */
-uint64_t pp_runs_discard(pp_runs *runs, uint32_t page, uint64_t max_bytes);
+/* Gives memory of a free run back to the system, of which no part goes twice: of what is there, `*keep_bytes` at the
+ * low end stay, and are taken off that number, and of the rest about `max_bytes` go now. How many went. */
+uint64_t pp_runs_discard(pp_runs *runs, uint32_t page, uint64_t *keep_bytes, uint64_t max_bytes);
 
 /* Validates bins and counters; the caller validates the tiling. */
 pp_status pp_runs_check(const pp_runs *runs, pp_fault *fault);

@@ -35,7 +35,7 @@ struct table {
     const _Atomic bool *used; /* NULL: always */
 };
 
-enum { PER_RECORD_MAX = 9, PER_PAGE = 3 };
+enum { PER_RECORD_MAX = 9, PER_PAGE = 4, BYTES_PER_PAGE = 3 * 4 + 1 };
 
 static size_t list_per_record(sizeclass *s, struct table tables[PER_RECORD_MAX])
 {
@@ -63,6 +63,7 @@ static void list_per_page(pp_runs *runs, struct table tables[PER_PAGE])
     tables[0] = (struct table){(void **)&runs->tags, 4, NULL};
     tables[1] = (struct table){(void **)&runs->next, 4, NULL};
     tables[2] = (struct table){(void **)&runs->prev, 4, NULL};
+    tables[3] = (struct table){(void **)&runs->gone, 1, NULL};
 }
 
 /* Backs the part of an array that is new between `from` and `to` entries. */
@@ -103,7 +104,7 @@ uint64_t pp_sc_table_bytes(const sizeclass *s)
         if (!used || atomic_load_explicit((_Atomic bool *)used, memory_order_relaxed))
             bytes += records * tables[i].bytes_each;
     }
-    return bytes + (uint64_t)pp_runs_level(&s->runs.grown) * 4 * PER_PAGE;
+    return bytes + (uint64_t)pp_runs_level(&s->runs.grown) * BYTES_PER_PAGE;
 }
 
 pp_status pp_sc_ready_records(sizeclass *s, uint32_t wanted)
@@ -376,6 +377,20 @@ pp_status pp_sc_refill(sizeclass *s, uint32_t number)
 
 /* ---- closing ------------------------------------------------------------------------------------------ */
 
+/* The run of an empty span was given back: of those of its pages whose blocks all were discarded nothing is there. */
+static void tell_gone(sizeclass *s, const pp_span *span, uint32_t page, uint32_t pages)
+{
+    uint64_t discarded = s->discarded[span - s->spans];
+    uint32_t unit = s->runs.unit, stride = pp_sc_stride(span), last = span->blocks - 1u;
+    for (uint32_t at = (page + unit - 1) / unit * unit; discarded && at + unit <= page + pages; at += unit) {
+        uint32_t from = ((at - page) << PP_RUN_SHIFT) / stride;
+        uint32_t to = (((at + unit - page) << PP_RUN_SHIFT) - 1) / stride;
+        if (from > last) break; /* a short run's end, which no block reaches */
+        uint64_t blocks = (~UINT64_C(0) >> (63 - ((to < last ? to : last) - from))) << from;
+        memset(s->runs.gone + at, (discarded & blocks) == blocks, unit);
+    }
+}
+
 /* Gives the run of an empty span back, unless another record of its group is in use. */
 static bool close_span(sizeclass *s, pp_span *span)
 {
@@ -389,7 +404,9 @@ static bool close_span(sizeclass *s, pp_span *span)
     uint32_t pages = pp_sc_run_pages(s, span);
     uint32_t blocks = class->group > 1 ? class->blocks : span->blocks;
     pp_write(&s->tail_bytes, pp_read(&s->tail_bytes) - tail_of(class, pages, blocks));
-    pp_runs_give(&s->runs, pp_sc_page(s, &s->spans[first]), pages);
+    uint32_t page = pp_sc_page(s, &s->spans[first]);
+    pp_runs_give(&s->runs, page, pages);
+    if (class->group == 1) tell_gone(s, span, page, pages);
     drop_records(s, first, class->group);
     return true;
 }

@@ -21,8 +21,8 @@ OURS = ["slab", "sizeclass", "sizeclass-learned", "buddy", "compacting", "compac
 # every system; a change of what a strategy does with the requests, or of the format, changes its line.
 GOLDEN = {
     "slab": "6008304ecca698813771eb5307dc1af17b803b35d14181b0a8e4951698c1e39d",
-    "sizeclass": "db8958416dbdb36eb4664a6063dda9da21fd8e48e133928406ec3649e4901df4",
-    "sizeclass-learned": "362ad5a98b5c4f7f4810335b2da0931d44e485ec076b1986af6c21f76ff8a08a",
+    "sizeclass": "6ac088bb593273a9a2fdbd80f795b7253afba09acac34a0cd23b2bf04d1310a2",
+    "sizeclass-learned": "ec337e404de8e9ca787d11fb41a50f6bff45fda34ab32cef5d5afd564c238777",
     "buddy": "8281652e558c6c987bee2686bb0f41b93888f65e472bf30cf2672a5ceac807d0",
     "compacting": "3640827154617a11424312b4e9992e1757294d3bc0a2fe2c473d6af8c8713a9f",
     "compacting-off": "6a0af30f9c4e15cac243e8404924c890909387382f57da252215064a067973f6",

@@ -407,6 +407,49 @@ static void trim_gives_memory_back_once(void)
     pp_pool_destroy(pool);
 }
 
+static void trim_keeps_a_part_of_a_run(void)
+{
+    pp_pool *pool = make(16 << 20);
+    pp_block block;
+    enum { MIB = 1 << 20 };
+    for (int turn = 0; turn < 2; turn++) {
+        CHECK_EQ(pp_pool_acquire(pool, MIB, 0, &block), PP_OK);
+        memset(block.data, 1, MIB);
+        CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+        CHECK_EQ(pp_pool_trim(pool, MIB), 0);
+        CHECK_EQ(pp_pool_trim(pool, MIB / 2), MIB / 2);
+        CHECK_EQ(pp_pool_trim(pool, MIB / 2), 0);
+        CHECK_EQ(pp_pool_trim(pool, 0), MIB / 2);
+        CHECK_EQ(pp_pool_trim(pool, 0), 0);
+        sound(pool);
+    }
+    pp_pool_destroy(pool);
+}
+
+/* What was discarded as free blocks of a span is not discarded again as a part of the run that it becomes, nor a part
+ * of a run again when the run grows. */
+static void no_page_goes_back_twice(void)
+{
+    enum { BLOCKS = 512, BYTES = 4096 };
+    static pp_block blocks[BLOCKS];
+    pp_pool *pool = make(16 << 20);
+    CHECK_EQ(pp_pool_acquire_many(pool, BLOCKS, BYTES, 0, blocks, NULL), BLOCKS);
+    for (int i = 0; i < BLOCKS; i++) memset(blocks[i].data, 1, BYTES);
+    uint64_t trimmed = 0;
+    for (int i = 0; i < BLOCKS; i += 2) CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
+    trimmed += pp_pool_trim(pool, 0);
+    CHECK(trimmed >= BLOCKS / 2 * BYTES);
+    for (int i = 1; i < BLOCKS; i += 2) {
+        CHECK_EQ(pp_pool_release(pool, blocks[i].handle), PP_OK);
+        trimmed += pp_pool_trim(pool, 0);
+    }
+    pp_stats stats;
+    pp_pool_stats(pool, &stats);
+    CHECK(trimmed >= BLOCKS * BYTES && trimmed <= stats.free_bytes);
+    sound(pool);
+    pp_pool_destroy(pool);
+}
+
 static void huge_pages_and_the_provider_are_there_when_asked_for(void)
 {
     pp_pool *pool = make_as((pp_sizeclass_config){.pool.huge_pages = 1});
@@ -438,6 +481,8 @@ int main(void)
     RUN(walk_and_inspect_tell_the_same_of_each_block);
     RUN(free_extents_follow_the_holes);
     RUN(trim_gives_memory_back_once);
+    RUN(trim_keeps_a_part_of_a_run);
+    RUN(no_page_goes_back_twice);
     RUN(huge_pages_and_the_provider_are_there_when_asked_for);
     return report();
 }
