@@ -239,8 +239,11 @@ static pp_status resize_inside(pp_debug *d, pp_handle handle, size_t bytes, pp_b
         pp_canary_write(d, r, pp_handle_index(handle));
         return status;
     }
+    uint64_t before = r->requested;
     unmeasure(d, side, r);
     measure(d, side, r, bytes, asked, out);
+    if (!pp_record_is(r, handle, PP_RECORD_LIVE)) /* the callback of the move has released it */
+        atomic_fetch_add_explicit(&d->away_bytes, bytes - before, memory_order_relaxed);
     if (d->config.history) pp_record_note(d, r, PP_OP_RESIZE, bytes, pp_system_coarse_ns());
     return PP_OK;
 }

@@ -228,6 +228,27 @@ static void a_callback_may_release_and_no_more(void)
     }
 }
 
+/* resize() moves the block, of which the callback hears, and releases it. */
+static void what_a_callback_releases_while_it_is_resized_is_counted_right(void)
+{
+    for (int threads = 0; threads < 2; threads++) {
+        moving m = {.pool = make(COMPACTING, threads ? PP_THREADS_SHARED : PP_THREADS_OWNER)};
+        CHECK_EQ(pp_compacting_on_move(m.pool, moved, &m), PP_OK);
+        pp_block block = acquired(m.pool, 1000, 0), other = acquired(m.pool, 700, 0);
+        m.release = block.handle;
+        CHECK_EQ(pp_pool_resize(m.pool, block.handle, 5000, &block), PP_OK);
+        CHECK_EQ(m.released, PP_OK);
+        CHECK_EQ(stats_of(m.pool).requested_bytes, 700);
+        pp_block next = acquired(m.pool, 10, 0);
+        CHECK_EQ(stats_of(m.pool).requested_bytes, 710);
+        CHECK_EQ(pp_pool_release(m.pool, next.handle), PP_OK);
+        CHECK_EQ(pp_pool_release(m.pool, other.handle), PP_OK);
+        CHECK_EQ(stats_of(m.pool).requested_bytes, 0);
+        sound(m.pool);
+        pp_pool_destroy(m.pool);
+    }
+}
+
 int main(void)
 {
     RUN(others_release_the_owners_blocks);
@@ -235,5 +256,6 @@ int main(void)
     RUN(what_a_visitor_acquired_comes_back_from_another_thread);
     RUN(threads_share_a_watched_pool);
     RUN(a_callback_may_release_and_no_more);
+    RUN(what_a_callback_releases_while_it_is_resized_is_counted_right);
     return report();
 }
