@@ -224,14 +224,13 @@ class Policy:
     def _refused(self, status: int, native: CData, name: str) -> PoolError:
         levels = read_stats(native)
         least = levels.granted_bytes + levels.free_bytes
-        if not 0 < self.hard_limit < least:
+        if not self.hard_limit:
             return error_for(status, f"policy of pool {name!r}")
-        return error_for(
-            status,
-            f"hard_limit={self.hard_limit} of pool {name!r}",
-            f"give {least} or more",
-            why=f"the pool commits {least} bytes from the beginning",
-        )
+        remedy, why = f"give {least} or more", f"the pool commits {least} bytes from the beginning"
+        if self.hard_limit >= least:
+            remedy = "give the largest block or more; of a CompactingPool segment_size or more, 256 KiB by itself"
+            why = "it leaves room for no block"
+        return error_for(status, f"hard_limit={self.hard_limit} of pool {name!r}", remedy, why=why)
 
     def _outlive(self, native: CData) -> None:
         """Bound to the C pool's pointer, so that callbacks find this object as long as there is a pool."""

@@ -217,6 +217,14 @@ def test_what_cannot_be_is_refused_with_its_value(options, told):
         SlabPool(64, 8, **options)
 
 
+@pytest.mark.parametrize("limit", [4096, 200_000])
+def test_a_limit_with_room_for_no_block_is_refused(limit):
+    with pytest.raises(PoolValueError, match=f"hard_limit={limit}"):
+        CompactingPool(64 << 20, hard_limit=limit)
+    with CompactingPool(64 << 20, hard_limit=1 << 18) as pool:
+        pool.acquire(1 << 18).release()
+
+
 def test_a_pool_without_a_policy_has_no_layer():
     for options in ({}, {"on_exhausted": "raise"}, {"quota": None}):
         with SlabPool(64, 8, **options) as pool, pytest.raises(Unsupported):

@@ -153,5 +153,6 @@ size_t pp_compact_most(const pp_pool *pool, size_t bytes)
     const compacting *c = (const compacting *)pool;
     if (bytes - 1 >= pool->max_bytes) return 0;
     uint64_t limit = pool->hard_limit < c->capacity_bytes ? pool->hard_limit : c->capacity_bytes;
+    limit -= limit % pp_bytes_of(c, UINT32_C(1) << c->segment_shift); /* none is held in part */
     return (size_t)(limit / pp_bytes_of(c, pp_granules_for(c, bytes)));
 }

@@ -46,6 +46,9 @@ pp_status pp_policy_copy(pp_pool *pool, pp_handle handle, size_t offset, void *t
 /* The pool that serves where this one is exhausted, by its policy; NULL without one. */
 pp_pool *pp_policy_stand_in(const pp_pool *pool);
 
+/* Memory of free blocks went back to the system: whoever waits may get what a hard limit kept from him. */
+void pp_policy_memory_came_back(pp_pool *pool);
+
 /* Does the pool's policy make calls wait for other threads, or call the program? */
 bool pp_policy_may_wait(const pp_pool *pool);
 

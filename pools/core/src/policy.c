@@ -197,7 +197,7 @@ static pp_status serve(policy *p, pp_request *request)
 {
     pp_status status;
     if (PP_UNLIKELY(pp_queue_any(p)) && p->config.on_exhausted == PP_EXHAUSTION_WAIT &&
-        !never_fits(p, request))
+        !never_fits(p, request) && !(p->counts && pp_books_hopeless(p, request)))
         status = pp_queue_wait(p, request);
     else
         status = pp_policy_attempt(p, request);

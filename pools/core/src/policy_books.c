@@ -128,24 +128,43 @@ static void note_limit(pp_account *account, pp_request *request, bool by_blocks,
     if (room == 0 || !request->partly) pp_bump(&account->refusals, 1);
 }
 
+/* Is the quota smaller than the request? */
+static bool exceeds(const pp_request *request, const pp_quota *quota)
+{
+    uint64_t needed = request->partly ? 1 : request->count;
+    return (quota->max_bytes && quota->max_bytes / request->bytes < needed) ||
+           (quota->max_blocks && !request->stretches && quota->max_blocks < needed);
+}
+
+static bool exceeds_any(const policy *p, const pp_request *request, const pp_account *of_tag)
+{
+    return exceeds(request, &p->whole.quota) || (of_tag && exceeds(request, &of_tag->quota));
+}
+
+bool pp_books_hopeless(policy *p, const pp_request *request)
+{
+    enter(p);
+    bool hopeless = exceeds_any(p, request, p->by_tag && request->tag ? make_account(p, request->tag) : NULL);
+    leave(p);
+    return hopeless;
+}
+
 /* For how many of `count` blocks of the request's size the quota has room. */
 static size_t room_in(pp_account *account, pp_request *request, size_t count)
 {
     const pp_quota *quota = &account->quota;
-    uint64_t room = count, needed = request->partly ? 1 : request->count;
+    uint64_t room = count;
     bool by_blocks = false;
     if (quota->max_bytes) {
         uint64_t live = pp_live_bytes(account);
         uint64_t left = live < quota->max_bytes ? quota->max_bytes - live : 0;
         if (left / request->bytes < room) room = left / request->bytes;
-        request->hopeless |= quota->max_bytes / request->bytes < needed;
     }
     if (quota->max_blocks && !request->stretches) {
         uint64_t live = pp_live_blocks(account);
         uint64_t left = live < quota->max_blocks ? quota->max_blocks - live : 0;
         by_blocks = left < room;
         if (by_blocks) room = left;
-        request->hopeless |= quota->max_blocks < needed;
     }
     if (PP_UNLIKELY(room < count)) note_limit(account, request, by_blocks, room);
     return (size_t)room;
@@ -160,6 +179,7 @@ size_t pp_books_take(policy *p, pp_request *request, size_t count)
     if (p->by_tag && request->tag && !(of_tag = make_account(p, request->tag))) {
         request->refusal.status = PP_NO_MEMORY;
     } else {
+        request->hopeless = exceeds_any(p, request, of_tag);
         room = room_in(&p->whole, request, count);
         if (of_tag && room) room = room_in(of_tag, request, room);
         if (room < count && !request->partly) room = 0;

@@ -95,6 +95,7 @@ typedef struct policy {
 
     _Alignas(64) _Atomic uint64_t awaited; /* waiters: what each release looks at */
     pp_waiter *first, *last;
+    uint32_t forks; /* of which this process is the child, since the pool was made */
 
     pp_pool *fallback;    /* NULL without one */
     uint32_t fallback_id; /* of its handles */
@@ -197,6 +198,9 @@ void pp_books_stretched(policy *p, const pp_claim *claim, size_t bytes, bool don
 
 /* Lets `above` follow what is live, and tells the program. The owner, or without the lock in a shared pool. */
 void pp_books_watch(policy *p, pp_account *account);
+
+/* Does a request ask for more than a quota can ever have? Who may acquire. */
+bool pp_books_hopeless(policy *p, const pp_request *request);
 
 /* Gives memory back if more than the soft limit was live and is no longer. Who may acquire. */
 void pp_books_soften(policy *p);

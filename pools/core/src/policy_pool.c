@@ -109,6 +109,21 @@ static pp_status policy_compact(pp_pool *pool, uint64_t max_bytes, uint64_t max_
     return status;
 }
 
+/* Under a hard limit, memory that went back may be had elsewhere. */
+static uint64_t policy_trim(pp_pool *pool, uint64_t keep_bytes)
+{
+    policy *p = policy_of(pool);
+    uint64_t trimmed = p->layer.below->trim(pool, keep_bytes);
+    if (trimmed) pp_policy_memory_came_back(pool);
+    return trimmed;
+}
+
+void pp_policy_memory_came_back(pp_pool *pool)
+{
+    policy *p = policy_of(pool);
+    if (p && p->signals) pp_queue_signal(p, PP_TAG_NONE, pp_policy_mine(p));
+}
+
 /* What the fallback has comes on top. */
 static size_t policy_most(const pp_pool *pool, size_t bytes)
 {
@@ -141,7 +156,19 @@ static void policy_destroy(pp_pool *pool)
     below->destroy(pool);
 }
 
-static bool fits(const pp_pool *pool, const pp_policy_config *config)
+/* Could a pool with this limit ever have a block? */
+static bool leaves_room(pp_pool *pool, uint64_t hard_limit)
+{
+    uint64_t before = pool->hard_limit;
+    pool->hard_limit = hard_limit;
+    bool some = pp_pool_most(pool, 1) > 0;
+    pool->hard_limit = before;
+    return some;
+}
+
+static uint64_t in_pages(uint64_t bytes) { return bytes & ~(uint64_t)(pp_system_page_bytes() - 1); }
+
+static bool fits(pp_pool *pool, const pp_policy_config *config)
 {
     const pp_quota *quotas[2] = {&config->quota, &config->tag_quota};
     for (int i = 0; i < 2; i++)
@@ -149,6 +176,7 @@ static bool fits(const pp_pool *pool, const pp_policy_config *config)
     if ((unsigned)config->on_exhausted > PP_EXHAUSTION_CALL) return false;
     if (config->on_exhausted == PP_EXHAUSTION_CALL && !config->exhausted) return false;
     if (!config->hard_limit) return true;
+    if (!leaves_room(pool, in_pages(config->hard_limit))) return false;
     pp_stats stats;
     pp_pool_stats(pool, &stats);
     return config->hard_limit >= stats.granted_bytes + stats.free_bytes ||
@@ -175,6 +203,7 @@ static void replace(pp_pool_ops *ops)
     ops->walk = policy_walk;
     ops->check = policy_check;
     ops->compact = ops->compact ? policy_compact : NULL;
+    ops->trim = ops->trim ? policy_trim : NULL;
     ops->announce = policy_announce;
     ops->most = policy_most;
     ops->destroy = policy_destroy;
@@ -185,6 +214,7 @@ static void forget_threads(pp_layer *layer)
 {
     policy *p = (policy *)layer;
     p->first = p->last = NULL;
+    p->forks++; /* the one that did fork may be in the middle of waiting */
     atomic_store(&p->awaited, 0);
 }
 
@@ -210,7 +240,6 @@ pp_status pp_pool_set_policy(pp_pool *pool, const pp_policy_config *config)
     replace(&p->layer.ops);
     p->layer.lock = &p->lock;
     p->layer.forked = forget_threads;
-    uint64_t page = pp_system_page_bytes();
-    if (config->hard_limit) pool->hard_limit = config->hard_limit & ~(page - 1);
+    if (config->hard_limit) pool->hard_limit = in_pages(config->hard_limit);
     return PP_OK;
 }

@@ -41,6 +41,7 @@ struct pp_waiter {
     uint32_t tag;
     bool by_tag; /* waits for its tag's quota */
     bool rung;
+    uint32_t forks; /* when it joined */
 };
 
 /* ---- the queue: all with the lock held ------------------------------------------------------- */
@@ -66,6 +67,7 @@ static void give_turn_in_front(policy *p, const pp_waiter *waiter)
 static bool join(policy *p, pp_waiter *waiter)
 {
     bool open = true;
+    waiter->forks = p->forks;
     give_turn(p->first, waiter->tag); /* it has tried before, and given back */
     for (pp_waiter *at = p->first; at; at = at->next) open = open && at->by_tag;
     waiter->previous = p->last;
@@ -84,6 +86,17 @@ static void quit(policy *p, pp_waiter *waiter)
     give_turn(p->first, waiter->tag);
 }
 
+/* Takes the lock, which was dropped while the program's own code ran. If that has forked, this may be the child: nobody
+ * waits there but the caller, who stands in no queue. */
+static void lock_again(policy *p, pp_waiter *waiter)
+{
+    pp_lock_take(&p->lock);
+    if (PP_LIKELY(waiter->forks == p->forks)) return;
+    waiter->next = NULL;
+    pp_condition_init(&waiter->condition);
+    waiter->rung = join(p, waiter);
+}
+
 /* ---- waiting --------------------------------------------------------------------------------- */
 
 /* Sleeps until it is this waiter's turn: PP_OK, or why it is not to be waited for any longer. */
@@ -100,7 +113,7 @@ static pp_status sleep(policy *p, pp_waiter *waiter, uint64_t deadline_ns)
             if (!p->config.interrupted) continue;
             pp_lock_drop(&p->lock);
             if (p->config.interrupted(p->config.context, p->pool)) status = PP_STOPPED;
-            pp_lock_take(&p->lock);
+            lock_again(p, waiter);
             continue;
         }
         uint64_t until = slice_ends < deadline_ns ? slice_ends : deadline_ns;
@@ -118,7 +131,7 @@ static pp_status take_turns(policy *p, pp_waiter *waiter, pp_request *request, u
         waiter->rung = false;
         pp_lock_drop(&p->lock);
         status = pp_policy_attempt(p, request);
-        pp_lock_take(&p->lock);
+        lock_again(p, waiter);
         if (!pp_policy_applies(status) || request->hopeless) return status;
         give_turn_in_front(p, waiter);
         waiter->by_tag = status == PP_QUOTA && request->refusal.tag != PP_TAG_NONE;
@@ -148,7 +161,7 @@ pp_status pp_queue_wait(policy *p, pp_request *request)
     pp_status status = take_turns(p, &waiter, request, deadline);
     pp_lock_drop(&p->lock);
     status = take_the_rest(p, request, status);
-    pp_lock_take(&p->lock);
+    lock_again(p, &waiter);
     quit(p, &waiter);
     pp_lock_drop(&p->lock);
     pp_condition_end(&waiter.condition);

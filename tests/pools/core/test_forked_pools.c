@@ -359,6 +359,63 @@ static void those_who_wait_are_not_waiting_in_the_child(void)
     pp_pool_destroy(e.pool);
 }
 
+struct forker {
+    uintptr_t self; /* the thread that forks */
+    pp_handle held;
+    pid_t child; /* -1: not yet forked */
+};
+
+/* The program's own code, while a request waits and another one behind it. */
+static int fork_once(void *context, pp_pool *pool)
+{
+    struct forker *f = context;
+    if (pp_system_self() != f->self || f->child >= 0 || atomic_load(&policy_of(pool)->awaited) < 2) return 0;
+    fflush(stdout);
+    f->child = fork();
+    CHECK_EQ(pp_pool_release(pool, f->held), PP_OK);
+    return 0;
+}
+
+static void *wait_behind(void *context)
+{
+    while (atomic_load(&policy_of(context)->awaited) == 0) pp_system_yield();
+    return wait_for_a_block(context);
+}
+
+static void whoever_forks_while_it_waits_goes_on_waiting(void)
+{
+    test_thread thread;
+    pp_block block;
+    pp_pool *pool;
+    pp_stats stats;
+    struct forker f = {.self = pp_system_self(), .child = -1};
+    pp_slab_config config = {.pool.threads = PP_THREADS_SHARED, .block_bytes = BLOCK, .block_count = 1};
+    pp_policy_config waits = {.on_exhausted = PP_EXHAUSTION_WAIT, .timeout_ns = UINT64_MAX};
+    waits.interrupted = fork_once;
+    waits.context = &f;
+    CHECK_EQ(pp_slab_create(&config, &pool), PP_OK);
+    CHECK_EQ(pp_pool_set_policy(pool, &waits), PP_OK);
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_OK);
+    f.held = block.handle;
+    int before = checks_failed, status = 1;
+    test_thread_start(&thread, wait_behind, pool);
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_OK);
+    CHECK_EQ(pp_pool_release(pool, block.handle), PP_OK);
+    if (f.child == 0) { /* where nobody is behind it */
+        pp_pool_stats(pool, &stats);
+        CHECK_EQ(stats.waiting, 0);
+        CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_OK);
+        pp_pool_destroy(pool);
+        fflush(stdout);
+        leave_traces();
+        _exit(checks_failed != before);
+    }
+    test_thread_join(thread);
+    CHECK_EQ(waitpid(f.child, &status, 0), f.child);
+    CHECK_EQ(status, 0);
+    pp_pool_destroy(pool);
+}
+
 /* ---- locks that are held for long ---------------------------------------------------------------- */
 
 enum { HELD = 6 };
@@ -429,6 +486,7 @@ int main(void)
     RUN(a_trace_stays_the_parents_alone);
     RUN(a_child_holds_no_file_that_its_parent_has_closed);
     RUN(those_who_wait_are_not_waiting_in_the_child);
+    RUN(whoever_forks_while_it_waits_goes_on_waiting);
 #ifndef POOLPORT_SANITIZED
     RUN(a_pool_that_is_only_busy_is_had_beside_one_that_is_held);
     RUN(a_pool_that_is_held_too_long_is_closed_in_the_child); /* ThreadSanitizer knows of no lock made anew */

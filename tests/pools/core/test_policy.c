@@ -363,6 +363,23 @@ static void a_pool_says_whether_a_call_may_wait(void)
     pp_pool_destroy(pool);
 }
 
+static void a_hard_limit_has_room_for_a_block(void)
+{
+    enum { SEGMENT = 1 << 16 };
+    pp_policy_config config = {.hard_limit = SEGMENT - 1};
+    pp_compacting_config compacting = {.capacity_bytes = 8 * SEGMENT, .segment_bytes = SEGMENT};
+    pp_pool *pool = NULL;
+    pp_block block;
+    CHECK_EQ(pp_compacting_create(&compacting, &pool), PP_OK);
+    CHECK_EQ(pp_pool_set_policy(pool, &config), PP_INVALID);
+    config.hard_limit = 2 * SEGMENT - 1;
+    CHECK_EQ(pp_pool_set_policy(pool, &config), PP_OK);
+    CHECK_EQ(pp_pool_most(pool, SEGMENT), 1); /* the other segment is not there in part */
+    CHECK_EQ(pp_pool_acquire(pool, SEGMENT, 0, &block), PP_OK);
+    CHECK_EQ(pp_pool_acquire(pool, 64, 0, &block), PP_EXHAUSTED);
+    pp_pool_destroy(pool);
+}
+
 /* But a pool of malloc's has nothing, whatever the heap holds for others. */
 static void a_hard_limit_is_not_below_what_the_pool_has(void)
 {
@@ -393,6 +410,7 @@ int main(void)
     RUN(a_release_that_finds_damage_counts);
     RUN(quotas_are_asked_for_where_there_are_some);
     RUN(a_pool_says_whether_a_call_may_wait);
+    RUN(a_hard_limit_has_room_for_a_block);
     RUN(a_hard_limit_is_not_below_what_the_pool_has);
     return report();
 }

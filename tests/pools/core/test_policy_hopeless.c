@@ -71,6 +71,39 @@ static void who_asks_for_too_much_does_not_join_those_who_wait(void)
     pp_pool_destroy(pool);
 }
 
+static void *exceed_the_quota(void *context)
+{
+    pp_block blocks[4];
+    uint32_t tag;
+    CHECK_EQ(pp_pool_tag(pool, "small", 5, &tag), PP_OK);
+    until_waiting(pool, 1);
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK, tag, blocks), PP_QUOTA);
+    CHECK_EQ(pp_pool_acquire_many(pool, 2, BLOCK / 2, tag, blocks, NULL), 0);
+    CHECK_EQ(pp_pool_release(pool, *(pp_handle *)context), PP_OK);
+    return NULL;
+}
+
+static void nor_does_who_asks_for_more_than_its_quota(void)
+{
+    pp_block blocks[ROOM];
+    test_thread thread;
+    uint32_t tag;
+    pool = pool_of("sizeclass", PP_THREADS_SHARED);
+    pp_policy_config config = waiting_for(FOREVER);
+    config.quota.max_blocks = ROOM;
+    config.tag_quotas = 1;
+    set_policy(pool, config);
+    CHECK_EQ(pp_pool_tag(pool, "small", 5, &tag), PP_OK);
+    CHECK_EQ(pp_pool_set_quota(pool, tag, &(pp_quota){.max_bytes = 100, .max_blocks = 1}), PP_OK);
+    CHECK_EQ(pp_pool_acquire_many(pool, ROOM, BLOCK, 0, blocks, NULL), ROOM);
+    test_thread_start(&thread, exceed_the_quota, &blocks[5].handle);
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[5]), PP_OK);
+    test_thread_join(thread);
+    CHECK_EQ(at_rest(pool).waits, 1);
+    give_back(pool, blocks, ROOM);
+    pp_pool_destroy(pool);
+}
+
 static void how_many_blocks_there_could_be_is_told(void)
 {
     static const size_t most_of[STRATEGIES][3] = {
@@ -99,6 +132,7 @@ static void how_many_blocks_there_could_be_is_told(void)
 
 int main(void)
 {
+    RUN(nor_does_who_asks_for_more_than_its_quota);
     RUN(how_many_blocks_there_could_be_is_told);
     RUN(nobody_waits_for_what_can_never_be);
     RUN(nobody_waits_for_more_than_an_empty_pool_has);

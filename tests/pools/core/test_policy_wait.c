@@ -91,6 +91,53 @@ static void the_last_unpin_of_a_released_block_wakes_as_well(void)
 
 /* ---- the end of waiting ---------------------------------------------------------------------- */
 
+enum { SEGMENT = 1 << 16, SEGMENTS = 5 };
+
+/* Two segments between pinned ones are free, and memory for two others, side by side, is there but for the limit. */
+static pp_pool *short_of_memory(pp_threads threads)
+{
+    pp_block blocks[SEGMENTS];
+    pp_compacting_config config = {
+        .pool.threads = threads, .capacity_bytes = 16 * SEGMENT, .segment_bytes = SEGMENT};
+    pp_policy_config limited = waiting_for(FOREVER);
+    limited.hard_limit = SEGMENTS * SEGMENT;
+    CHECK_EQ(pp_compacting_create(&config, &pool), PP_OK);
+    set_policy(pool, limited);
+    for (int i = 0; i < SEGMENTS; i++) {
+        CHECK_EQ(pp_pool_acquire(pool, SEGMENT, 0, &blocks[i]), PP_OK);
+        if (i % 2 == 0) CHECK_EQ(pp_pool_pin(pool, blocks[i].handle, PP_PIN_USER, NULL), PP_OK);
+    }
+    CHECK_EQ(pp_pool_release(pool, blocks[1].handle), PP_OK);
+    CHECK_EQ(pp_pool_release(pool, blocks[3].handle), PP_OK);
+    return pool;
+}
+
+static void *trim_pool(void *context)
+{
+    (void)context;
+    until_waiting(pool, 1);
+    CHECK_EQ(pp_pool_trim(pool, 0), 2 * SEGMENT);
+    return NULL;
+}
+
+static void memory_that_goes_back_wakes_whom_the_limit_holds_up(void)
+{
+    pp_block block;
+    test_thread thread;
+    pool = short_of_memory(PP_THREADS_SHARED);
+    test_thread_start(&thread, trim_pool, NULL);
+    CHECK_EQ(pp_pool_acquire(pool, 2 * SEGMENT, 0, &block), PP_OK);
+    test_thread_join(thread);
+    CHECK_EQ(at_rest(pool).waits, 1);
+    pp_pool_destroy(pool);
+    for (int threads = PP_THREADS_OWNER; threads <= PP_THREADS_SHARED; threads++) {
+        pool = short_of_memory((pp_threads)threads);
+        CHECK_EQ(pp_pool_set_idle(pool, PP_IDLE_NS_MIN), PP_OK);
+        CHECK_EQ(pp_pool_acquire(pool, 2 * SEGMENT, 0, &block), PP_OK);
+        pp_pool_destroy(pool);
+    }
+}
+
 static void *close_pool(void *context)
 {
     until_waiting(pool, 1);
@@ -418,6 +465,7 @@ int main(void)
     RUN(a_wait_in_vain_ends_and_tells_how_long_it_was);
     RUN(a_release_elsewhere_wakes_who_waits);
     RUN(the_last_unpin_of_a_released_block_wakes_as_well);
+    RUN(memory_that_goes_back_wakes_whom_the_limit_holds_up);
     RUN(a_closed_pool_is_not_waited_for);
     RUN(a_program_may_interrupt_a_wait);
     RUN(who_came_first_is_served_first);

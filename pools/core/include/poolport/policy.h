@@ -95,7 +95,8 @@ PP_BEGIN_DECLS
 
 /* Gives a pool its policy, for good. Before its first block, by the thread that created it. PP_INVALID
  * (the pool has a policy, has served blocks, or has given a provider's table; a low mark above the high one;
- * CALL without `exhausted`; a hard limit below what is committed already), PP_NO_MEMORY: the pool is then as
+ * CALL without `exhausted`; a hard limit below what is committed already, or with room for no block, of a compacting
+ * pool for no segment), PP_NO_MEMORY: the pool is then as
  * before. */
 pp_status pp_pool_set_policy(pp_pool *pool, const pp_policy_config *config);
 
