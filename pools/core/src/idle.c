@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pool_base.h"
+#include "layer.h"
 
 enum { READINGS = 16, SLICE_BYTES = 256 << 10, FLOOR_BYTES = 128 << 10, FLOOR_SHARE = 16 };
 
@@ -119,6 +119,7 @@ static void visit(struct pp_idle *idle, uint64_t now_ns)
     uint64_t freed = pool->ops->reclaim(pool, idle->pass_bytes, SLICE_BYTES, &more);
     pp_bump(&pool->idle_bytes, freed); /* the strategy has counted them as trimmed */
     pp_gate_close(pool);
+    if (freed) pp_policy_memory_came_back(pool);
     if (hurried) {
         idle->due_ns = more || idle->passing ? now_ns : now_ns + tick_of(idle);
         return;
@@ -261,6 +262,8 @@ void pp_idle_end(pp_pool *pool)
 pp_status pp_pool_set_idle(pp_pool *pool, uint64_t delay_ns)
 {
     if (!pool->shared && !pp_owned_by_caller(pool)) return PP_WRONG_THREAD;
+    if (pp_moved_by_caller(pool))
+        return PP_BUSY; /* the call that moves would leave by another gate than it came in */
     if (delay_ns && delay_ns < PP_IDLE_NS_MIN) return PP_INVALID;
     if (!delay_ns || !pool->idle) {
         uint32_t more;
@@ -285,6 +288,21 @@ bool pp_idle_hurry(pp_pool *pool)
     atomic_store_explicit(&pool->emptied, 1, memory_order_relaxed);
     ring(); /* and not reclaimer.lock: whoever has that may be waiting for this pool */
     return true;
+}
+
+void pp_idle_look_again(pp_pool *pool)
+{
+    pp_lock_take(&reclaimer.lock);
+    struct pp_idle *at = reclaimer.pools;
+    while (at && at->pool != pool) at = at->next;
+    if (at) {
+        at->calls = PP_CALLS_UNDER_WAY; /* makes a pass, as traffic would */
+        at->quiet = 0;
+        at->pause_ns = tick_of(at);
+        at->due_ns = at->pass_ns = pp_system_now_ns();
+    }
+    pp_lock_drop(&reclaimer.lock);
+    if (at) ring();
 }
 
 uint64_t pp_idle_delay_ns(const pp_pool *pool) { return pool->idle ? pool->idle->delay_ns : 0; }

@@ -56,6 +56,10 @@ void pp_idle_after_fork(bool child);
  * nobody. */
 bool pp_idle_hurry(pp_pool *pool);
 
+/* What kept memory from going back did so for the last time: a registration has ended. Nothing else would have the
+ * reclaimer look at a pool that rests. Outside the pool; for no longer than a slice takes. */
+void pp_idle_look_again(pp_pool *pool);
+
 uint64_t pp_idle_delay_ns(const pp_pool *pool);
 
 #endif

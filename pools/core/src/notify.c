@@ -60,6 +60,7 @@ pp_status pp_release_and_tell(void *context, pp_handle handle)
 static pp_status notify(void *context, pp_memory_fn fn, void *argument)
 {
     pp_pool *pool = context;
+    if (pp_moved_by_caller(pool)) return PP_BUSY;
     pp_lock_take(&pool->lock);
     pp_notice *one = take_one(pool);
     if (one) {

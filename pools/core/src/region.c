@@ -136,6 +136,7 @@ static pp_status change(pp_pool *pool, const void *address, size_t bytes,
     if (!origin) return PP_UNSUPPORTED;
     if (bytes == 0 || from + bytes < from) return PP_SIZE;
     if (from >= origin + length || from + bytes <= origin) return PP_FOREIGN;
+    if (pp_moved_by_caller(pool)) return PP_BUSY;
     pp_status status = pp_enter(pool);
     if (status != PP_OK) return status;
     status = how(pool, address, bytes);
@@ -150,7 +151,9 @@ pp_status pp_pool_register(pp_pool *pool, const void *address, size_t bytes)
 
 pp_status pp_pool_unregister(pp_pool *pool, const void *address, size_t bytes)
 {
-    return change(pool, address, bytes, take_range);
+    pp_status status = change(pool, address, bytes, take_range);
+    if (status == PP_OK) pp_idle_look_again(pool);
+    return status;
 }
 
 pp_status pp_region_settle(void *context, void **from, size_t *bytes)

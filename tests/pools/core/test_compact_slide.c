@@ -404,6 +404,8 @@ static void returning_memory_is_bounded_in_time_too(void)
 
 /* ---- the callback ------------------------------------------------------------------------------------- */
 
+static void told(void *argument) { (void)argument; }
+
 static void try_everything(void *context, pp_handle handle, void *from, void *to, size_t bytes)
 {
     row *r = context;
@@ -415,6 +417,10 @@ static void try_everything(void *context, pp_handle handle, void *from, void *to
     pp_compacting_policy policy = {0};
     pp_status why;
     size_t count;
+    size_t range_bytes;
+    void *range = pp_pool_range(r->pool, &range_bytes);
+    pp_provider provider;
+    pp_pool_provider(r->pool, &provider);
     char byte;
     CHECK((char *)to < (char *)from && bytes % UNIT == 0);
     const pp_status seen[] = {
@@ -432,6 +438,10 @@ static void try_everything(void *context, pp_handle handle, void *from, void *to
         pp_compacting_pins(r->pool, NULL, 0, &count),
         pp_compacting_on_move(r->pool, NULL, NULL),
         pp_compacting_set_policy(r->pool, &policy),
+        pp_pool_set_idle(r->pool, PP_IDLE_NS_MIN),
+        pp_pool_register(r->pool, range, range_bytes),
+        pp_pool_unregister(r->pool, range, range_bytes),
+        provider.notify ? provider.notify(r->pool, told, NULL) : PP_BUSY,
     };
     for (size_t i = 0; i < sizeof seen / sizeof *seen; i++) CHECK_EQ(seen[i], PP_BUSY);
     CHECK_EQ(pp_pool_admits(r->pool), PP_BUSY);

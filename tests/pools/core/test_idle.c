@@ -373,6 +373,38 @@ static void the_reclaimer_comes_back_to_a_magazine_that_was_in_use(void)
     }
 }
 
+/* Until the reclaimer has made a pass and then none for twice the delay. */
+static void let_it_rest(void)
+{
+    int before;
+    do {
+        before = atomic_load(&passes);
+        uint64_t begun = pp_system_now_ns();
+        while (pp_system_now_ns() - begun < 2 * (uint64_t)DELAY_NS) pp_system_yield();
+    } while (!before || before != atomic_load(&passes));
+}
+
+static void what_a_registration_kept_goes_back_when_it_ends(void)
+{
+    static pp_handle handles[BLOCKS];
+    for (int kind = 0; kind < 2 * KINDS; kind++) {
+        pp_pool *pool = make(kind % KINDS, kind < KINDS ? PP_THREADS_OWNER : PP_THREADS_SHARED);
+        size_t bytes;
+        void *range = pp_pool_range(pool, &bytes);
+        watch_passes(pool);
+        CHECK_EQ(pp_pool_register(pool, range, bytes), PP_OK);
+        CHECK_EQ(pp_pool_set_idle(pool, DELAY_NS), PP_OK);
+        burst(pool, handles, BLOCKS / 2);
+        let_it_rest();
+        CHECK_EQ(gone(pool), 0);
+        CHECK_EQ(pp_pool_unregister(pool, range, bytes), PP_OK);
+        while (gone(pool) < (BLOCKS / 2 - BLOCKS / 2 / SURVIVOR) * BLOCK) pp_system_yield();
+        for (size_t i = 0; i < BLOCKS / 2; i += SURVIVOR) CHECK(holds(pool, handles[i], (int)i));
+        check_whole(pool);
+        pp_pool_destroy(pool);
+    }
+}
+
 static void nobody_waits_for_long_for_an_owner_who_stays_inside(void)
 {
     pp_pool *pool = make(0, PP_THREADS_OWNER);
@@ -511,6 +543,7 @@ int main(void)
     }
     RUN(the_reclaimer_comes_back_later_to_an_owner_who_stays_inside);
     RUN(the_reclaimer_comes_back_to_a_magazine_that_was_in_use);
+    RUN(what_a_registration_kept_goes_back_when_it_ends);
     RUN(nobody_waits_for_long_for_an_owner_who_stays_inside);
     RUN(what_cannot_be_is_refused);
     RUN(a_burst_goes_back_and_survivors_stay);
