@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import mmap
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict
 
@@ -114,15 +115,25 @@ def _set_idle(native: CData, seconds: float | None, name: str) -> None:
         )
     status = lib.pp_pool_set_idle(native, 0 if seconds is None else math.ceil(seconds * 1e9))
     if status:
-        raise error_for(
-            status,
-            f"idle_seconds={seconds} of pool {name!r}",
-            "a pool in lent memory or in huge pages that are held has none to give back; elsewhere the "
-            "system lacks a process-wide barrier: create the pool with thread_safe=True, or call trim()"
-            if status == lib.PP_UNSUPPORTED
-            else "",
-            native,
+        why, remedy = _never_idle(native) if status == lib.PP_UNSUPPORTED else ("", "")
+        raise error_for(status, f"idle_seconds={seconds} of pool {name!r}", remedy, native, why)
+
+
+def _never_idle(native: CData) -> tuple[str, str]:
+    """Why a pool's memory cannot go back by itself, and what to do."""
+    info = ffi.new("pp_memory *")
+    lib.pp_pool_memory(native, info)
+    if info.lent:
+        return "the pool has none to give back, its memory is lent", "leave it out"
+    if _HUGE[info.huge] == "held":
+        return (
+            "the pool's huge pages stay until it is closed",
+            "leave it out, or create the pool without huge_pages=True",
         )
+    return (
+        "the system lacks a process-wide barrier, which a pool of one owner needs for it",
+        "create the pool with thread_safe=True, or call trim()",
+    )
 
 
 class Loan:
@@ -156,6 +167,14 @@ class Loan:
         self._running.pop(self._number, None)
 
 
+def _has_buffer(memory: Any) -> bool:
+    try:
+        memoryview(memory).release()
+    except TypeError:
+        return False
+    return True
+
+
 def lend(config: CData, options: Mapping[str, Any], name: str) -> Loan | None:
     """Have ``config.pool`` use the buffer of the options, which ``claim`` then keeps exported."""
     memory = options.get("memory")
@@ -164,9 +183,10 @@ def lend(config: CData, options: Mapping[str, Any], name: str) -> Loan | None:
     try:
         buffer = ffi.from_buffer("char[]", memory, require_writable=True)
     except (TypeError, BufferError, ValueError) as error:
+        why = "it is read-only, or not in one piece" if _has_buffer(memory) else "it has no buffer"
         raise PoolValueError(
-            f"memory= of pool {name!r}: a {type(memory).__name__} cannot be lent ({error}); "
-            "lend a writable, contiguous buffer"
+            f"memory= of pool {name!r}: a {type(memory).__name__} cannot be lent, {why}; lend a writable, "
+            "contiguous buffer, such as a bytearray or an mmap"
         ) from error
     loan = Loan(buffer, name)
     config.pool.memory = buffer
@@ -174,24 +194,56 @@ def lend(config: CData, options: Mapping[str, Any], name: str) -> Loan | None:
     return loan
 
 
-_UNIT = 1 << 16
-_SEGMENT = 1 << 18  # of a compacting pool that was not told one
+_SEGMENT, _SEGMENTS = 1 << 18, 1024  # of a compacting pool that was not told: larger ones beyond so many
 
 
-def _does_not_fit(status: int, lent: CData, about: Mapping[str, Any]) -> str:
-    address, size = int(ffi.cast("uintptr_t", lent)), len(lent)
-    what = f"pool {about['name']!r} in {size} bytes of lent memory that begin at {address % 4096} of a page: "
-    if status == lib.PP_ALIGNMENT:
-        return what + (
-            "its blocks do not fit behind the first aligned place; lend up to a page more, or create a pool "
-            "with a smaller alignment"
+def _smaller(about: Mapping[str, Any], fits: int) -> str:
+    """The parameters that a pool fits with, of those that are larger; empty where none help."""
+    if "max_count" in about and about.get("widened"):
+        return ""  # the limit counts blocks as requested, memory as granted
+    limits = ("capacity", "max_capacity", "max_block", "block_count", "max_count")
+    bounds = {name: int(about[name]) for name in limits if name in about}
+    for base, limit in (("capacity", "max_capacity"), ("block_count", "max_count")):
+        if base in bounds and bounds.get(limit) == bounds[base]:
+            del bounds[limit]
+    if about.get("widened"):
+        bounds.pop("max_capacity", None)
+        bounds["hard_limit"] = about["widened"]
+    return " and ".join(f"{name}={fits}" for name, value in bounds.items() if value > fits)
+
+
+def _piece(about: Mapping[str, Any], wanted: int, room: int) -> tuple[int, int]:
+    """In what steps the bounds count, and how many bytes of memory a step takes."""
+    if "max_count" in about:
+        return 1, wanted // about["max_count"]
+    if "segment_size" in about:
+        step = about["segment_size"] or _SEGMENT
+        while not about["segment_size"] and room // step > _SEGMENTS:
+            step *= 2
+        return step, step
+    step = max(about.get("min_block", 0), mmap.PAGESIZE)
+    doubled = "min_block" in about and about.get("debug", {}).get("canaries", False)
+    return (step // 2, step) if doubled else (step, step)
+
+
+def _does_not_fit(lent: CData, about: Mapping[str, Any]) -> str:
+    out = ffi.new("size_t[2]")
+    lib.pp_lent_wanted(out, out + 1)
+    wanted, alignment = out[0], out[1]
+    room = max(len(lent) - -int(ffi.cast("uintptr_t", lent)) % alignment, 0)
+    step, taken = _piece(about, wanted, room)
+    remedy = f"lend {wanted + alignment - 1} bytes or more"
+    fits = room // taken * step
+    if smaller := _smaller(about, fits or step):
+        remedy = (
+            f"give {smaller} or less, or {remedy}"
+            if fits
+            else f"{remedy}, or {taken + alignment - 1} and give {smaller}"
         )
-    wanted = about.get("max_capacity", about.get("capacity"))
-    if wanted is None:
-        return what + "its blocks do not fit; create the pool smaller or lend more"
-    unit = about.get("segment_size", _UNIT) or _SEGMENT
-    fits = max(0, size - -address % 4096) // unit * unit
-    return what + f"its capacity of {wanted} bytes does not fit; give capacity={fits} or less, or lend more"
+    return (
+        f"pool {about['name']!r} does not fit in {len(lent)} bytes of lent memory: it takes {wanted} from a "
+        f"place aligned to {alignment} on, and the first of those has {room}; {remedy}"
+    )
 
 
 def claim(
@@ -203,7 +255,7 @@ def claim(
     does not do, or what ``set_idle`` raises.
     """
     if status and lent is not None and status in (lib.PP_SIZE, lib.PP_ALIGNMENT):
-        raise PoolValueError(_does_not_fit(status, lent.buffer, about))
+        raise PoolValueError(_does_not_fit(lent.buffer, about))
     if status:
         if lent is not None:
             lent.finish()

@@ -147,6 +147,59 @@ def test_the_capacity_that_a_refusal_of_lent_memory_names_fits(make: Maker) -> N
         pool.acquire(4096).release()
 
 
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (pools.SlabPool, {"block_size": 4096, "block_count": 512}),
+        (pools.SlabPool, {"block_size": 4096, "block_count": 4, "max_count": 512, "debug": True}),
+        (
+            pools.SlabPool,
+            {"block_size": 100, "block_count": 4, "on_exhausted": "grow", "hard_limit": 2 << 20},
+        ),
+        (pools.BuddyPool, {"capacity": 2 << 20}),
+        (pools.BuddyPool, {"capacity": 2 << 20, "min_block": 1 << 18, "debug": True}),
+        (pools.BuddyPool, {"capacity": 1 << 16, "max_capacity": 2 << 20}),
+        (pools.BuddyPool, {"capacity": 2 << 20, "max_capacity": 4 << 20}),
+        (pools.SizeClassPool, {"capacity": 2 << 20}),
+        (pools.SizeClassPool, {"capacity": 1 << 30, "max_block": 2 << 20}),
+        (pools.CompactingPool, {"capacity": 2 << 20}),
+        (pools.CompactingPool, {"capacity": 2 << 20, "segment_size": 1 << 16}),
+        (pools.CompactingPool, {"on_exhausted": "grow", "hard_limit": 1 << 28}),
+    ],
+)
+@pytest.mark.parametrize("lent", [100, 1 << 20])
+def test_what_a_refusal_of_lent_memory_advises_helps(make: Maker, options: dict[str, Any], lent: int) -> None:
+    def refusal(memory: Any) -> str:
+        with pytest.raises(pools.PoolValueError) as refused:
+            make(memory=memory, **options)
+        return str(refused.value)
+
+    memory = bytearray(lent)
+    advised = refusal(memory)
+    smaller = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", advised.split(";")[-1])}
+    assert 0 not in smaller.values()
+    if least := re.search(r"or (\d+) and give", advised):
+        memory = bytearray(int(least[1]))
+    if smaller:
+        with make(memory=memory, **(options | smaller)) as pool:
+            pool.acquire(64).release()
+    enough = re.search(r"lend (\d+) bytes or more", advised)
+    assert enough
+    make(memory=bytearray(int(enough[1])), **options).close()
+
+
+def test_idle_seconds_are_refused_with_the_one_reason() -> None:
+    with pytest.raises(pools.Unsupported, match="lent") as refused:
+        pools.SlabPool(4096, 4, memory=bytearray(1 << 16), idle_seconds=1)
+    assert "thread_safe" not in str(refused.value)
+
+
+def test_what_has_no_buffer_is_not_lent() -> None:
+    with pytest.raises(pools.PoolValueError, match="a str cannot be lent, it has no buffer") as refused:
+        pools.SlabPool(4096, 4, memory="x")
+    assert "from_buffer" not in str(refused.value)
+
+
 def test_lent_memory_is_never_given_back() -> None:
     with pytest.raises(pools.Unsupported):
         pools.SlabPool(64, 16, memory=bytearray(PAGE), idle_seconds=1)

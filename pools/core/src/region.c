@@ -16,12 +16,22 @@ static size_t whole_pages(size_t bytes)
 
 /* ---- the range ------------------------------------------------------------------------- */
 
+static _Thread_local size_t wanted_bytes, wanted_alignment = 1;
+
+void pp_lent_wanted(size_t *bytes, size_t *alignment)
+{
+    *bytes = wanted_bytes;
+    *alignment = wanted_alignment;
+}
+
 static pp_status borrow(pp_pool *pool, const pp_pool_config *config, size_t bytes, size_t alignment,
                         pp_region *out)
 {
     uintptr_t start = (uintptr_t)config->memory;
     size_t skipped = (0 - start) & (alignment - 1);
     pool->lent = pool->held = 1;
+    wanted_bytes = bytes;
+    wanted_alignment = alignment;
     if (config->memory_bytes < bytes) return PP_SIZE;
     if (config->memory_bytes - bytes < skipped) return PP_ALIGNMENT;
     *out = (pp_region){(char *)config->memory + skipped, bytes, NULL, 0};

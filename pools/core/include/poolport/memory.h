@@ -49,6 +49,10 @@ pp_status pp_pool_unregister(pp_pool *pool, const void *address, size_t bytes);
  * has no memory of its own. Any thread. */
 void *pp_pool_range(const pp_pool *pool, size_t *bytes);
 
+/* What the calling thread's last pool in the caller's memory wanted of it, whether it was there or not: `*bytes` from
+ * a multiple of `*alignment` on. 0 and 1 when there was none. */
+void pp_lent_wanted(size_t *bytes, size_t *alignment);
+
 /* Fills `*out`. Any thread. */
 void pp_pool_memory(const pp_pool *pool, pp_memory *out);
 
