@@ -107,3 +107,55 @@ def test_threads_take_turns():
     assert len(set(kept)) == 4
     assert rows.levels().taken == 4
     rows.check()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"length": 2**70}, r"length=.* 1 to 67108864,"),
+        ({"length": 2**70, "unit": 2**50}, f"length=.* to {2**62}$"),
+        ({"length": 1024, "unit": 3}, "unit=3 .*power of two"),
+        ({"length": 1000, "unit": 16}, "length=1000 .*unit=16"),
+        ({"length": 1024, "unit": 16, "max_length": 2008}, "max_length=2008 .*unit=16"),
+        ({"length": 1024, "max_length": 512}, "max_length=512 .*length=1024"),
+    ],
+)
+def test_a_map_that_cannot_be_is_refused_by_the_parameter_that_is_wrong(options, said):
+    with pytest.raises(PoolValueError, match=said):
+        BuddyMap(**options)
+
+
+def test_the_largest_map_that_is_named_can_be():
+    assert BuddyMap(2**62, 2**50).levels().length == 2**62
+
+
+def test_a_range_beyond_every_length_is_told_the_longest():
+    ranges = BuddyMap(1024, 16, max_length=2048)
+    with pytest.raises(PoolValueError, match=r"max_length=2048 is 2048.*1 to 2048"):
+        ranges.take(5000)
+    with pytest.raises(PoolExhausted, match=r"extend\(\) the map to as many as 2048"):
+        ranges.take(2048)
+    ranges.extend(2048)
+    assert ranges.take(2048) == 0
+    with pytest.raises(PoolExhausted) as refused:
+        ranges.take(16)
+    assert "extend" not in str(refused.value)
+
+
+def test_a_range_behind_the_end_is_told_the_end_and_how_far_it_may_be_extended():
+    ranges = BuddyMap(1024, 16, max_length=2048)
+    with pytest.raises(PoolValueError, match=r"0 to 1024, or extend\(\) it to 1040 or more, at most 2048"):
+        ranges.reserve(1024, 16)
+    with pytest.raises(PoolValueError, match=r"0 to 1024$"):
+        ranges.reserve(2048, 16)
+    with pytest.raises(PoolValueError, match=r"^offset=-1 "):
+        ranges.reserve(-1, 16)
+    with pytest.raises(PoolValueError, match=r"^length=-1 "):
+        ranges.reserve(0, -1)
+
+
+def test_a_reserved_range_that_is_no_block_says_why_it_cannot_be_resized():
+    ranges = BuddyMap(1024, 16)
+    ranges.reserve(0, 48)
+    with pytest.raises(Unsupported, match=r"power of two.*take another"):
+        ranges.resize(0, 64)
