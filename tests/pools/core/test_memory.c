@@ -101,6 +101,10 @@ static void too_little_and_misaligned_memory_is_refused(void)
         pp_pool *pool = NULL;
         pp_pool_config config = {.memory = memory, .memory_bytes = BYTES - 1};
         CHECK_EQ(make(kind, config, &pool), PP_SIZE);
+        size_t wanted, alignment;
+        pp_lent_wanted(&wanted, &alignment);
+        CHECK_EQ(wanted, BYTES);
+        CHECK(alignment >= 16 && alignment <= page);
         config.memory = memory + 8;
         config.memory_bytes = BYTES;
         CHECK_EQ(make(kind, config, &pool), PP_ALIGNMENT);
