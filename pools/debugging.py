@@ -85,10 +85,15 @@ class Debug:
         if "quarantine" in named:
             beneath.pop("quarantine_bytes", None)
         chosen = beneath | named
-        return cls(**chosen)  # type: ignore[arg-type]  # checked by native()
+        levels = cls(**chosen)  # type: ignore[arg-type]  # checked by native()
+        levels.native(f" of {_VARIABLE}={text!r}")
+        return levels
 
-    def native(self) -> CData:
-        """The same for the core. Raises ``PoolValueError`` for a number outside its range."""
+    def native(self, of: str = " of Debug()") -> CData:
+        """The same for the core; ``of`` says where the values are from.
+
+        Raises ``PoolValueError`` for a number outside its range.
+        """
         limits = {
             "poison_bytes": (self.poison_bytes, 1, 2**62),
             "quarantine": (self.quarantine, 0, lib.PP_QUARANTINE_MAX),
@@ -99,10 +104,10 @@ class Debug:
             "history": (self.history, 0, lib.PP_DEBUG_HISTORY_MAX),
         }
         for name in ("canaries", "poison"):
-            yes_or_no(name, getattr(self, name), " of Debug()")
+            yes_or_no(name, getattr(self, name), of)
         for name, (value, low, high) in limits.items():
             if value is not None or name not in ("poison_bytes", "random_order"):
-                whole(name, value, low, high, " of Debug()")
+                whole(name, value, low, high, of)
         config = ffi.new("pp_debug_config *")
         config.canaries = self.canaries
         config.poison = self.poison
@@ -140,8 +145,13 @@ def debug_from(option: Debug | bool | None) -> Debug:
     return Debug.everything() if option else Debug()
 
 
-def attach(constructor: Callable[[CData, CData], int], debug: Debug) -> Callable[[CData, CData], int]:
-    """A constructor whose pools have the debug levels."""
+def attach(
+    constructor: Callable[[CData, CData], int], debug: Debug, option: object, name: str
+) -> Callable[[CData, CData], int]:
+    """A constructor whose pools have the debug levels.
+
+    ``option`` is what the program gave for them, ``name`` the pool's, for errors.
+    """
     levels = debug.native()
 
     def construct(config: CData, out: CData) -> int:
@@ -155,10 +165,12 @@ def attach(constructor: Callable[[CData, CData], int], debug: Debug) -> Callable
         strategy = str(ffi.string(lib.pp_pool_strategy(out[0])), "ascii")
         lib.pp_pool_destroy(out[0])
         if status == lib.PP_UNSUPPORTED:
+            given = f"{_VARIABLE}={os.environ.get(_VARIABLE, '')!r}" if option is None else "debug="
             raise error_for(
                 status,
-                f"Debug(guard_pages={debug.guard_pages!r}) of a {strategy} pool",
-                "its blocks move, and guard pages do not: leave guard_pages out, or take canaries",
+                f"guard_pages={debug.guard_pages!r} of {given} of pool {name!r}",
+                "leave guard_pages out, or take canaries",
+                why=f"blocks of a {strategy} pool move, and guard pages do not",
             )
         return status
 
@@ -167,4 +179,6 @@ def attach(constructor: Callable[[CData, CData], int], debug: Debug) -> Callable
 
 def block_history(lease: Lease) -> tuple[Operation, ...]:
     """The last operations on a lease's block, the oldest first; none in a pool that keeps no history."""
+    if not isinstance(lease, Lease):
+        raise TypeError(f"block_history of {lease!r}: give a lease")
     return history_of(lease.pool.native, lease.handle)

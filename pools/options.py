@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Collection
 from typing import Any, get_type_hints
 
 from pools._native import CData, ffi, lib
@@ -46,10 +47,11 @@ def create(
 
     Fills in ``config.pool`` from the options, and ``about`` with what of them belongs into a trace.
     """
+    called = about["name"] or "malloc"
+    of = f" of pool {called!r}"
     unknown = options.keys() - get_type_hints(accepted).keys()
     if unknown:
-        raise TypeError(f"unknown keyword argument {min(unknown)!r} of a pool")
-    of = f" of pool {about['name']!r}"
+        raise TypeError(_unknown(min(unknown), of, get_type_hints(accepted).keys() | about.keys()))
     flags = {what: _flag(options, what, of) for what in ("thread_safe", "scrub", "huge_pages", "strict")}
     ages = _flag(options, "ages", of, True)
     encoded = ffi.NULL if name is None else ffi.new("char[]", name.encode("utf-8", "surrogatepass"))
@@ -64,8 +66,8 @@ def create(
     debug = debug_from(options.get("debug"))
     if debug:
         about["debug"] = dataclasses.asdict(debug)
-        constructor = attach(constructor, debug)
-    policy = policy_of(options)
+        constructor = attach(constructor, debug, options.get("debug"), called)
+    policy = policy_of(options, called)
     if policy and policy.grows:
         policy.widen(config, about)
     lent = lend(config, options, about["name"])
@@ -75,6 +77,15 @@ def create(
         if lent:
             lent.finish()
         raise
+
+
+def _unknown(name: str, of: str, known: Collection[str]) -> str:
+    what = f"unknown keyword argument {name!r}{of}: "
+    if name in get_type_hints(MemoryOptions):
+        return what + "its memory is the library's, which decides where it comes from; leave it out"
+    near = difflib.get_close_matches(name, known, 1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    return what + meant + "help() of its class and of pools.options.PoolOptions lists those that there are"
 
 
 def _flag(options: PoolOptions, what: str, of: str, usual: bool = False) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import operator
 
+from pools._native import Lender
 from pools.errors import PoolValueError
 
-__all__ = ["function", "power_of_two", "seconds", "text", "whole", "yes_or_no"]
+__all__ = ["a_pool", "function", "power_of_two", "seconds", "text", "whole", "yes_or_no"]
 
 _SPELLED_OUT = 1 << 20
 
@@ -76,6 +77,12 @@ def text(name: str, value: object, of: str = "") -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}={value!r}{of}: give a text")
     return value
+
+
+def a_pool(what: str, value: object) -> None:
+    """A pool, which ``what`` is about. Raises ``TypeError``."""
+    if not isinstance(value, Lender):
+        raise TypeError(f"{what} of {value!r}: give a pool, such as a SlabPool")
 
 
 def yes_or_no(name: str, value: object, of: str = "") -> bool:

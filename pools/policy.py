@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 from pools._native import CData, ffi, lib, write_unraisable
 from pools.errors import PoolError, PoolValueError, error_for
 from pools.parameters import function, seconds
-from pools.quotas import Crossing, Quota, bounded, fill_quota, impose_quota, tag_text
+from pools.quotas import Crossing, Quota, bounded, fill_quota, impose_quota, quota_of, tag_text
 from pools.refusals import interrupt
 from pools.stats import read_stats
 
@@ -89,37 +89,46 @@ def pp_python_crossed(context: CData, crossing: CData) -> None:
 # ---- from options to the core -------------------------------------------------------------------
 
 
-def _pool_quota(options: Mapping[str, Any]) -> Quota:
-    quota = options.get("quota")
-    quota = quota if isinstance(quota, Quota) else Quota(bytes=quota)
+def _pool_quota(options: Mapping[str, Any], of: str) -> tuple[Quota, dict[str, str]]:
+    """The quota of the pool, and what the program calls its parts."""
+    quota = quota_of(options.get("quota"), "quota", of)
+    names = {name: f"Quota.{name}" for name in ("bytes", "blocks", "high", "low")}
+    if quota.bytes is options.get("quota"):
+        names["bytes"] = "quota"
+    if quota.high is None:
+        names["high"] = "high_watermark"
+    if quota.low is None:
+        names["low"] = "low_watermark"
     high, low = options.get("high_watermark"), options.get("low_watermark")
     if (high is not None and quota.high is not None) or (low is not None and quota.low is not None):
-        raise PoolValueError("a watermark is given twice: in quota= and by itself; give it once")
-    return Quota(
+        raise PoolValueError(f"a watermark{of} is given twice: in quota= and by itself; give it once")
+    quota = Quota(
         quota.bytes,
         quota.blocks,
         quota.high if high is None else high,
         quota.low if low is None else low,
     )
+    return quota, names
 
 
 class Policy:
     """The policy that some options ask for; also what the core's callbacks find."""
 
-    def __init__(self, options: Mapping[str, Any]):
+    def __init__(self, options: Mapping[str, Any], name: str):
+        of = self._of = f" of pool {name!r}"
         self.config = ffi.new("pp_policy_config *")
         self.about: dict[str, Any] = {}
         """What belongs into a trace."""
         self.crossed: Callable[[Crossing], object] | None = options.get("on_watermark")
-        function("on_watermark", self.crossed)
+        function("on_watermark", self.crossed, of)
         if self.crossed is not None and all(options.get(name) is None for name in _WATCHED):
             raise PoolValueError(
-                "on_watermark=: the pool counts nothing that it could be called for; give high_watermark= "
-                "too, or marks in quota= or tag_quota="
+                f"on_watermark={self.crossed!r}{of}: the pool counts nothing that it could be called for; "
+                "give high_watermark= too, or marks in quota= or tag_quota="
             )
         self.exhausted: Callable[[int, str], object] | None = None
         self._tags: Mapping[str, Quota | int] = {}
-        self.hard_limit = bounded("hard_limit", options.get("hard_limit"))
+        self.hard_limit = bounded("hard_limit", options.get("hard_limit"), of)
         self.grows = options.get("on_exhausted") == "grow"
         self._choose(options.get("on_exhausted", "raise"), options.get("timeout"))
         self._bound(options)
@@ -127,10 +136,10 @@ class Policy:
         self.handle = config.context = ffi.new_handle(self)
         if self.crossed is not None:
             config.crossed = lib.pp_python_crossed
-        for name in ("on_exhausted", "timeout", "quota", "tag_quota", *_LIMITS):
-            value = options.get(name)
+        for option in ("on_exhausted", "timeout", "quota", "tag_quota", *_LIMITS):
+            value = options.get(option)
             if value is not None:
-                self.about[name] = value if isinstance(value, (int, float, str)) else repr(value)
+                self.about[option] = value if isinstance(value, (int, float, str)) else repr(value)
 
     def _choose(self, exhausted: object, timeout: float | None) -> None:
         choices = {
@@ -148,29 +157,34 @@ class Policy:
             config.on_exhausted = choices[exhausted]
         else:
             raise PoolValueError(
-                f"on_exhausted={exhausted!r}: give 'raise', 'wait', 'grow', 'fallback' or a function"
+                f"on_exhausted={exhausted!r}{self._of}: give 'raise', 'wait', 'grow', 'fallback' or a "
+                "function"
             )
         if timeout is not None:
-            timeout = seconds("timeout", timeout, 0, 9e9, optional=True)
+            timeout = seconds("timeout", timeout, 0, 9e9, self._of, optional=True)
         if timeout is not None and exhausted != "wait":
-            raise PoolValueError(f"timeout={timeout}: only a pool with on_exhausted='wait' waits")
+            raise PoolValueError(
+                f"timeout={timeout}{self._of}: only on_exhausted='wait' waits; give that too"
+            )
         config.timeout_ns = _FOREVER if timeout is None else int(timeout * 1e9)
         config.interrupted = lib.pp_python_interrupted
 
     def _bound(self, options: Mapping[str, Any]) -> None:
-        config, each = self.config, options.get("tag_quota")
-        fill_quota(config.quota, _pool_quota(options), "quota")
+        config, each, of = self.config, options.get("tag_quota"), self._of
+        quota, names = _pool_quota(options, of)
+        fill_quota(config.quota, quota, of, names)
         if isinstance(each, Mapping):
             self._tags = each
             config.tag_quotas = 1
         else:
-            fill_quota(config.tag_quota, each, "tag_quota")
-        config.soft_limit = bounded("soft_limit", options.get("soft_limit"))
+            fill_quota(config.tag_quota, quota_of(each, "tag_quota", of), " of the tags" + of)
+        config.soft_limit = bounded("soft_limit", options.get("soft_limit"), of)
         config.hard_limit = self.hard_limit
-        config.fallback_limit = bounded("fallback_limit", options.get("fallback_limit"))
+        config.fallback_limit = bounded("fallback_limit", options.get("fallback_limit"), of)
         if config.fallback_limit and config.on_exhausted != lib.PP_EXHAUSTION_FALLBACK:
             raise PoolValueError(
-                f"fallback_limit={config.fallback_limit}: the pool has none; give on_exhausted='fallback' too"
+                f"fallback_limit={config.fallback_limit}{of}: it has no fallback; give "
+                "on_exhausted='fallback' too"
             )
 
     def widen(self, config: CData, about: dict[str, Any]) -> None:
@@ -181,13 +195,16 @@ class Policy:
         if "max_count" in about:
             if about["max_count"] == about["block_count"]:
                 blocks = self._end(about, "max_count=") // max(about["block_size"], 1)
+                about["widened"] = self.hard_limit
                 config.max_count = about["max_count"] = min(max(blocks, about["block_count"]), 2**32 - 1)
         elif "max_capacity" in about:
             if about["max_capacity"] == about["capacity"]:
+                about["widened"] = self.hard_limit
                 config.max_capacity_bytes = about["max_capacity"] = max(
                     self._end(about, "max_capacity="), about["capacity"]
                 )
         elif "capacity" in about:
+            about["widened"] = self.hard_limit
             config.capacity_bytes = about["capacity"] = max(self._end(about), about["capacity"])
         elif not about["max_bytes"]:
             self._end(about, "max_bytes=")
@@ -236,12 +253,12 @@ class Policy:
         """Bound to the C pool's pointer, so that callbacks find this object as long as there is a pool."""
 
 
-def policy_of(options: Mapping[str, Any]) -> Policy | None:
+def policy_of(options: Mapping[str, Any], name: str) -> Policy | None:
     """The policy that a pool's options ask for; None where they ask for nothing beyond raising."""
     given = {
         name
         for name in PolicyOptions.__annotations__
         if options.get(name) is not None and options[name] is not False
     }
-    policy = Policy(options) if given else None
+    policy = Policy(options, name) if given else None
     return None if given <= {"on_exhausted"} and options.get("on_exhausted") == "raise" else policy

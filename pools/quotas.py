@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pools._native import CData, ffi, lib
 from pools.errors import PoolError, PoolValueError, error_for
-from pools.parameters import text, whole
+from pools.parameters import a_pool, text, whole
 
 if TYPE_CHECKING:
     from pools.pool import Pool
@@ -20,6 +21,7 @@ __all__ = [
     "fill_quota",
     "impose_quota",
     "quota_levels",
+    "quota_of",
     "set_quota",
     "tag_text",
 ]
@@ -78,24 +80,47 @@ def tag_text(pool: CData, tag: int) -> str:
     return "" if text == ffi.NULL else bytes(ffi.buffer(text, size[0])).decode("utf-8", "replace")
 
 
-def bounded(name: str, value: int | None) -> int:
+def bounded(name: str, value: int | None, of: str = "") -> int:
     """A bound as C has it, 0 for none. Raises ``PoolValueError``."""
     if value is None:
         return 0
-    return whole(name, value, 1, _RANGE - 1)
+    return whole(name, value, 1, _RANGE - 1, of)
 
 
-def fill_quota(quota: CData, wanted: Quota | int | None, what: str) -> None:
-    """Write a quota into the struct of C. Raises ``PoolValueError``."""
-    wanted = wanted if isinstance(wanted, Quota) else Quota(bytes=wanted)
-    quota.max_bytes = bounded(f"{what}: bytes", wanted.bytes)
-    quota.max_blocks = bounded(f"{what}: blocks", wanted.blocks)
-    quota.high_bytes = bounded(f"{what}: high", wanted.high)
-    low = 0 if wanted.low is None else whole(f"{what}: low", wanted.low, 0, _RANGE - 1)
-    quota.low_bytes = low
-    if wanted.low is not None and low >= quota.high_bytes:
+_IN_QUOTA = {name: f"Quota.{name}" for name in ("bytes", "blocks", "high", "low")}
+
+
+def quota_of(wanted: Any, what: str, of: str) -> Quota:
+    """What was given for a quota as one; ``what`` and ``of`` name it. Raises ``TypeError``."""
+    if isinstance(wanted, Quota):
+        return wanted
+    if wanted is None or hasattr(wanted, "__index__"):
+        return Quota(bytes=wanted)
+    tags = "; quotas of tags are given as tag_quota=" * (what == "quota" and isinstance(wanted, Mapping))
+    raise TypeError(f"{what}={wanted!r}{of}: give a Quota, a number of bytes, or None for no bound{tags}")
+
+
+def fill_quota(quota: CData, wanted: Quota, of: str, names: Mapping[str, str] = _IN_QUOTA) -> None:
+    """Write a quota into the struct of C; ``names`` are what the program calls each part of it.
+
+    Raises ``PoolValueError``.
+    """
+    quota.max_bytes = bounded(names["bytes"], wanted.bytes, of)
+    quota.max_blocks = bounded(names["blocks"], wanted.blocks, of)
+    quota.high_bytes = bounded(names["high"], wanted.high, of)
+    if wanted.low is None:
+        quota.low_bytes = 0
+        return
+    quota.low_bytes = low = whole(names["low"], wanted.low, 0, _RANGE - 1, of)
+    if wanted.high is None:
         raise PoolValueError(
-            f"{what}: the low mark {wanted.low} is not below the high one, {wanted.high}; give low < high"
+            f"{names['low']}={low}{of}: there is no high mark that it could be below; give {names['high']} "
+            f"too, {low + 1} or more"
+        )
+    if low >= wanted.high:
+        raise PoolValueError(
+            f"{names['low']}={low}{of}: it is not below {names['high']}={wanted.high}; give 0 to "
+            f"{wanted.high - 1}"
         )
 
 
@@ -123,7 +148,8 @@ def impose_quota(native: CData, quota: Quota | int | None, tag: str, name: str) 
     wanted = ffi.new("pp_quota *")
     text("tag", tag, f" of a quota of pool {name!r}")
     what = f"quota of tag {tag!r}" if tag else "quota"
-    fill_quota(wanted, quota, what)
+    of = f" of tag {tag!r}" * bool(tag) + f" of pool {name!r}"
+    fill_quota(wanted, quota_of(quota, "quota", of), of)
     status = lib.pp_pool_set_quota(native, _intern(native, tag) if tag else 0, wanted)
     if status:
         raise _refused(status, f"{what} of pool {name!r}", tag)
@@ -135,6 +161,7 @@ def set_quota(pool: Pool, quota: Quota | int | None, tag: str = "") -> None:
     Raises ``Unsupported`` for a pool that was created without a quota of the kind, ``PoolValueError`` and
     ``WrongThread``.
     """
+    a_pool("set_quota", pool)
     impose_quota(pool.native, quota, tag, pool.name)
 
 
@@ -143,6 +170,7 @@ def quota_levels(pool: Pool, tag: str = "") -> QuotaLevels:
 
     Raises ``Unsupported`` for a pool that was created without a quota of the kind.
     """
+    a_pool("quota_levels", pool)
     out = ffi.new("pp_quota_levels *")
     text("tag", tag, f" of a quota of pool {pool.name!r}")
     status = lib.pp_pool_quota_levels(pool.native, _intern(pool.native, tag) if tag else 0, out)
