@@ -56,6 +56,8 @@ class Trace:
         cls, path: str | PathLike[str], *, partial: bool = False, max_bytes: int = MAX_FILE_BYTES
     ) -> Trace:
         """Read a trace; see `analysis.load`. Files beyond `max_bytes` are refused."""
+        if not isinstance(path, str | bytes | PathLike):
+            raise TypeError(f"a trace to load from {path!r}: give the path of a file")
         raw = trace_reader.read(path, partial=partial, max_bytes=max_bytes)
         return _interpret(str(Path(path)), raw)
 

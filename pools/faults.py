@@ -73,7 +73,7 @@ class Fault:
 
     def __str__(self) -> str:
         block = f"block {self.handle & 0xFFFF_FFFF} of pool {self.pool!r} ({self.requested} bytes requested"
-        block += f", {self.size} usable, tag {self.tag or '(none)'!r}"
+        block += f", {self.size} usable, " + (f"tag {self.tag!r}" if self.tag else "no tag")
         when = f" {self.age_seconds:.3f} s ago" if self.history else ""
         at = f" at {self.site}" if self.site else ""
         block += f", acquired{when}{at})" if when or at else ")"

@@ -33,7 +33,8 @@ class MallocPool(Pool):
     ``max_bytes`` limits the live bytes; 0 means no limit. ``stats()`` asks the C library for the
     levels of its whole heap, so ``metadata_bytes`` also counts what the program itself allocated;
     of other libraries only what this pool holds is known.
-    The other parameters are ``SlabPool``'s.
+    The other parameters are ``SlabPool``'s but for ``memory``, ``huge_pages`` and ``idle_seconds``: the
+    memory is the library's.
 
     Raises ``Unsupported`` where there is no such library or it is no allocator.
     """

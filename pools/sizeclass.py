@@ -114,13 +114,14 @@ def _check_configuration(
 ) -> None:
     of = f" of pool {text('name', name)!r}"
     whole("max_block", max_block, 1, _BLOCK_MAX, of)
+    is_less = hasattr(capacity, "__index__") and 0 < operator.index(capacity) < max_block
     whole(
         "capacity",
         capacity,
         max_block,
         _CAPACITY_MAX,
         of,
-        f"give max_block={max_block} to {_CAPACITY_MAX} bytes",
+        f"give max_block={max_block} to {_CAPACITY_MAX} bytes" + ", or a smaller max_block too" * is_less,
     )
     power_of_two("alignment", alignment, 8, 4096, of, zero=True)
     if classes is None:

@@ -39,6 +39,8 @@ class Trace:
     def __init__(
         self, path: str | os.PathLike[str], *, replace: bool = False, limit_bytes: int = _LIMIT_BYTES
     ):
+        if not isinstance(path, str | bytes | os.PathLike):
+            raise TypeError(f"path={path!r} of a trace: give the path of a file that does not exist")
         self.path = os.fspath(path)
         out = ffi.new("pp_trace **")
         os_error = ffi.new("int *")
