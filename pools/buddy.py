@@ -6,7 +6,7 @@ import sys
 from typing import Any, Literal, Unpack
 
 from pools._native import ffi, lib
-from pools.errors import PoolValueError, error_for
+from pools.errors import PoolError, PoolValueError, error_for
 from pools.exhausted import Offer
 from pools.lease import Lease
 from pools.memory import OwnMemory
@@ -52,6 +52,10 @@ class BuddyPool(OwnMemory, Pool):
 
     strategy = "buddy"
     _larger = "create the pool with a larger capacity or max_capacity"
+    _unresizable = (
+        "it is a reserved range that is no single block: a power of two of bytes at a multiple of that",
+        "reserve or acquire another, copy what it holds, and release this one",
+    )
 
     def __init__(
         self,
@@ -114,8 +118,8 @@ class BuddyPool(OwnMemory, Pool):
         """
         frame = sys._getframe(1)
         of = f" of a reserve of pool {self.name!r}"
-        offset = whole("offset", offset, 0, _RANGE - 1, of, "stay within its capacity")
-        size = whole("size", size, 1, _RANGE - 1, of, "stay within its capacity")
+        offset = whole("offset", offset, 0, _RANGE - 1, of)
+        size = whole("size", size, 1, _RANGE - 1, of)
         self._sweep()
         mark = ffi.new("pp_site_mark *")
         if self._records_sites:
@@ -127,16 +131,21 @@ class BuddyPool(OwnMemory, Pool):
             status = lib.pp_buddy_reserve(self._c, offset, size, number, block)
         finally:
             lib.pp_swap_site(mark)
-        if status == lib.PP_ALIGNMENT:
-            unit = self._about["min_block"]
-            raise error_for(
-                status,
-                f"reserve of {size} bytes at {offset} of pool {self.name!r}",
-                f"give a multiple of {unit}",
-                why=f"offset {offset} is not a multiple of {unit}",
-            )
         if status:
-            remedy = "" if status == lib.PP_WRONG_THREAD else "walk() tells which extents are free"
-            raise self._error(status, f"reserve of {size} bytes at {offset}", remedy)
+            raise self._reserve_error(status, offset, size)
         address = int(ffi.cast("uintptr_t", block.data))
         return self.lease(block.handle, address, block.size, frame.f_code, frame.f_lasti)
+
+    def _reserve_error(self, status: int, offset: int, size: int) -> PoolError:
+        what = f"reserve of {size} bytes at {offset} of pool {self.name!r}"
+        if status == lib.PP_ALIGNMENT:
+            unit = self._about["min_block"]
+            why = f"offset {offset} is not a multiple of {unit}, its min_block"
+            return error_for(status, what, f"give a multiple of {unit}", why=why)
+        if status == lib.PP_SIZE:
+            levels = self.stats()
+            end = levels.granted_bytes + levels.free_bytes
+            why = f"the range ends behind the pool's capacity, which is {end} bytes now"
+            return error_for(status, what, f"stay within offsets 0 to {end}", why=why)
+        why = "a part of the range is taken" * (status == lib.PP_EXHAUSTED)
+        return error_for(status, what, "walk() tells which extents are free", self._c, why)

@@ -58,7 +58,7 @@ class CompactingPool(OwnMemory, Pool):
     """
 
     strategy = "compacting"
-    _sooner = "compact(), create the pool with auto_compact=AutoCompact(), release blocks sooner"
+    _together = "compact(), create the pool with auto_compact=AutoCompact(), "
     _larger = "create the pool with a larger capacity"
     _lease_class = CompactingLease
 

@@ -140,7 +140,7 @@ _EXCEPTIONS: dict[str, type[PoolError]] = {
 _REMEDIES: dict[str, str] = {
     "DOUBLE_RELEASE": "release each lease once, or use it as a context manager",
     "STALE": "drop every reference to a lease when it is released",
-    "FOREIGN": "give a lease back to the pool it came from",
+    "FOREIGN": "use each lease and handle with the pool that it came from",
     "CLOSED": "acquire before close(), or create another pool",
     "NO_MEMORY": "ask for fewer or smaller blocks, or raise the memory limit of the process",
     "WRONG_THREAD": "create the pool with thread_safe=True, or call adopt() in the thread that takes it over",
@@ -149,6 +149,9 @@ _REMEDIES: dict[str, str] = {
     "QUOTA": "release blocks that count against it sooner, or raise it with set_quota()",
     "TIMEOUT": "release blocks sooner, give more timeout, or create the pool larger",
 }
+
+_WHATEVER_IS_ASKED = {"BUSY", "CLOSED", "NO_MEMORY", "WRONG_THREAD"}
+"""Of these a call that knows only its arguments has no remedy: other arguments would end alike."""
 
 _ORPHANED = (
     "this process was forked while another thread owned the pool, or was inside it, and is not here: "
@@ -162,10 +165,11 @@ def status_text(status: int) -> str:
 
 
 def _values_of(name: str, refusal: Refusal) -> str:
-    if name == "TIMEOUT":
-        return f" (waited {refusal.waited_seconds:.3f} s)"
-    of_tag = f"tag {refusal.tag!r}: " if refusal.tag else ""
-    return f" ({of_tag}{refusal.live} of {refusal.limit} {refusal.unit} live)"
+    waited = f"waited {refusal.waited_seconds:.3f} s" if name == "TIMEOUT" else ""
+    if not refusal.of_quota:
+        return f" ({waited})"
+    whose = f"tag {refusal.tag!r}: " if refusal.tag else "quota of the pool: " if waited else ""
+    return f" ({waited}{'; ' * bool(waited)}{whose}{refusal.live} of {refusal.limit} {refusal.unit} live)"
 
 
 def error_for(
@@ -173,10 +177,12 @@ def error_for(
 ) -> PoolError:
     """The exception for a status other than OK; raises what a callback raised, if that ended the call.
 
-    ``what`` names the call and its values; ``remedy`` overrides the usual one, which of an orphaned ``pool``
-    is another; ``why`` overrides the core's sentence where more is known.
+    ``what`` names the call and its values; ``remedy`` is about them, and overrides the usual one, which of an
+    orphaned ``pool`` is another; ``why`` overrides the core's sentence where more is known.
     """
     name = str(ffi.string(lib.pp_status_name(status)), "ascii")
+    if name in _WHATEVER_IS_ASKED and not why:
+        remedy = ""
     if name in {"WRONG_THREAD", "CLOSED"} and pool is not None and lib.pp_pool_orphaned(pool):
         remedy = _ORPHANED
     remedy = remedy or _REMEDIES.get(name, "")
@@ -201,6 +207,10 @@ def error_for(
 
 def trace_file_error(status: int, path: str, os_error: int) -> OSError:
     """The exception for a trace file that could not be created."""
+    if os.path.isdir(path):
+        return IsADirectoryError(
+            errno.EISDIR, "this is a directory, which no trace can replace; give the path of a file", path
+        )
     if status == lib.PP_EXISTS:
         return FileExistsError(
             errno.EEXIST,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pools._native import CData, ffi, lib
 from pools.errors import PoolError, error_for
@@ -37,6 +37,8 @@ def most_held(pool: Pool, size: int) -> int | None:
 
 def size_refusal_of(pool: Pool, most: int, size: int | None, verb: str) -> PoolError:
     """The exception for a size, None for the default one, that is not 1 to ``most`` bytes."""
+    bound = pool._about.get("max_bytes", 0)
+    most = min(most, bound or most)
     default = pool._about.get("block_size", 0)
     asked = default if size is None else operator.index(size)
     if size is None:
@@ -49,8 +51,8 @@ def size_refusal_of(pool: Pool, most: int, size: int | None, verb: str) -> PoolE
     elif asked < 1:
         why = "a block has at least one byte"
     else:
-        why = f"its largest block has {most} bytes"
-        larger = _larger(pool) if pool._wider is None else pool._wider
+        why = f"its largest block has {most} bytes" + f", by max_bytes={bound}" * (most == bound)
+        larger = _larger(pool) if pool._wider is None or most == bound else pool._wider
         if size is None:
             larger = "create the pool with a smaller block_size"
         remedy = f"ask for at most {most} bytes" + (f", or {larger}" if larger else "")
@@ -73,15 +75,26 @@ def refusal_of(pool: Pool, status: int, count: int, size: int, verb: str = "") -
     what = _asked(pool, count, size, verb)
     if status == _QUOTA:
         return error_for(status, what, *_beyond_quota(pool, count, size))
+    if status == _TIMEOUT and (refusal := last_refusal()) is not None and refusal.of_quota:
+        why = f"the quota of {'the tag' if refusal.tag else 'the pool'} had no room for it in that time"
+        return error_for(status, what, _WITHIN_QUOTA, pool.native, why)
+    if status == _UNSUPPORTED:
+        why, remedy = pool._unresizable
+        return error_for(status, what, remedy, pool.native, why)
     if status not in (_EXHAUSTED, _TIMEOUT):
         return error_for(status, what, "", pool.native)
-    what += f" ({_levels(pool, count, size)})"
+    levels, offer = pool.stats(), pool._offer(size)
+    what += f" ({_levels(pool, count, levels, offer)})"
     most = most_held(pool, size)
     if most is not None and count > most:
-        why = f"an empty pool has {most} such block{'' if most == 1 else 's'}"
-        return error_for(status, what, f"ask for fewer, or {_larger(pool)}", pool.native, why)
+        why = f"an empty pool has {most or 'no'} such block{'' if most == 1 else 's'}"
+        why += f", by max_bytes={bound}" if (bound := pool._about.get("max_bytes")) else ""
+        less = "fewer" if most else "smaller blocks"
+        return error_for(status, what, f"ask for {less}, or {_larger(pool)}", pool.native, why)
+    together = pool._together if levels.free_bytes >= offer.granted else ""
     more_time = "give more timeout, " if status == _TIMEOUT else ""
-    return error_for(status, what, f"{pool._sooner}, {more_time}or {_larger(pool)}", pool.native)
+    remedy = f"{together}release blocks sooner, {more_time}or {_larger(pool)}"
+    return error_for(status, what, remedy, pool.native)
 
 
 def _beyond_quota(pool: Pool, count: int, size: int) -> tuple[str, CData, str]:
@@ -99,14 +112,23 @@ def _larger(pool: Pool) -> str:
     about = pool._about
     if about.get("on_exhausted") == "fallback" and "fallback_limit" in about:
         return f"create the pool with more than fallback_limit={about['fallback_limit']}, or with none"
-    if "hard_limit" in about:
-        return f"{pool._larger} and more than hard_limit={about['hard_limit']}"
-    return pool._larger
+    hard_limit, own = about.get("hard_limit"), _own_limit(about)
+    if hard_limit is None or 0 < own < hard_limit:
+        return pool._larger
+    if pool._widened or own != hard_limit:
+        return f"create the pool with more than hard_limit={hard_limit}"
+    return f"{pool._larger} and more than hard_limit={hard_limit}"
 
 
-def _levels(pool: Pool, count: int, size: int) -> str:
-    levels = pool.stats()
-    offer = pool._offer(size)
+def _own_limit(about: dict[str, Any]) -> int:
+    """Bytes that the strategy's own parameters allow; 0 where they leave it to others."""
+    if "max_count" in about:
+        unit = about["alignment"] or _CACHE_LINE
+        return int(about["max_count"] * -(-about["block_size"] // unit) * unit)
+    return int(about.get("max_capacity", about.get("capacity", about.get("max_bytes", 0))))
+
+
+def _levels(pool: Pool, count: int, levels: Any, offer: Offer) -> str:
     tag, held = ffi.new("uint32_t *"), ffi.new("uint64_t *")
     lib.pp_pool_top_tag(pool.native, tag, held)
     of = f" of {levels.capacity_blocks}" if levels.capacity_blocks else ""
@@ -121,13 +143,20 @@ def _levels(pool: Pool, count: int, size: int) -> str:
 def _index(pool: Pool, count: int, offer: Offer, free: int) -> str:
     """The fragmentation index of one of the blocks; -1 is told with what can be said of it."""
     if offer.largest < offer.granted:
-        return f"{1 - (1 + free / offer.granted) / max(offer.pieces, 1):.2f}"
+        index = 1 - (1 + free / offer.granted) / max(offer.pieces, 1)
+        return f"{round(index, 2) + 0.0:.2f}"  # which is never -0.00
     why = "one of them would fit" if count > 1 else pool._fits_and_yet
     return f"-1.00: {why}"
 
 
+_CACHE_LINE = 64  # what a slab's blocks are rounded up to that was told no alignment
 _UNBOUNDED = int(ffi.cast("size_t", -1))
 _EXHAUSTED = lib.PP_EXHAUSTED
 _QUOTA = lib.PP_QUOTA
 _SIZE = lib.PP_SIZE
 _TIMEOUT = lib.PP_TIMEOUT
+_UNSUPPORTED = lib.PP_UNSUPPORTED
+_WITHIN_QUOTA = (
+    "release blocks that count against it sooner, raise it with set_quota(), or create the pool with more "
+    "timeout"
+)

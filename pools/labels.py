@@ -33,7 +33,8 @@ class Labels(Lender):
             raise error_for(
                 status,
                 f"tag {len(self._tags) + 1} of pool {self.name!r}",
-                "let blocks share tags: each is kept",
+                "let blocks share tags",
+                why="the system refused memory for one more, and each is kept",
             )
         size = len(text.encode("utf-8", "surrogatepass"))
         raise error_for(status, f"a tag of {size} bytes", "use 1 to 4096 bytes of UTF-8")

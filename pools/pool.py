@@ -40,15 +40,22 @@ class Pool(Labels):
     """
 
     strategy: str = ""
-    _sooner: ClassVar[str] = "release blocks sooner"
+    _together: ClassVar[str] = ""
+    """How free memory comes together of which there is enough, but in pieces; ends with a comma."""
     _larger: ClassVar[str] = "create the pool larger"
     _wider: ClassVar[str | None] = None
     """How the program gets a pool with larger blocks; None: as ``_larger``, empty: it cannot."""
     _fits_and_yet: ClassVar[str] = "it fits by now, or a limit refuses it"
     """What can be said of a request that was refused, and is no longer than the largest free piece."""
+    _unresizable: ClassVar[tuple[str, str]] = ("", "")
+    """Why a block cannot be resized that is none of the usual ones, and what to do instead."""
     _lease_class: ClassVar[type[Lease]] = Lease
 
-    def __init__(self, native: CData, *, strict: bool, about: dict[str, Any]):
+    def __init__(
+        self, native: CData | None = None, *, strict: bool = False, about: dict[str, Any] | None = None
+    ):
+        if native is None or about is None:
+            raise TypeError("Pool() is what all pools have in common: create a SlabPool or another strategy")
         self._c: CData = ffi.gc(native, lib.pp_pool_destroy)
         self.name: str = about["name"]
         self._strict = strict
@@ -57,6 +64,8 @@ class Pool(Labels):
         self.thread_safe: bool = about["thread_safe"]
         """Whether every thread may acquire."""
         self._loan: Loan | None = about.pop("loan", None)
+        self._widened = bool(about.pop("widened", 0))
+        """Whether the hard limit took the place of the strategy's own."""
         self._about = about
         self._tags = {}
         self._sites = {}

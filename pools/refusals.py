@@ -21,6 +21,8 @@ class Refusal(NamedTuple):
     unit: str
     """``bytes`` or ``blocks``: of both."""
     waited_seconds: float
+    of_quota: bool
+    """A quota stood in the way at last; otherwise memory did, and what is above says nothing."""
 
 
 def last_refusal() -> Refusal | None:
@@ -37,6 +39,7 @@ def last_refusal() -> Refusal | None:
         refusal.limit,
         "blocks" if refusal.by_blocks else "bytes",
         refusal.waited_ns / 1e9,
+        refusal.status == lib.PP_QUOTA,
     )
 
 

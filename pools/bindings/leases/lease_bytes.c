@@ -160,7 +160,7 @@ PyObject *lease_write(PyObject *op, PyObject *args, PyObject *kwargs)
 static PyObject *refuse_resize(Lease *self, pp_status status, PyObject *size)
 {
     PyObject *pool = (PyObject *)self->pool;
-    if (status == PP_EXHAUSTED || status == PP_QUOTA)
+    if (status == PP_EXHAUSTED || status == PP_QUOTA || status == PP_UNSUPPORTED)
         return raise_made(PyObject_CallMethod(pool, "_refusal", "iiOs", (int)status, 1, size, "resize to"));
     if (status == PP_SIZE)
         return raise_made(PyObject_CallMethod(pool, "_size_refusal", "Os", size, "resize to"));
@@ -184,6 +184,8 @@ static PyObject *resize(Lease *self, PyObject *size)
     }
     size_t limit = self->pool->max_bytes;
     size_t bytes = wanted <= 0 ? 0 : (unsigned long long)wanted > limit ? limit + 1 : (size_t)wanted;
+    /* before it is refused for its views: dropping them would not help */
+    if (bytes - 1 >= limit) return refuse_resize(self, PP_SIZE, size);
     Export *others = lease_stop_looking(self);
     pp_handle handle = lease_live(self, "resize");
     if (others || self->lent || !handle) {

@@ -52,9 +52,10 @@ static PyObject *hold(Pin *self, pin_note *note)
     if (status != PP_OK) {
         self->handle = 0;
         PyMem_Free(note);
-        return raise_status(status, self->lease->pool,
-                            status == PP_CLOSED ? "pin before close(); read() and write() still work" : NULL,
-                            "pin of block %u of", (unsigned)pp_handle_index(handle));
+        bool closed = status == PP_CLOSED;
+        return raise_because(status, self->lease->pool, closed ? "the pool is closed" : "",
+                             closed ? "pin before close(); read() and write() still work" : NULL,
+                             "pin of block %u of", (unsigned)pp_handle_index(handle));
     }
     if (self->lease->data) {
         self->note = note;
