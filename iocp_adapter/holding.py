@@ -59,12 +59,12 @@ class HoldWatch:
         self.told += len(fresh)
         for (tag, site, state), blocks in _grouped(fresh).items():
             _log.warning(
-                "%d %s, %d bytes, held for %.3f s and longer than hold_limit allows: tag %r, %s, %s",
+                "%d %s, %d bytes, held for %.3f s and longer than hold_limit allows: %s, %s, %s",
                 len(blocks),
                 "block" if len(blocks) == 1 else "blocks",
                 sum(block.granted for block in blocks),
                 blocks[0].age_seconds,
-                tag or "(none)",
+                f"tag {tag!r}" if tag else "no tag",
                 f"acquired in {site}" if site else "received by the engine",
                 state,
             )

@@ -142,7 +142,8 @@ _REMEDIES: dict[str, str] = {
     "STALE": "drop every reference to a lease when it is released",
     "FOREIGN": "use each lease and handle with the pool that it came from",
     "CLOSED": "acquire before close(), or create another pool",
-    "NO_MEMORY": "ask for fewer or smaller blocks, or raise the memory limit of the process",
+    "NO_MEMORY": "ask for fewer or smaller blocks or less capacity, or raise the limits of memory and "
+    "address space of the process",
     "WRONG_THREAD": "create the pool with thread_safe=True, or call adopt() in the thread that takes it over",
     "PINNED": "leave the pin's with-block first",
     "BUSY": "do that when the call that called back has returned; releases are taken meanwhile",

@@ -51,7 +51,7 @@ def create(
     of = f" of pool {called!r}"
     unknown = options.keys() - get_type_hints(accepted).keys()
     if unknown:
-        raise TypeError(_unknown(min(unknown), of, get_type_hints(accepted).keys() | about.keys()))
+        raise TypeError(_unknown(min(unknown), of, accepted, about))
     flags = {what: _flag(options, what, of) for what in ("thread_safe", "scrub", "huge_pages", "strict")}
     ages = _flag(options, "ages", of, True)
     encoded = ffi.NULL if name is None else ffi.new("char[]", name.encode("utf-8", "surrogatepass"))
@@ -79,13 +79,13 @@ def create(
         raise
 
 
-def _unknown(name: str, of: str, known: Collection[str]) -> str:
+def _unknown(name: str, of: str, accepted: type, about: Collection[str]) -> str:
     what = f"unknown keyword argument {name!r}{of}: "
     if name in get_type_hints(MemoryOptions):
         return what + "its memory is the library's, which decides where it comes from; leave it out"
-    near = difflib.get_close_matches(name, known, 1)
+    near = difflib.get_close_matches(name, get_type_hints(accepted).keys() | set(about), 1)
     meant = f"did you mean {near[0]!r}? " if near else ""
-    return what + meant + "help() of its class and of pools.options.PoolOptions lists those that there are"
+    return what + meant + f"see help() of its class and of pools.options.{accepted.__name__}"
 
 
 def _flag(options: PoolOptions, what: str, of: str, usual: bool = False) -> bool:
