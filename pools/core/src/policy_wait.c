@@ -168,7 +168,9 @@ pp_status pp_queue_wait(policy *p, pp_request *request)
     request->refusal.waited_ns = pp_system_now_ns() - begun;
     pp_add_any_thread(&p->waits, 1);
     pp_add_any_thread(&p->waited_ns, request->refusal.waited_ns);
-    if (status == PP_TIMEOUT) pp_add_any_thread(&p->wait_timeouts, 1);
+    if (status != PP_TIMEOUT) return status;
+    if (request->refusal.status == PP_OK) request->refusal.status = PP_EXHAUSTED; /* it never had its turn */
+    pp_add_any_thread(&p->wait_timeouts, 1);
     return status;
 }
 

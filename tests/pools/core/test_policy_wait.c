@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 
 #include "policy_cases.h"
+#include "system.h"
 #include "threads.h"
 
 enum { THREADS = 4, ROUNDS = 1000 };
@@ -177,6 +178,54 @@ static void a_program_may_interrupt_a_wait(void)
     CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[ROOM]), PP_STOPPED);
     CHECK_EQ(calls, 3);
     CHECK_EQ(at_rest(pool).failed, 1);
+    pp_pool_destroy(pool);
+}
+
+static _Atomic int held_up; /* 1: who came first is, 2: no longer */
+static uintptr_t last_to_come;
+
+static int hold_up_the_first(void *context, pp_pool *of)
+{
+    (void)context, (void)of;
+    if (pp_system_self() == last_to_come) return 0;
+    if (atomic_load(&held_up) == 0) atomic_store(&held_up, 1);
+    while (atomic_load(&held_up) == 1) sched_yield();
+    return 0;
+}
+
+static void *time_out(void *context)
+{
+    pp_block block;
+    (void)context;
+    do CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &block), PP_TIMEOUT);
+    while (atomic_load(&held_up) ==
+           0); /* a thread that did not run for long is not asked before its time is over */
+    return NULL;
+}
+
+static void whose_turn_never_comes_is_refused_as_well(void)
+{
+    pp_block blocks[ROOM];
+    pp_refusal refusal;
+    test_thread thread;
+    pp_policy_config config = waiting_for(100000000);
+    config.interrupted = hold_up_the_first;
+    last_to_come = pp_system_self();
+    pool = pool_of("slab", PP_THREADS_SHARED);
+    set_policy(pool, config);
+    CHECK_EQ(pp_pool_acquire_many(pool, ROOM, BLOCK, 0, blocks, NULL), ROOM);
+    test_thread_start(&thread, time_out, NULL);
+    while (atomic_load(&held_up) == 0) sched_yield();
+    CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[0]), PP_TIMEOUT);
+    pp_last_refusal(&refusal);
+    CHECK(refusal.pool == pool);
+    CHECK_EQ(refusal.status, PP_EXHAUSTED);
+    CHECK(refusal.waited_ns >= 100000000);
+    atomic_store(&held_up, 2);
+    test_thread_join(thread);
+    pp_stats stats = at_rest(pool);
+    CHECK(stats.failed >= 2);
+    CHECK_EQ(stats.failed, stats.wait_timeouts);
     pp_pool_destroy(pool);
 }
 
@@ -468,6 +517,7 @@ int main(void)
     RUN(memory_that_goes_back_wakes_whom_the_limit_holds_up);
     RUN(a_closed_pool_is_not_waited_for);
     RUN(a_program_may_interrupt_a_wait);
+    RUN(whose_turn_never_comes_is_refused_as_well);
     RUN(who_came_first_is_served_first);
     RUN(who_waits_for_his_tag_holds_up_nobody_else);
     RUN(batches_that_lack_each_other_s_blocks_do_not_block_each_other);
