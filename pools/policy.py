@@ -245,7 +245,7 @@ class Policy:
             return error_for(status, f"policy of pool {name!r}")
         remedy, why = f"give {least} or more", f"the pool commits {least} bytes from the beginning"
         if self.hard_limit >= least:
-            remedy = "give the largest block or more; of a CompactingPool segment_size or more, 256 KiB by itself"
+            remedy = "give its largest block or more, a CompactingPool segment_size (256 KiB by itself)"
             why = "it leaves room for no block"
         return error_for(status, f"hard_limit={self.hard_limit} of pool {name!r}", remedy, why=why)
 
