@@ -181,18 +181,21 @@ static uint32_t pages_for(const pp_runs *runs, uint64_t bytes, uint32_t most)
     return pages < most ? (uint32_t)pages : most;
 }
 
+/* The first page from `at` on of which `gone` is so; `end` where there is none. */
+static uint32_t first_that_is(const pp_runs *runs, int gone, uint32_t at, uint32_t end)
+{
+    const uint8_t *found = at < end ? memchr(runs->gone + at, gone, end - at) : NULL;
+    return found ? (uint32_t)(found - runs->gone) : end;
+}
+
 uint64_t pp_runs_discard(pp_runs *runs, uint32_t page, uint64_t *keep_bytes, uint64_t max_bytes)
 {
-    uint32_t unit = runs->unit, at = (page + unit - 1) / unit * unit;
-    uint32_t end = (page + length_at(runs, page)) / unit * unit;
+    uint32_t unit = runs->unit, end = (page + length_at(runs, page)) / unit * unit;
     uint64_t freed = 0;
-    while (at < end && freed < max_bytes) {
-        uint32_t stop = at;
-        if (runs->gone[at]) {
-            at += unit;
-            continue;
-        }
-        while (stop < end && !runs->gone[stop]) stop += unit;
+    for (uint32_t at = (page + unit - 1) / unit * unit; freed < max_bytes;) {
+        at = first_that_is(runs, false, at, end);
+        if (at >= end) break;
+        uint32_t stop = first_that_is(runs, true, at, end);
         uint32_t kept = pages_for(runs, *keep_bytes, stop - at);
         uint64_t kept_bytes = (uint64_t)kept << PP_RUN_SHIFT;
         *keep_bytes -= *keep_bytes < kept_bytes ? *keep_bytes : kept_bytes;
@@ -200,7 +203,7 @@ uint64_t pp_runs_discard(pp_runs *runs, uint32_t page, uint64_t *keep_bytes, uin
         uint32_t going = pages_for(runs, max_bytes - freed, stop - at);
         if (going)
             pp_system_discard(runs->memory + ((size_t)at << PP_RUN_SHIFT), (size_t)going << PP_RUN_SHIFT);
-        memset(runs->gone + at, 1, going);
+        memset(runs->gone + at, true, going);
         freed += (uint64_t)going << PP_RUN_SHIFT;
         at += going;
     }
