@@ -9,15 +9,25 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from analysis.benchmarks import Result
-from analysis.commands.terminal import print_json, print_next, print_table, progress, warn
+from analysis.commands.demo import OUTPUT
+from analysis.commands.terminal import (
+    poolport_words,
+    print_json,
+    print_next,
+    print_table,
+    progress,
+    warn,
+)
 from analysis.results import document
-from analysis.units import bytes_text, count_text, duration_text, percent_text, things_text
+from analysis.units import MISSING, bytes_text, count_text, duration_text, percent_text, things_text
 
 if TYPE_CHECKING:
     from analysis.benchmarks.bars import Standing
 
 NAME = "bench"
 HELP = "run allocation workloads under every strategy and compare time and memory"
+
+_IDLE_WORKLOAD = "burst-idle"
 
 
 def _names(what: str, known: list[str]) -> Any:
@@ -98,6 +108,25 @@ def _check(arguments: argparse.Namespace) -> list[str]:
     return arguments.workloads or list(WORKLOADS)
 
 
+def _print_idle(rows: list[Result]) -> None:
+    """What stays of bursts that are over: the point of the workload that waits for it."""
+    smallest = min(row.rss_bytes for row in rows)
+    print_table(
+        f"{rows[0].workload}, after an idle second",
+        ["strategy", "RSS", "live", "x live"],
+        [
+            (
+                row.strategy,
+                bytes_text(row.rss_bytes),
+                bytes_text(int(row.live_bytes)),
+                f"{row.rss_bytes / row.live_bytes:.2f}" if row.live_bytes else MISSING,
+            )
+            for row in rows
+        ],
+        [[1, 3] if row.rss_bytes == smallest else [] for row in rows],
+    )
+
+
 def _print_workload(workload: str, rows: list[Result]) -> None:
     from analysis.benchmarks.allocators import NOTHING  # noqa: PLC0415  # compiled
 
@@ -135,6 +164,8 @@ def _print_workload(workload: str, rows: list[Result]) -> None:
             for row in rows
         ],
     )
+    if workload == _IDLE_WORKLOAD:
+        _print_idle(rows)
 
 
 def _value_text(value: float, text: str) -> str:
@@ -226,5 +257,5 @@ def run(arguments: argparse.Namespace) -> int:
         for workload in workloads:
             _print_workload(workload, [row for row in rows if row.workload == workload])
         print(_environment_text(arguments))
-    print_next("poolport demo")
+    print_next(poolport_words("demo", output=OUTPUT))
     return 0

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from analysis.commands.terminal import print_json, print_next, print_table, require_tables, shell_words, warn
+from analysis.commands.report import OUTPUT
+from analysis.commands.terminal import (
+    poolport_words,
+    print_json,
+    print_next,
+    print_table,
+    require_tables,
+    warn,
+)
 from analysis.regressions import Change, Comparison, compare
 from analysis.results import document
 from analysis.units import MISSING
@@ -94,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(result, arguments)
     following = (
-        shell_words(["poolport", "report", arguments.before, arguments.after])
+        poolport_words("report", arguments.before, arguments.after, output=OUTPUT)
         if arguments.before.suffix == ".pptrace"
         else "poolport bench --bars"
     )

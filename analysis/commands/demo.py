@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from analysis.trace import Trace
 
 NAME = "demo"
+OUTPUT = Path("demo")
 HELP = "echo real traffic over loopback once per strategy, and report what it did to the memory"
 
 _SECONDS, _QUICK_SECONDS = 6.0, 2.0
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="2 seconds and 60 connections per strategy")
     parser.add_argument("--leak", action="store_true", help="have the server lose one connection's block")
     parser.add_argument("--seed", type=int, default=1, help="of the traffic (default: 1)")
-    parser.add_argument("--output", "-o", type=Path, default=Path("demo"), help="directory (default: demo)")
+    parser.add_argument("--output", "-o", type=Path, default=OUTPUT, help=f"directory (default: {OUTPUT})")
     parser.add_argument("--force", action="store_true", help="replace the output directory")
     parser.add_argument("--backend", choices=("auto", "io_uring", "epoll", "iocp"), default="auto")
     parser.add_argument(

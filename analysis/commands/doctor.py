@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from analysis.benchmarks.alignment import MALLOC_OFFSET, receive_cost
-from analysis.commands.terminal import print_json, print_next, print_table
+from analysis.commands.demo import OUTPUT
+from analysis.commands.terminal import poolport_words, print_json, print_next, print_table
 from analysis.results import document
 from analysis.units import bytes_text
 
@@ -199,5 +200,5 @@ def run(arguments: argparse.Namespace) -> int:
             [(finding.what, "yes" if finding.good else "no", finding.text) for finding in found],
             texts=3,
         )
-    print_next("poolport demo")
+    print_next(poolport_words("demo", output=OUTPUT))
     return 0 if usable else 4

@@ -13,12 +13,14 @@ import analysis
 from analysis.commands.bench import environment
 from analysis.commands.terminal import (
     note,
+    poolport_words,
     print_json,
     print_next,
     print_table,
     progress,
     require_extras,
     shell_words,
+    unused,
     warn,
 )
 from analysis.results import document
@@ -148,21 +150,26 @@ def _print_json(result: Replay, arguments: argparse.Namespace) -> None:
     )
 
 
+def _output_of(trace: Path) -> Path:
+    return Path(f"{trace.stem}-replay")
+
+
 def _following(result: Replay, output: Path) -> str:
     """The report on the traces; only the shells of Unix find them by a pattern."""
     if not result.rows:
-        return shell_words(["poolport", "replay", result.source, "--strategies", "malloc,sizeclass"])
+        again = ["replay", result.source, "--strategies", "malloc,sizeclass"]
+        return poolport_words(*again, output=_output_of(Path(result.source)))
     # Not report.html, which may be the page of the source.
-    page = ["--output", output.with_name(output.name.removesuffix(".pptrace") + ".html")]
+    page = ["--output", unused(output.with_name(output.name.removesuffix(".pptrace") + ".html"))]
     if os.name != "nt" and output.is_dir() and len(list(output.glob("*.pptrace"))) == len(result.rows):
-        return shell_words(["poolport", "report", output]) + "/*.pptrace" + shell_words(["", *page])
+        return shell_words(["poolport", "report", output]) + "/*.pptrace " + shell_words(page)
     return shell_words(["poolport", "report", *result.traces, *page])
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Replay, and print every row, also those that ours lose."""
     require_extras("analysis", "cli")  # the second also for the progress
-    output: Path = arguments.output or Path(f"{arguments.trace.stem}-replay")
+    output: Path = arguments.output or _output_of(arguments.trace)
     with progress("reading the trace") as tell:
         result = analysis.replay(
             analysis.load(arguments.trace, partial=arguments.partial),

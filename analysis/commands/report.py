@@ -14,13 +14,14 @@ from analysis.results import document
 from analysis.summaries import Summary
 
 NAME = "report"
+OUTPUT = Path("report.html")
 HELP = "write an HTML report on one trace, or on several side by side"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE", help="a .pptrace file")
-    parser.add_argument("--output", "-o", type=Path, default=Path("report.html"), help="default: report.html")
+    parser.add_argument("--output", "-o", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
     parser.add_argument("--force", action="store_true", help="overwrite the output")
     parser.add_argument("--partial", action="store_true", help="read what is there of a cut-off trace")
     parser.add_argument("--json", action="store_true", help="print the summaries as JSON")

@@ -10,7 +10,15 @@ from collections import Counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from analysis.commands.terminal import note, print_json, print_next, print_table, require_tables
+from analysis.commands.demo import OUTPUT
+from analysis.commands.terminal import (
+    note,
+    poolport_words,
+    print_json,
+    print_next,
+    print_table,
+    require_tables,
+)
 from analysis.errors import UsageError
 from analysis.results import document
 from analysis.strategies import STRATEGIES
@@ -138,5 +146,5 @@ def run(arguments: argparse.Namespace) -> int:
         workers = f" in {arguments.workers} workers" if arguments.workers > 1 else ""
         title = f"{arguments.handler} on {server.backend} with {arguments.strategy}{workers}"
         print_table(title, ["", "total"], rows)
-    print_next("poolport demo")
+    print_next(poolport_words("demo", output=OUTPUT))
     return 0

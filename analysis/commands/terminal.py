@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import shlex
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import MissingExtra
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "note",
+    "poolport_words",
     "print_json",
     "print_next",
     "print_table",
@@ -26,6 +29,7 @@ __all__ = [
     "require_extras",
     "require_tables",
     "shell_words",
+    "unused",
     "warn",
 ]
 
@@ -107,6 +111,18 @@ def shell_words(words: Sequence[object]) -> str:
     """Words as this system's shell takes them."""
     texts = [str(word) for word in words]
     return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
+
+
+def unused(path: Path) -> Path:
+    """The path where nothing has that name, otherwise the same with the first number that nothing has."""
+    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], names) if not os.path.lexists(name))
+
+
+def poolport_words(*words: object, output: Path) -> str:
+    """A command whose output goes to ``output`` by itself; where that is there already, to another one."""
+    place = unused(output)
+    return shell_words(["poolport", *words, *(["--output", place] if place != output else [])])
 
 
 def print_next(text: str) -> None:

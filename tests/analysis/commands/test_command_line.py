@@ -291,6 +291,24 @@ def test_bench_refuses_what_it_cannot_run(poolport: Poolport, arguments: tuple[s
     says_in_one_sentence(poolport("bench", *arguments), 2, arguments[-1])
 
 
+def test_bench_tells_what_stays_of_bursts_an_idle_second_later(poolport: Poolport) -> None:
+    result = poolport("bench", "burst-idle", "--strategies", "slab", "--reps", "1")
+    assert result.returncode == 0, result.stderr
+    idle = result.stdout.split("after an idle second")[1]
+    row = next(line for line in idle.splitlines() if "slab" in line)
+    ratio = float(row.strip("│ ").split("│")[-1])
+    assert 1 <= ratio < 8, "the peak is 16 times what is live"
+
+
+@pytest.mark.parametrize("command", [("bench", "lifo", "--strategies", "slab", "--reps", "1"), ("doctor",)])
+def test_what_to_run_next_is_no_output_that_is_there(
+    poolport: Poolport, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo-2").write_text("of the user")
+    assert poolport(*command).stderr.strip().splitlines()[-1] == "next: poolport demo --output demo-3"
+
+
 def test_bench_prints_a_table_with_the_losing_rows(poolport: Poolport) -> None:
     result = poolport("bench", "fifo", "--strategies", "slab,malloc", "--reps", "1")
     assert result.returncode == 0, result.stderr

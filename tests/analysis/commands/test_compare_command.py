@@ -85,6 +85,16 @@ def test_two_traces_are_compared_by_what_they_say(poolport: Poolport, tmp_path: 
     assert told.returncode == 1
     worse = {change["measure"] for change in parsed(told.stdout)["changes"] if change["verdict"] == "worse"}
     assert {"peak-granted", "peak-reserved", "internal-mean"} <= worse
+    (tmp_path / "report.html").write_text("of the user")
+    following = (
+        poolport("compare", "small.pptrace", "large.pptrace")
+        .stderr.strip()
+        .splitlines()[-1]
+        .removeprefix("next: poolport ")
+        .split()
+    )
+    assert poolport(*following).returncode == 0
+    assert (tmp_path / "report.html").read_text() == "of the user"
 
 
 def test_replays_are_compared_row_by_row(poolport: Poolport, tmp_path: Path) -> None:

@@ -34,10 +34,14 @@ def test_every_row_is_printed_and_the_report_comes_next(poolport: Poolport, trac
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("next: poolport report run-replay")
     assert last.endswith(" --output run-replay.html"), "not over a page on the trace itself"
+    assert "'" not in last
     assert "300 blocks: below" in result.stderr, "who times so few is told that they are few"
     written = sorted((trace.parent / "run-replay").iterdir())
     assert [path.name for path in written] == ["buddy.pptrace", "malloc.pptrace", "slab.pptrace"]
     assert poolport("report", *written).returncode == 0
+    (trace.parent / "run-replay.html").write_text("another page")
+    again = poolport("replay", trace, "--strategies", "slab", "--reps", "0", "--force")
+    assert again.stderr.strip().splitlines()[-1].endswith(" --output run-replay-2.html")
 
 
 def test_json_follows_the_schema(poolport: Poolport, trace: Path) -> None:
