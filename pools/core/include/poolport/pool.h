@@ -8,7 +8,8 @@
  * Threads. PP_THREADS_OWNER: the creating thread (or whoever calls
  * pp_pool_adopt()) acquires, resizes, pins, walks and trims; every thread may
  * release and read statistics. PP_THREADS_SHARED: every thread may do everything.
- * Closing and destroying is for one thread, when no other is inside a call. */
+ * Closing is the owner's, whom pp_pool_admits() tells, or, shared, anybody's, also while others wait for a block.
+ * Destroying is for one thread, when no other is inside a call. */
 #ifndef POOLPORT_POOL_H
 #define POOLPORT_POOL_H
 
@@ -198,7 +199,7 @@ int pp_pool_orphaned(const pp_pool *pool);
 
 /* Refuses every later acquire and pin with PP_CLOSED; releases and unpins still work. Writes a LEAK
  * record for each live block when a trace is attached. Returns the number of live blocks. Inside a callback about
- * moved blocks it does nothing else: pp_pool_admits() says PP_BUSY there. */
+ * moved blocks it does nothing else: pp_pool_admits() says PP_BUSY there. Owner. */
 uint64_t pp_pool_close(pp_pool *pool);
 
 /* Frees all memory, whatever is live. The pool and every address from it are then invalid. */
