@@ -111,7 +111,8 @@ class CompactingPool(OwnMemory, Pool):
                 "1 GiB, or 0",
             )
         super().__init__(native, strict=options.get("strict", False), about=about)
-        self.capacity: int = about["capacity"]
+        self.capacity: int = self._range_bytes()
+        """Bytes of address space for blocks: what was asked for, rounded up to whole segments."""
         self._on_move: OnMove | None = None
         self._move_errors: list[BaseException] = []
         """None or one, for the next ``compact()`` that looks: of several threads one takes it."""

@@ -58,6 +58,7 @@ class OwnMemory:
     """What a pool with memory of its own can be asked about it."""
 
     _c: CData
+    _about: dict[str, Any]
     name: str
 
     @property
@@ -93,6 +94,16 @@ class OwnMemory:
     def unregister(self, offset: int = 0, size: int | None = None) -> None:
         """Undo ``register``. Raises ``ForeignBlock`` for a range that is not registered."""
         self._change(lib.pp_pool_unregister, "unregister", offset, size)
+
+    def _range_bytes(self) -> int:
+        """Of all that can ever hold blocks."""
+        length = ffi.new("size_t *")
+        lib.pp_pool_range(self._c, length)
+        return int(length[0])
+
+    def _bytes_of(self, _most: int) -> int:
+        hard_limit = self._about.get("hard_limit", 0) & -mmap.PAGESIZE
+        return min(self._range_bytes(), hard_limit or self._range_bytes())
 
     def _change(self, call: Any, verb: str, offset: int, size: int | None) -> None:
         whole = ffi.new("size_t *")

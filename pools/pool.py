@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pools._native import CData, ffi, lib
 from pools.errors import LeakError, PoolCorrupt, PoolError, Unsupported, error_for
-from pools.exhausted import Offer, refusal_of, size_refusal_of
+from pools.exhausted import Offer, most_held, refusal_of, size_refusal_of
 from pools.labels import Labels
 from pools.leaks import LeakReport, leave, report_of
 from pools.lease import Lease
@@ -66,7 +66,7 @@ class Pool(Labels):
         self._loan: Loan | None = about.pop("loan", None)
         self._widened = bool(about.pop("widened", 0))
         """Whether the hard limit took the place of the strategy's own."""
-        self._about = about
+        self._about: dict[str, Any] = about
         self._tags = {}
         self._sites = {}
         self._trace: Trace | None = None
@@ -88,14 +88,18 @@ class Pool(Labels):
 
     @property
     def limit_bytes(self) -> int | None:
-        """The most bytes of blocks that can be live at once; None where only the machine bounds them."""
-        about = self._about
-        if about.get("on_exhausted") == "fallback":
-            return None
-        limits = [about.get("max_capacity", about.get("capacity")), about.get("hard_limit")]
-        if "max_count" in about:
-            limits.append(about["max_count"] * about["block_size"])
-        return min((limit for limit in limits if limit), default=None)
+        """Bytes of blocks, as granted, beyond which there are never more live at once, whatever its quotas.
+
+        Capacity is counted as it was rounded up, ``hard_limit`` as it was rounded down to pages; what is left
+        at the ends of segments and runs is not taken off. None where only the machine bounds them, and
+        where malloc serves blocks besides: with ``on_exhausted="fallback"``, and with guard pages.
+        """
+        most = most_held(self, 1)
+        return None if most is None else self._bytes_of(most)
+
+    def _bytes_of(self, most: int) -> int:
+        """Bytes of all blocks of an empty pool, which gives ``most`` blocks of one byte."""
+        return most
 
     @property
     def provider_address(self) -> int:

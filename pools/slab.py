@@ -16,6 +16,7 @@ __all__ = ["SlabPool"]
 
 _BLOCK_MAX = 1 << 30
 _COUNT_MAX = 1 << 28
+_CACHE_LINE = 64
 
 
 class SlabPool(OwnMemory, Pool):
@@ -84,6 +85,12 @@ class SlabPool(OwnMemory, Pool):
             )
         super().__init__(native, strict=options.get("strict", False), about=about)
         self.block_size = block_size
+
+    def _bytes_of(self, most: int) -> int:
+        # as pp_slab_create() chooses it
+        whole_pages = self.block_size % mmap.PAGESIZE == 0
+        alignment = self._about["alignment"] or (mmap.PAGESIZE if whole_pages else _CACHE_LINE)
+        return most * (-(-self.block_size // alignment) * alignment)
 
 
 def _check_counts(about: dict[str, Any], of: str) -> None:

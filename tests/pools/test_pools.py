@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from pools import (
     BuddyPool,
+    CompactingPool,
+    Debug,
     DoubleRelease,
     ForeignBlock,
     MallocPool,
     PoolClosed,
+    PoolExhausted,
     PoolValueError,
     SizeClassPool,
     SlabPool,
@@ -234,13 +239,42 @@ def test_trim_gives_pages_of_free_blocks_back_once():
         (SizeClassPool, {"max_block": 1 << 16, "capacity": 1 << 20}, 1 << 20),
         (SizeClassPool, {"max_block": 1 << 16, "capacity": 1 << 20, "hard_limit": 1 << 18}, 1 << 18),
         (BuddyPool, {"capacity": 1 << 16, "max_capacity": 1 << 20}, 1 << 20),
+        (SlabPool, {"block_size": 100, "block_count": 3}, 3 * 128),
+        (SlabPool, {"block_size": 4096, "block_count": 3, "alignment": 64}, 3 * 4096),
+        (SlabPool, {"block_size": 4096, "block_count": 4, "max_count": 64, "hard_limit": 1 << 16}, 1 << 16),
+        (SlabPool, {"block_size": 4096, "block_count": 4, "debug": Debug(guard_pages=1)}, None),
+        (SizeClassPool, {"max_block": 5000, "capacity": 5000}, 8192),
+        (BuddyPool, {"capacity": 5000}, 8192),
+        (CompactingPool, {"capacity": 1 << 16, "segment_size": 1 << 18}, 1 << 18),
         (MallocPool, {}, None),
+        (MallocPool, {"max_bytes": 100_000}, 100_000),
         (MallocPool, {"hard_limit": 1 << 20}, 1 << 20),
     ],
 )
 def test_a_pool_tells_the_most_that_it_will_ever_hand_out(strategy, options, most):
     with strategy(**options) as pool:
         assert pool.limit_bytes == most
+
+
+@pytest.mark.parametrize(
+    ("make_pool", "size"),
+    [
+        (lambda: SlabPool(100, 3), 100),
+        (lambda: SizeClassPool(5000, capacity=5000), 16),
+        (lambda: BuddyPool(5000), 256),
+        (lambda: CompactingPool(1 << 16), 4096),
+    ],
+)
+def test_a_pool_hands_out_all_that_it_tells_of_and_no_more(make_pool, size):
+    with make_pool() as pool:
+        leases = []
+        with contextlib.suppress(PoolExhausted):
+            while len(leases) < 1 << 14:
+                leases.append(pool.acquire(size))
+        assert pool.stats().granted_bytes == pool.limit_bytes
+        if isinstance(pool, CompactingPool):
+            assert pool.capacity == pool.limit_bytes > 1 << 16
+        pool.release_many(leases)
 
 
 # ---- the end --------------------------------------------------------------------------------------
