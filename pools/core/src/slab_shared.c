@@ -146,6 +146,12 @@ void pp_shared_slab_thaw(pp_pool *pool) { pp_magazines_thaw(&slab_of(pool)->maga
 
 /* ---- acquire ------------------------------------------------------------------------------ */
 
+/* Each magazine counts for itself, and no two blocks are to have the same number. */
+static uint64_t next_ordinal(slab *s)
+{
+    return s->base.ages ? atomic_fetch_add_explicit(&s->slots.ordinals, 1, memory_order_relaxed) : 0;
+}
+
 /* One block from the magazine, or the reason why there is none. Inside the magazine. */
 static pp_status take_one(slab *s, pp_slab_magazine *magazine, size_t bytes, uint32_t tag, pp_block *out)
 {
@@ -165,7 +171,7 @@ static pp_status take_one(slab *s, pp_slab_magazine *magazine, size_t bytes, uin
     /* Before the handle becomes known: a release may follow from any thread at once. */
     if (PP_UNLIKELY(s->base.watched)) {
         atomic_store_explicit(&s->slots.slots[index].info, (uint64_t)tag << 40 | bytes, memory_order_relaxed);
-        pp_slab_watch_acquire(s, index, pp_read(&magazine->head.acquired) - 1, pp_birth_ns(&s->base));
+        pp_slab_watch_acquire(s, index, next_ordinal(s), pp_birth_ns(&s->base));
     }
     out->handle = pp_slots_open(&s->slots, index, bytes, tag);
     out->data = s->memory + (size_t)index * s->stride;

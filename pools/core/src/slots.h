@@ -61,6 +61,7 @@ typedef struct pp_slots {
     uint64_t ended_here;     /* how many had, when that was looked at */
 
     _Alignas(64) pp_home_head remote_head;
+    pp_counter ordinals; /* shared slabs with ages only: acquisitions so far, by whatever magazine */
 } pp_slots;
 
 /* Where a block was acquired, and when: written by who acquires it, while others may be walking. */

@@ -95,6 +95,36 @@ static void what_a_dead_thread_had_cached_is_not_lost(void)
     pp_pool_destroy(shared);
 }
 
+static _Atomic int arrived;
+
+/* All are there at once, so that each has a magazine of its own. */
+static void *take_some(void *context)
+{
+    atomic_fetch_add(&arrived, 1);
+    while (atomic_load(&arrived) < THREADS) pp_system_yield();
+    CHECK_EQ(pp_pool_acquire_many(shared, 8, 64, 0, context, NULL), 8);
+    return NULL;
+}
+
+static void no_two_blocks_have_the_same_ordinal(void)
+{
+    pp_slab_config config = {.block_bytes = 64, .block_count = 1024, .pool.threads = PP_THREADS_SHARED};
+    config.pool.ages = 1;
+    pp_block blocks[THREADS * 8];
+    uint64_t seen = 0;
+    CHECK_EQ(pp_slab_create(&config, &shared), PP_OK);
+    test_thread threads[THREADS];
+    for (int i = 0; i < THREADS; i++) test_thread_start(&threads[i], take_some, blocks + (size_t)i * 8);
+    for (int i = 0; i < THREADS; i++) test_thread_join(threads[i]);
+    for (int i = 0; i < THREADS * 8; i++) {
+        pp_block_info info;
+        CHECK_EQ(pp_pool_inspect(shared, blocks[i].handle, &info), PP_OK);
+        seen |= UINT64_C(1) << info.ordinal;
+    }
+    CHECK_EQ(seen, ~UINT64_C(0) >> (64 - THREADS * 8));
+    pp_pool_destroy(shared);
+}
+
 static void a_shared_pool_keeps_the_books_of_resizes_and_closes(void)
 {
     pp_slab_config config = {.block_bytes = 64, .block_count = 4, .pool.threads = PP_THREADS_SHARED};
@@ -328,6 +358,7 @@ int main(void)
 {
     RUN(threads_share_a_pool_and_nothing_is_lost);
     RUN(what_a_dead_thread_had_cached_is_not_lost);
+    RUN(no_two_blocks_have_the_same_ordinal);
     RUN(a_shared_pool_keeps_the_books_of_resizes_and_closes);
     RUN(the_peak_counts_what_came_and_went_within_a_magazine);
     RUN(of_several_threads_that_release_one_block_exactly_one_succeeds);
