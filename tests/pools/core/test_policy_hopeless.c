@@ -56,19 +56,25 @@ static void *take_too_many(void *context)
     return NULL;
 }
 
-static void who_asks_for_too_much_does_not_join_those_who_wait(void)
+/* One waits for a block while another thread does `work`, which releases one at last. */
+static void wait_during(void *(*work)(void *context))
 {
     pp_block blocks[ROOM];
     test_thread thread;
-    pool = pool_of("slab", PP_THREADS_SHARED);
-    set_policy(pool, waiting_for(FOREVER));
     CHECK_EQ(pp_pool_acquire_many(pool, ROOM, BLOCK, 0, blocks, NULL), ROOM);
-    test_thread_start(&thread, take_too_many, &blocks[5].handle);
+    test_thread_start(&thread, work, &blocks[5].handle);
     CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[5]), PP_OK);
     test_thread_join(thread);
     CHECK_EQ(at_rest(pool).waits, 1);
     give_back(pool, blocks, ROOM);
     pp_pool_destroy(pool);
+}
+
+static void who_asks_for_too_much_does_not_join_those_who_wait(void)
+{
+    pool = pool_of("slab", PP_THREADS_SHARED);
+    set_policy(pool, waiting_for(FOREVER));
+    wait_during(take_too_many);
 }
 
 static void *exceed_the_quota(void *context)
@@ -85,8 +91,6 @@ static void *exceed_the_quota(void *context)
 
 static void nor_does_who_asks_for_more_than_its_quota(void)
 {
-    pp_block blocks[ROOM];
-    test_thread thread;
     uint32_t tag;
     pool = pool_of("sizeclass", PP_THREADS_SHARED);
     pp_policy_config config = waiting_for(FOREVER);
@@ -95,13 +99,7 @@ static void nor_does_who_asks_for_more_than_its_quota(void)
     set_policy(pool, config);
     CHECK_EQ(pp_pool_tag(pool, "small", 5, &tag), PP_OK);
     CHECK_EQ(pp_pool_set_quota(pool, tag, &(pp_quota){.max_bytes = 100, .max_blocks = 1}), PP_OK);
-    CHECK_EQ(pp_pool_acquire_many(pool, ROOM, BLOCK, 0, blocks, NULL), ROOM);
-    test_thread_start(&thread, exceed_the_quota, &blocks[5].handle);
-    CHECK_EQ(pp_pool_acquire(pool, BLOCK, 0, &blocks[5]), PP_OK);
-    test_thread_join(thread);
-    CHECK_EQ(at_rest(pool).waits, 1);
-    give_back(pool, blocks, ROOM);
-    pp_pool_destroy(pool);
+    wait_during(exceed_the_quota);
 }
 
 static void how_many_blocks_there_could_be_is_told(void)

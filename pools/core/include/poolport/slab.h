@@ -43,7 +43,8 @@ PP_BEGIN_DECLS
 
 /* PP_SIZE: a size or a count out of its range, more bytes than there are addresses, or max_count blocks do not fit
  * into the caller's memory. PP_INVALID: max_count below block_count, guaranteed_count above block_count, hooks together
- * with scrub, `destruct` without `construct`, threads that are neither of pp_threads. PP_ALIGNMENT, PP_NO_MEMORY. `*out` is then untouched. */
+ * with scrub, `destruct` without `construct`, threads that are neither of pp_threads. PP_ALIGNMENT, PP_NO_MEMORY.
+ * `*out` is then untouched. */
 pp_status pp_slab_create(const pp_slab_config *config, pp_pool **out);
 
 /* The address of block 0 and, in `*stride`, the bytes from block to block: the block with index i
