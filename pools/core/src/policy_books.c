@@ -280,6 +280,7 @@ void pp_books_soften(policy *p)
     if (below->compact) below->compact(p->pool, 0, SOFT_COMPACT_NS, &compaction);
     pp_came_back_in_callback(p->pool);
     if (below->trim) below->trim(p->pool, floor - live);
+    pp_policy_memory_came_back(p->pool);
     pp_add_any_thread(&p->soft_trims, 1);
 }
 
